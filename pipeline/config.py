@@ -1,0 +1,101 @@
+"""Every setting of every command: name, default, range and meaning, declared once.
+
+The command line is made from these classes, and a test holds `MLproject` to them.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import SettingsError
+
+AUTO = "auto"  # "choose for me": a word, because MLproject parameters cannot be empty
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseModel):
+    """Frozen, validated when made; unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
+
+S = TypeVar("S", bound=Settings)
+
+
+class CollectSettings(Settings):
+    """Simulate demonstrations and cut them into training pairs."""
+
+    trajectories: int = Field(4000, ge=1, le=1_000_000, description="demonstrations to simulate")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of starts, gains and noise")
+    plots: int = Field(0, ge=0, le=1000, description="draw this many trajectories as pictures under OUT/plots")
+    threads: int = Field(0, ge=0, le=1024, description="simulation threads, 0 for all cores; never changes the data")
+    out: Path = Field(Path("data"), description="folder for trajectories.npz and training_pairs_original.npz")
+
+
+class TokenizeSettings(Settings):
+    """Fit the FAST tokenizer on the training split and write the token pairs."""
+
+    scale: float = Field(10.0, gt=0, le=10_000, description="quantisation steps per action unit (FAST's gamma)")
+    vocabulary: int = Field(256, ge=5, le=65_536, description="tokens, specials included")
+    pairs: Path = Field(Path("data/training_pairs_original.npz"), description="action pairs to tokenize")
+    out: Path = Field(Path("data"), description="folder for fast_tokenizer.json and training_pairs_fast.npz")
+
+
+class TrainSettings(Settings):
+    """What both methods share."""
+
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of weights, batch order, noise and dropout")
+    epochs: int = Field(6, ge=1, le=100_000, description="passes over the training split")
+    batch_size: int = Field(128, ge=1, le=1_000_000, description="pairs a step")
+    lr: float = Field(0.002, gt=0, le=1, description="peak learning rate of AdamW")
+    weight_decay: float = Field(0.01, ge=0, le=10, description="weight decay of AdamW")
+    width: int = Field(64, ge=1, le=8192, description="embedding width")
+    layers: int = Field(3, ge=1, le=128, description="transformer layers")
+    heads: int = Field(4, ge=1, le=512, description="attention heads; must divide the width")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout in the residual branches, never on the output")
+    schedule: Literal["cosine", "plateau", "constant"] = Field("cosine", description="learning rate over time")
+    warmup: int = Field(200, ge=0, le=10_000_000, description="steps of linear warm-up, in every schedule")
+    patience: int = Field(20, ge=1, le=100_000, description="stop after this many epochs without a better val loss")
+    ema: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights that are kept; 0 for none")
+    grad_clip: float = Field(1.0, gt=0, le=1e6, description="largest gradient norm")
+    arch: Literal["small", "original"] = Field("small", description="our network, or the reference system's")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
+    threads: int = Field(1, ge=1, le=1024, description="torch threads; 1 is fastest for networks this small")
+    run_name: str = Field(AUTO, pattern=f"^{NAME_PATTERN}$", description="name in MLflow; auto: the files' name")
+    experiment: str = Field("tinypi", pattern=f"^{NAME_PATTERN}$", description="MLflow experiment")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"heads: must divide the width {self.width}, found {self.heads}")
+        return self
+
+
+class Pi0Settings(TrainSettings):
+    """Train pi0: flow matching over the whole chunk."""
+
+    patch: int = Field(10, ge=1, le=10_000, description="actions a transformer token; must divide the chunk's horizon")
+    flow_steps: int = Field(5, ge=1, le=1000, description="Euler steps from noise to actions when acting")
+    start_noise: float = Field(0.0, ge=0, le=10, description="scale of the noise that acting starts from; training uses 1")
+    pairs: Path = Field(Path("data/training_pairs_original.npz"), description="action pairs; made if the default is missing")
+
+
+class Pi0FastSettings(TrainSettings):
+    """Train pi0-FAST: the chunk as tokens, generated one after another."""
+
+    pairs: Path = Field(Path("data/training_pairs_fast.npz"), description="token pairs; made if the default is missing")
+    tokenizer: Path = Field(Path("data/fast_tokenizer.json"), description="the tokenizer that made the pairs")
+
+
+def make(kind: type[S], values: dict[str, Any]) -> S:
+    """Make settings from text or typed values; raises `SettingsError` with one line for the first fault."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+        if not where:
+            raise SettingsError(f"{message}. See --help.") from error
+        raise SettingsError(f"{where}: {message}, found {fault['input']!r}. See --help.") from error

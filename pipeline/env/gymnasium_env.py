@@ -1,0 +1,30 @@
+"""The pendulum as one Gymnasium environment: `import pipeline.env.gymnasium_env`, then `gymnasium.make(ENV_ID)`.
+
+The same physics as the batched `pendulum.simulate`, bit for bit, for those who bring tools that speak Gymnasium.
+"""
+
+from typing import Any
+
+from gymnasium.envs.mujoco.inverted_pendulum_v5 import InvertedPendulumEnv
+from gymnasium.envs.registration import register
+from numpy.typing import NDArray
+
+from pipeline.env.pendulum import EPISODE_STEPS, FRAME_SKIP, START_RANGE, XML_FILE, Array, fallen
+
+ENV_ID = "tinypi/WideInvertedPendulum-v0"
+
+
+class WideInvertedPendulum(InvertedPendulumEnv):
+    """InvertedPendulum-v5 with a 20 m rail, starts within +-START_RANGE, and an end where the pole has fallen."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(xml_file=str(XML_FILE), frame_skip=FRAME_SKIP, reset_noise_scale=START_RANGE, **options)
+
+    def step(self, action: NDArray[Any]) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        observation, _, _, truncated, info = super().step(action)
+        terminated = bool(fallen(observation))
+        info["reward_survive"] = int(not terminated)
+        return observation, float(not terminated), terminated, truncated, info
+
+
+register(id=ENV_ID, entry_point=WideInvertedPendulum, max_episode_steps=EPISODE_STEPS)

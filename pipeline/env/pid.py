@@ -1,0 +1,43 @@
+"""The demonstrator: two nested PID loops, vectorised over B episodes with gains of their own.
+
+The outer loop holds the cart's velocity at 0 by asking for a pole angle; the inner loop holds that angle by force.
+"""
+
+import numpy as np
+
+from pipeline.env.pendulum import ACTION_LIMIT, REST_ANGLE, Array
+
+BASE_GAINS = np.array([-3.0, -0.01, -0.15, 0.08, 0.05, 0.001])
+"""Inner Kp, Ki, Kd (angle error rad -> action), then outer Kp, Ki, Kd (velocity error m/s -> target angle rad)."""
+GAIN_SPREAD = 0.1  # each gain of each trajectory is scaled by its own factor in [0.9, 1.1]
+TARGET_LIMIT = np.pi / 12  # rad
+PID_DT = 0.02  # s; the loops' own constant, half of a control step, as in the reference system
+
+
+def draw_gains(generator: np.random.Generator, count: int) -> Array:
+    """Draw gains `(count, 6)` around BASE_GAINS."""
+    return BASE_GAINS * generator.uniform(1 - GAIN_SPREAD, 1 + GAIN_SPREAD, (count, len(BASE_GAINS)))
+
+
+class NestedPID:
+    """A controller `(step, states (B, S)) -> actions (B, 1)` with gains `(B, 6)`; it carries its integrators.
+
+    The errors before the first step count as 0, so a start far from rest begins with a derivative kick.
+    """
+
+    def __init__(self, gains: Array) -> None:
+        self._inner, self._outer = gains[:, :3].T, gains[:, 3:].T
+        self._sums = np.zeros((2, len(gains)))
+        self._errors = np.zeros((2, len(gains)))
+
+    def __call__(self, step: int, states: Array) -> Array:
+        target = np.clip(self._loop(1, self._outer, -states[:, 2]), -TARGET_LIMIT, TARGET_LIMIT)
+        action = np.clip(self._loop(0, self._inner, target + REST_ANGLE - states[:, 1]), -ACTION_LIMIT, ACTION_LIMIT)
+        return action[:, None]
+
+    def _loop(self, which: int, gains: Array, error: Array) -> Array:
+        self._sums[which] += error * PID_DT
+        slope = (error - self._errors[which]) / PID_DT
+        self._errors[which] = error
+        proportional, integral, derivative = gains
+        return proportional * error + integral * self._sums[which] + derivative * slope

@@ -1,0 +1,38 @@
+"""The errors users see. Each message is one line: where, what was expected, what was found, what to do.
+
+`UserError` ends a command with exit code 2 (bad input, nothing was started), `RunError` with exit code 1
+(a run that was started has failed).
+"""
+
+
+class UserError(ValueError):
+    """The input cannot be used; no work was started."""
+
+
+class SettingsError(UserError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class DataError(UserError):
+    """Trajectories or training pairs are missing, damaged, or do not fit what is asked of them."""
+
+
+class TokenizerError(UserError):
+    """A tokenizer file is missing or damaged, or does not fit its chunks."""
+
+
+class CheckpointError(UserError):
+    """A model file is missing, damaged, hostile or of another kind."""
+
+
+class StoreError(UserError):
+    """The MLflow tracking store cannot be reached or opened."""
+
+
+class RunError(RuntimeError):
+    """A run that was started could not be finished."""
+
+
+def one_line(error: BaseException) -> str:
+    """The message of `error` as one line, for quoting a library's error inside one of ours."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,7 @@
+"""The methods that are compared. A new one is one file here and one line below (and its settings in `config`)."""
+
+from pipeline.methods.method import Method
+from pipeline.methods.pi0 import PI0
+from pipeline.methods.pi0_fast import PI0_FAST
+
+METHODS: dict[str, Method] = {method.name: method for method in (PI0, PI0_FAST)}

@@ -1,0 +1,82 @@
+"""What a method is: the record of functions that the engine, the evaluator and the checkpoints work through.
+
+Shapes: B batch, H horizon, A action, S state.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline.config import TrainSettings
+from pipeline.data.normalisation import Normalisation
+from pipeline.data.split import Split
+from pipeline.tokenizer.fast import FastTokenizer
+
+Rows = tuple[Tensor, ...]
+"""Training examples as tensors of equal first axis, in the order the method's loss takes them."""
+
+Loss = Callable[[nn.Module, Rows, torch.Generator], tuple[Tensor, int]]
+"""`loss(network, rows, generator) -> (sum, count)`: a mean is sum / count, also over batches of unequal size."""
+
+
+@dataclass(frozen=True)
+class Interface:
+    """How states and actions meet a network: sizes, units and, for token methods, the tokenizer."""
+
+    horizon: int
+    state: Normalisation
+    action: Normalisation
+    tokenizer: FastTokenizer | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A method's data, loaded and checked: the three parts of the split and the interface measured on `train`."""
+
+    interface: Interface
+    train: Rows
+    val: Rows
+    test: Rows
+    split: Split
+    arrays: dict[str, NDArray[Any]]  # what the file holds, for the tracking store's record of the dataset
+    files: dict[str, Path]  # what was read, by what it is: "data", "tokenizer"
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to turn demonstrations into a controller. `settings` are of the type `settings_type`."""
+
+    name: str
+    prefix: str  # of the names of its runs' files
+    settings_type: type[TrainSettings]
+    prepare: Callable[[Any], Prepared]
+    build: Callable[[Any, Interface], nn.Module]
+    loss: Loss
+    act: Callable[[nn.Module, Any, Interface, NDArray[np.float32], torch.Generator], NDArray[np.float32]]
+    """`act(network, settings, interface, states (B, S), generator) -> actions (B, H, A)` in physical units."""
+
+
+def split_rows(rows: Rows, split: Split) -> tuple[Rows, Rows, Rows]:
+    """Take the three parts of the split out of whole-file tensors."""
+    train, val, test = (
+        tuple(tensor[torch.from_numpy(part)] for tensor in rows) for part in (split.train, split.val, split.test)
+    )
+    return train, val, test
+
+
+def split_warning(path: Path, split: Split) -> tuple[str, ...]:
+    """Say so if the file did not allow a split by trajectory."""
+    if split.by_trajectory:
+        return ()
+    return (
+        f"{path}: has no 'trajectory' key, so the split is by pair, not by trajectory: overlapping chunks of one "
+        "trajectory may stand in both train and test, and the test loss flatters. "
+        "'python -m pipeline collect' makes a file without this fault.",
+    )

@@ -1,0 +1,109 @@
+"""pi0: flow matching over the whole action chunk (Lipman et al. 2022, arXiv 2210.02747; Black et al. 2024, 2410.24164).
+
+Time of the flow: t = 0 is noise, t = 1 is data, x_t = (1 - t) noise + t data, and the network learns the velocity
+data - noise. One t a chunk. Shapes: B batch, H horizon, A action, S state.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline.config import Pi0Settings
+from pipeline.data.normalisation import Normalisation
+from pipeline.data.pairs import load_action_pairs
+from pipeline.data.split import split_pairs
+from pipeline.errors import SettingsError
+from pipeline.methods.method import Interface, Method, Prepared, Rows, split_rows, split_warning
+from pipeline.models.flow_transformer import FlowTransformer
+from pipeline.models.original import OriginalFlowTransformer
+
+ORIGINAL_NOISE_LIMIT = 3.0  # the reference system clips its noise
+
+
+def prepare(settings: Pi0Settings) -> Prepared:
+    """Load the action pairs and standardise them by the training split; raises `DataError`, `SettingsError`."""
+    pairs = load_action_pairs(settings.pairs)
+    split = split_pairs(pairs.trajectory, len(pairs.state))
+    horizon, action_dim = pairs.action_chunk.shape[1:]
+    if settings.arch == "small" and horizon % settings.patch:
+        raise SettingsError(f"patch: must divide the chunk's horizon {horizon}, found {settings.patch}. See --help.")
+    if settings.arch == "original" and action_dim != 1:
+        raise SettingsError(f"arch: the original network takes 1 action dimension, {settings.pairs} has {action_dim}.")
+
+    interface = Interface(
+        horizon, Normalisation.of(pairs.state[split.train]), Normalisation.of(pairs.action_chunk[split.train])
+    )
+    rows = (
+        torch.from_numpy(interface.state.apply(pairs.state)),
+        torch.from_numpy(interface.action.apply(pairs.action_chunk)),
+    )
+    return Prepared(
+        interface,
+        *split_rows(rows, split),
+        split,
+        arrays={"state": pairs.state, "action_chunk": pairs.action_chunk},
+        files={"data": settings.pairs},
+        warnings=split_warning(settings.pairs, split),
+    )
+
+
+def build(settings: Pi0Settings, interface: Interface) -> nn.Module:
+    """Make the velocity network for these sizes."""
+    state_dim, action_dim = len(interface.state.mean), len(interface.action.mean)
+    if settings.arch == "original":
+        return OriginalFlowTransformer(state_dim, interface.horizon)
+    return FlowTransformer(
+        state_dim,
+        interface.horizon,
+        action_dim,
+        patch=settings.patch,
+        width=settings.width,
+        layers=settings.layers,
+        heads=settings.heads,
+        dropout=settings.dropout,
+    )
+
+
+def draw_noise(network: nn.Module, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw standard normal noise on the CPU, clipped for the original network as it was there."""
+    noise = torch.randn(shape, generator=generator)
+    return noise.clamp(-ORIGINAL_NOISE_LIMIT, ORIGINAL_NOISE_LIMIT) if isinstance(network, OriginalFlowTransformer) else noise
+
+
+def loss(network: nn.Module, rows: Rows, generator: torch.Generator) -> tuple[Tensor, int]:
+    """Sum and count of squared velocity errors for `state (B, S)` and `chunk (B, H, A)`, with fresh noise and times."""
+    state, chunk = rows
+    noise = draw_noise(network, tuple(chunk.shape), generator).to(chunk.device)
+    time = torch.rand(len(chunk), generator=generator).to(chunk.device)
+    noisy = torch.lerp(noise, chunk, time[:, None, None])
+    error = network(state, noisy, time) - (chunk - noise)
+    return error.square().sum(), error.numel()
+
+
+def integrate(network: nn.Module, state: Tensor, start: Tensor, steps: int) -> Tensor:
+    """Carry `start (B, H, A)` from t = 0 to t = 1 in `steps` Euler steps."""
+    x = start
+    for step in range(steps):
+        time = torch.full((len(x),), step / steps, device=x.device)
+        x = x + network(state, x, time) / steps
+    return x
+
+
+def act(
+    network: nn.Module,
+    settings: Pi0Settings,
+    interface: Interface,
+    states: NDArray[np.float32],
+    generator: torch.Generator,
+) -> NDArray[np.float32]:
+    """Plan chunks `(B, H, A)` for `states (B, S)`; the generator is not touched where `start_noise` is 0."""
+    device = next(network.parameters()).device
+    shape = (len(states), interface.horizon, len(interface.action.mean))
+    start = draw_noise(network, shape, generator) * settings.start_noise if settings.start_noise else torch.zeros(shape)
+    state = torch.from_numpy(interface.state.apply(states)).to(device)
+    chunk = integrate(network, state, start.to(device), settings.flow_steps)
+    return interface.action.invert(chunk.cpu().numpy())
+
+
+PI0 = Method("pi0", "tinypi0", Pi0Settings, prepare, build, loss, act)

@@ -1,0 +1,182 @@
+"""pi0-FAST: the action chunk as FAST tokens, generated one after another (Pertsch et al. 2025, arXiv 2501.09747).
+
+Shapes: B batch, H horizon, A action, C = H*A coefficients, L tokens, V vocabulary, S state.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline.config import Pi0FastSettings
+from pipeline.data.normalisation import Normalisation
+from pipeline.data.pairs import TokenPairs, load_token_pairs
+from pipeline.data.split import split_pairs
+from pipeline.errors import DataError, SettingsError
+from pipeline.methods.method import Interface, Method, Prepared, Rows, split_rows, split_warning
+from pipeline.models.original import MAX_TOKENS, OriginalTokenTransformer
+from pipeline.models.token_transformer import TokenTransformer
+from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, load_tokenizer
+
+Ints = NDArray[np.int64]
+
+
+def prepare(settings: Pi0FastSettings) -> Prepared:
+    """Load token pairs and their tokenizer, and check one against the other; raises `UserError` kinds."""
+    tokenizer = load_tokenizer(settings.tokenizer)
+    pairs = load_token_pairs(settings.pairs)
+    sequences, warnings = check_tokens(pairs, tokenizer, settings)
+    longest = sequences.shape[1] + 1
+    if settings.arch == "original" and longest > MAX_TOKENS:
+        raise SettingsError(
+            f"arch: the original network holds {MAX_TOKENS} tokens, {settings.pairs} has a chunk of {longest} with BOS. "
+            "Tokenize with a smaller --scale or a larger --vocabulary."
+        )
+    split = split_pairs(pairs.trajectory, len(pairs.state))
+    unit = np.ones(tokenizer.action_dim, np.float32)  # the tokenizer takes actions in physical units
+    interface = Interface(
+        tokenizer.horizon, Normalisation.of(pairs.state[split.train]), Normalisation(0 * unit, unit), tokenizer
+    )
+    state = torch.from_numpy(interface.state.apply(pairs.state))
+    return Prepared(
+        interface,
+        *split_rows((state, torch.from_numpy(sequences)), split),
+        split,
+        arrays={"state": pairs.state, "token_seq": pairs.token_seq},
+        files={"data": settings.pairs, "tokenizer": settings.tokenizer},
+        warnings=(*split_warning(settings.pairs, split), *warnings),
+    )
+
+
+def check_tokens(pairs: TokenPairs, tokenizer: FastTokenizer, settings: Pi0FastSettings) -> tuple[Ints, tuple[str, ...]]:
+    """Return the bare sequences `(N, L)`, without BOS and EOS and padded with PAD, and warnings.
+
+    Raises `DataError` for ids outside the vocabulary, specials in the middle, another tokenizer's file, or, in files
+    that name their tokenizer, a sequence that does not stand for a full chunk.
+    """
+    path, tokens = settings.pairs, pairs.token_seq
+    remedy = "Rebuild it with 'python -m pipeline tokenize', or pass the tokenizer it was made with by --tokenizer."
+    outside = (tokens < 0) | (tokens >= tokenizer.vocabulary)
+    if outside.any():
+        raise DataError(
+            f"{path}: 'token_seq' holds id {tokens[outside][0]}, but {settings.tokenizer} has "
+            f"{tokenizer.vocabulary} entries (0-{tokenizer.vocabulary - 1}). {remedy}"
+        )
+    made_with = pairs.metadata.get("tokenizer_sha256")
+    if made_with is not None and made_with != tokenizer.digest:
+        raise DataError(
+            f"{path}: was made with the tokenizer {str(made_with)[:12]}, but {settings.tokenizer} is "
+            f"{tokenizer.digest[:12]}. {remedy}"
+        )
+
+    bare = tokens[:, 1:] if (tokens[:, 0] == BOS).all() else tokens
+    ended = np.logical_or.accumulate((bare == EOS) | (bare == PAD), axis=1)
+    sequences = np.where(ended, PAD, bare)
+    misplaced = ended & (bare != PAD) & ~((bare == EOS) & (ended.cumsum(1) == 1))
+    misplaced |= ~ended & (tokenizer.lengths[bare] == 0)
+    if misplaced.any():
+        row = int(misplaced.any(1).argmax())
+        raise DataError(
+            f"{path}: row {row} of 'token_seq' is not [BOS], tokens, EOS, PAD ..., found {tokens[row].tolist()}. {remedy}"
+        )
+    short = tokenizer.lengths[sequences].sum(1) != tokenizer.coefficients
+    if short.any() and made_with is not None:
+        raise DataError(
+            f"{path}: row {int(short.argmax())} of 'token_seq' does not stand for {tokenizer.coefficients} coefficients "
+            f"({int(short.sum())} such rows). {remedy}"
+        )
+    sequences = sequences[:, : max(1, int((~ended).sum(1).max()))]
+    if short.any():
+        return sequences, (
+            f"{path}: {int(short.sum())} of {len(tokens)} token sequences do not stand for exactly "
+            f"{tokenizer.coefficients} coefficients; they are trained on as they are.",
+        )
+    return sequences, ()
+
+
+def build(settings: Pi0FastSettings, interface: Interface) -> nn.Module:
+    """Make the next-token network for these sizes. Every token is at least one coefficient, so BOS + C fit any chunk."""
+    tokenizer = _tokenizer(interface)
+    state_dim = len(interface.state.mean)
+    if settings.arch == "original":
+        return OriginalTokenTransformer(state_dim, tokenizer.vocabulary)
+    return TokenTransformer(
+        state_dim,
+        tokenizer.vocabulary,
+        tokenizer.coefficients + 1,
+        width=settings.width,
+        layers=settings.layers,
+        heads=settings.heads,
+        dropout=settings.dropout,
+    )
+
+
+def loss(network: nn.Module, rows: Rows, generator: torch.Generator) -> tuple[Tensor, int]:
+    """Sum and count of cross-entropies over real tokens for `state (B, S)` and bare `sequences (B, L)`.
+
+    The network reads BOS and the sequence, and is to predict the sequence and EOS; PAD is neither read nor predicted.
+    """
+    state, sequences = rows
+    sequences = sequences[:, : int((sequences != PAD).sum(1).max())]
+    inputs = F.pad(sequences, (1, 0), value=BOS)
+    real = inputs != PAD
+    targets = F.pad(sequences, (0, 1), value=PAD)[real]
+    targets = torch.where(targets == PAD, EOS, targets)  # the one PAD that follows a sequence's last token
+    logits = network(state, inputs, real)
+    return F.cross_entropy(logits, targets, reduction="sum"), len(targets)
+
+
+def fewest_tokens(lengths: Tensor, coefficients: int) -> Tensor:
+    """The fewest tokens that stand for exactly r coefficients, for r = 0..C: `(C + 1,)`."""
+    sizes = {int(length) for length in lengths if 0 < length <= coefficients}
+    fewest = [0]
+    for total in range(1, coefficients + 1):
+        fewest.append(1 + min((fewest[total - size] for size in sizes if size <= total), default=coefficients))
+    return torch.tensor(fewest, device=lengths.device)
+
+
+def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor) -> list[list[int]]:
+    """Generate the likeliest token at each step for `state (B, S)` until every chunk is full; ids without BOS, EOS.
+
+    A token that would overfill the chunk, or leave it impossible to fill in the positions that the network has, is
+    masked, and EOS is due exactly when the chunk is full. So every sequence decodes to C coefficients.
+    """
+    lengths = torch.from_numpy(tokenizer.lengths).to(state.device)
+    fewest = fewest_tokens(lengths, tokenizer.coefficients)
+    token = torch.full((len(state),), BOS, device=state.device)
+    remaining = torch.full_like(token, tokenizer.coefficients)
+    cache = network.start(state)  # type: ignore[operator]  # both token networks have start and next_logits
+    generated = []
+    for tokens_left in range(int(network.max_tokens) - 1, 0, -1):  # type: ignore[arg-type]
+        after = remaining[:, None] - lengths
+        allowed = (lengths > 0) & (after >= 0) & (fewest[after.clamp(min=0)] < tokens_left)
+        logits = network.next_logits(token, cache).masked_fill(~allowed, -torch.inf)  # type: ignore[operator]
+        token = torch.where(remaining > 0, logits.argmax(1), EOS)
+        remaining = remaining - lengths[token]
+        generated.append(token)
+        if not remaining.any():
+            break
+    rows: list[list[int]] = torch.stack(generated, 1).tolist()
+    return [[token for token in row if token != EOS] for row in rows]
+
+
+def act(
+    network: nn.Module,
+    settings: Pi0FastSettings,
+    interface: Interface,
+    states: NDArray[np.float32],
+    generator: torch.Generator,
+) -> NDArray[np.float32]:
+    """Plan chunks `(B, H, A)` for `states (B, S)` by greedy decoding; settings and generator have no say in it."""
+    tokenizer = _tokenizer(interface)
+    state = torch.from_numpy(interface.state.apply(states)).to(next(network.parameters()).device)
+    return tokenizer.dequantise(tokenizer.decode(decode(network, tokenizer, state)))
+
+
+def _tokenizer(interface: Interface) -> FastTokenizer:
+    assert interface.tokenizer is not None, "pi0-FAST's interface carries a tokenizer"
+    return interface.tokenizer
+
+
+PI0_FAST = Method("pi0_fast", "tinypi0fast", Pi0FastSettings, prepare, build, loss, act)

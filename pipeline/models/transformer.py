@@ -1,0 +1,69 @@
+"""The parts both networks are built from.
+
+Shapes: B batch, T tokens, W width, N heads, D = W / N, S state.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MLP_RATIO = 2
+
+Attend = Callable[[Tensor], Tensor]
+"""Mixes tokens: stacked queries, keys and values `(..., 3W)` to values `(..., W)`."""
+
+
+class Block(nn.Module):
+    """A pre-norm transformer layer. How tokens see each other is the caller's `attend`."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width)
+        self.queries_keys_values = nn.Linear(width, 3 * width)
+        self.attention_out = nn.Linear(width, width)
+        self.mlp_norm = nn.LayerNorm(width)
+        self.mlp_in = nn.Linear(width, MLP_RATIO * width)
+        self.mlp_out = nn.Linear(MLP_RATIO * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, attend: Attend) -> Tensor:
+        mixed = self.attention_out(attend(self.queries_keys_values(self.attention_norm(x))))
+        x = x + self.dropout(mixed)
+        return x + self.dropout(self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x)))))
+
+
+def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Split `(B, T, 3W)` into queries, keys and values, each `(B, N, T, D)`."""
+    batch, tokens, _ = qkv.shape
+    queries, keys, values = qkv.view(batch, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    return queries, keys, values
+
+
+def join_heads(values: Tensor) -> Tensor:
+    """Join `(B, N, T, D)` into `(B, T, W)`."""
+    return values.transpose(1, 2).flatten(2)
+
+
+def attend(qkv: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention over `(B, T, 3W)`, to `(B, T, W)`.
+
+    `mask` is added to the scores, broadcast over `(B, N, T, T)`: 0 where a token may look, -inf where not.
+    """
+    return join_heads(F.scaled_dot_product_attention(*split_heads(qkv, heads), attn_mask=mask))
+
+
+def looking_mask(allowed: Tensor) -> Tensor:
+    """Turn `allowed (..., T, T)`, True where a token may look, into a mask for `attend` with an axis for heads."""
+    return torch.zeros(allowed.shape, device=allowed.device).masked_fill(~allowed, -torch.inf).unsqueeze(-3)
+
+
+def mlp_embedding(inputs: int, width: int) -> nn.Sequential:
+    """A small network that lifts `(B, inputs)` to `(B, W)`."""
+    return nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width))
+
+
+def learned_positions(count: int, width: int) -> nn.Parameter:
+    """A table of `count` position embeddings `(count, W)`."""
+    return nn.Parameter(0.02 * torch.randn(count, width))

@@ -1,0 +1,41 @@
+"""Named random streams: each use of chance has its own generator, derived from the run's seed and a name.
+
+Streams do not depend on one another, so drawing more from one (say, evaluating more often) never shifts another.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+
+import numpy as np
+
+
+def derive(seed: int, *name: str | int) -> int:
+    """Return a 63-bit seed for the stream `name` of `seed`; different names give unrelated streams."""
+    text = "/".join(map(str, (seed, *name)))
+    return int.from_bytes(sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def numpy_stream(seed: int, *name: str | int) -> np.random.Generator:
+    """Return NumPy's generator of the stream `name` of `seed`."""
+    return np.random.default_rng(derive(seed, *name))
+
+
+def torch_stream(seed: int, *name: str | int):  # type: ignore[no-untyped-def]  # torch is imported on use
+    """Return a CPU `torch.Generator` of the stream `name` of `seed`."""
+    import torch
+
+    return torch.Generator().manual_seed(derive(seed, *name))
+
+
+@contextmanager
+def global_torch_stream(seed: int, *name: str | int) -> Iterator[None]:
+    """Run the body with torch's global generator set to the stream, and put the caller's state back after.
+
+    Layer initialisation and dropout take no generator of their own; this is how they get a named one.
+    """
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(seed, *name))
+        yield

@@ -1,0 +1,195 @@
+"""FAST: a chunk of actions as a short sequence of tokens (Pertsch et al. 2025, arXiv 2501.09747).
+
+    chunk (H, A) --DCT-II per dimension--> coefficients --x scale, round--> integers (H*A,) --BPE--> tokens
+
+Integers are flattened lowest frequency first across dimensions. Byte-pair encoding (the `tokenizers` library) works
+on them as one-character symbols. Every integer of the training range is a symbol, so no chunk is unknown; a
+coefficient outside the range is clipped to it, and counted. Encoding loses nothing but the rounding.
+
+Shapes: N chunks, H horizon, A action, C = H*A coefficients, V vocabulary, L tokens.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import dct, idct
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+
+from pipeline.errors import TokenizerError, one_line
+from pipeline.files import whole_file
+
+BOS, EOS, PAD = 0, 1, 2
+SPECIALS = ("[BOS]", "[EOS]", "[PAD]")
+FIRST_SYMBOL = 0x4E00  # the code point of the lowest integer: a long run of plain letters follows it
+MAX_ALPHABET = 20_000  # as many as that run has
+MAX_FILE_BYTES = 16 * 2**20
+FORMAT = "tinypi-fast-1"
+REBUILD = "python -m pipeline tokenize"
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class FastTokenizer:
+    """A fitted tokenizer. `pieces[id]` are the integers that a token stands for; specials stand for none."""
+
+    scale: float
+    horizon: int
+    action_dim: int
+    low: int  # the alphabet: integers low..high
+    high: int
+    bpe: Tokenizer
+
+    @property
+    def coefficients(self) -> int:
+        """C, the number of integers in a chunk."""
+        return self.horizon * self.action_dim
+
+    @property
+    def vocabulary(self) -> int:
+        """V, specials included."""
+        return int(self.bpe.get_vocab_size())
+
+    @cached_property
+    def pieces(self) -> list[tuple[int, ...]]:
+        """The integers of each token id, `V` tuples."""
+        names = [self.bpe.id_to_token(token) for token in range(self.vocabulary)]
+        shift = self.low - FIRST_SYMBOL
+        return [() if name in SPECIALS else tuple(ord(symbol) + shift for symbol in name) for name in names]
+
+    @cached_property
+    def lengths(self) -> Ints:
+        """How many coefficients each token id stands for, `(V,)`; 0 for specials."""
+        return np.array([len(piece) for piece in self.pieces])
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the tokenizer's JSON text, 64 hex digits."""
+        return sha256(self.to_json().encode()).hexdigest()
+
+    def quantise(self, chunks: Floats) -> tuple[Ints, int]:
+        """Turn `chunks (N, H, A)` in action units into integers `(N, C)` and the count of clipped ones."""
+        integers = np.rint(dct(chunks.astype(np.float64), norm="ortho", axis=1) * self.scale).astype(np.int64)
+        integers = integers.reshape(len(chunks), -1)
+        clipped = integers.clip(self.low, self.high)
+        return clipped, int((clipped != integers).sum())
+
+    def dequantise(self, integers: Ints) -> Floats:
+        """Turn integers `(N, C)` into chunks `(N, H, A)` in action units."""
+        coefficients = integers.reshape(-1, self.horizon, self.action_dim) / self.scale
+        return idct(coefficients, norm="ortho", axis=1).astype(np.float32)
+
+    def encode(self, integers: Ints) -> list[list[int]]:
+        """Turn integers `(N, C)` within the alphabet into token ids, without BOS and EOS."""
+        texts = ["".join(map(chr, row)) for row in (integers - self.low + FIRST_SYMBOL).tolist()]
+        return [encoding.ids for encoding in self.bpe.encode_batch(texts)]
+
+    def decode(self, ids: list[list[int]]) -> Ints:
+        """Turn token ids (specials are skipped) back into integers `(N, C)`.
+
+        Raises `TokenizerError` if a sequence stands for more or fewer than C coefficients.
+        """
+        rows = [[integer for token in sequence for integer in self.pieces[token]] for sequence in ids]
+        for number, row in enumerate(rows):
+            if len(row) != self.coefficients:
+                raise TokenizerError(
+                    f"token sequence {number}: expected {self.coefficients} coefficients, found {len(row)}. "
+                    f"It was not made by this tokenizer; rebuild the pairs with '{REBUILD}'."
+                )
+        return np.array(rows, dtype=np.int64).reshape(len(rows), self.coefficients)
+
+    def to_json(self) -> str:
+        """The whole tokenizer as JSON text; equal tokenizers give equal text."""
+        fields = {
+            "format": FORMAT,
+            "scale": self.scale,
+            "horizon": self.horizon,
+            "action_dim": self.action_dim,
+            "low": self.low,
+            "high": self.high,
+            "bpe": json.loads(self.bpe.to_str()),
+        }
+        return json.dumps(fields, ensure_ascii=True, indent=1)
+
+    def save(self, path: Path) -> None:
+        """Write the JSON text to `path`."""
+        with whole_file(path) as temporary:
+            temporary.write_text(self.to_json(), encoding="utf-8")
+
+
+def fit_tokenizer(chunks: Floats, scale: float, vocabulary: int) -> FastTokenizer:
+    """Fit FAST on `chunks (N, H, A)` of the training split.
+
+    `scale` is in steps per action unit; the alphabet is the range of integers that occur in `chunks`.
+    Raises `TokenizerError` if the vocabulary cannot hold alphabet and specials with at least one merge.
+    """
+    _, horizon, action_dim = chunks.shape
+    integers = np.rint(dct(chunks.astype(np.float64), norm="ortho", axis=1) * scale).astype(np.int64)
+    low, high = int(integers.min()), int(integers.max())
+    alphabet = high - low + 1
+    if alphabet > MAX_ALPHABET or alphabet + len(SPECIALS) >= vocabulary:
+        raise TokenizerError(
+            f"vocabulary: expected more than {alphabet + len(SPECIALS)} entries at scale {scale:g} ({alphabet} integers "
+            f"from {low} to {high}, and {len(SPECIALS)} specials; at most {MAX_ALPHABET} integers), found {vocabulary}. "
+            "Raise --vocabulary or lower --scale."
+        )
+    bpe = Tokenizer(BPE())
+    trainer = BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=list(SPECIALS),
+        initial_alphabet=[chr(FIRST_SYMBOL + offset) for offset in range(alphabet)],
+        show_progress=False,
+    )
+    symbols = integers.reshape(len(chunks), -1) - low + FIRST_SYMBOL
+    bpe.train_from_iterator(("".join(map(chr, row)) for row in symbols.tolist()), trainer)
+    return FastTokenizer(float(scale), horizon, action_dim, low, high, bpe)
+
+
+def load_tokenizer(path: Path) -> FastTokenizer:
+    """Read a tokenizer written by `save`; raises `TokenizerError`."""
+    if not path.is_file():
+        raise TokenizerError(f"{path}: expected a FAST tokenizer, found no file. Make it with '{REBUILD}'.")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise TokenizerError(f"{path}: expected a tokenizer of at most {MAX_FILE_BYTES} bytes, found a larger file.")
+    try:
+        return parse_tokenizer(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise TokenizerError(
+            f"{path}: expected a FAST tokenizer in the format {FORMAT}, found a damaged or foreign file "
+            f"({one_line(error)}). Make it again with '{REBUILD}'."
+        ) from error
+
+
+def parse_tokenizer(text: str) -> FastTokenizer:
+    """Rebuild a tokenizer from its JSON text; raises `ValueError` saying what does not fit."""
+    fields: Any = json.loads(text)
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        raise ValueError(f"'format' is not {FORMAT}")
+    scale, sizes = fields.get("scale"), [fields.get(key) for key in ("horizon", "action_dim", "low", "high")]
+    if not isinstance(scale, float) or not 0 < scale < 1e9 or not all(type(size) is int for size in sizes):
+        raise ValueError("'scale', 'horizon', 'action_dim', 'low' and 'high' must be numbers in range")
+    horizon, action_dim, low, high = sizes
+    if not (1 <= horizon * action_dim <= 100_000 and horizon > 0 and 0 <= high - low < MAX_ALPHABET):
+        raise ValueError("'horizon', 'action_dim', 'low' or 'high' is out of range")
+    try:
+        bpe = Tokenizer.from_str(json.dumps(fields.get("bpe")))
+    except Exception as error:  # the library raises plain Exception
+        raise ValueError(f"'bpe' is not a tokenizer: {one_line(error)}") from error
+    tokenizer = FastTokenizer(scale, horizon, action_dim, low, high, bpe)
+    for token, name in enumerate(SPECIALS):
+        if bpe.token_to_id(name) != token:
+            raise ValueError(f"'bpe' does not have {name} as id {token}")
+    if any(bpe.token_to_id(chr(FIRST_SYMBOL + offset)) is None for offset in range(high - low + 1)):
+        raise ValueError("'bpe' lacks integers of its range")
+    if any(not all(low <= integer <= high for integer in piece) for piece in tokenizer.pieces):
+        raise ValueError("'bpe' has tokens outside its range")
+    return tokenizer

@@ -1,0 +1,78 @@
+"""Tokenize: fit FAST on the training split, encode every chunk, prove that nothing is lost, write."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config import TokenizeSettings
+from pipeline.data.pairs import TokenPairs, load_action_pairs, save_token_pairs
+from pipeline.data.split import split_pairs
+from pipeline.errors import RunError
+from pipeline.files import file_digest
+from pipeline.tokenizer.fast import BOS, EOS, PAD, fit_tokenizer
+
+TOKENIZER_FILE, PAIRS_FILE = "fast_tokenizer.json", "training_pairs_fast.npz"
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """How well the tokenizer does, over all pairs; also stored in the pairs' metadata."""
+
+    scale: float
+    vocabulary: int
+    alphabet: int  # integers of the training range
+    vocabulary_used: int  # entries that occur in some sequence
+    tokens_mean: float  # a chunk, without BOS and EOS
+    tokens_max: int
+    clipped: int  # coefficients outside the training range
+    error_mean: float  # |decoded - original|, action units
+    error_max: float
+
+
+def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
+    """Write `fast_tokenizer.json` and `training_pairs_fast.npz` below `settings.out`; the same input, the same bytes."""
+    pairs = load_action_pairs(settings.pairs)
+    split = split_pairs(pairs.trajectory, len(pairs.state))
+    tokenizer = fit_tokenizer(pairs.action_chunk[split.train], settings.scale, settings.vocabulary)
+    integers, clipped = tokenizer.quantise(pairs.action_chunk)
+    sequences = tokenizer.encode(integers)
+    if not np.array_equal(tokenizer.decode(sequences), integers):
+        raise RunError(f"{settings.pairs}: tokens do not decode to the coefficients they were made from; nothing written.")
+
+    error = np.abs(tokenizer.dequantise(integers) - pairs.action_chunk)
+    lengths = np.array([len(sequence) for sequence in sequences])
+    summary = Tokenized(
+        scale=settings.scale,
+        vocabulary=tokenizer.vocabulary,
+        alphabet=tokenizer.high - tokenizer.low + 1,
+        vocabulary_used=len(set().union(*sequences)),
+        tokens_mean=float(lengths.mean()),
+        tokens_max=int(lengths.max()),
+        clipped=clipped,
+        error_mean=float(error.mean()),
+        error_max=float(error.max()),
+    )
+    files = (settings.out / TOKENIZER_FILE, settings.out / PAIRS_FILE)
+    metadata = {
+        "made_by": "tinypi tokenize",
+        "tokenizer_sha256": tokenizer.digest,
+        "pairs_sha256": file_digest(settings.pairs),
+        "split_digest": split.digest,
+        "summary": json.loads(json.dumps(asdict(summary))),
+    }
+    tokenizer.save(files[0])
+    save_token_pairs(
+        files[1], TokenPairs(pairs.state, pad_sequences(sequences), pairs.trajectory, pairs.step, metadata)
+    )
+    return summary, files
+
+
+def pad_sequences(sequences: list[list[int]]) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    """Lay sequences out as rows of `[BOS] tokens [EOS] [PAD] ...`, as long as the longest needs: `(N, L)`."""
+    width = max(map(len, sequences)) + 2
+    rows = np.full((len(sequences), width), PAD, dtype=np.int64)
+    for row, sequence in zip(rows, sequences, strict=True):
+        row[: len(sequence) + 2] = [BOS, *sequence, EOS]
+    return rows
