@@ -28,10 +28,12 @@ from pipeline.files import whole_file
 
 BOS, EOS, PAD = 0, 1, 2
 SPECIALS = ("[BOS]", "[EOS]", "[PAD]")
+UNKNOWN = "[UNK]"  # only in the reference system's tokenizers; ours leaves nothing unknown
 FIRST_SYMBOL = 0x4E00  # the code point of the lowest integer: a long run of plain letters follows it
 MAX_ALPHABET = 20_000  # as many as that run has
 MAX_FILE_BYTES = 16 * 2**20
 FORMAT = "tinypi-fast-1"
+ORIGINAL_SCALE, ORIGINAL_HORIZON = 10.0, 50
 REBUILD = "python -m pipeline tokenize"
 
 Floats = NDArray[np.float32]
@@ -64,7 +66,7 @@ class FastTokenizer:
         """The integers of each token id, `V` tuples."""
         names = [self.bpe.id_to_token(token) for token in range(self.vocabulary)]
         shift = self.low - FIRST_SYMBOL
-        return [() if name in SPECIALS else tuple(ord(symbol) + shift for symbol in name) for name in names]
+        return [() if name in (*SPECIALS, UNKNOWN) else tuple(ord(symbol) + shift for symbol in name) for name in names]
 
     @cached_property
     def lengths(self) -> Ints:
@@ -89,7 +91,13 @@ class FastTokenizer:
         return idct(coefficients, norm="ortho", axis=1).astype(np.float32)
 
     def encode(self, integers: Ints) -> list[list[int]]:
-        """Turn integers `(N, C)` within the alphabet into token ids, without BOS and EOS."""
+        """Turn integers `(N, C)` into token ids, without BOS and EOS; raises `TokenizerError` for one without a token."""
+        foreign = ~np.isin(integers, [piece[0] for piece in self.pieces if len(piece) == 1])
+        if foreign.any():
+            raise TokenizerError(
+                f"coefficients: expected integers of the tokenizer's alphabet, found {integers[foreign][0]}, which has no "
+                f"token. Fit a tokenizer on these data with '{REBUILD}'."
+            )
         texts = ["".join(map(chr, row)) for row in (integers - self.low + FIRST_SYMBOL).tolist()]
         return [encoding.ids for encoding in self.bpe.encode_batch(texts)]
 
@@ -155,14 +163,14 @@ def fit_tokenizer(chunks: Floats, scale: float, vocabulary: int) -> FastTokenize
 
 
 def load_tokenizer(path: Path) -> FastTokenizer:
-    """Read a tokenizer written by `save`; raises `TokenizerError`."""
+    """Read a tokenizer written by `save`, or one of the reference system's; raises `TokenizerError`."""
     if not path.is_file():
         raise TokenizerError(f"{path}: expected a FAST tokenizer, found no file. Make it with '{REBUILD}'.")
     if path.stat().st_size > MAX_FILE_BYTES:
         raise TokenizerError(f"{path}: expected a tokenizer of at most {MAX_FILE_BYTES} bytes, found a larger file.")
     try:
         return parse_tokenizer(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TokenizerError(
             f"{path}: expected a FAST tokenizer in the format {FORMAT}, found a damaged or foreign file "
             f"({one_line(error)}). Make it again with '{REBUILD}'."
@@ -172,24 +180,48 @@ def load_tokenizer(path: Path) -> FastTokenizer:
 def parse_tokenizer(text: str) -> FastTokenizer:
     """Rebuild a tokenizer from its JSON text; raises `ValueError` saying what does not fit."""
     fields: Any = json.loads(text)
+    if isinstance(fields, dict) and fields.keys() == {"vocab", "merges"}:
+        fields = _translate_original(fields)
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise ValueError(f"'format' is not {FORMAT}")
     scale, sizes = fields.get("scale"), [fields.get(key) for key in ("horizon", "action_dim", "low", "high")]
     if not isinstance(scale, float) or not 0 < scale < 1e9 or not all(type(size) is int for size in sizes):
         raise ValueError("'scale', 'horizon', 'action_dim', 'low' and 'high' must be numbers in range")
     horizon, action_dim, low, high = sizes
-    if not (1 <= horizon * action_dim <= 100_000 and horizon > 0 and 0 <= high - low < MAX_ALPHABET):
+    if not (horizon > 0 and 1 <= horizon * action_dim <= 100_000 and 0 <= high - low < MAX_ALPHABET):
         raise ValueError("'horizon', 'action_dim', 'low' or 'high' is out of range")
     try:
         bpe = Tokenizer.from_str(json.dumps(fields.get("bpe")))
     except Exception as error:  # the library raises plain Exception
         raise ValueError(f"'bpe' is not a tokenizer: {one_line(error)}") from error
     tokenizer = FastTokenizer(scale, horizon, action_dim, low, high, bpe)
-    for token, name in enumerate(SPECIALS):
-        if bpe.token_to_id(name) != token:
-            raise ValueError(f"'bpe' does not have {name} as id {token}")
-    if any(bpe.token_to_id(chr(FIRST_SYMBOL + offset)) is None for offset in range(high - low + 1)):
-        raise ValueError("'bpe' lacks integers of its range")
+    if any(bpe.token_to_id(name) != token for token, name in enumerate(SPECIALS)):
+        raise ValueError(f"'bpe' does not have {', '.join(SPECIALS)} as ids 0, 1, 2")
     if any(not all(low <= integer <= high for integer in piece) for piece in tokenizer.pieces):
         raise ValueError("'bpe' has tokens outside its range")
+    if 1 not in tokenizer.lengths:
+        raise ValueError("'bpe' has no token for a single integer")
     return tokenizer
+
+
+def _translate_original(fields: dict[str, Any]) -> dict[str, Any]:
+    """The reference system's `{"vocab": {"0,0": id}, "merges": [[["0", "0"], "0,0"]]}` in our format, ids unchanged."""
+    names = [name for name in fields["vocab"] if name not in (*SPECIALS, UNKNOWN)]
+    integers = [int(value) for name in names for value in name.split(",")]
+    low, high = min(integers), max(integers)
+
+    def symbols(name: str) -> str:
+        return name if name in (*SPECIALS, UNKNOWN) else "".join(chr(int(v) - low + FIRST_SYMBOL) for v in name.split(","))
+
+    vocabulary = {symbols(name): token for name, token in fields["vocab"].items()}
+    merges = [(symbols(left), symbols(right)) for (left, right), _ in fields["merges"]]
+    bpe = Tokenizer(BPE(vocabulary, merges))
+    return {
+        "format": FORMAT,
+        "scale": ORIGINAL_SCALE,
+        "horizon": ORIGINAL_HORIZON,
+        "action_dim": 1,
+        "low": low,
+        "high": high,
+        "bpe": json.loads(bpe.to_str()),
+    }

@@ -1,0 +1,71 @@
+"""The reference system's trained weights as policies: bare state_dicts, acting in physical units as they did there."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.errors import CheckpointError, TokenizerError
+from pipeline.methods.pi0 import draw_noise, integrate
+from pipeline.models.original import MAX_TOKENS, OriginalFlowTransformer, OriginalTokenTransformer
+from pipeline.policies.policy import Act, Policy
+from pipeline.tokenizer.fast import BOS, EOS, FastTokenizer, load_tokenizer
+
+HORIZON, STATE_DIM, FLOW_STEPS = 50, 4, 10
+
+Floats = NDArray[np.float32]
+
+
+def import_original(path: Path, weights: dict[str, Tensor], tokenizer: Path | None) -> Policy:
+    """Load weights strictly into the original's networks; raises `CheckpointError` if they are of neither."""
+    try:
+        if "flow_output.weight" in weights:
+            flow = OriginalFlowTransformer(STATE_DIM, HORIZON)
+            flow.load_state_dict(weights)
+            flow.requires_grad_(False).eval()
+            return Policy(f"original pi0 {path.stem}", STATE_DIM, HORIZON, 1, _flow_act(flow))
+        if "output_layer.weight" in weights:
+            if tokenizer is None:
+                raise CheckpointError(
+                    f"{path}: original pi0-FAST weights come without their tokenizer; name it with --tokenizer."
+                )
+            fast = load_tokenizer(tokenizer)
+            tokens = OriginalTokenTransformer(STATE_DIM, fast.vocabulary)
+            tokens.load_state_dict(weights)
+            tokens.requires_grad_(False).eval()
+            return Policy(f"original pi0_fast {path.stem}", STATE_DIM, HORIZON, 1, _token_act(tokens, fast))
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: looks like an original state_dict, but its weights do not fit strictly.") from error
+    except TokenizerError as error:
+        raise CheckpointError(str(error)) from error
+    raise CheckpointError(f"{path}: expected a tinypi checkpoint or an original state_dict, found keys {sorted(weights)[:3]}.")
+
+
+def _flow_act(network: OriginalFlowTransformer) -> Act:
+    def act(states: Floats, generator: torch.Generator) -> Floats:
+        start = draw_noise(network, (len(states), HORIZON, 1), generator)
+        return integrate(network, torch.from_numpy(states), start, FLOW_STEPS).numpy()
+
+    return act
+
+
+def _token_act(network: OriginalTokenTransformer, tokenizer: FastTokenizer) -> Act:
+    """Greedy from BOS to EOS without constraint; too few integers are filled up with 0, too many are cut."""
+
+    def act(states: Floats, generator: torch.Generator) -> Floats:
+        prefix = network.start(torch.from_numpy(states))
+        token = torch.full((len(states),), BOS)
+        generated = []
+        for _ in range(MAX_TOKENS - 1):
+            token = network.next_logits(token, prefix).argmax(1)
+            generated.append(token)
+        integers = np.zeros((len(states), HORIZON), dtype=np.int64)
+        for row, sequence in zip(integers, torch.stack(generated, 1).tolist(), strict=True):
+            kept = sequence[: sequence.index(EOS)] if EOS in sequence else sequence
+            values = [value for piece in kept for value in tokenizer.pieces[piece]][:HORIZON]
+            row[: len(values)] = values
+        return tokenizer.dequantise(integers)
+
+    return act

@@ -1,0 +1,52 @@
+"""A trained controller, whatever its method: `policy.act(states (B, S)) -> actions (B, H, A)`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from pipeline.policies.checkpoint import Checkpoint
+from pipeline.streams import torch_stream
+
+Floats = NDArray[np.float32]
+Act = Callable[[Floats, torch.Generator], Floats]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A controller for states of `state_dim` numbers, planning `horizon` actions of `action_dim` numbers."""
+
+    name: str
+    state_dim: int
+    horizon: int
+    action_dim: int
+    _act: Act
+    _generator: torch.Generator = field(default_factory=lambda: torch_stream(0, "act"))
+
+    @torch.inference_mode()
+    def act(self, states: ArrayLike, generator: torch.Generator | None = None) -> Floats:
+        """Plan chunks of actions `(B, H, A)` in physical units for `states (B, S)` in physical units.
+
+        `generator` is where methods that start from noise draw it; without one the policy uses its own.
+        Raises `ValueError` if the states have another shape or are not finite.
+        """
+        array = np.asarray(states, dtype=np.float32)
+        if array.ndim != 2 or array.shape[1] != self.state_dim or not np.isfinite(array).all():
+            raise ValueError(
+                f"{self.name}: expected finite states of shape (B, {self.state_dim}), found shape {array.shape}"
+                + ("." if np.isfinite(array).all() else " with NaN or infinity.")
+            )
+        return self._act(array, self._generator if generator is None else generator)
+
+
+def policy_of(checkpoint: Checkpoint) -> Policy:
+    """The policy that a checkpoint describes."""
+    network, interface = checkpoint.network(), checkpoint.interface
+
+    def act(states: Floats, generator: torch.Generator) -> Floats:
+        return checkpoint.method.act(network, checkpoint.settings, interface, states, generator)
+
+    name = str(checkpoint.provenance.get("name", checkpoint.method.name))
+    return Policy(name, len(interface.state.mean), interface.horizon, len(interface.action.mean), act)
