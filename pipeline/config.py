@@ -20,6 +20,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
 
+
 S = TypeVar("S", bound=Settings)
 
 
@@ -37,7 +38,7 @@ class TokenizeSettings(Settings):
     """Fit the FAST tokenizer on the training split and write the token pairs."""
 
     scale: float = Field(10.0, gt=0, le=10_000, description="quantisation steps per action unit (FAST's gamma)")
-    vocabulary: int = Field(256, ge=5, le=65_536, description="tokens, specials included")
+    vocabulary: int = Field(160, ge=5, le=65_536, description="tokens, specials included")
     pairs: Path = Field(Path("data/training_pairs_original.npz"), description="action pairs to tokenize")
     out: Path = Field(Path("data"), description="folder for fast_tokenizer.json and training_pairs_fast.npz")
 
@@ -46,13 +47,13 @@ class TrainSettings(Settings):
     """What both methods share."""
 
     seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of weights, batch order, noise and dropout")
-    epochs: int = Field(6, ge=1, le=100_000, description="passes over the training split")
+    epochs: int = Field(5, ge=1, le=100_000, description="passes over the training split")
     batch_size: int = Field(128, ge=1, le=1_000_000, description="pairs a step")
-    lr: float = Field(0.002, gt=0, le=1, description="peak learning rate of AdamW")
+    lr: float = Field(0.004, gt=0, le=1, description="peak learning rate of AdamW")
     weight_decay: float = Field(0.01, ge=0, le=10, description="weight decay of AdamW")
     width: int = Field(64, ge=1, le=8192, description="embedding width")
     layers: int = Field(3, ge=1, le=128, description="transformer layers")
-    heads: int = Field(4, ge=1, le=512, description="attention heads; must divide the width")
+    heads: int = Field(2, ge=1, le=512, description="attention heads; must divide the width")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout in the residual branches, never on the output")
     schedule: Literal["cosine", "plateau", "constant"] = Field("cosine", description="learning rate over time")
     warmup: int = Field(200, ge=0, le=10_000_000, description="steps of linear warm-up, in every schedule")
@@ -77,14 +78,19 @@ class Pi0Settings(TrainSettings):
 
     patch: int = Field(10, ge=1, le=10_000, description="actions a transformer token; must divide the chunk's horizon")
     flow_steps: int = Field(5, ge=1, le=1000, description="Euler steps from noise to actions when acting")
-    start_noise: float = Field(0.0, ge=0, le=10, description="scale of the noise that acting starts from; training uses 1")
-    pairs: Path = Field(Path("data/training_pairs_original.npz"), description="action pairs; made if the default is missing")
+    start_noise: float = Field(
+        0.0, ge=0, le=10, description="scale of the noise that acting starts from; training uses 1"
+    )
+    pairs: Path = Field(
+        Path("data/training_pairs_original.npz"), description="action pairs; the default is made if missing"
+    )
 
 
 class Pi0FastSettings(TrainSettings):
     """Train pi0-FAST: the chunk as tokens, generated one after another."""
 
-    pairs: Path = Field(Path("data/training_pairs_fast.npz"), description="token pairs; made if the default is missing")
+    lr: float = Field(0.008, gt=0, le=1, description="peak learning rate of AdamW")
+    pairs: Path = Field(Path("data/training_pairs_fast.npz"), description="token pairs; the default is made if missing")
     tokenizer: Path = Field(Path("data/fast_tokenizer.json"), description="the tokenizer that made the pairs")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ METADATA = "metadata"  # the key that holds a JSON object as text
 def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> None:
     """Write arrays and a metadata object to `path`; the same content gives the same bytes."""
     with whole_file(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, **arrays, **{METADATA: np.array(json.dumps(metadata, sort_keys=True))})
+        content = {**arrays, METADATA: np.array(json.dumps(metadata, sort_keys=True))}
+        np.savez(stream, allow_pickle=False, **content)
 
 
 def read_npz(path: Path, rebuild: str) -> tuple[Arrays, dict[str, Any]]:
@@ -38,7 +40,7 @@ def read_npz(path: Path, rebuild: str) -> tuple[Arrays, dict[str, Any]]:
         metadata = json.loads(str(arrays.pop(METADATA))) if METADATA in arrays else {}
         if not isinstance(metadata, dict):
             raise ValueError(f"'{METADATA}' is not a JSON object")
-    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{path}: expected an .npz file of plain arrays, found a damaged or foreign file ({one_line(error)}). "
             f"Make it again with '{rebuild}'."
@@ -46,7 +48,9 @@ def read_npz(path: Path, rebuild: str) -> tuple[Arrays, dict[str, Any]]:
     return arrays, metadata
 
 
-def require(path: Path, arrays: Arrays, key: str, shape: tuple[int | None, ...], kind: str, rebuild: str) -> NDArray[Any]:
+def require(
+    path: Path, arrays: Arrays, key: str, shape: tuple[int | None, ...], kind: str, rebuild: str
+) -> NDArray[Any]:
     """Return `arrays[key]` after checking it; None in `shape` stands for any length of at least 1.
 
     `kind` is NumPy's kind letter: "f" for floating-point (checked to be finite), "i" for integers.

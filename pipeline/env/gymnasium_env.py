@@ -5,6 +5,7 @@ The same physics as the batched `pendulum.simulate`, bit for bit, for those who 
 
 from typing import Any
 
+import numpy as np
 from gymnasium.envs.mujoco.inverted_pendulum_v5 import InvertedPendulumEnv
 from gymnasium.envs.registration import register
 from numpy.typing import NDArray
@@ -20,11 +21,11 @@ class WideInvertedPendulum(InvertedPendulumEnv):
     def __init__(self, **options: Any) -> None:
         super().__init__(xml_file=str(XML_FILE), frame_skip=FRAME_SKIP, reset_noise_scale=START_RANGE, **options)
 
-    def step(self, action: NDArray[Any]) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        observation, _, _, truncated, info = super().step(action)
+    def step(self, action: NDArray[np.float32]) -> tuple[Array, np.float64, bool, bool, dict[str, np.float64]]:
+        observation, _, _, truncated, info = super().step(action)  # type: ignore[no-untyped-call]
         terminated = bool(fallen(observation))
-        info["reward_survive"] = int(not terminated)
-        return observation, float(not terminated), terminated, truncated, info
+        reward = np.float64(not terminated)
+        return observation, reward, terminated, truncated, info | {"reward_survive": reward}
 
 
 register(id=ENV_ID, entry_point=WideInvertedPendulum, max_episode_steps=EPISODE_STEPS)

@@ -22,6 +22,7 @@ ANGLE_LIMIT = np.pi / 4  # rad; beyond it the pole has fallen
 REST_ANGLE = -0.00166666  # rad; the pole's geometry leans by this much
 START_RANGE = 0.5  # every state dimension starts uniformly within +- this
 EPISODE_STEPS = 100
+LABELS = ("cart, m", "pole, rad", "cart, m/s", "pole, rad/s", "action, 100 N")
 
 Array = NDArray[np.float64]
 Controller = Callable[[int, Array], Array]

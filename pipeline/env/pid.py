@@ -20,7 +20,7 @@ def draw_gains(generator: np.random.Generator, count: int) -> Array:
 
 
 class NestedPID:
-    """A controller `(step, states (B, S)) -> actions (B, 1)` with gains `(B, 6)`; it carries its integrators.
+    """A controller `(_step, states (B, S)) -> actions (B, 1)` with gains `(B, 6)`; it carries its integrators.
 
     The errors before the first step count as 0, so a start far from rest begins with a derivative kick.
     """
@@ -30,7 +30,7 @@ class NestedPID:
         self._sums = np.zeros((2, len(gains)))
         self._errors = np.zeros((2, len(gains)))
 
-    def __call__(self, step: int, states: Array) -> Array:
+    def __call__(self, _step: int, states: Array) -> Array:
         target = np.clip(self._loop(1, self._outer, -states[:, 2]), -TARGET_LIMIT, TARGET_LIMIT)
         action = np.clip(self._loop(0, self._inner, target + REST_ANGLE - states[:, 1]), -ACTION_LIMIT, ACTION_LIMIT)
         return action[:, None]
@@ -40,4 +40,5 @@ class NestedPID:
         slope = (error - self._errors[which]) / PID_DT
         self._errors[which] = error
         proportional, integral, derivative = gains
-        return proportional * error + integral * self._sums[which] + derivative * slope
+        action: Array = proportional * error + integral * self._sums[which] + derivative * slope
+        return action

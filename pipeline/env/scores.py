@@ -28,8 +28,9 @@ def score(states: Array) -> Scores:
     """
     ended = np.logical_or.accumulate(fallen(states), axis=1)
     calm = (np.abs(states[..., 1]) < CALM_ANGLE) & ~ended
-    runs = np.lib.stride_tricks.sliding_window_view(calm, CALM_STEPS, axis=1).all(-1)
-    converged = runs.any(1)
+    windows: NDArray[np.bool_] = np.lib.stride_tricks.sliding_window_view(calm, CALM_STEPS, axis=1)
+    runs = np.asarray(windows.all(axis=-1))
+    converged = np.asarray(runs.any(axis=1))
     return Scores(
         success=~ended[:, -1],
         converged=converged,

@@ -55,6 +55,7 @@ class Method:
 
     name: str
     prefix: str  # of the names of its runs' files
+    loss_label: str  # what the loss is, with its unit
     settings_type: type[TrainSettings]
     prepare: Callable[[Any], Prepared]
     build: Callable[[Any, Interface], nn.Module]

@@ -68,7 +68,11 @@ def build(settings: Pi0Settings, interface: Interface) -> nn.Module:
 def draw_noise(network: nn.Module, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Draw standard normal noise on the CPU, clipped for the original network as it was there."""
     noise = torch.randn(shape, generator=generator)
-    return noise.clamp(-ORIGINAL_NOISE_LIMIT, ORIGINAL_NOISE_LIMIT) if isinstance(network, OriginalFlowTransformer) else noise
+    return (
+        noise.clamp(-ORIGINAL_NOISE_LIMIT, ORIGINAL_NOISE_LIMIT)
+        if isinstance(network, OriginalFlowTransformer)
+        else noise
+    )
 
 
 def loss(network: nn.Module, rows: Rows, generator: torch.Generator) -> tuple[Tensor, int]:
@@ -106,4 +110,13 @@ def act(
     return interface.action.invert(chunk.cpu().numpy())
 
 
-PI0 = Method("pi0", "tinypi0", Pi0Settings, prepare, build, loss, act)
+PI0 = Method(
+    "pi0",
+    "tinypi0",
+    "flow-matching loss: squared velocity error, standard units",
+    Pi0Settings,
+    prepare,
+    build,
+    loss,
+    act,
+)

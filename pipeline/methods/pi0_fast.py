@@ -30,7 +30,7 @@ def prepare(settings: Pi0FastSettings) -> Prepared:
     longest = sequences.shape[1] + 1
     if settings.arch == "original" and longest > MAX_TOKENS:
         raise SettingsError(
-            f"arch: the original network holds {MAX_TOKENS} tokens, {settings.pairs} has a chunk of {longest} with BOS. "
+            f"arch: the original network holds {MAX_TOKENS} tokens, {settings.pairs} has one of {longest} with BOS. "
             "Tokenize with a smaller --scale or a larger --vocabulary."
         )
     split = split_pairs(pairs.trajectory, len(pairs.state))
@@ -49,7 +49,9 @@ def prepare(settings: Pi0FastSettings) -> Prepared:
     )
 
 
-def check_tokens(pairs: TokenPairs, tokenizer: FastTokenizer, settings: Pi0FastSettings) -> tuple[Ints, tuple[str, ...]]:
+def check_tokens(
+    pairs: TokenPairs, tokenizer: FastTokenizer, settings: Pi0FastSettings
+) -> tuple[Ints, tuple[str, ...]]:
     """Return the bare sequences `(N, L)`, without BOS and EOS and padded with PAD, and warnings.
 
     Raises `DataError` for ids outside the vocabulary, specials in the middle, another tokenizer's file, or, in files
@@ -78,13 +80,14 @@ def check_tokens(pairs: TokenPairs, tokenizer: FastTokenizer, settings: Pi0FastS
     if misplaced.any():
         row = int(misplaced.any(1).argmax())
         raise DataError(
-            f"{path}: row {row} of 'token_seq' is not [BOS], tokens, EOS, PAD ..., found {tokens[row].tolist()}. {remedy}"
+            f"{path}: row {row} of 'token_seq' is not [BOS], tokens, EOS, PAD ..., "
+            f"found {tokens[row].tolist()}. {remedy}"
         )
     short = tokenizer.lengths[sequences].sum(1) != tokenizer.coefficients
     if short.any() and made_with is not None:
         raise DataError(
-            f"{path}: row {int(short.argmax())} of 'token_seq' does not stand for {tokenizer.coefficients} coefficients "
-            f"({int(short.sum())} such rows). {remedy}"
+            f"{path}: row {int(short.argmax())} of 'token_seq' does not stand for {tokenizer.coefficients} "
+            f"coefficients ({int(short.sum())} such rows). {remedy}"
         )
     sequences = sequences[:, : max(1, int((~ended).sum(1).max()))]
     if short.any():
@@ -96,7 +99,7 @@ def check_tokens(pairs: TokenPairs, tokenizer: FastTokenizer, settings: Pi0FastS
 
 
 def build(settings: Pi0FastSettings, interface: Interface) -> nn.Module:
-    """Make the next-token network for these sizes. Every token is at least one coefficient, so BOS + C fit any chunk."""
+    """Make the next-token network. Every token is at least one coefficient, so BOS + C positions fit any chunk."""
     tokenizer = _tokenizer(interface)
     state_dim = len(interface.state.mean)
     if settings.arch == "original":
@@ -179,4 +182,4 @@ def _tokenizer(interface: Interface) -> FastTokenizer:
     return interface.tokenizer
 
 
-PI0_FAST = Method("pi0_fast", "tinypi0fast", Pi0FastSettings, prepare, build, loss, act)
+PI0_FAST = Method("pi0_fast", "tinypi0fast", "cross-entropy, nats a token", Pi0FastSettings, prepare, build, loss, act)

@@ -7,9 +7,8 @@ State and time are added to every token: with one token a patch the sequence sta
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.transformer import Block, attend, learned_positions, looking_mask, mlp_embedding
+from pipeline.models.transformer import Block, attend, learned_positions, mlp_embedding
 
-ROW_TOKENS = 40  # attention over so few tokens costs by the sequence: chunks lie side by side in rows of about this many
 TIME_FREQUENCIES = 16
 MAX_FREQUENCY = 150.0  # rad over t in [0, 1]
 
@@ -18,18 +17,23 @@ class FlowTransformer(nn.Module):
     """`(state (B, S), noisy (B, H, A), time (B,)) -> velocity (B, H, A)`, all in standard units, time in [0, 1]."""
 
     frequencies: Tensor
-    row_mask: Tensor
 
     def __init__(
-        self, state_dim: int, horizon: int, action_dim: int, *, patch: int, width: int, layers: int, heads: int, dropout: float
+        self,
+        state_dim: int,
+        horizon: int,
+        action_dim: int,
+        *,
+        patch: int,
+        width: int,
+        layers: int,
+        heads: int,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.patches = (horizon // patch, patch * action_dim)
         self.heads = heads
         self.register_buffer("frequencies", MAX_FREQUENCY ** torch.linspace(0, 1, TIME_FREQUENCIES), persistent=False)
-        self.chunks_per_row = max(1, ROW_TOKENS // self.patches[0])
-        chunk = torch.arange(self.chunks_per_row).repeat_interleave(self.patches[0])
-        self.register_buffer("row_mask", looking_mask(chunk[:, None] == chunk), persistent=False)
         self.state_embedding = mlp_embedding(state_dim, width)
         self.time_embedding = mlp_embedding(2 * TIME_FREQUENCIES, width)
         self.patch_embedding = nn.Linear(self.patches[1], width)
@@ -43,12 +47,6 @@ class FlowTransformer(nn.Module):
         condition = self.state_embedding(state) + self.time_embedding(torch.cat((phases.sin(), phases.cos()), 1))
         x = self.patch_embedding(noisy.reshape(-1, *self.patches)) + self.positions + condition[:, None]
         for block in self.blocks:
-            x = block(x, self._attend)
-        return self.velocity(self.norm(x)).view_as(noisy)
-
-    def _attend(self, qkv: Tensor) -> Tensor:
-        batch, tokens, width = qkv.shape
-        if batch % self.chunks_per_row:
-            return attend(qkv, self.heads)
-        rows = qkv.reshape(-1, self.chunks_per_row * tokens, width)
-        return attend(rows, self.heads, self.row_mask).view(batch, tokens, -1)
+            x = block(x, lambda qkv: attend(qkv, self.heads))
+        velocity: Tensor = self.velocity(self.norm(x))
+        return velocity.view_as(noisy)

@@ -31,7 +31,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, attend: Attend) -> Tensor:
         mixed = self.attention_out(attend(self.queries_keys_values(self.attention_norm(x))))
         x = x + self.dropout(mixed)
-        return x + self.dropout(self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x)))))
+        out: Tensor = x + self.dropout(self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x)))))
+        return out
 
 
 def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -49,14 +50,15 @@ def join_heads(values: Tensor) -> Tensor:
 def attend(qkv: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention over `(B, T, 3W)`, to `(B, T, W)`.
 
-    `mask` is added to the scores, broadcast over `(B, N, T, T)`: 0 where a token may look, -inf where not.
+    `mask (B or 1, 1, T, T)` is added to the scores: 0 where a token may look, -inf where not. (Only with all four axes
+    does torch take its fast kernel.)
     """
     return join_heads(F.scaled_dot_product_attention(*split_heads(qkv, heads), attn_mask=mask))
 
 
 def looking_mask(allowed: Tensor) -> Tensor:
-    """Turn `allowed (..., T, T)`, True where a token may look, into a mask for `attend` with an axis for heads."""
-    return torch.zeros(allowed.shape, device=allowed.device).masked_fill(~allowed, -torch.inf).unsqueeze(-3)
+    """Turn `allowed (B, T, T)`, True where a token may look, into a mask `(B, 1, T, T)` for `attend`."""
+    return torch.zeros(allowed.shape, device=allowed.device).masked_fill(~allowed, -torch.inf).unsqueeze(1)
 
 
 def mlp_embedding(inputs: int, width: int) -> nn.Sequential:

@@ -1,18 +1,19 @@
 """The `.pth` file: weights and all that is needed to act with them. Opens with `torch.load(weights_only=True)`.
 
-    format         "tinypi-1"
-    method         "pi0", "pi0_fast", ...
-    settings       the run's settings, as plain values
-    weights        the network's state_dict
-    horizon        actions a chunk
-    normalisation  {"state": {"mean", "std"}, "action": {"mean", "std"}} as tensors
-    tokenizer      the FAST tokenizer's JSON text, or None
-    provenance     plain values: name, run id, best epoch and losses, digests, code, versions
+format         "tinypi-1"
+method         "pi0", "pi0_fast", ...
+settings       the run's settings, as plain values
+weights        the network's state_dict
+horizon        actions a chunk
+normalisation  {"state": {"mean", "std"}, "action": {"mean", "std"}} as tensors
+tokenizer      the FAST tokenizer's JSON text, or None
+provenance     plain values: name, run id, best epoch and losses, digests, code, versions
 """
 
 import pickle
 import zipfile
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,21 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         torch.save(content, temporary)
 
 
+def weights_digest(weights: dict[str, Tensor]) -> str:
+    """sha256 over the names, shapes and bytes of the weights: equal digests, equal weights to the bit."""
+    digest = sha256()
+    for name in sorted(weights):
+        array = weights[name].numpy()
+        digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()
+
+
 def read_pth(path: Path) -> dict[str, Any]:
     """Read a `.pth` without running any code in it; raises `CheckpointError`."""
     if not path.is_file():
-        raise CheckpointError(f"{path}: expected a model file, found none. Name a .pth, e.g. from train/trained_models.")
+        raise CheckpointError(
+            f"{path}: expected a model file, found none. Name a .pth, e.g. from train/trained_models."
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -80,7 +92,8 @@ def read_pth(path: Path) -> dict[str, Any]:
         ) from error
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
         raise CheckpointError(
-            f"{path}: expected a .pth file, found a truncated or foreign one ({one_line(error)[:200]}). Copy or train it again."
+            f"{path}: expected a .pth file, found a truncated or foreign one ({one_line(error)[:200]}). "
+            "Copy or train it again."
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a dictionary of weights, found {type(content).__name__}.")
@@ -103,7 +116,8 @@ def parse_checkpoint(path: Path, content: dict[str, Any]) -> Checkpoint:
             make(method.settings_type, content["settings"]),
             Interface(
                 content["horizon"],
-                *(_normalisation(content["normalisation"][part]) for part in ("state", "action")),
+                _normalisation(content["normalisation"]["state"]),
+                _normalisation(content["normalisation"]["action"]),
                 None if tokenizer is None else parse_tokenizer(tokenizer),
             ),
             content["weights"],

@@ -37,10 +37,14 @@ def import_original(path: Path, weights: dict[str, Tensor], tokenizer: Path | No
             tokens.requires_grad_(False).eval()
             return Policy(f"original pi0_fast {path.stem}", STATE_DIM, HORIZON, 1, _token_act(tokens, fast))
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: looks like an original state_dict, but its weights do not fit strictly.") from error
+        raise CheckpointError(
+            f"{path}: looks like an original state_dict, but its weights do not fit strictly."
+        ) from error
     except TokenizerError as error:
         raise CheckpointError(str(error)) from error
-    raise CheckpointError(f"{path}: expected a tinypi checkpoint or an original state_dict, found keys {sorted(weights)[:3]}.")
+    raise CheckpointError(
+        f"{path}: expected a tinypi checkpoint or an original state_dict, found keys {sorted(weights)[:3]}."
+    )
 
 
 def _flow_act(network: OriginalFlowTransformer) -> Act:

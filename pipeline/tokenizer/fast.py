@@ -64,7 +64,7 @@ class FastTokenizer:
     @cached_property
     def pieces(self) -> list[tuple[int, ...]]:
         """The integers of each token id, `V` tuples."""
-        names = [self.bpe.id_to_token(token) for token in range(self.vocabulary)]
+        names = [self.bpe.id_to_token(token) or "" for token in range(self.vocabulary)]
         shift = self.low - FIRST_SYMBOL
         return [() if name in (*SPECIALS, UNKNOWN) else tuple(ord(symbol) + shift for symbol in name) for name in names]
 
@@ -88,15 +88,19 @@ class FastTokenizer:
     def dequantise(self, integers: Ints) -> Floats:
         """Turn integers `(N, C)` into chunks `(N, H, A)` in action units."""
         coefficients = integers.reshape(-1, self.horizon, self.action_dim) / self.scale
-        return idct(coefficients, norm="ortho", axis=1).astype(np.float32)
+        chunks: Floats = idct(coefficients, norm="ortho", axis=1).astype(np.float32)
+        return chunks
 
     def encode(self, integers: Ints) -> list[list[int]]:
-        """Turn integers `(N, C)` into token ids, without BOS and EOS; raises `TokenizerError` for one without a token."""
+        """Turn integers `(N, C)` into token ids, without BOS and EOS.
+
+        Raises `TokenizerError` for an integer that has no token.
+        """
         foreign = ~np.isin(integers, [piece[0] for piece in self.pieces if len(piece) == 1])
         if foreign.any():
             raise TokenizerError(
-                f"coefficients: expected integers of the tokenizer's alphabet, found {integers[foreign][0]}, which has no "
-                f"token. Fit a tokenizer on these data with '{REBUILD}'."
+                f"coefficients: expected integers of the tokenizer's alphabet, found {integers[foreign][0]}, which "
+                f"has no token. Fit a tokenizer on these data with '{REBUILD}'."
             )
         texts = ["".join(map(chr, row)) for row in (integers - self.low + FIRST_SYMBOL).tolist()]
         return [encoding.ids for encoding in self.bpe.encode_batch(texts)]
@@ -146,8 +150,9 @@ def fit_tokenizer(chunks: Floats, scale: float, vocabulary: int) -> FastTokenize
     alphabet = high - low + 1
     if alphabet > MAX_ALPHABET or alphabet + len(SPECIALS) >= vocabulary:
         raise TokenizerError(
-            f"vocabulary: expected more than {alphabet + len(SPECIALS)} entries at scale {scale:g} ({alphabet} integers "
-            f"from {low} to {high}, and {len(SPECIALS)} specials; at most {MAX_ALPHABET} integers), found {vocabulary}. "
+            f"vocabulary: expected more than {alphabet + len(SPECIALS)} entries at scale {scale:g} ({alphabet} "
+            f"integers from {low} to {high}, and {len(SPECIALS)} specials; at most {MAX_ALPHABET} integers), "
+            f"found {vocabulary}. "
             "Raise --vocabulary or lower --scale."
         )
     bpe = Tokenizer(BPE())
@@ -184,7 +189,8 @@ def parse_tokenizer(text: str) -> FastTokenizer:
         fields = _translate_original(fields)
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise ValueError(f"'format' is not {FORMAT}")
-    scale, sizes = fields.get("scale"), [fields.get(key) for key in ("horizon", "action_dim", "low", "high")]
+    scale: Any = fields.get("scale")
+    sizes: list[Any] = [fields.get(key) for key in ("horizon", "action_dim", "low", "high")]
     if not isinstance(scale, float) or not 0 < scale < 1e9 or not all(type(size) is int for size in sizes):
         raise ValueError("'scale', 'horizon', 'action_dim', 'low' and 'high' must be numbers in range")
     horizon, action_dim, low, high = sizes
@@ -211,7 +217,9 @@ def _translate_original(fields: dict[str, Any]) -> dict[str, Any]:
     low, high = min(integers), max(integers)
 
     def symbols(name: str) -> str:
-        return name if name in (*SPECIALS, UNKNOWN) else "".join(chr(int(v) - low + FIRST_SYMBOL) for v in name.split(","))
+        return (
+            name if name in (*SPECIALS, UNKNOWN) else "".join(chr(int(v) - low + FIRST_SYMBOL) for v in name.split(","))
+        )
 
     vocabulary = {symbols(name): token for name, token in fields["vocab"].items()}
     merges = [(symbols(left), symbols(right)) for (left, right), _ in fields["merges"]]

@@ -1,0 +1,8 @@
+"""The only room that knows MLflow. Its switches are set here, before it is imported."""
+
+import logging
+import os
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+logging.getLogger("mlflow.store.db").setLevel(logging.WARNING)  # it announces every new table

@@ -60,16 +60,20 @@ class Epoch:
 
 
 def fit(problem: Problem, settings: TrainSettings) -> Iterator[Step | Epoch]:
-    """Train until the last epoch or until `patience` epochs bring no better validation loss; the test loss decides nothing.
+    """Train until the last epoch, or until `patience` epochs bring no better validation loss.
+
+    The test loss decides nothing.
 
     Raises `RunError` naming the step, before any update, where loss or gradient is not finite.
     """
     network, seed = problem.network, settings.seed
     device = next(network.parameters()).device
-    parameters = list(network.parameters())
+    parameters: list[Tensor] = list(network.parameters())
     averaged = copy.deepcopy(network).requires_grad_(False)
-    averages = list(averaged.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=device.type != "mps")
+    averages: list[Tensor] = list(averaged.parameters())
+    optimizer = torch.optim.AdamW(
+        parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=device.type != "mps"
+    )
     order, chance = torch_stream(seed, "order"), torch_stream(seed, "noise")
 
     count = len(problem.train[0])
@@ -83,7 +87,7 @@ def fit(problem: Problem, settings: TrainSettings) -> Iterator[Step | Epoch]:
         started = time.perf_counter()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "dropout", epoch))
-            for batch in torch.randperm(count, generator=order).split(settings.batch_size):
+            for batch in torch.split(torch.randperm(count, generator=order), settings.batch_size):
                 total, terms = problem.loss(network, to_device(problem.train, batch, device), chance)
                 mean = total / terms
                 optimizer.zero_grad()
@@ -162,7 +166,7 @@ def evaluate(network: nn.Module, loss: Loss, rows: Rows) -> float:
     device = next(network.parameters()).device
     chance = torch_stream(EVALUATION_SEED, "evaluation")
     loss_sum = loss_count = 0.0
-    for batch in torch.arange(len(rows[0])).split(EVALUATION_BATCH):
+    for batch in torch.split(torch.arange(len(rows[0])), EVALUATION_BATCH):
         total, terms = loss(network, to_device(rows, batch, device), chance)
         loss_sum, loss_count = loss_sum + float(total), loss_count + terms
     return loss_sum / loss_count

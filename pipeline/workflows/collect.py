@@ -1,14 +1,16 @@
 """Collect demonstrations: simulate, check, cut into training pairs, write."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.config import CollectSettings
 from pipeline.data.pairs import save_action_pairs
 from pipeline.data.trajectories import Trajectories, cut_pairs, save_trajectories
-from pipeline.env.pendulum import ACTION_DIM, EPISODE_STEPS, STATE_DIM, XML_FILE, draw_starts, simulate
+from pipeline.env.pendulum import ACTION_DIM, EPISODE_STEPS, LABELS, XML_FILE, draw_starts, simulate
 from pipeline.env.pid import NestedPID, draw_gains
 from pipeline.env.scores import score
 from pipeline.errors import RunError
@@ -16,6 +18,9 @@ from pipeline.files import file_digest
 from pipeline.streams import numpy_stream
 from pipeline.versions import installed_versions
 
+Floats = NDArray[np.float32]
+
+MAX_ATTEMPTS = 10
 ACTION_NOISE = 0.05  # added to the applied action, not recorded: it widens the states that are seen
 TRAJECTORIES_FILE, PAIRS_FILE = "trajectories.npz", "training_pairs_original.npz"
 
@@ -27,49 +32,71 @@ class Collected:
     trajectories: int
     pairs: int
     converge_step: float  # mean over trajectories
+    refused: dict[str, int]  # simulated, found faulty, and replaced by another, by fault
     files: tuple[Path, ...]
 
 
-def demonstrate(settings: CollectSettings) -> Trajectories:
-    """Simulate the demonstrator with its own gains, start and noise in every trajectory."""
-    count, seed = settings.trajectories, settings.seed
-    gains = draw_gains(numpy_stream(seed, "collect", "gains"), count)
-    starts = draw_starts(numpy_stream(seed, "collect", "starts"), count)
-    shape = (count, EPISODE_STEPS, ACTION_DIM)
-    noise = numpy_stream(seed, "collect", "noise").uniform(-ACTION_NOISE, ACTION_NOISE, shape)
-    states, actions = simulate(NestedPID(gains), starts, noise, settings.threads)
+def demonstrate(settings: CollectSettings) -> tuple[Trajectories, dict[str, int]]:
+    """Simulate the demonstrator, each trajectory with its own gains, start and noise; return them and what was refused.
+
+    A trajectory that falls, does not converge or is not finite is refused, and another drawn in its place.
+    Raises `RunError` if so many are refused that the demonstrator itself must be wrong.
+    """
+    wanted, missing = settings.trajectories, settings.trajectories
+    good: list[tuple[Floats, Floats, Floats]] = []
+    refused = Counter[str]()
+    for attempt in range(MAX_ATTEMPTS):
+        states, actions, gains = _simulate(settings, missing, attempt)
+        faults = find_faults(states, actions)
+        refused.update({name: int(found.sum()) for name, found in faults.items() if found.any()})
+        keep = ~np.logical_or.reduce(list(faults.values()))
+        good.append((states[keep], actions[keep], gains[keep]))
+        missing -= int(keep.sum())
+        if missing == 0:
+            break
+    else:
+        raise RunError(
+            f"demonstrations: expected {wanted} that stay upright, converge and are finite; after {MAX_ATTEMPTS} "
+            f"attempts refused {dict(refused)}. Nothing was written; the demonstrator or its simulation has changed."
+        )
     metadata = {
         "made_by": "tinypi collect",
-        "seed": seed,
-        "trajectories": count,
+        "seed": settings.seed,
+        "trajectories": wanted,
+        "refused": dict(refused),
         "action_noise": ACTION_NOISE,
         "model_sha256": file_digest(XML_FILE),
         "versions": installed_versions("numpy", "mujoco"),
     }
-    return Trajectories(*(a.astype(np.float32) for a in (states[:, :EPISODE_STEPS], actions, gains)), metadata)
+    states, actions, gains = (np.concatenate(column) for column in zip(*good, strict=True))
+    return Trajectories(states, actions, gains, metadata), dict(refused)
 
 
-def check_quality(trajectories: Trajectories) -> float:
-    """Return the mean converge step; raises `RunError` naming what fell, did not converge or is not finite."""
-    scores = score(trajectories.states.astype(np.float64))
-    finite = np.isfinite(trajectories.states).all((1, 2)) & np.isfinite(trajectories.actions).all((1, 2))
-    faults = {"not finite": ~finite, "fallen": ~scores.success, "not converged": ~scores.converged}
-    found = [
-        f"{int(bad.sum())} {name} (first: trajectory {int(bad.argmax())})" for name, bad in faults.items() if bad.any()
-    ]
-    if found:
-        raise RunError(
-            f"demonstrations: expected all {len(finite)} to stay upright, converge and be finite; found "
-            f"{', '.join(found)}. Nothing was written; try another --seed."
-        )
-    return float(scores.converge_step.mean())
+def _simulate(settings: CollectSettings, count: int, attempt: int) -> tuple[Floats, Floats, Floats]:
+    def stream(name: str) -> np.random.Generator:
+        return numpy_stream(settings.seed, "collect", name, attempt)
+
+    gains = draw_gains(stream("gains"), count)
+    noise = stream("noise").uniform(-ACTION_NOISE, ACTION_NOISE, (count, EPISODE_STEPS, ACTION_DIM))
+    states, actions = simulate(NestedPID(gains), draw_starts(stream("starts"), count), noise, settings.threads)
+    return states[:, :EPISODE_STEPS].astype(np.float32), actions.astype(np.float32), gains.astype(np.float32)
+
+
+def find_faults(states: Floats, actions: Floats) -> dict[str, NDArray[np.bool_]]:
+    """Mark what is wrong with each trajectory of `states (N, T, S)` and `actions (N, T, A)`: arrays `(N,)` by fault."""
+    scores = score(states.astype(np.float64))
+    finite = np.isfinite(states).all((1, 2)) & np.isfinite(actions).all((1, 2))
+    return {
+        "not finite": np.asarray(~finite),
+        "fallen": finite & ~scores.success,
+        "not converged": finite & scores.success & ~scores.converged,
+    }
 
 
 def collect(settings: CollectSettings) -> Collected:
-    """Write `trajectories.npz` and `training_pairs_original.npz` below `settings.out`; the same seed, the same bytes."""
-    trajectories = demonstrate(settings)
-    assert trajectories.states.shape[-1] == STATE_DIM
-    converge_step = check_quality(trajectories)
+    """Write trajectories and training pairs below `settings.out`; the same seed gives the same bytes."""
+    trajectories, refused = demonstrate(settings)
+    converge_step = float(score(trajectories.states.astype(np.float64)).converge_step.mean())
     files = [settings.out / TRAJECTORIES_FILE, settings.out / PAIRS_FILE]
     save_trajectories(files[0], trajectories)
     pairs = cut_pairs(trajectories, trajectories.metadata | {"trajectories_sha256": file_digest(files[0])})
@@ -77,5 +104,6 @@ def collect(settings: CollectSettings) -> Collected:
     if settings.plots:
         from pipeline.report.trajectory_plots import plot_trajectories  # matplotlib is slow to import
 
-        files += plot_trajectories(trajectories, settings.plots, settings.out / "plots")
-    return Collected(settings.trajectories, len(pairs.state), converge_step, tuple(files))
+        folder = settings.out / "plots"
+        files += plot_trajectories(trajectories.states, trajectories.actions, LABELS, settings.plots, folder)
+    return Collected(settings.trajectories, len(pairs.state), converge_step, refused, tuple(files))

@@ -32,14 +32,16 @@ class Tokenized:
 
 
 def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
-    """Write `fast_tokenizer.json` and `training_pairs_fast.npz` below `settings.out`; the same input, the same bytes."""
+    """Write the tokenizer and the token pairs below `settings.out`; the same input gives the same bytes."""
     pairs = load_action_pairs(settings.pairs)
     split = split_pairs(pairs.trajectory, len(pairs.state))
     tokenizer = fit_tokenizer(pairs.action_chunk[split.train], settings.scale, settings.vocabulary)
     integers, clipped = tokenizer.quantise(pairs.action_chunk)
     sequences = tokenizer.encode(integers)
     if not np.array_equal(tokenizer.decode(sequences), integers):
-        raise RunError(f"{settings.pairs}: tokens do not decode to the coefficients they were made from; nothing written.")
+        raise RunError(
+            f"{settings.pairs}: tokens do not decode to the coefficients they were made from; nothing written."
+        )
 
     error = np.abs(tokenizer.dequantise(integers) - pairs.action_chunk)
     lengths = np.array([len(sequence) for sequence in sequences])

@@ -1,0 +1,58 @@
+# Two commands do it all: `make run` and `make test`. The rest is listed by `make help`.
+PYTHON ?= python3
+BIN := .venv/bin
+HOST := 127.0.0.1
+PORT ?= 5000
+SOURCES := pipeline train tests benchmarks
+
+# Runs go to one store below mlruns/, unless MLFLOW_TRACKING_URI names another.
+export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlruns/mlflow.db
+export MLFLOW_EXPERIMENT_NAME ?= tinypi
+export MLFLOW_DISABLE_TELEMETRY ?= true
+# `mlflow run --env-manager local` starts the first `python` it finds: ours.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check ui bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+run: setup data/training_pairs_original.npz ## collect data if there is none, train pi0, show the result
+	$(BIN)/mlflow run . -e train_pi0 --env-manager local
+
+data/training_pairs_original.npz:
+	$(BIN)/python -m pipeline collect
+
+setup: $(BIN)/.installed ## make .venv and install the pinned dependencies, once
+
+$(BIN)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; name it with make PYTHON=..." >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@printf '\n# added by make setup: plain mlflow commands use this store too\nexport MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-%s}" MLFLOW_EXPERIMENT_NAME="$${MLFLOW_EXPERIMENT_NAME:-%s}"\n' \
+		'sqlite:///$(CURDIR)/mlruns/mlflow.db' tinypi >> $(BIN)/activate
+	@touch $@
+
+$(BIN)/.installed-dev: $(BIN)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+test: check ## everything CI runs: lint, types, import floors, tests
+	$(BIN)/pytest -n auto
+
+check: $(BIN)/.installed-dev
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+ui: setup ## open MLflow's UI over the store, on this machine only
+	$(BIN)/mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI) --host $(HOST) --port $(PORT)
+
+bench: $(BIN)/.installed-dev ## measure the FAST settings and the costs that README and docs quote
+	$(BIN)/python -m benchmarks.fast_settings
+	$(BIN)/python -m benchmarks.costs
+
+clean: ## remove the environment; data and runs stay
+	rm -rf .venv *.egg-info

@@ -1,0 +1,151 @@
+"""The command line: options made from the settings, errors as one line, exit codes 0, 1 (failed run), 2 (bad input)."""
+
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, get_origin
+
+import click
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from pipeline.config import CollectSettings, Settings, TokenizeSettings, TrainSettings, make
+from pipeline.errors import RunError, UserError
+
+EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def settings_command(name: str, kind: type[Settings], run: Callable[[Any], None]) -> click.Command:
+    """Make a command with one option for each field of `kind`, in both `-` and `_` spellings.
+
+    All values reach `kind` as text: its validation is the only one, whatever surface they came by.
+    """
+    options: list[click.Parameter] = [option_of(field, info) for field, info in kind.model_fields.items()]
+    options.append(click.Option(["--debug"], is_flag=True, expose_value=False, help="show tracebacks"))
+
+    def call(**values: str | None) -> None:
+        run(make(kind, {field: value for field, value in values.items() if value is not None}))
+
+    context = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    return click.Command(name, params=options, callback=call, help=kind.__doc__, context_settings=context)
+
+
+def option_of(field: str, info: FieldInfo) -> click.Option:
+    """One option; its help says the default and what values are allowed."""
+    spellings = dict.fromkeys((f"--{field.replace('_', '-')}", f"--{field}"))
+    metavar = "|".join(info.annotation.__args__) if get_origin(info.annotation) else info.annotation.__name__.upper()  # type: ignore[union-attr]
+    limits = {"ge": ">= {}", "gt": "> {}", "le": "<= {}", "lt": "< {}"}
+    bounds = [
+        text.format(f"{value:,}")
+        for bound in info.metadata
+        for key, text in limits.items()
+        if (value := getattr(bound, key, None)) is not None
+    ]
+    default = "" if info.default is PydanticUndefined else f"default {info.default}"
+    about = "; ".join(filter(None, (default, " and ".join(bounds))))
+    return click.Option([*spellings, field], type=str, metavar=metavar, help=f"{info.description} [{about}]")
+
+
+def run_collect(settings: CollectSettings) -> None:
+    """Collect and say what was made."""
+    from pipeline.console import print_table
+    from pipeline.workflows.collect import collect
+
+    made = collect(settings)
+    rows = [
+        ("trajectories", f"{made.trajectories:,}, all upright, converged and finite"),
+        (
+            "refused",
+            ", ".join(f"{n} {fault}" for fault, n in made.refused.items()) + " (replaced)" if made.refused else "none",
+        ),
+        ("converge step", f"{made.converge_step:.1f} on average"),
+        ("training pairs", f"{made.pairs:,}"),
+        ("files", "\n".join(map(str, made.files))),
+    ]
+    print_table("Collected demonstrations", rows)
+
+
+def run_tokenize(settings: TokenizeSettings) -> None:
+    """Tokenize and say how well it went."""
+    from pipeline.console import print_table
+    from pipeline.workflows.tokenize import tokenize
+
+    made, files = tokenize(settings)
+    rows = [
+        ("tokens a chunk", f"{made.tokens_mean:.2f} on average, {made.tokens_max} at most"),
+        (
+            "vocabulary",
+            f"{made.vocabulary_used} of {made.vocabulary} entries occur ({made.alphabet} integers, 3 specials)",
+        ),
+        ("error, action units", f"{made.error_mean:.4f} on average, {made.error_max:.4f} at most"),
+        ("coefficients", f"all decode exactly; {made.clipped} clipped to the training range"),
+        ("files", "\n".join(map(str, files))),
+    ]
+    print_table("FAST tokens", rows)
+
+
+def run_train(method_name: str, settings: TrainSettings) -> None:
+    """Train and say what the run left."""
+    from pipeline.console import print_table, training_display
+    from pipeline.methods import METHODS
+    from pipeline.tracking.store import ui_command
+    from pipeline.workflows.train import train
+
+    with training_display() as display:
+        made = train(METHODS[method_name], settings, display.line, display.step)
+    metrics = made.metrics
+    rows = [
+        (
+            "loss",
+            f"val {metrics['best_val_loss']:.5f}, test {metrics['best_test_loss']:.5f}, at epoch {made.best_epoch}",
+        ),
+        ("control", f"success {metrics['check_success']:.2f}, converge {metrics['check_converge']:.2f} (a first look)"),
+        ("training", f"{metrics['train_seconds']:.1f} s"),
+        ("model", str(made.mirror.model)),
+        ("loss curves", str(made.mirror.picture)),
+        ("log", str(made.mirror.log)),
+        ("MLflow run", made.run_id),
+        ("in the UI", made.url),
+        ("open the UI", ui_command()),
+    ]
+    print_table(made.mirror.name, rows)
+
+
+COMMANDS = click.Group(
+    "pipeline",
+    help="Data for pi0 and pi0-FAST. Training: python -m train.train_pi0, python -m train.train_pi0_fast.",
+    commands=[
+        settings_command("collect", CollectSettings, run_collect),
+        settings_command("tokenize", TokenizeSettings, run_tokenize),
+    ],
+)
+
+
+def train_command(method_name: str, kind: type[TrainSettings]) -> click.Command:
+    """The command of `python -m train.train_...`."""
+    return settings_command(f"train_{method_name}", kind, lambda settings: run_train(method_name, settings))
+
+
+def main(command: click.Command, arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code. Errors are one line on stderr; `--debug` shows their traceback."""
+    from pipeline.console import print_error
+
+    arguments = sys.argv[1:] if arguments is None else arguments
+    program = f"python -m {'pipeline' if command is COMMANDS else f'train.{command.name}'}"
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        command.main(arguments, prog_name=program, standalone_mode=False)
+        return 0
+    except (UserError, RunError, OSError, click.UsageError) as error:
+        if "--debug" in arguments:
+            raise
+        message = error.format_message() if isinstance(error, click.UsageError) else str(error)
+        print_error(" ".join(message.split()))
+        return EXIT_BAD_INPUT if isinstance(error, (UserError, click.UsageError)) else EXIT_FAILED
+    except (KeyboardInterrupt, click.Abort):
+        print_error("interrupted; the run is recorded as KILLED")
+        return EXIT_INTERRUPTED
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)

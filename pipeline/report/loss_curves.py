@@ -1,0 +1,47 @@
+"""The loss curves of one run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pipeline.files import whole_file
+
+# Okabe and Ito's colours, told apart by the colour-blind; line styles and markers do the same in grey.
+STYLES = {
+    "train": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
+    "val": {"color": "#D55E00", "linestyle": "--", "marker": "s"},
+    "test": {"color": "#009E73", "linestyle": ":", "marker": "^"},
+}
+LOG_RATIO = 8  # above this ratio of largest to smallest loss, a linear axis would hide the end
+
+
+def draw_loss_curves(
+    path: Path, title: str, losses: Mapping[str, Sequence[float]], best_epoch: int, quantity: str
+) -> None:
+    """Write a picture of the losses per epoch (keys train, val, test) to `path`, the kept epoch marked."""
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    epochs = range(1, len(losses["train"]) + 1)
+    for name, values in losses.items():
+        axes.plot(epochs, values, label=name, markersize=4, linewidth=1.6, **STYLES[name])  # type: ignore[arg-type]
+    axes.axvline(best_epoch, color="0.6", linewidth=1, zorder=0)
+    best = losses["val"][best_epoch - 1]
+    axes.annotate(
+        f"kept: epoch {best_epoch}, val {best:.4f}",
+        (best_epoch, best),
+        xytext=(-8, 28),
+        textcoords="offset points",
+        horizontalalignment="right" if best_epoch > len(epochs) / 2 else "left",
+        arrowprops={"arrowstyle": "-", "color": "0.5"},
+    )
+    every = [value for values in losses.values() for value in values]
+    if min(every) > 0 and max(every) > LOG_RATIO * min(every):
+        axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(title=title, xlabel="epoch", ylabel=quantity)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=120)

@@ -1,0 +1,37 @@
+"""Demonstrations as pictures."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pipeline.files import whole_file
+
+CONTROL_SECONDS = 0.04
+
+
+def plot_trajectories(
+    states: NDArray[np.float32], actions: NDArray[np.float32], labels: tuple[str, ...], count: int, folder: Path
+) -> list[Path]:
+    """Draw the first `count` of `states (N, T, S)` and `actions (N, T, A)` over time, one picture each, into `folder`.
+
+    `labels` name the S state dimensions and then the A action dimensions, with units.
+    """
+    paths = []
+    for number in range(min(count, len(states))):
+        values = np.concatenate((states[number], actions[number]), axis=1)
+        figure = Figure(figsize=(7, 1.5 * len(labels)), layout="constrained")
+        panels = np.atleast_1d(figure.subplots(len(labels), sharex=True))
+        for axes, label, series in zip(panels, labels, values.T, strict=True):
+            axes.plot(np.arange(len(series)) * CONTROL_SECONDS, series, color="#0072B2", linewidth=1.4)
+            axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+            axes.set_ylabel(label)
+            axes.grid(alpha=0.3)
+        panels[0].set_title(f"Demonstration {number}")
+        panels[-1].set_xlabel("time, s")
+        path = folder / f"trajectory_{number:04d}.png"
+        with whole_file(path) as temporary:
+            figure.savefig(temporary, dpi=100)
+        paths.append(path)
+    return paths

@@ -1,0 +1,68 @@
+"""The copy of a run's files in `train/`: log, model and loss picture under one unique name. Never read back."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from pipeline.errors import StoreError
+
+MIRROR = Path("train")
+LOGS, MODELS, PICTURES = "logs", "trained_models", "loss_pics"
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A reserved name and the run's growing log. The log is hidden until `publish_log`, which ends the reservation."""
+
+    name: str
+    folder: Path
+
+    @property
+    def log(self) -> Path:
+        return self.folder / LOGS / f"{self.name}.txt"
+
+    @property
+    def model(self) -> Path:
+        return self.folder / MODELS / f"{self.name}.pth"
+
+    @property
+    def picture(self) -> Path:
+        return self.folder / PICTURES / f"{self.name}.png"
+
+    @property
+    def hidden_log(self) -> Path:
+        return self.log.with_name(f".{self.log.name}")
+
+    def write(self, line: str) -> None:
+        """Add a line to the log."""
+        with self.hidden_log.open("a", encoding="utf-8") as log:
+            log.write(line + "\n")
+
+    def publish_log(self) -> None:
+        """Show the log under its name."""
+        self.hidden_log.replace(self.log)
+
+
+def reserve(prefix: str, now: datetime, folder: Path = MIRROR) -> Mirror:
+    """Reserve `PREFIX_YYYYMMDD_HHMM`, or that with `_2`, `_3`, ... if a run has it; safe between processes.
+
+    Creating the hidden log is the reservation: only one process can. Raises `StoreError` if `folder` cannot be written.
+    """
+    stem = f"{prefix}_{now:%Y%m%d_%H%M}"
+    number = 1
+    while True:
+        mirror = Mirror(stem if number == 1 else f"{stem}_{number}", folder)
+        try:
+            for kept in (mirror.log, mirror.model, mirror.picture):
+                kept.parent.mkdir(parents=True, exist_ok=True)
+            mirror.hidden_log.touch(exist_ok=False)
+        except FileExistsError:
+            number += 1
+            continue
+        except OSError as error:
+            raise StoreError(f"{folder}: expected a folder to write the run's files to, found: {error}.") from error
+        # A finished run published its files before it gave up the hidden log, so this look misses none.
+        if not any(kept.exists() for kept in (mirror.log, mirror.model, mirror.picture)):
+            return mirror
+        mirror.hidden_log.unlink()
+        number += 1

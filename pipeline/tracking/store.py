@@ -1,0 +1,77 @@
+"""Where MLflow keeps runs: `MLFLOW_TRACKING_URI`, or an sqlite file below `mlruns/` of the current folder."""
+
+import os
+from pathlib import Path
+
+from filelock import FileLock
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from pipeline.errors import StoreError, one_line
+
+DEFAULT_STORE = Path("mlruns/mlflow.db")
+PATIENCE_SECONDS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+
+
+def tracking_uri() -> str:
+    """The store that runs go to."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DEFAULT_STORE.absolute()}"
+
+
+def open_store() -> MlflowClient:
+    """Connect to the store, making or upgrading an sqlite one; raises `StoreError` if it does not answer in seconds.
+
+    A fresh sqlite file is migrated under a lock: several processes at once would corrupt it.
+    """
+    uri = tracking_uri()
+    try:
+        if not uri.startswith("sqlite:///"):
+            return _connect(uri)
+        database = Path(uri.removeprefix("sqlite:///"))
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(database.with_name(f".{database.name}.lock")):
+            return _connect(uri)
+    except (MlflowException, OSError, ValueError) as error:
+        raise StoreError(
+            f"MLflow store {uri}: expected a tracking store that answers, found: {one_line(error)[:300]}. "
+            "Start the server, or correct or unset MLFLOW_TRACKING_URI."
+        ) from error
+
+
+def _connect(uri: str) -> MlflowClient:
+    before = {name: os.environ.get(name) for name in PATIENCE_SECONDS}
+    os.environ.update({name: value for name, value in PATIENCE_SECONDS.items() if before[name] is None})
+    try:
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
+        return client
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+
+
+def experiment_id(client: MlflowClient, name: str) -> str:
+    """The experiment's id. A missing one is made, with its artifacts below `mlruns/` in the default store."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        local = tracking_uri() == f"sqlite:///{DEFAULT_STORE.absolute()}"
+        location = (DEFAULT_STORE.parent.absolute() / "artifacts" / name).as_uri() if local else None
+        try:
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException:  # another process was first
+            experiment = client.get_experiment_by_name(name)
+    if experiment is None or experiment.lifecycle_stage != "active":
+        raise StoreError(
+            f"MLflow experiment '{name}': expected an active one, found a deleted one. "
+            "Restore it in MLflow, or name another with --experiment."
+        )
+    return str(experiment.experiment_id)
+
+
+def ui_command() -> str:
+    """The command that opens MLflow's UI over the store, or the server's address."""
+    uri = tracking_uri()
+    if uri.startswith("http"):
+        return uri
+    return "make ui" if uri == f"sqlite:///{DEFAULT_STORE.absolute()}" else f"mlflow ui --backend-store-uri {uri}"

@@ -1,0 +1,30 @@
+"""The data a training needs, made if it is the default and missing."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.config import CollectSettings, Pi0FastSettings, TokenizeSettings, TrainSettings
+from pipeline.workflows.collect import collect
+from pipeline.workflows.tokenize import tokenize
+
+
+def make_missing_data(settings: TrainSettings, say: Callable[[str], None]) -> None:
+    """Collect or tokenize where a default file is missing. A file that the user named is never made."""
+    fields = type(settings).model_fields
+    files = {name: getattr(settings, name) for name in ("pairs", "tokenizer") if name in fields}
+    if any(path != fields[name].default for name, path in files.items()):
+        return
+    for path in files.values():
+        _make(path, say)
+
+
+def _make(path: Path, say: Callable[[str], None]) -> None:
+    if path.exists():
+        return
+    if path == TokenizeSettings().pairs:
+        say(f"{path} is missing: collecting {CollectSettings().trajectories:,} demonstrations")
+        collect(CollectSettings())
+    elif path in (Pi0FastSettings().pairs, Pi0FastSettings().tokenizer):
+        _make(TokenizeSettings().pairs, say)
+        say(f"{path} is missing: fitting the FAST tokenizer")
+        tokenize(TokenizeSettings())
