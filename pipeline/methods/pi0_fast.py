@@ -13,9 +13,9 @@ from pipeline.config import Pi0FastSettings
 from pipeline.data.normalisation import Normalisation
 from pipeline.data.pairs import TokenPairs, load_token_pairs
 from pipeline.data.split import split_pairs
-from pipeline.errors import DataError, SettingsError
+from pipeline.errors import DataError
 from pipeline.methods.method import Interface, Method, Prepared, Rows, split_rows, split_warning
-from pipeline.models.original import MAX_TOKENS, OriginalTokenTransformer
+from pipeline.models.original import OriginalTokenTransformer
 from pipeline.models.token_transformer import TokenTransformer
 from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, load_tokenizer
 
@@ -27,12 +27,6 @@ def prepare(settings: Pi0FastSettings) -> Prepared:
     tokenizer = load_tokenizer(settings.tokenizer)
     pairs = load_token_pairs(settings.pairs)
     sequences, warnings = check_tokens(pairs, tokenizer, settings)
-    longest = sequences.shape[1] + 1
-    if settings.arch == "original" and longest > MAX_TOKENS:
-        raise SettingsError(
-            f"arch: the original network holds {MAX_TOKENS} tokens, {settings.pairs} has one of {longest} with BOS. "
-            "Tokenize with a smaller --scale or a larger --vocabulary."
-        )
     split = split_pairs(pairs.trajectory, len(pairs.state))
     unit = np.ones(tokenizer.action_dim, np.float32)  # the tokenizer takes actions in physical units
     interface = Interface(
@@ -101,13 +95,11 @@ def check_tokens(
 def build(settings: Pi0FastSettings, interface: Interface) -> nn.Module:
     """Make the next-token network. Every token is at least one coefficient, so BOS + C positions fit any chunk."""
     tokenizer = _tokenizer(interface)
-    state_dim = len(interface.state.mean)
+    sizes = len(interface.state.mean), tokenizer.vocabulary, tokenizer.coefficients + 1
     if settings.arch == "original":
-        return OriginalTokenTransformer(state_dim, tokenizer.vocabulary)
+        return OriginalTokenTransformer(*sizes)
     return TokenTransformer(
-        state_dim,
-        tokenizer.vocabulary,
-        tokenizer.coefficients + 1,
+        *sizes,
         width=settings.width,
         layers=settings.layers,
         heads=settings.heads,

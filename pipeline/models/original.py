@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 WIDTH, LAYERS, HEADS, FEEDFORWARD, DROPOUT = 128, 4, 4, 256, 0.1
-MAX_TOKENS = 25
+MAX_TOKENS = 25  # positions of its trained weights; trained on our chunks it gets as many as they need
 LAYER_OPTIONS = {"dropout": DROPOUT, "activation": "gelu", "batch_first": True}
 
 
@@ -50,12 +50,12 @@ class Prefix:
 class OriginalTokenTransformer(nn.Module):
     """Next-token logits from a decoder whose memory is the single embedded state. No key-value cache, as there."""
 
-    def __init__(self, state_dim: int, vocabulary: int) -> None:
+    def __init__(self, state_dim: int, vocabulary: int, max_tokens: int = MAX_TOKENS) -> None:
         super().__init__()
-        self.max_tokens = MAX_TOKENS
+        self.max_tokens = max_tokens
         self.state_embedding = nn.Linear(state_dim, WIDTH)
         self.token_embedding = nn.Embedding(vocabulary, WIDTH)
-        self.position_embedding = nn.Embedding(MAX_TOKENS, WIDTH)
+        self.position_embedding = nn.Embedding(max_tokens, WIDTH)
         layer = nn.TransformerDecoderLayer(WIDTH, HEADS, FEEDFORWARD, **LAYER_OPTIONS)  # type: ignore[arg-type]
         self.transformer = nn.TransformerDecoder(layer, LAYERS)
         self.output_layer = nn.Linear(WIDTH, vocabulary)

@@ -42,6 +42,6 @@ def draw_loss_curves(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(title=title, xlabel="epoch", ylabel=quantity)
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="upper right")
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=120)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pipeline.config import TrainSettings
 from pipeline.errors import RunError
 from pipeline.methods.method import Loss, Rows
-from pipeline.streams import derive, torch_stream
+from pipeline.streams import global_torch_stream, torch_stream
 
 EVALUATION_SEED = 7  # never the run's seed: validation and test see the same noise in every epoch and every run
 EVALUATION_BATCH = 512
@@ -85,32 +85,31 @@ def fit(problem: Problem, settings: TrainSettings) -> Iterator[Step | Epoch]:
         network.train()
         loss_sum = loss_count = norm_sum = 0.0
         started = time.perf_counter()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(seed, "dropout", epoch))
-            for batch in torch.split(torch.randperm(count, generator=order), settings.batch_size):
+        for batch in torch.split(torch.randperm(count, generator=order), settings.batch_size):
+            with global_torch_stream(seed, "dropout", step):
                 total, terms = problem.loss(network, to_device(problem.train, batch, device), chance)
-                mean = total / terms
-                optimizer.zero_grad()
-                mean.backward()  # type: ignore[no-untyped-call]
-                norm = float(nn.utils.clip_grad_norm_(parameters, settings.grad_clip))
-                value = float(mean.detach())
-                if not (math.isfinite(value) and math.isfinite(norm)):
-                    raise RunError(
-                        f"training step {step + 1} (epoch {epoch}): expected a finite loss and gradient, found loss "
-                        f"{value:g} and gradient norm {norm:g}. The weights were not updated; try a lower --lr."
-                    )
-                lr = settings.lr * plateau.factor * schedule_factor(settings, step, steps_total)
-                for group in optimizer.param_groups:
-                    group["lr"] = lr
-                optimizer.step()
-                step += 1
-                decay = min(settings.ema, step / (step + 10))  # a young average follows fast
-                with torch.no_grad():
-                    torch._foreach_lerp_(averages, parameters, 1 - decay)
-                loss_sum, loss_count, norm_sum = loss_sum + value * terms, loss_count + terms, norm_sum + norm
-                if step % STEP_EVENTS == 0:
-                    seen = ((step - 1) % steps_per_epoch + 1) * settings.batch_size
-                    yield Step(step, steps_total, value, seen / (time.perf_counter() - started))
+            mean = total / terms
+            optimizer.zero_grad()
+            mean.backward()  # type: ignore[no-untyped-call]
+            norm = float(nn.utils.clip_grad_norm_(parameters, settings.grad_clip))
+            value = float(mean.detach())
+            if not (math.isfinite(value) and math.isfinite(norm)):
+                raise RunError(
+                    f"training step {step + 1} (epoch {epoch}): expected a finite loss and gradient, found loss "
+                    f"{value:g} and gradient norm {norm:g}. The weights were not updated; try a lower --lr."
+                )
+            lr = settings.lr * plateau.factor * schedule_factor(settings, step, steps_total)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
+            step += 1
+            decay = min(settings.ema, step / (step + 10))  # a young average follows fast
+            with torch.no_grad():
+                torch._foreach_lerp_(averages, parameters, 1 - decay)
+            loss_sum, loss_count, norm_sum = loss_sum + value * terms, loss_count + terms, norm_sum + norm
+            if step % STEP_EVENTS == 0:
+                seen = ((step - 1) % steps_per_epoch + 1) * settings.batch_size
+                yield Step(step, steps_total, value, seen / (time.perf_counter() - started))
         seconds = time.perf_counter() - started
 
         val_loss = evaluate(averaged, problem.loss, problem.val)

@@ -1,0 +1,209 @@
+"""The engine: reproducible to the bit, undisturbed by being watched, and stopped before a bad update."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from pipeline.config import Pi0Settings, TrainSettings, make
+from pipeline.errors import RunError
+from pipeline.methods import METHODS
+from pipeline.policies.checkpoint import weights_digest
+from pipeline.streams import derive, global_torch_stream, torch_stream
+from pipeline.training.fit import Epoch, Plateau, Problem, Step, evaluate, fit, schedule_factor
+
+
+def train(name: str, data: Path, watch: object = None, **values: object) -> list[Epoch]:
+    files = {
+        "pi0": {"pairs": data / "training_pairs_original.npz"},
+        "pi0_fast": {"pairs": data / "training_pairs_fast.npz", "tokenizer": data / "fast_tokenizer.json"},
+    }
+    method = METHODS[name]
+    defaults = {"epochs": 2, "width": 16, "layers": 1, "warmup": 5, "batch_size": 100}
+    settings = make(method.settings_type, files[name] | defaults | values)
+    prepared = method.prepare(settings)
+    with global_torch_stream(settings.seed, "weights"):
+        network = method.build(settings, prepared.interface)
+    epochs = []
+    for event in fit(Problem(network, method.loss, prepared.train, prepared.val, prepared.test), settings):
+        if isinstance(event, Epoch):
+            epochs.append(event)
+        if watch:
+            watch(event)
+    return epochs
+
+
+def fingerprint(epochs: list[Epoch]) -> list[object]:
+    return [
+        (e.train_loss, e.val_loss, e.test_loss, e.grad_norm, e.lr, e.weights and weights_digest(e.weights))
+        for e in epochs
+    ]
+
+
+@pytest.mark.parametrize(("name", "dropout"), [("pi0", 0.0), ("pi0", 0.2), ("pi0_fast", 0.1)])
+def test_same_seed_same_bits_even_when_watched(name: str, dropout: float, data: Path) -> None:
+    def meddle(event: object) -> None:
+        torch.rand(3)  # a watcher that draws from the global generator
+
+    first = fingerprint(train(name, data, dropout=dropout))
+    assert first == fingerprint(train(name, data, meddle, dropout=dropout))
+    assert first != fingerprint(train(name, data, dropout=dropout, seed=1))
+
+
+@pytest.mark.parametrize("arch", ["small", "original"])
+@pytest.mark.parametrize("name", list(METHODS))
+def test_training_learns(name: str, arch: str, data: Path) -> None:
+    epochs = train(name, data, arch=arch, epochs=3, lr=0.002)
+    assert epochs[-1].val_loss < epochs[0].val_loss and epochs[-1].weights is not None
+
+
+class Line(nn.Module):
+    """One weight, so that a training can be followed by hand."""
+
+    def __init__(self, weight: float = 0.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(weight))
+
+
+def line_loss(network: nn.Module, rows: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, int]:
+    inputs, targets = rows
+    return (network.weight * inputs - targets).square().sum(), len(inputs)
+
+
+def line_rows(count: int, slope: float = 3.0) -> tuple[Tensor, Tensor]:
+    inputs = torch.linspace(-1, 1, count)
+    return inputs, slope * inputs
+
+
+def line_problem(loss: object = line_loss, val_slope: float = 3.0) -> Problem:
+    return Problem(Line(), loss, line_rows(64), line_rows(16, val_slope), line_rows(16, -3.0))
+
+
+def settings(**values: object) -> TrainSettings:
+    defaults = {"batch_size": 64, "warmup": 0, "schedule": "constant", "ema": 0, "weight_decay": 0, "lr": 0.1}
+    return make(Pi0Settings, defaults | values)
+
+
+def test_two_steps_by_hand() -> None:
+    reference = Line()
+    optimizer = torch.optim.AdamW(reference.parameters(), lr=0.1, weight_decay=0)
+    inputs, targets = line_rows(64)
+    losses = []
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = (reference.weight * inputs - targets).square().mean()
+        losses.append(float(loss.detach()))
+        loss.backward()
+        nn.utils.clip_grad_norm_(reference.parameters(), 1.0)
+        optimizer.step()
+    epochs = [event for event in fit(line_problem(), settings(epochs=2)) if isinstance(event, Epoch)]
+    assert_close([epoch.train_loss for epoch in epochs], losses)
+    assert epochs[-1].weights is not None
+    assert_close(epochs[-1].weights["weight"], reference.weight.detach())
+
+
+def test_average_follows_the_weights() -> None:
+    (epoch,) = (event for event in fit(line_problem(), settings(epochs=1, ema=0.9)) if isinstance(event, Epoch))
+    assert epoch.weights is not None
+    assert_close(
+        float(epoch.weights["weight"]), 0.1 * (1 - 1 / 11), atol=1e-4, rtol=0
+    )  # one step of 0.1, young average
+
+
+def test_short_last_batch_does_not_bias_the_mean() -> None:
+    events = list(fit(line_problem(), settings(epochs=1, batch_size=40, lr=1e-9)))
+    inputs, targets = line_rows(64)
+    assert isinstance(events[-1], Epoch)
+    assert_close(events[-1].train_loss, float(targets.square().mean()), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_non_finite_stops_before_the_update(where: str) -> None:
+    problem = line_problem()
+    steps = 0
+
+    def poisoned(network: nn.Module, rows: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, int]:
+        nonlocal steps
+        total, count = line_loss(network, rows, generator)
+        steps += network.training
+        if steps == 3:
+            bad = network.weight * math.inf if where == "loss" else torch.sqrt(network.weight * 0)
+            total = total + bad
+        return total, count
+
+    before = {}
+
+    def run() -> Iterator[object]:
+        for event in fit(
+            Problem(problem.network, poisoned, problem.train, problem.val, problem.test), settings(epochs=5)
+        ):
+            before["weight"] = float(problem.network.weight)
+            yield event
+
+    with pytest.raises(RunError, match=r"step 3 \(epoch 3\).*found loss"):
+        list(run())
+    assert float(problem.network.weight) == before["weight"]
+
+
+def test_early_stopping_and_best_epoch_go_by_validation() -> None:
+    # The target of validation is passed on the way to that of training; the test loss only ever grows.
+    epochs = [
+        event
+        for event in fit(line_problem(val_slope=0.35), settings(epochs=50, patience=4))
+        if isinstance(event, Epoch)
+    ]
+    best = min(epochs, key=lambda epoch: epoch.val_loss)
+    assert len(epochs) == best.epoch + 4 < 50
+    assert [epoch.epoch for epoch in epochs if epoch.weights is not None][-1] == best.epoch
+    assert min(epochs, key=lambda epoch: epoch.test_loss).epoch == 1
+
+
+def test_schedules() -> None:
+    cosine = settings(schedule="cosine", warmup=10)
+    assert [schedule_factor(cosine, step, 110) for step in (0, 9, 10)] == [0.1, 1.0, 1.0]
+    assert_close(schedule_factor(cosine, 60, 110), 0.5)
+    assert_close(schedule_factor(cosine, 110, 110), 0.0)
+    assert schedule_factor(settings(schedule="constant"), 99, 100) == 1.0
+    plateau = Plateau()
+    factors = []
+    for improved in [True] + [False] * 14 + [True]:
+        plateau = plateau.after(improved)
+        factors.append(plateau.factor)
+    assert factors[6:9] == [1.0, 0.6, 0.6] and factors[14] == pytest.approx(0.36) == factors[-1]
+
+
+def test_plateau_cuts_the_rate_in_training() -> None:
+    epochs = [
+        event
+        for event in fit(line_problem(val_slope=-3.0), settings(epochs=9, schedule="plateau"))
+        if isinstance(event, Epoch)
+    ]
+    assert epochs[0].lr == 0.1 and epochs[-1].lr == pytest.approx(0.06)
+
+
+def test_evaluation_sees_the_same_noise_every_time(data: Path) -> None:
+    method = METHODS["pi0"]
+    chosen = make(method.settings_type, {"pairs": data / "training_pairs_original.npz"})
+    prepared = method.prepare(chosen)
+    network = method.build(chosen, prepared.interface)
+    assert evaluate(network, method.loss, prepared.val) == evaluate(network, method.loss, prepared.val)
+
+
+def test_progress_is_reported_within_epochs() -> None:
+    steps = [event for event in fit(line_problem(), settings(epochs=2, batch_size=1)) if isinstance(event, Step)]
+    assert [step.steps_done for step in steps] == [20, 40, 60, 80, 100, 120] and steps[0].steps_total == 128
+
+
+def test_streams_are_apart() -> None:
+    assert len({derive(seed, name) for seed in range(50) for name in ("a", "b")}) == 100
+    assert torch.equal(torch.rand(3, generator=torch_stream(1, "x")), torch.rand(3, generator=torch_stream(1, "x")))
+    torch.manual_seed(0)
+    expected = torch.rand(2)
+    torch.manual_seed(0)
+    with global_torch_stream(5, "inner"):
+        torch.rand(7)
+    assert torch.equal(torch.rand(2), expected)

@@ -1,0 +1,188 @@
+"""Losses, integration and decoding by exact answers."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from pipeline.config import Pi0FastSettings, Pi0Settings, make
+from pipeline.methods import METHODS, pi0, pi0_fast
+from pipeline.methods.method import Prepared
+from pipeline.models.original import OriginalTokenTransformer
+from pipeline.models.token_transformer import TokenTransformer
+from pipeline.streams import torch_stream
+from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, load_tokenizer
+
+
+class Field(nn.Module):
+    """A velocity field given by a function of state, chunk and time."""
+
+    def __init__(self, function: object) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, state: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
+        return self.function(state, noisy, time)  # type: ignore[operator]
+
+
+def test_euler_on_exact_fields() -> None:
+    start = torch.randn(3, 50, 1)
+    constant = Field(lambda state, noisy, time: torch.full_like(noisy, 2.5))
+    assert_close(pi0.integrate(constant, torch.zeros(3, 4), start, 7), start + 2.5)
+    clock = Field(lambda state, noisy, time: time[:, None, None].expand_as(noisy))
+    assert_close(pi0.integrate(clock, torch.zeros(3, 4), start, 4), start + (0 + 0.25 + 0.5 + 0.75) / 4)
+    to_data = Field(lambda state, noisy, time: (1 - noisy) / (1 - time[:, None, None]))
+    assert_close(pi0.integrate(to_data, torch.zeros(3, 4), start, 5), torch.ones(3, 50, 1))
+
+
+def test_flow_loss_has_noise_at_0_and_data_at_1() -> None:
+    state, chunk = torch.zeros(256, 4), torch.randn(256, 50, 1)
+    noise = torch.randn(chunk.shape, generator=torch.Generator().manual_seed(5))
+    perfect = Field(lambda state, noisy, time: chunk - noise)
+    total, count = pi0.loss(perfect, (state, chunk), torch.Generator().manual_seed(5))
+    assert count == chunk.numel() and float(total) < 1e-6
+
+    def recover(state: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
+        assert ((time >= 0) & (time < 1)).all() and time.unique().numel() > 200  # one a chunk, all different
+        assert_close(noisy, (1 - time)[:, None, None] * noise + time[:, None, None] * chunk)
+        return torch.zeros_like(noisy)
+
+    total, _ = pi0.loss(Field(recover), (state, chunk), torch.Generator().manual_seed(5))
+    assert_close(float(total) / count, float((chunk - noise).square().mean()))
+
+
+def test_noise_is_fresh_every_batch() -> None:
+    seen: list[Tensor] = []
+    field = Field(lambda state, noisy, time: seen.append(noisy) or torch.zeros_like(noisy))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(2):
+        pi0.loss(field, (torch.zeros(2, 4), torch.zeros(2, 50, 1)), generator)
+    assert not torch.allclose(seen[0], seen[1])
+
+
+class Uniform(nn.Module):
+    """A next-token network that finds every token equally likely, and notes what it reads."""
+
+    def forward(self, state: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
+        self.tokens, self.real = tokens, real
+        return torch.zeros(int(real.sum()), 10)
+
+
+def test_token_loss_counts_eos_and_not_pad() -> None:
+    network = Uniform()
+    sequences = torch.tensor([[5, 6, 7, PAD, PAD], [8, PAD, PAD, PAD, PAD]])
+    total, count = pi0_fast.loss(network, (torch.zeros(2, 4), sequences), torch.Generator())
+    assert count == 4 + 2  # three tokens and EOS, one token and EOS
+    assert_close(float(total), 6 * math.log(10))
+    assert network.tokens.tolist() == [[BOS, 5, 6, 7], [BOS, 8, PAD, PAD]]
+    assert network.real.tolist() == [[True] * 4, [True, True, False, False]]
+
+
+class Oracle(Uniform):
+    """Knows every target of the batch above."""
+
+    def forward(self, state: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
+        return 100 * torch.eye(10)[torch.tensor([5, 6, 7, EOS, 8, EOS])]
+
+
+def test_token_loss_targets_are_the_next_tokens() -> None:
+    sequences = torch.tensor([[5, 6, 7, PAD], [8, PAD, PAD, PAD]])
+    total, _ = pi0_fast.loss(Oracle(), (torch.zeros(2, 4), sequences), torch.Generator())
+    assert float(total) < 1e-6
+
+
+@pytest.fixture(scope="module")
+def tokenizer(data: Path) -> FastTokenizer:
+    return load_tokenizer(data / "fast_tokenizer.json")
+
+
+@given(seed=st.integers(0, 10_000), original=st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_every_decoded_sequence_fills_the_chunk(tokenizer: FastTokenizer, seed: int, original: bool) -> None:
+    torch.manual_seed(seed)  # an untrained network: no help from learning
+    network = (
+        OriginalTokenTransformer(4, tokenizer.vocabulary)
+        if original
+        else TokenTransformer(4, tokenizer.vocabulary, 51, width=8, layers=1, heads=1, dropout=0.0)
+    ).eval()
+    for parameter in network.parameters():
+        parameter.data *= 3
+    with torch.inference_mode():
+        sequences = pi0_fast.decode(network, tokenizer, 3 * torch.randn(8, 4))
+    assert tokenizer.decode(sequences).shape == (8, 50)  # raises if one is not full
+    assert all(len(sequence) < network.max_tokens for sequence in sequences)
+
+
+def test_decoding_takes_the_likeliest_token_that_fits(tokenizer: FastTokenizer) -> None:
+    longest = int(tokenizer.lengths.argmax())
+
+    class Favourite(nn.Module):
+        max_tokens = 51
+
+        def start(self, state: Tensor) -> None:
+            return None
+
+        def next_logits(self, token: Tensor, cache: None) -> Tensor:
+            logits = torch.zeros(len(token), tokenizer.vocabulary)
+            logits[:, [longest, EOS, PAD]] = torch.tensor([5.0, 9.0, 9.0])  # EOS and PAD are likelier, and not due
+            return logits
+
+    (sequence,) = pi0_fast.decode(Favourite(), tokenizer, torch.zeros(1, 4))
+    fits = 50 // int(tokenizer.lengths[longest])
+    assert sequence[:fits] == [longest] * fits and sum(tokenizer.lengths[sequence]) == 50
+
+
+def test_fewest_tokens() -> None:
+    assert pi0_fast.fewest_tokens(torch.tensor([0, 1, 4, 5]), 11).tolist() == [0, 1, 2, 3, 1, 1, 2, 3, 2, 2, 2, 3]
+
+
+def prepare(name: str, data: Path, **values: object) -> tuple[Prepared, Pi0Settings | Pi0FastSettings]:
+    files = {
+        "pi0": {"pairs": data / "training_pairs_original.npz"},
+        "pi0_fast": {"pairs": data / "training_pairs_fast.npz", "tokenizer": data / "fast_tokenizer.json"},
+    }
+    settings = make(METHODS[name].settings_type, files[name] | values)
+    return METHODS[name].prepare(settings), settings
+
+
+@pytest.mark.parametrize("arch", ["small", "original"])
+@pytest.mark.parametrize("name", list(METHODS))
+def test_methods_act_in_physical_units(name: str, arch: str, data: Path) -> None:
+    prepared, settings = prepare(name, data, arch=arch)
+    torch.manual_seed(0)
+    network = METHODS[name].build(settings, prepared.interface).eval()
+    states = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    with torch.inference_mode():
+        actions = METHODS[name].act(network, settings, prepared.interface, states, torch_stream(0, "act"))
+    assert actions.shape == (5, 50, 1) and actions.dtype == np.float32 and np.isfinite(actions).all()
+
+
+def test_start_noise_is_a_setting_of_acting(data: Path) -> None:
+    prepared, settings = prepare("pi0", data)
+    torch.manual_seed(0)
+    network = pi0.build(settings, prepared.interface).eval()
+    states = np.zeros((2, 4), np.float32)
+
+    @torch.inference_mode()
+    def act(start_noise: float, seed: int) -> np.ndarray:
+        changed = settings.model_copy(update={"start_noise": start_noise})
+        return pi0.act(network, changed, prepared.interface, states, torch_stream(seed, "act"))
+
+    assert (act(0, 1) == act(0, 2)).all()
+    assert (act(1, 1) == act(1, 1)).all() and (act(1, 1) != act(1, 2)).any()
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_rows_are_standardised_by_the_training_split(name: str, data: Path) -> None:
+    prepared, _ = prepare(name, data)
+    assert_close(prepared.train[0].mean(0), torch.zeros(4), atol=1e-4, rtol=0)
+    assert_close(prepared.train[0].std(0, correction=0), torch.ones(4), atol=1e-4, rtol=0)
+    assert [len(rows[0]) for rows in (prepared.train, prepared.val, prepared.test)] == [1200, 150, 150]
+    assert dataclasses.is_dataclass(prepared.interface)

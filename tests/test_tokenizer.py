@@ -1,0 +1,121 @@
+"""FAST: exact round trips of quantised coefficients, for the data's chunks and for any."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.testing import assert_allclose, assert_array_equal
+
+from pipeline.config import TokenizeSettings
+from pipeline.data.pairs import load_action_pairs, load_token_pairs
+from pipeline.data.split import split_pairs
+from pipeline.errors import TokenizerError
+from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, fit_tokenizer, load_tokenizer, parse_tokenizer
+from pipeline.workflows.tokenize import tokenize
+
+
+@pytest.fixture(scope="module")
+def tokenizer(data: Path) -> FastTokenizer:
+    return load_tokenizer(data / "fast_tokenizer.json")
+
+
+def test_every_chunk_decodes_to_its_coefficients(data: Path, tokenizer: FastTokenizer) -> None:
+    pairs = load_action_pairs(data / "training_pairs_original.npz")
+    sequences = load_token_pairs(data / "training_pairs_fast.npz").token_seq
+    integers, _ = tokenizer.quantise(pairs.action_chunk)
+    bare = [[token for token in row if token not in (BOS, EOS, PAD)] for row in sequences.tolist()]
+    assert_array_equal(tokenizer.decode(bare), integers)
+    assert (sequences[:, 0] == BOS).all() and ((sequences == EOS).sum(1) == 1).all()
+
+
+@given(arrays(np.int64, (3, 50), elements=st.integers(-10_000, 10_000)))
+def test_any_coefficients_in_range_round_trip(tokenizer: FastTokenizer, wild: np.ndarray) -> None:
+    integers = wild.clip(tokenizer.low, tokenizer.high)
+    assert_array_equal(tokenizer.decode(tokenizer.encode(integers)), integers)
+
+
+@given(arrays(np.float32, (2, 50, 1), elements=st.floats(-30, 30, width=32)))
+def test_out_of_range_values_are_clipped_and_counted(tokenizer: FastTokenizer, chunks: np.ndarray) -> None:
+    integers, clipped = tokenizer.quantise(chunks)
+    free = FastTokenizer(tokenizer.scale, 50, 1, -(10**9), 10**9, tokenizer.bpe).quantise(chunks)[0]
+    assert integers.min() >= tokenizer.low and integers.max() <= tokenizer.high
+    assert clipped == (integers != free).sum()
+    assert_array_equal(tokenizer.decode(tokenizer.encode(integers)), integers)
+
+
+def test_quantisation_error_is_at_most_half_a_step(data: Path, tokenizer: FastTokenizer) -> None:
+    pairs = load_action_pairs(data / "training_pairs_original.npz")
+    train = pairs.action_chunk[split_pairs(pairs.trajectory, len(pairs.state)).train]
+    integers, clipped = tokenizer.quantise(train)
+    assert clipped == 0  # the alphabet is the training range
+    error = np.linalg.norm(tokenizer.dequantise(integers)[..., 0] - train[..., 0], axis=1)
+    assert error.max() <= np.sqrt(50) * 0.5 / tokenizer.scale + 1e-5  # the DCT is orthonormal
+
+
+def test_dct_is_orthonormal_and_scaled() -> None:
+    tokenizer = fit_tokenizer(np.linspace(-3, 3, 200, dtype=np.float32).reshape(4, 50, 1), 10, 512)
+    integers, _ = tokenizer.quantise(np.full((1, 50, 1), 0.5, np.float32))
+    assert integers[0, 0] == min(round(0.5 * 50**0.5 * 10), tokenizer.high) and not integers[0, 1:].any()
+
+
+def test_two_action_dimensions_lowest_frequency_first() -> None:
+    chunks = np.random.default_rng(0).normal(size=(50, 8, 2)).astype(np.float32)
+    tokenizer = fit_tokenizer(chunks, 10, 300)
+    integers, _ = tokenizer.quantise(chunks)
+    means = np.rint(chunks.mean(1) * np.sqrt(8) * 10)
+    assert_array_equal(integers[:, :2], means)
+    assert_array_equal(tokenizer.decode(tokenizer.encode(integers)), integers)
+    assert_allclose(tokenizer.dequantise(integers), chunks, atol=0.2)
+
+
+def test_fitting_twice_gives_the_same_bytes_and_sees_train_only(data: Path, tmp_path: Path) -> None:
+    pairs = load_action_pairs(data / "training_pairs_original.npz")
+    settings = TokenizeSettings(pairs=data / "training_pairs_original.npz", out=tmp_path)
+    tokenize(settings)
+    for name in ("fast_tokenizer.json", "training_pairs_fast.npz"):
+        assert (tmp_path / name).read_bytes() == (data / name).read_bytes()
+    train = pairs.action_chunk[split_pairs(pairs.trajectory, len(pairs.state)).train]
+    assert (
+        fit_tokenizer(train, settings.scale, settings.vocabulary).digest
+        == load_tokenizer(tmp_path / "fast_tokenizer.json").digest
+    )
+
+
+def test_summary_is_stored(data: Path) -> None:
+    metadata = load_token_pairs(data / "training_pairs_fast.npz").metadata
+    summary = metadata["summary"]
+    assert 3 < summary["tokens_mean"] < 25 and summary["error_max"] < 0.5 and summary["vocabulary_used"] > 50
+    assert metadata["tokenizer_sha256"] == load_tokenizer(data / "fast_tokenizer.json").digest
+
+
+def test_vocabulary_must_exceed_the_alphabet(data: Path) -> None:
+    chunks = load_action_pairs(data / "training_pairs_original.npz").action_chunk
+    with pytest.raises(TokenizerError, match=r"expected more than \d+ entries at scale 10.*found 50"):
+        fit_tokenizer(chunks, 10, 50)
+
+
+def test_decode_refuses_short_sequences_and_encode_foreign_integers(tokenizer: FastTokenizer) -> None:
+    with pytest.raises(TokenizerError, match="expected 50 coefficients, found 1"):
+        tokenizer.decode([[int(np.flatnonzero(tokenizer.lengths == 1)[0])]])
+    with pytest.raises(TokenizerError, match=r"found 99999, which has no token"):
+        tokenizer.encode(np.full((1, 50), 99999))
+
+
+def test_json_round_trip_and_faults(tokenizer: FastTokenizer) -> None:
+    again = parse_tokenizer(tokenizer.to_json())
+    assert again.digest == tokenizer.digest and again.pieces == tokenizer.pieces
+    fields = json.loads(tokenizer.to_json())
+    for fault in (
+        {"format": "x"},
+        {"scale": "10"},
+        {"horizon": -1},
+        {"low": 10**9},
+        {"bpe": {}},
+        {"high": fields["low"]},
+    ):
+        with pytest.raises(ValueError):
+            parse_tokenizer(json.dumps(fields | fault))
