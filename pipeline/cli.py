@@ -130,21 +130,27 @@ def main(command: click.Command, arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code. Errors are one line on stderr; `--debug` shows their traceback."""
     from pipeline.console import print_error
 
-    arguments = sys.argv[1:] if arguments is None else arguments
+    words = sys.argv[1:] if arguments is None else arguments
     program = f"python -m {'pipeline' if command is COMMANDS else f'train.{command.name}'}"
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        command.main(arguments, prog_name=program, standalone_mode=False)
+        with command.make_context(program, list(words)) as context:
+            command.invoke(context)
         return 0
-    except (UserError, RunError, OSError, click.UsageError) as error:
-        if "--debug" in arguments:
-            raise
-        message = error.format_message() if isinstance(error, click.UsageError) else str(error)
-        print_error(" ".join(message.split()))
-        return EXIT_BAD_INPUT if isinstance(error, (UserError, click.UsageError)) else EXIT_FAILED
-    except (KeyboardInterrupt, click.Abort):
-        print_error("interrupted; the run is recorded as KILLED")
+    except click.exceptions.Exit as done:  # --help
+        return done.exit_code
+    except KeyboardInterrupt:
+        print_error("interrupted; a run that was started is recorded as KILLED")
         return EXIT_INTERRUPTED
+    except Exception as error:
+        if "--debug" in words:
+            raise
+        expected = (UserError, RunError, OSError, click.UsageError)
+        message = error.format_message() if isinstance(error, click.UsageError) else one_line(error)
+        print_error(
+            message if isinstance(error, expected) else f"{type(error).__name__}: {message} (--debug shows where)"
+        )
+        return EXIT_BAD_INPUT if isinstance(error, (UserError, click.UsageError)) else EXIT_FAILED
 
 
 def _interrupt(number: int, frame: object) -> None:

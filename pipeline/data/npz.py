@@ -33,9 +33,10 @@ def read_npz(path: Path, rebuild: str) -> tuple[Arrays, dict[str, Any]]:
     if not path.is_file():
         raise DataError(f"{path}: expected an .npz file, found none. Make it with '{rebuild}', or name another file.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single .npy array")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("a single .npy array")
+        with archive:
             arrays = {key: archive[key] for key in archive.files}
         metadata = json.loads(str(arrays.pop(METADATA))) if METADATA in arrays else {}
         if not isinstance(metadata, dict):

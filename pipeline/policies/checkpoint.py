@@ -11,6 +11,7 @@ provenance     plain values: name, run id, best epoch and losses, digests, code,
 """
 
 import pickle
+import warnings
 import zipfile
 from dataclasses import dataclass
 from hashlib import sha256
@@ -84,7 +85,8 @@ def read_pth(path: Path) -> dict[str, Any]:
             f"{path}: expected a model file, found none. Name a .pth, e.g. from train/trained_models."
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch warns of files that it then refuses
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: expected plain tensors and values, found Python objects or damage, which are never loaded "
@@ -109,16 +111,20 @@ def parse_checkpoint(path: Path, content: dict[str, Any]) -> Checkpoint:
             f"method {content.get('method')!r}. It is another kind of file, or of another version."
         )
     try:
-        method = METHODS[content["method"]]
-        tokenizer = content["tokenizer"]
+        method, horizon = METHODS[content["method"]], content["horizon"]
+        tokenizer = None if content["tokenizer"] is None else parse_tokenizer(content["tokenizer"])
+        if type(horizon) is not int or horizon < 1 or (tokenizer and tokenizer.horizon != horizon):
+            raise ValueError(
+                f"'horizon' must be a positive number, and the tokenizer's if there is one, found {horizon!r}"
+            )
         checkpoint = Checkpoint(
             method,
             make(method.settings_type, content["settings"]),
             Interface(
-                content["horizon"],
+                horizon,
                 _normalisation(content["normalisation"]["state"]),
                 _normalisation(content["normalisation"]["action"]),
-                None if tokenizer is None else parse_tokenizer(tokenizer),
+                tokenizer,
             ),
             content["weights"],
             content["provenance"],

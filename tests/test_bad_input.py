@@ -1,0 +1,196 @@
+"""Bad input of each kind: one clear line on stderr, exit code 2, and no run is started."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.cli import main, train_command
+from pipeline.config import Pi0FastSettings, Pi0Settings
+from tests.conftest import Run
+
+COMMANDS = {
+    "pi0": train_command("pi0", Pi0Settings),
+    "pi0_fast": train_command("pi0_fast", Pi0FastSettings),
+}
+PAIRS = {"pi0": "training_pairs_original.npz", "pi0_fast": "training_pairs_fast.npz"}
+
+
+def refused(capsys: pytest.CaptureFixture[str], method: str, *words: object) -> str:
+    """Run a training that must be refused, in this process, and return its one line."""
+    code = main(COMMANDS[method], list(map(str, words)))
+    errors = capsys.readouterr().err
+    assert code == 2, errors
+    assert errors.startswith("error: ") and errors.count("\n") == 1 and len(errors) < 700
+    assert not Path("mlruns/mlflow.db").exists() and not Path("train").exists()
+    return errors
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--batch-size", 0], "batch_size: expected greater than or equal to 1, found '0'"),
+        (["--batch_size", "many"], "batch_size: expected a valid integer"),
+        (["--batch-size", 1.5], "batch_size: expected a valid integer"),
+        (["--lr", -1], "lr: expected greater than 0, found '-1'"),
+        (["--lr", "nan"], "lr: expected"),
+        (["--lr", "inf"], "lr: expected"),
+        (["--width", 65], "heads: must divide the width 65, found 2"),
+        (["--patch", 7], "patch: must divide the chunk's horizon 50, found 7"),
+        (["--schedule", "linear"], "schedule: expected 'cosine', 'plateau' or 'constant', found 'linear'"),
+        (["--device", "cuda"], "device: expected one that this machine has, found 'cuda'"),
+        (["--run-name", "../../x"], "run_name: String should match pattern"),
+        (["--experiment", ""], "experiment: String should match pattern"),
+        (["--dropout", 1], "dropout: expected less than 1"),
+        (["--wings", 2], "No such option"),
+        (["--seed"], "requires an argument"),
+        (["extra"], "unexpected extra argument"),
+        (["--pairs", "nowhere.npz"], "nowhere.npz: expected an .npz file, found none"),
+    ],
+)
+def test_settings(words: list[object], message: str, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if "cuda" in words:
+        torch = pytest.importorskip("torch")
+        if torch.cuda.is_available():
+            pytest.skip("this machine has a GPU")
+    assert message in refused(capsys, "pi0", *words)
+
+
+Change = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+def change(**arrays: Callable[[np.ndarray], np.ndarray | None]) -> Change:
+    def apply(content: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        changed = content | {key: function(content[key].copy()) for key, function in arrays.items()}
+        return {key: array for key, array in changed.items() if array is not None}
+
+    return apply
+
+
+def put(value: object, *where: object) -> Callable[[np.ndarray], np.ndarray]:
+    def function(array: np.ndarray) -> np.ndarray:
+        array[where] = value
+        return array
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("method", "alter", "message"),
+    [
+        ("pi0", change(state=lambda a: None), "expected the key 'state', found only"),
+        ("pi0", change(action_chunk=lambda a: None), "expected the key 'action_chunk'"),
+        ("pi0", change(state=lambda a: a[:-1]), r"'action_chunk' must have the shape"),
+        ("pi0", change(state=lambda a: a[0]), "'state' must have the shape (N, N)"),
+        ("pi0", change(action_chunk=lambda a: a[:, :, None, None]), "'action_chunk' must have the shape"),
+        ("pi0", change(trajectory=lambda a: a[:7]), "'trajectory' must have the shape (1500)"),
+        ("pi0", change(state=lambda a: a.astype(np.int32)), "'state' must hold floating-point numbers, found int32"),
+        ("pi0", change(state=lambda a: a.astype(str)), "'state' must hold floating-point numbers"),
+        ("pi0", change(state=put(np.nan, 17, 2)), "found 1 NaN or infinite, the first in row 17"),
+        ("pi0", change(action_chunk=put(np.inf, 3)), "found 50 NaN or infinite, the first in row 3"),
+        ("pi0", change(trajectory=lambda a: a % 9), "expected at least 10 trajectories"),
+        ("pi0", change(state=lambda a: a.astype(object)), "found a damaged or foreign file (Object arrays"),
+        ("pi0", change(state=lambda a: a[:0], action_chunk=lambda a: a[:0]), "'state' must have the shape"),
+        ("pi0_fast", change(token_seq=put(160, 5, 1)), "holds id 160, but data/fast_tokenizer.json has 160 entries"),
+        ("pi0_fast", change(token_seq=put(-4, 5, 1)), "holds id -4"),
+        ("pi0_fast", change(token_seq=put(2, 5, 1)), "row 5 of 'token_seq' is not [BOS], tokens, EOS, PAD"),
+        ("pi0_fast", change(token_seq=put(0, 5, 2)), "row 5 of 'token_seq' is not [BOS], tokens, EOS, PAD"),
+        ("pi0_fast", change(token_seq=lambda a: a.astype(float)), "'token_seq' must hold integers, found float64"),
+        ("pi0_fast", change(token_seq=lambda a: a[:, :4]), "does not stand for 50 coefficients"),
+    ],
+)
+def test_pairs(
+    method: str, alter: Change, message: str, workplace: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with np.load(data / PAIRS[method]) as file:
+        content = alter({key: file[key] for key in file.files})
+    np.savez(workplace / "pairs.npz", **content)
+    errors = refused(capsys, method, "--pairs", "pairs.npz")
+    assert message in errors and ("pairs.npz" in errors or "training pairs" in errors)
+
+
+@pytest.mark.parametrize("method", list(PAIRS))
+@pytest.mark.parametrize("kind", ["empty", "truncated", "text", "npy", "folder", "not a zip"])
+def test_damaged_files(method: str, kind: str, workplace: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = workplace / "pairs.npz"
+    whole = (data / PAIRS[method]).read_bytes()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "npy":
+        with path.open("wb") as stream:
+            np.save(stream, np.zeros(3))
+    else:
+        content = {
+            "empty": b"",
+            "truncated": whole[:-5000],
+            "text": b"hello\n",
+            "not a zip": b"PK\x03\x04" + whole[200:],
+        }
+        path.write_bytes(content[kind])
+    assert "pairs.npz: expected an .npz file" in refused(capsys, method, "--pairs", "pairs.npz")
+
+
+def test_tokenizer_faults(workplace: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = workplace / "tokenizer.json"
+    fields = json.loads((data / "fast_tokenizer.json").read_text())
+    for content, message in (
+        ("{", "damaged or foreign file"),
+        ("[]", "damaged or foreign file"),
+        ('{"vocab": 3, "merges": []}', "damaged or foreign file"),
+        (json.dumps(fields | {"scale": 20.0}), "was made with the tokenizer"),
+    ):
+        path.write_text(content)
+        assert message in refused(capsys, "pi0_fast", "--tokenizer", "tokenizer.json")
+    assert "found no file" in refused(capsys, "pi0_fast", "--tokenizer", "other.json")
+
+
+def test_unreachable_server(
+    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for uri in ("http://127.0.0.1:9", "sqlite:////proc/nowhere/mlflow.db", "nonsense://x"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        errors = refused(capsys, "pi0")
+        assert f"MLflow store {uri}: expected a tracking store that answers" in errors
+
+
+def test_read_only_mirror(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workplace / "train").write_text("a file where a folder should be")
+    assert main(COMMANDS["pi0"], []) == 2
+    assert "train: expected a folder to write the run's files to" in capsys.readouterr().err
+
+
+def test_real_process_ends_the_same_way(run: Run) -> None:
+    for words, code in ((("train.train_pi0", "--lr", 0), 2), (("pipeline", "collect", "--trajectories", 0), 2)):
+        result = run(*words)
+        assert result.returncode == code and result.stdout == ""
+        assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    debug = run("train.train_pi0", "--lr", 0, "--debug")
+    assert debug.returncode != 0 and "Traceback" in debug.stderr
+
+
+def test_data_commands_refuse_and_keep_what_is_there(run: Run, workplace: Path) -> None:
+    (workplace / "kept").mkdir()
+    (workplace / "kept/fast_tokenizer.json").write_text("precious")
+    result = run("pipeline", "tokenize", "--vocabulary", 50, "--out", "kept")
+    assert result.returncode == 2 and "vocabulary: expected more than" in result.stderr
+    assert (workplace / "kept/fast_tokenizer.json").read_text() == "precious"
+    assert os.listdir(workplace / "kept") == ["fast_tokenizer.json"]
+    assert run("pipeline", "collect", "--out", "data/trajectories.npz").returncode != 0
+
+
+def test_foreign_files_load_with_a_warning(run: Run, workplace: Path, data: Path) -> None:
+    """The reference system's files have no trajectory index."""
+    for method, keys in (("pi0", ("state", "action_chunk")), ("pi0_fast", ("state", "token_seq"))):
+        with np.load(data / PAIRS[method]) as file:
+            content = {key: file[key] for key in keys}
+        if method == "pi0_fast":
+            content["token_seq"] = content["token_seq"][:, 1:]  # and there without BOS, cut at 25 tokens
+            content["token_seq"] = content["token_seq"][:, :25]
+        np.savez(workplace / f"{method}.npz", **content)
+        result = run(f"train.train_{method}", "--pairs", f"{method}.npz", "--epochs", 1, "--width", 16, "--layers", 1)
+        assert result.returncode == 0, result.stderr
+        assert f"warning: {method}.npz: has no 'trajectory' key, so the split is by pair" in result.stdout
+        assert "by pair, digest" in result.stdout

@@ -1,0 +1,201 @@
+"""Whole runs as users start them: what they leave in MLflow and on disk, the same every time."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow.tracking import MlflowClient
+
+import pipeline
+from pipeline.tracking.mirror import reserve
+from pipeline.tracking.run import GENERATED_NAME
+from tests.conftest import ROOT, Run
+
+SMALL = ("--epochs", 2, "--width", 16, "--layers", 1)
+EPOCH_METRICS = {"train_loss", "val_loss", "test_loss", "lr", "grad_norm", "samples_per_second"}
+FINAL_METRICS = {"best_val_loss", "best_epoch", "best_test_loss", "train_seconds"}
+
+
+def store(workplace: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{workplace}/mlruns/mlflow.db")
+
+
+def runs_of(workplace: Path, experiment: str = "tinypi") -> list:
+    client = store(workplace)
+    found = client.get_experiment_by_name(experiment)
+    return client.search_runs([found.experiment_id]) if found else []
+
+
+def log_without_times(workplace: Path, name: str) -> str:
+    text = (workplace / f"train/logs/{name}.txt").read_text().replace(name, "NAME")
+    text = re.sub(r"finished after .*", "", text)
+    return re.sub(r"[\d,]+(  \*)?$", "", text, flags=re.MULTILINE)  # samples a second
+
+
+@pytest.mark.parametrize(("module", "prefix"), [("train_pi0", "tinypi0"), ("train_pi0_fast", "tinypi0fast")])
+def test_what_a_run_leaves_and_that_it_repeats(run: Run, workplace: Path, module: str, prefix: str) -> None:
+    for seed in (0, 0, 1):
+        result = run(f"train.{module}", *SMALL, "--seed", seed)
+        assert result.returncode == 0, result.stderr
+        assert result.stderr == "" and "open the UI" in result.stdout and "\x1b" not in result.stdout
+    first, second, other = sorted(runs_of(workplace), key=lambda run: run.info.start_time)
+
+    data = first.data
+    assert first.info.status == "FINISHED" and data.params["width"] == "16" and data.params["lr"] == data.params["lr"]
+    assert set(data.metrics) >= EPOCH_METRICS | FINAL_METRICS
+    client = store(workplace)
+    for metric in EPOCH_METRICS:
+        assert [point.step for point in client.get_metric_history(first.info.run_id, metric)] == [1, 2]
+    assert {"method", "code_commit", "code_tree", "data_sha256", "split_digest", "weights_sha256"} <= set(data.tags)
+    assert ("tokenizer_sha256" in data.tags) == (module == "train_pi0_fast")
+    (dataset,) = first.inputs.dataset_inputs
+    assert data.tags["data_sha256"].startswith(dataset.dataset.digest)
+
+    name = data.tags["name"]
+    assert re.fullmatch(prefix + r"_\d{8}_\d{4}(_\d+)?", name) and first.info.run_name == name
+    artifacts = {item.path for item in client.list_artifacts(first.info.run_id)}
+    assert artifacts == {f"{name}.pth", f"{name}.png", f"{name}.txt", "settings.json", "environment.json"}
+    for folder, ending in (("logs", "txt"), ("trained_models", "pth"), ("loss_pics", "png")):
+        mirrored = workplace / "train" / folder / f"{name}.{ending}"
+        stored = Path(client.download_artifacts(first.info.run_id, f"{name}.{ending}"))
+        assert mirrored.read_bytes() == stored.read_bytes()
+        assert len(list(mirrored.parent.iterdir())) == 3  # three runs, nothing hidden or half-written
+    assert first.info.artifact_uri.startswith((workplace / "mlruns").as_uri())
+
+    model = workplace / f"train/trained_models/{name}.pth"
+    assert pipeline.load_policy(model).act([[0.1, 0.2, 0.0, 0.0]]).shape == (1, 50, 1)
+    provenance = torch.load(model, weights_only=True)["provenance"]
+    assert provenance["run_id"] == first.info.run_id and provenance["weights_sha256"] == data.tags["weights_sha256"]
+
+    def bits(run: object) -> tuple:
+        history = [
+            [point.value for point in client.get_metric_history(run.info.run_id, metric)]
+            for metric in sorted(EPOCH_METRICS - {"samples_per_second"})
+        ]
+        return run.data.tags["weights_sha256"], history, log_without_times(workplace, run.data.tags["name"])
+
+    assert bits(first) == bits(second)
+    assert bits(first)[0] != bits(other)[0] and bits(first)[1] != bits(other)[1]
+    assert first.data.tags["split_digest"] == other.data.tags["split_digest"]
+
+
+def mlflow_run(workplace: Path, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """`mlflow run` on the real project, with its store and its files in the workplace."""
+    project = workplace / "project"
+    project.mkdir(exist_ok=True)
+    for name in ("MLproject", "conda.yaml", "pipeline", "train/train_pi0.py", "train/train_pi0_fast.py"):
+        (project / name).parent.mkdir(exist_ok=True)
+        if not (project / name).exists():
+            (project / name).symlink_to(ROOT / name)
+    if not (project / "data").exists():
+        (project / "data").symlink_to(workplace / "data")
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(project),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{workplace}/mlruns/mlflow.db",
+    }
+    (workplace / "mlruns").mkdir(exist_ok=True)
+    result = subprocess.run(
+        [sys.executable, "-m", "mlflow", "run", str(project), "--env-manager", "local", *words],
+        env=environment, cwd=workplace, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert not check or result.returncode == 0, result.stderr
+    return result
+
+
+def test_mlflow_run_uses_its_own_run_and_both_spellings(workplace: Path) -> None:
+    small = ("-P", "epochs=1", "-P", "width=16", "-P", "layers=1", "-P", "lr=1e-3", "--experiment-name", "mine")
+    mlflow_run(workplace, "-e", "train_pi0", *small)
+    mlflow_run(workplace, "-e", "train_pi0_fast", *small, "-P", "batch-size=300", "--run-name", "chosen")
+    mlflow_run(workplace, *small, "-P", "run_name=also-chosen")  # main
+    third, second, first = runs_of(workplace, "mine")
+    assert [run.info.status for run in (first, second, third)] == ["FINISHED"] * 3
+    assert first.info.run_name == first.data.tags["name"] and first.data.params["width"] == "16"
+    assert first.data.params["lr"] == "1e-3" and "settings_used" not in first.data.tags
+    assert first.data.metrics["lr"] < 1e-3 and first.data.tags["mlflow.source.type"] == "PROJECT"
+    # MLflow records the default before it starts us; what was used is said beside it.
+    assert second.data.tags["settings_used"] == "batch_size=300" and second.info.run_name == "chosen"
+    assert third.info.run_name == "also-chosen" and third.data.tags["method"] == "pi0"
+
+
+def test_mlflow_run_with_bad_parameters_fails(workplace: Path) -> None:
+    for word in ("batch_size=0", "foo=1"):
+        result = mlflow_run(workplace, "-e", "train_pi0", "-P", word, check=False)
+        assert result.returncode != 0 and "error: " in result.stderr and "Traceback" not in result.stderr
+    assert {run.info.status for run in runs_of(workplace, "Default")} == {"FAILED"}
+
+
+def test_names_in_the_same_minute(tmp_path: Path) -> None:
+    now = datetime(2025, 6, 20, 1, 33)
+    first, second = reserve("tinypi0", now, tmp_path), reserve("tinypi0", now, tmp_path)
+    assert (first.name, second.name) == ("tinypi0_20250620_0133", "tinypi0_20250620_0133_2")
+    first.write("line")
+    first.publish_log()
+    second.hidden_log.unlink()  # an abandoned reservation is free again; a finished run's name is not
+    assert reserve("tinypi0", now, tmp_path).name == "tinypi0_20250620_0133_2"
+    assert first.log.read_text() == "line\n"
+
+
+def test_names_are_unique_between_threads(tmp_path: Path) -> None:
+    names: list[str] = []
+    now = datetime(2025, 6, 20, 1, 33)
+    threads = [threading.Thread(target=lambda: names.append(reserve("tinypi0", now, tmp_path).name)) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(names)) == 20
+
+
+def test_generated_run_names_are_known() -> None:
+    from mlflow.utils.name_utils import _generate_random_name
+
+    assert all(GENERATED_NAME.fullmatch(_generate_random_name()) for _ in range(200))
+
+
+def test_a_run_that_diverges_is_failed_with_its_reason(run: Run, workplace: Path) -> None:
+    result = run("train.train_pi0", "--lr", 1, "--weight-decay", 10, "--warmup", 0, "--width", 16)
+    assert result.returncode == 1 and re.search(r"^error: training step \d+ \(epoch \d+\)", result.stderr)
+    (failed,) = runs_of(workplace)
+    assert failed.info.status == "FAILED"
+    name = failed.data.tags["name"]
+    assert "failed: training step" in (workplace / f"train/logs/{name}.txt").read_text()
+    assert [item.path for item in store(workplace).list_artifacts(failed.info.run_id)].count(f"{name}.txt") == 1
+    assert not list((workplace / "train/trained_models").iterdir())
+
+
+def test_interrupted_run_is_killed(workplace: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "train.train_pi0", "--epochs", "100000"],
+        cwd=workplace, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    while not process.stdout.readline().lstrip().startswith("1 "):  # the first epoch's line
+        pass
+    started = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and errors.startswith("error: interrupted") and time.monotonic() - started < 10
+    (killed,) = runs_of(workplace)
+    assert killed.info.status == "KILLED" and not list((workplace / "train/logs").glob(".*"))
+
+
+def test_missing_data_is_made(workplace: Path, run: Run) -> None:
+    (workplace / "data").unlink()
+    result = run("train.train_pi0_fast", *SMALL[2:], "--epochs", 1, "--batch-size", 5000)
+    assert result.returncode == 0, result.stderr
+    assert "collecting 4,000 demonstrations" in result.stdout and "fitting the FAST tokenizer" in result.stdout
+    assert {path.name for path in (workplace / "data").iterdir()} == {
+        "trajectories.npz", "training_pairs_original.npz", "fast_tokenizer.json", "training_pairs_fast.npz",
+    }  # fmt: skip
+    digests = [path.read_bytes() for path in sorted((workplace / "data").iterdir())]
+    assert run("train.train_pi0", *SMALL, "--batch-size", 5000).returncode == 0
+    assert digests == [path.read_bytes() for path in sorted((workplace / "data").iterdir())]
