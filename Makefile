@@ -30,7 +30,7 @@ $(BIN)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; name it with make PYTHON=..." >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
-	@printf '\n# added by make setup: plain mlflow commands use this store too\nexport MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-%s}" MLFLOW_EXPERIMENT_NAME="$${MLFLOW_EXPERIMENT_NAME:-%s}"\n' \
+	@grep -q 'added by make setup' $(BIN)/activate || printf '\n# added by make setup: plain mlflow commands use this store too\nexport MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-%s}" MLFLOW_EXPERIMENT_NAME="$${MLFLOW_EXPERIMENT_NAME:-%s}"\n' \
 		'sqlite:///$(CURDIR)/mlruns/mlflow.db' tinypi >> $(BIN)/activate
 	@touch $@
 

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from pipeline.config import CollectSettings, Settings, TokenizeSettings, TrainSettings, make
-from pipeline.errors import RunError, UserError
+from pipeline.errors import RunError, UserError, one_line
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 

@@ -101,7 +101,12 @@ def make(kind: type[S], values: dict[str, Any]) -> S:
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"]))
-        message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+        message = (
+            fault["msg"]
+            .removeprefix("Value error, ")
+            .replace("Input should be", "expected")
+            .replace("String should match", "expected text of the")
+        )
         if not where:
             raise SettingsError(f"{message}. See --help.") from error
         raise SettingsError(f"{where}: {message}, found {fault['input']!r}. See --help.") from error

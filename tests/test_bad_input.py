@@ -1,7 +1,6 @@
 """Bad input of each kind: one clear line on stderr, exit code 2, and no run is started."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,8 +41,8 @@ def refused(capsys: pytest.CaptureFixture[str], method: str, *words: object) -> 
         (["--patch", 7], "patch: must divide the chunk's horizon 50, found 7"),
         (["--schedule", "linear"], "schedule: expected 'cosine', 'plateau' or 'constant', found 'linear'"),
         (["--device", "cuda"], "device: expected one that this machine has, found 'cuda'"),
-        (["--run-name", "../../x"], "run_name: String should match pattern"),
-        (["--experiment", ""], "experiment: String should match pattern"),
+        (["--run-name", "../../x"], "run_name: expected text of the pattern"),
+        (["--experiment", ""], "experiment: expected text of the pattern"),
         (["--dropout", 1], "dropout: expected less than 1"),
         (["--wings", 2], "No such option"),
         (["--seed"], "requires an argument"),
@@ -177,7 +176,7 @@ def test_data_commands_refuse_and_keep_what_is_there(run: Run, workplace: Path) 
     result = run("pipeline", "tokenize", "--vocabulary", 50, "--out", "kept")
     assert result.returncode == 2 and "vocabulary: expected more than" in result.stderr
     assert (workplace / "kept/fast_tokenizer.json").read_text() == "precious"
-    assert os.listdir(workplace / "kept") == ["fast_tokenizer.json"]
+    assert [path.name for path in (workplace / "kept").iterdir()] == ["fast_tokenizer.json"]
     assert run("pipeline", "collect", "--out", "data/trajectories.npz").returncode != 0
 
 

@@ -116,7 +116,7 @@ def test_average_follows_the_weights() -> None:
 
 def test_short_last_batch_does_not_bias_the_mean() -> None:
     events = list(fit(line_problem(), settings(epochs=1, batch_size=40, lr=1e-9)))
-    inputs, targets = line_rows(64)
+    _, targets = line_rows(64)
     assert isinstance(events[-1], Epoch)
     assert_close(events[-1].train_loss, float(targets.square().mean()), rtol=1e-4, atol=0)
 

@@ -1,4 +1,4 @@
-"""Model files: ours hold all that is needed to act and nothing that can run; the original's give what its layers give."""
+"""Model files: ours hold all that acting needs and nothing that can run; the original's give what its layers give."""
 
 import io
 import os
@@ -87,9 +87,8 @@ class Hostile:
 
 def hostile_zip(path: Path) -> None:
     torch.save({"weights": torch.zeros(1)}, path)
-    parts = {
-        name: data for name, data in ((i, zipfile.ZipFile(path).read(i)) for i in zipfile.ZipFile(path).namelist())
-    }
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in parts.items():
             archive.writestr(name, pickle.dumps(Hostile()) if name.endswith("data.pkl") else content)

@@ -175,7 +175,8 @@ def test_a_run_that_diverges_is_failed_with_its_reason(run: Run, workplace: Path
 def test_interrupted_run_is_killed(workplace: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "train.train_pi0", "--epochs", "100000"],
-        cwd=workplace, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=workplace, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
     while not process.stdout.readline().lstrip().startswith("1 "):  # the first epoch's line

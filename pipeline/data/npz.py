@@ -43,7 +43,8 @@ def read_npz(path: Path, rebuild: str) -> tuple[Arrays, dict[str, Any]]:
             raise ValueError(f"'{METADATA}' is not a JSON object")
     except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
-            f"{path}: expected an .npz file of plain arrays, found a damaged or foreign file ({one_line(error)}). "
+            f"{path}: expected an .npz file of plain arrays, found a damaged or foreign file "
+            f"({one_line(error).split('. ')[0]}). "
             f"Make it again with '{rebuild}'."
         ) from error
     return arrays, metadata

@@ -35,6 +35,11 @@ class TrackedRun:
         self._flushed = time.monotonic()
 
     @property
+    def experiment(self) -> str:
+        """The name of the experiment that the run is in."""
+        return str(self.client.get_experiment(self.client.get_run(self.run_id).info.experiment_id).name)
+
+    @property
     def url(self) -> str:
         """The run's address below the UI's: `#/experiments/.../runs/...`."""
         return f"#/experiments/{self.client.get_run(self.run_id).info.experiment_id}/runs/{self.run_id}"

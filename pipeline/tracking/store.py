@@ -33,7 +33,7 @@ def open_store() -> MlflowClient:
             return _connect(uri)
     except (MlflowException, OSError, ValueError) as error:
         raise StoreError(
-            f"MLflow store {uri}: expected a tracking store that answers, found: {one_line(error)[:300]}. "
+            f"MLflow store {uri}: expected a tracking store that answers, found: {one_line(error)[:200]}... "
             "Start the server, or correct or unset MLFLOW_TRACKING_URI."
         ) from error
 

@@ -102,7 +102,7 @@ def _tracked_fit(
         mirror.write(line)
         say(line)
 
-    provenance = _describe(method, settings, prepared, run, mirror)
+    provenance = _describe(method, settings, prepared, run, mirror, note)
     parameters = sum(p.numel() for p in problem.network.parameters())
     device = next(problem.network.parameters()).device
     note(f"{mirror.name}: {method.name}, seed {settings.seed}, {parameters:,} parameters on {device}")
@@ -172,7 +172,7 @@ def _tracked_fit(
 
 
 def _describe(
-    method: Method, settings: TrainSettings, prepared: Prepared, run: TrackedRun, mirror: Mirror
+    method: Method, settings: TrainSettings, prepared: Prepared, run: TrackedRun, mirror: Mirror, note: Say
 ) -> dict[str, Any]:
     """Log what the run is made of, and return it for the checkpoint."""
     commit, tree = code_state()
@@ -184,7 +184,12 @@ def _describe(
     if overridden:
         used = ", ".join(f"{name}={getattr(settings, name)}" for name in overridden)
         run.tags({"settings_used": used})
-        mirror.write(f"note: MLflow shows other values for {used}: with 'mlflow run', write -P names with '_'")
+        note(f"note: MLflow shows other values for {used}: with 'mlflow run', write -P names with '_'")
+    if settings.experiment not in (run.experiment, type(settings).model_fields["experiment"].default):
+        note(
+            f"note: MLflow started this run in the experiment '{run.experiment}', not '{settings.experiment}': "
+            "with 'mlflow run', choose it by --experiment-name"
+        )
     run.dataset(prepared.arrays, prepared.files["data"], digests["data_sha256"], "train, val, test")
     versions = environment()
     run.json("settings.json", settings.model_dump(mode="json"))

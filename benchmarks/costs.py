@@ -1,0 +1,81 @@
+"""What the commands cost on this machine: wall times of fresh processes, one torch thread, and the share of logging.
+
+    python -m benchmarks.costs
+
+Runs each command in an empty folder of its own. Prints a table and writes benchmarks/results/costs.json.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from pipeline.config import Pi0Settings
+from pipeline.console import OUT
+from pipeline.files import whole_file
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).parent / "results" / "costs.json"
+COMMANDS = {
+    "collect": (["-m", "pipeline", "collect"], 15),
+    "tokenize": (["-m", "pipeline", "tokenize"], None),
+    "train_pi0": (["-m", "train.train_pi0"], 60),
+    "train_pi0_fast": (["-m", "train.train_pi0_fast"], 120),
+}
+
+
+def wall_seconds(words: list[str], folder: Path) -> float:
+    """Run a command as a fresh process and time it, start and imports included."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    started = time.perf_counter()
+    subprocess.run(
+        [sys.executable, *words],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return time.perf_counter() - started
+
+
+def logging_share() -> float:
+    """Seconds inside the tracking object over seconds of training, for a default pi0 run on an sqlite store."""
+    from pipeline.methods import METHODS
+    from pipeline.tracking.run import TrackedRun
+    from pipeline.workflows.train import train
+
+    spent = 0.0
+    send = TrackedRun._log
+
+    def timed(self: TrackedRun, **what: object) -> None:
+        nonlocal spent
+        started = time.perf_counter()
+        send(self, **what)
+        spent += time.perf_counter() - started
+
+    TrackedRun._log = timed  # type: ignore[method-assign]
+    made = train(METHODS["pi0"], Pi0Settings(), lambda line: None, lambda step: None)
+    return spent / made.metrics["train_seconds"]
+
+
+def main() -> None:
+    """Measure everything."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        seconds = {command: wall_seconds(words, folder) for command, (words, _) in COMMANDS.items()}
+        os.chdir(folder)
+        share = logging_share()
+        os.chdir(ROOT)
+    with whole_file(RESULTS) as temporary:
+        temporary.write_text(json.dumps({"wall_seconds": seconds, "logging_share": share}, indent=1) + "\n")
+    OUT.print(f"{'command':<16} {'seconds':>8} {'at most':>8}")
+    for command, (_, limit) in COMMANDS.items():
+        OUT.print(f"{command:<16} {seconds[command]:>8.1f} {limit or '-':>8}")
+    OUT.print(f"logging          {share:>8.2%} {'2%':>8}   of training time")
+
+
+if __name__ == "__main__":
+    main()
