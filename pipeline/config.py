@@ -37,8 +37,8 @@ class CollectSettings(Settings):
 class TokenizeSettings(Settings):
     """Fit the FAST tokenizer on the training split and write the token pairs."""
 
-    scale: float = Field(10.0, gt=0, le=10_000, description="quantisation steps per action unit (FAST's gamma)")
-    vocabulary: int = Field(160, ge=5, le=65_536, description="tokens, specials included")
+    scale: float = Field(15.0, gt=0, le=10_000, description="quantisation steps per action unit (FAST's gamma)")
+    vocabulary: int = Field(256, ge=5, le=65_536, description="tokens, specials included")
     pairs: Path = Field(Path("data/training_pairs_original.npz"), description="action pairs to tokenize")
     out: Path = Field(Path("data"), description="folder for fast_tokenizer.json and training_pairs_fast.npz")
 
@@ -47,7 +47,7 @@ class TrainSettings(Settings):
     """What both methods share."""
 
     seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of weights, batch order, noise and dropout")
-    epochs: int = Field(5, ge=1, le=100_000, description="passes over the training split")
+    epochs: int = Field(4, ge=1, le=100_000, description="passes over the training split")
     batch_size: int = Field(128, ge=1, le=1_000_000, description="pairs a step")
     lr: float = Field(0.004, gt=0, le=1, description="peak learning rate of AdamW")
     weight_decay: float = Field(0.01, ge=0, le=10, description="weight decay of AdamW")

@@ -32,10 +32,17 @@ def torch_stream(seed: int, *name: str | int):  # type: ignore[no-untyped-def]  
 def global_torch_stream(seed: int, *name: str | int) -> Iterator[None]:
     """Run the body with torch's global generator set to the stream, and put the caller's state back after.
 
-    Layer initialisation and dropout take no generator of their own; this is how they get a named one.
+    Layer initialisation and dropout take no generator of their own; this is how they get a named one. It is entered
+    every training step, so it does by hand what `torch.random.fork_rng` and `torch.manual_seed` do in milliseconds:
+    those look for GPUs each time.
     """
     import torch
 
-    with torch.random.fork_rng():
-        torch.manual_seed(derive(seed, *name))
+    stream, before = derive(seed, *name), torch.get_rng_state()
+    torch.default_generator.manual_seed(stream)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(stream)
+    try:
         yield
+    finally:
+        torch.set_rng_state(before)
