@@ -40,7 +40,7 @@ def global_torch_stream(seed: int, *name: str | int) -> Iterator[None]:
 
     stream, before = derive(seed, *name), torch.get_rng_state()
     torch.default_generator.manual_seed(stream)
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(stream)
     try:
         yield
