@@ -113,7 +113,7 @@ def act(
 PI0 = Method(
     "pi0",
     "tinypi0",
-    "flow-matching loss: squared velocity error, standard units",
+    "squared velocity error, standard units",
     Pi0Settings,
     prepare,
     build,
