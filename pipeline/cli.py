@@ -7,7 +7,6 @@ from typing import Any, get_origin
 
 import click
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from pipeline.config import CollectSettings, Settings, TokenizeSettings, TrainSettings, make
 from pipeline.errors import RunError, UserError, one_line
@@ -41,8 +40,7 @@ def option_of(field: str, info: FieldInfo) -> click.Option:
         for key, text in limits.items()
         if (value := getattr(bound, key, None)) is not None
     ]
-    default = "" if info.default is PydanticUndefined else f"default {info.default}"
-    about = "; ".join(filter(None, (default, " and ".join(bounds))))
+    about = "; ".join(filter(None, (f"default {info.default}", " and ".join(bounds))))
     return click.Option([*spellings, field], type=str, metavar=metavar, help=f"{info.description} [{about}]")
 
 
