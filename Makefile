@@ -21,7 +21,7 @@ help: ## list the targets
 run: setup data/training_pairs_original.npz ## collect data if there is none, train pi0, show the result
 	$(BIN)/mlflow run . -e train_pi0 --env-manager local
 
-data/training_pairs_original.npz:
+data/training_pairs_original.npz: | $(BIN)/.installed
 	$(BIN)/python -m pipeline collect
 
 setup: $(BIN)/.installed ## make .venv and install the pinned dependencies, once
@@ -48,7 +48,7 @@ check: $(BIN)/.installed-dev
 	$(BIN)/lint-imports
 
 ui: setup ## open MLflow's UI over the store, on this machine only
-	$(BIN)/mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI) --host $(HOST) --port $(PORT)
+	$(BIN)/mlflow ui --backend-store-uri "$(MLFLOW_TRACKING_URI)" --host $(HOST) --port $(PORT)
 
 bench: $(BIN)/.installed-dev ## measure the FAST settings and the costs that README and docs quote
 	$(BIN)/python -m benchmarks.fast_settings

@@ -12,6 +12,8 @@ from pipeline.config import CollectSettings, Settings, TokenizeSettings, TrainSe
 from pipeline.errors import RunError, UserError, one_line
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+BY_PAIR = "the file has no 'trajectory' key, so chunks of one trajectory stand in several parts"
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 def settings_command(name: str, kind: type[Settings], run: Callable[[Any], None]) -> click.Command:
@@ -77,6 +79,7 @@ def run_tokenize(settings: TokenizeSettings) -> None:
         ),
         ("error, action units", f"{made.error_mean:.4f} on average, {made.error_max:.4f} at most"),
         ("coefficients", f"all decode exactly; {made.clipped} clipped to the training range"),
+        ("fitted on", "training split, by trajectory" if made.by_trajectory else f"training split, by pair: {BY_PAIR}"),
         ("files", "\n".join(map(str, files))),
     ]
     print_table("FAST tokens", rows)
@@ -130,13 +133,16 @@ def main(command: click.Command, arguments: list[str] | None = None) -> int:
 
     words = sys.argv[1:] if arguments is None else arguments
     program = f"python -m {'pipeline' if command is COMMANDS else f'train.{command.name}'}"
-    signal.signal(signal.SIGTERM, _interrupt)
+    before = {number: signal.signal(number, _interrupt) for number in INTERRUPTS}
     try:
         with command.make_context(program, list(words)) as context:
             command.invoke(context)
         return 0
     except click.exceptions.Exit as done:  # --help
         return done.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print_error("interrupted; a run that was started is recorded as KILLED")
         return EXIT_INTERRUPTED
@@ -149,7 +155,12 @@ def main(command: click.Command, arguments: list[str] | None = None) -> int:
             message if isinstance(error, expected) else f"{type(error).__name__}: {message} (--debug shows where)"
         )
         return EXIT_BAD_INPUT if isinstance(error, (UserError, click.UsageError)) else EXIT_FAILED
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: object) -> None:
+    for each in INTERRUPTS:  # `mlflow run` passes Ctrl-C on a second time, which must not interrupt the cleaning up
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt(signal.Signals(number).name)

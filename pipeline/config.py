@@ -60,7 +60,9 @@ class TrainSettings(Settings):
     patience: int = Field(20, ge=1, le=100_000, description="stop after this many epochs without a better val loss")
     ema: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights that are kept; 0 for none")
     grad_clip: float = Field(1.0, gt=0, le=1e6, description="largest gradient norm")
-    arch: Literal["small", "original"] = Field("small", description="our network, or the reference system's")
+    arch: Literal["small", "original"] = Field(
+        "small", description="our network, or the reference system's (for FAST with positions for any chunk, 25 there)"
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
     threads: int = Field(1, ge=1, le=1024, description="torch threads; 1 is fastest for networks this small")
     run_name: str = Field(AUTO, pattern=f"^{NAME_PATTERN}$", description="name in MLflow; auto: the files' name")

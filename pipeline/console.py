@@ -1,4 +1,4 @@
-"""What people see: a progress bar on a terminal, plain lines elsewhere, and tables."""
+"""What people see: a progress bar on a terminal, plain lines elsewhere, and aligned rows."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 if TYPE_CHECKING:
     from pipeline.training.fit import Step
@@ -53,14 +52,12 @@ def training_display() -> Iterator[Display]:
 
 
 def print_table(title: str, rows: Sequence[tuple[str, str]]) -> None:
-    """Print aligned name-value rows under a title."""
-    table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
+    """Print aligned name-value rows under a title. Long values are not broken: they are paths and commands to copy."""
+    width = max(len(name) for name, _ in rows)
+    OUT.print(f"\n[bold]{title}[/bold]")
     for name, value in rows:
-        table.add_row(name, value)
-    OUT.print()
-    OUT.print(table)
+        for number, line in enumerate(value.split("\n")):
+            OUT.print(f"{'' if number else name:<{width}}  {line}", markup=False)
 
 
 def print_error(message: str) -> None:

@@ -30,7 +30,7 @@ def torch_stream(seed: int, *name: str | int):  # type: ignore[no-untyped-def]  
 
 @contextmanager
 def global_torch_stream(seed: int, *name: str | int) -> Iterator[None]:
-    """Run the body with torch's global generator set to the stream, and put the caller's state back after.
+    """Run the body with torch's global generator set to the stream, and put the caller's (CPU) state back after.
 
     Layer initialisation and dropout take no generator of their own; this is how they get a named one. It is entered
     every training step, so it does by hand what `torch.random.fork_rng` and `torch.manual_seed` do in milliseconds:

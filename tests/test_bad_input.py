@@ -90,6 +90,9 @@ def put(value: object, *where: object) -> Callable[[np.ndarray], np.ndarray]:
         ("pi0", change(state=lambda a: a.astype(str)), "'state' must hold floating-point numbers"),
         ("pi0", change(state=put(np.nan, 17, 2)), "found 1 NaN or infinite, the first in row 17"),
         ("pi0", change(action_chunk=put(np.inf, 3)), "found 50 NaN or infinite, the first in row 3"),
+        ("pi0", change(state=lambda a: a.astype(float) * 1e300), "NaN or infinite"),
+        ("pi0", change(state=lambda a: a[:, :3]), "expected 4 state and 1 action dimensions"),
+        ("pi0", change(action_chunk=lambda a: a[:, :10]), "chunks of at least 13 actions"),
         ("pi0", change(trajectory=lambda a: a % 9), "expected at least 10 trajectories"),
         ("pi0", change(state=lambda a: a.astype(object)), "found a damaged or foreign file (Object arrays"),
         ("pi0", change(state=lambda a: a[:0], action_chunk=lambda a: a[:0]), "'state' must have the shape"),
@@ -149,7 +152,9 @@ def test_tokenizer_faults(workplace: Path, data: Path, capsys: pytest.CaptureFix
 def test_unreachable_server(
     workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for uri in ("http://127.0.0.1:9", "sqlite:////proc/nowhere/mlflow.db", "nonsense://x"):
+    damaged = workplace / "damaged.db"
+    damaged.write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
+    for uri in ("http://127.0.0.1:9", "sqlite:////proc/nowhere/mlflow.db", "nonsense://x", f"sqlite:///{damaged}"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         errors = refused(capsys, "pi0")
         assert f"MLflow store {uri}: expected a tracking store that answers" in errors
@@ -159,6 +164,31 @@ def test_read_only_mirror(workplace: Path, capsys: pytest.CaptureFixture[str]) -
     (workplace / "train").write_text("a file where a folder should be")
     assert main(COMMANDS["pi0"], []) == 2
     assert "train: expected a folder to write the run's files to" in capsys.readouterr().err
+    (workplace / "train").unlink()
+    (workplace / "train").mkdir()
+    (workplace / "train/loss_pics").write_text("another")
+    assert main(COMMANDS["pi0"], []) == 2
+
+
+def test_foreign_tokens_of_another_tokenizer(workplace: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with np.load(data / PAIRS["pi0_fast"]) as file:
+        state, tokens = file["state"], file["token_seq"]
+    mixed = np.where(tokens > 2, np.random.default_rng(0).integers(3, 256, tokens.shape), tokens)
+    long = np.concatenate((tokens[:, :1], np.full((len(tokens), 60), 9), tokens[:, 1:]), axis=1)
+    for wrong in (mixed, long):
+        np.savez(workplace / "pairs.npz", state=state, token_seq=wrong)
+        assert "does not stand for 50 coefficients" in refused(capsys, "pi0_fast", "--pairs", "pairs.npz")
+
+
+def test_tokens_made_from_other_pairs(workplace: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workplace / "data").unlink()
+    (workplace / "data").mkdir()
+    for name in ("fast_tokenizer.json", PAIRS["pi0_fast"]):
+        (workplace / "data" / name).symlink_to(data / name)
+    with np.load(data / PAIRS["pi0"]) as file:
+        np.savez(workplace / "data" / PAIRS["pi0"], **{key: file[key][:500] for key in ("state", "action_chunk")})
+    assert "the methods would train on different data" in refused(capsys, "pi0_fast")
+    assert main(COMMANDS["pi0_fast"], ["--pairs", str(data / PAIRS["pi0_fast"]), "--lr", "2"]) == 2
 
 
 def test_real_process_ends_the_same_way(run: Run) -> None:

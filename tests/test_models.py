@@ -85,3 +85,19 @@ def test_flow_network_uses_state_chunk_and_time_of_its_own_row() -> None:
     ):
         assert not torch.allclose(changed[2], before[2], atol=1e-4)
         assert_close(changed[[0, 1, 3]], before[[0, 1, 3]])
+
+
+def test_gradients_do_not_depend_on_chance_with_more_threads() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        network, state = token_network(width=64, layers=1), torch.randn(128, 4)
+        tokens = random_sequences([24] * 128)
+        gradients = []
+        for _ in range(6):
+            network.zero_grad()
+            network(state, tokens, tokens != PAD).square().sum().backward()
+            gradients.append([parameter.grad.clone() for parameter in network.parameters()])
+        assert all(torch.equal(a, b) for other in gradients[1:] for a, b in zip(gradients[0], other, strict=True))
+    finally:
+        torch.set_num_threads(before)

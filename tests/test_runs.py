@@ -15,8 +15,10 @@ import torch
 from mlflow.tracking import MlflowClient
 
 import pipeline
+from pipeline.cli import main, train_command
+from pipeline.config import Pi0Settings
 from pipeline.tracking.mirror import reserve
-from pipeline.tracking.run import GENERATED_NAME
+from pipeline.tracking.run import GENERATED_NAME, TrackedRun
 from tests.conftest import ROOT, Run
 
 SMALL = ("--epochs", 2, "--width", 16, "--layers", 1)
@@ -49,7 +51,7 @@ def test_what_a_run_leaves_and_that_it_repeats(run: Run, workplace: Path, module
     first, second, other = sorted(runs_of(workplace), key=lambda run: run.info.start_time)
 
     data = first.data
-    assert first.info.status == "FINISHED" and data.params["width"] == "16" and data.params["lr"] == data.params["lr"]
+    assert first.info.status == "FINISHED" and data.params["width"] == "16"
     assert set(data.metrics) >= EPOCH_METRICS | FINAL_METRICS
     client = store(workplace)
     for metric in EPOCH_METRICS:
@@ -172,6 +174,23 @@ def test_a_run_that_diverges_is_failed_with_its_reason(run: Run, workplace: Path
     assert not list((workplace / "train/trained_models").iterdir())
 
 
+@pytest.mark.parametrize("method", ["json", "file"])
+def test_a_run_whose_artifacts_cannot_be_stored_is_failed_and_keeps_its_log(
+    workplace: Path, method: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(self: TrackedRun, *words: object) -> None:
+        raise OSError("artifact store is full")
+
+    monkeypatch.setattr(TrackedRun, method, broken)
+    words = ["--epochs", "1", "--width", "16", "--layers", "1"]
+    assert main(train_command("pi0", Pi0Settings), words) == 1
+    assert "error: artifact store is full" in capsys.readouterr().err
+    (failed,) = runs_of(workplace)
+    (log,) = (workplace / "train/logs").iterdir()
+    assert failed.info.status == "FAILED" and log.read_text().endswith("failed: artifact store is full\n")
+    assert method == "json" or "best: epoch 1" in log.read_text()
+
+
 def test_interrupted_run_is_killed(workplace: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "train.train_pi0", "--epochs", "100000"],
@@ -179,9 +198,11 @@ def test_interrupted_run_is_killed(workplace: Path) -> None:
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
-    while not process.stdout.readline().lstrip().startswith("1 "):  # the first epoch's line
-        pass
+    while not (line := process.stdout.readline()).lstrip().startswith("1 "):  # the first epoch's line
+        assert line, "the training ended by itself"
     started = time.monotonic()
+    process.send_signal(signal.SIGINT)  # as `mlflow run` does it: Ctrl-C reaches the child, and MLflow terminates it
+    time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130 and errors.startswith("error: interrupted") and time.monotonic() - started < 10

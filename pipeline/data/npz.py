@@ -38,6 +38,8 @@ def read_npz(path: Path, rebuild: str) -> tuple[Arrays, dict[str, Any]]:
             raise ValueError("a single .npy array")
         with archive:
             arrays = {key: archive[key] for key in archive.files}
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise ValueError("a member that is not an array")
         metadata = json.loads(str(arrays.pop(METADATA))) if METADATA in arrays else {}
         if not isinstance(metadata, dict):
             raise ValueError(f"'{METADATA}' is not a JSON object")
@@ -55,7 +57,7 @@ def require(
 ) -> NDArray[Any]:
     """Return `arrays[key]` after checking it; None in `shape` stands for any length of at least 1.
 
-    `kind` is NumPy's kind letter: "f" for floating-point (checked to be finite), "i" for integers.
+    `kind` is NumPy's kind letter: "i" for integers; "f" for floating-point, finite, returned as float32.
     """
     if key not in arrays:
         raise DataError(f"{path}: expected the key '{key}', found only {sorted(arrays)}. Make it with '{rebuild}'.")
@@ -69,7 +71,11 @@ def require(
     if array.dtype.kind not in {"i": "iu", "f": "f"}[kind]:
         name = {"i": "integers", "f": "floating-point numbers"}[kind]
         raise DataError(f"{path}: '{key}' must hold {name}, found {array.dtype}. Make it with '{rebuild}'.")
-    if kind == "f" and not np.isfinite(array).all():
+    if kind == "i":
+        return array
+    with np.errstate(over="ignore"):  # beyond float32's range counts as infinite
+        array = array.astype(np.float32)
+    if not np.isfinite(array).all():
         row = int(np.argwhere(~np.isfinite(array))[0][0])
         raise DataError(
             f"{path}: '{key}' must hold finite numbers, found {int((~np.isfinite(array)).sum())} NaN or infinite, "

@@ -58,8 +58,8 @@ def load_action_pairs(path: Path) -> ActionPairs:
     state = require(path, arrays, "state", (None, None), "f", rebuild)
     dims = 3 if "action_chunk" in arrays and arrays["action_chunk"].ndim == 3 else 2
     chunk = require(path, arrays, "action_chunk", (len(state), *[None] * (dims - 1)), "f", rebuild)
-    chunk = chunk.reshape(*chunk.shape[:2], -1).astype(np.float32)
-    return ActionPairs(state.astype(np.float32), chunk, *_load_origin(path, arrays, len(state), rebuild), metadata)
+    chunk = chunk.reshape(*chunk.shape[:2], -1)
+    return ActionPairs(state, chunk, *_load_origin(path, arrays, len(state), rebuild), metadata)
 
 
 def load_token_pairs(path: Path) -> TokenPairs:
@@ -69,7 +69,7 @@ def load_token_pairs(path: Path) -> TokenPairs:
     state = require(path, arrays, "state", (None, None), "f", rebuild)
     tokens = require(path, arrays, "token_seq", (len(state), None), "i", rebuild)
     origin = _load_origin(path, arrays, len(state), rebuild)
-    return TokenPairs(state.astype(np.float32), tokens.astype(np.int64), *origin, metadata)
+    return TokenPairs(state, tokens.astype(np.int64), *origin, metadata)
 
 
 def _origin(pairs: ActionPairs | TokenPairs) -> Arrays:

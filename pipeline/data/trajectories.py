@@ -42,7 +42,7 @@ def load_trajectories(path: Path) -> Trajectories:
     states = require(path, arrays, "states", (None, None, None), "f", REBUILD)
     actions = require(path, arrays, "actions", (*states.shape[:2], None), "f", REBUILD)
     gains = require(path, arrays, "gains", (len(states), None), "f", REBUILD)
-    return Trajectories(states.astype(np.float32), actions.astype(np.float32), gains.astype(np.float32), metadata)
+    return Trajectories(states, actions, gains, metadata)
 
 
 def cut_pairs(trajectories: Trajectories, metadata: dict[str, Any]) -> ActionPairs:

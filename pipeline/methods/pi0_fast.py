@@ -21,6 +21,8 @@ from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, load_tokenizer
 
 Ints = NDArray[np.int64]
 
+FOREIGN_SHORT = 0.5  # foreign files lose some coefficients; more than this means another tokenizer
+
 
 def prepare(settings: Pi0FastSettings) -> Prepared:
     """Load token pairs and their tokenizer, and check one against the other; raises `UserError` kinds."""
@@ -78,12 +80,13 @@ def check_tokens(
             f"found {tokens[row].tolist()}. {remedy}"
         )
     short = tokenizer.lengths[sequences].sum(1) != tokenizer.coefficients
-    if short.any() and made_with is not None:
+    longest = int((~ended).sum(1).max())
+    if short.mean() > FOREIGN_SHORT or longest > tokenizer.coefficients or (short.any() and made_with is not None):
         raise DataError(
             f"{path}: row {int(short.argmax())} of 'token_seq' does not stand for {tokenizer.coefficients} "
             f"coefficients ({int(short.sum())} such rows). {remedy}"
         )
-    sequences = sequences[:, : max(1, int((~ended).sum(1).max()))]
+    sequences = sequences[:, : max(1, longest)]
     if short.any():
         return sequences, (
             f"{path}: {int(short.sum())} of {len(tokens)} token sequences do not stand for exactly "

@@ -64,7 +64,9 @@ class TokenTransformer(nn.Module):
         earlier = torch.ones(slots, slots, dtype=torch.bool, device=tokens.device).tril()
         mask = looking_mask((owner[:, :, None] == owner[:, None, :]) & earlier)
 
-        real_x = self.token_embedding(tokens[real]) + self.positions[position] + self.state_embedding(state)[sequence]
+        # index_select, not [...]: its gradient adds up in one order, whatever the number of threads.
+        real_x = self.token_embedding(tokens[real]) + self.positions.index_select(0, position)
+        real_x = real_x + self.state_embedding(state).index_select(0, sequence)
         x = real_x.new_zeros(rows * slots, real_x.shape[1]).index_copy(0, slot, real_x).view(rows, slots, -1)
         for block in self.blocks:
             x = block(x, lambda qkv: attend(qkv, self.heads, mask))

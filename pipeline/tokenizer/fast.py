@@ -223,7 +223,10 @@ def _translate_original(fields: dict[str, Any]) -> dict[str, Any]:
 
     vocabulary = {symbols(name): token for name, token in fields["vocab"].items()}
     merges = [(symbols(left), symbols(right)) for (left, right), _ in fields["merges"]]
-    bpe = Tokenizer(BPE(vocabulary, merges))
+    try:
+        bpe = Tokenizer(BPE(vocabulary, merges))
+    except Exception as error:  # the library raises plain Exception
+        raise ValueError(f"'vocab' and 'merges' do not fit together: {one_line(error)}") from error
     return {
         "format": FORMAT,
         "scale": ORIGINAL_SCALE,

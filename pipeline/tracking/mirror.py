@@ -35,12 +35,14 @@ class Mirror:
 
     def write(self, line: str) -> None:
         """Add a line to the log."""
-        with self.hidden_log.open("a", encoding="utf-8") as log:
+        path = self.log if self.log.exists() else self.hidden_log
+        with path.open("a", encoding="utf-8") as log:
             log.write(line + "\n")
 
     def publish_log(self) -> None:
-        """Show the log under its name."""
-        self.hidden_log.replace(self.log)
+        """Show the log under its name; a second call changes nothing."""
+        if not self.log.exists():
+            self.hidden_log.replace(self.log)
 
 
 def reserve(prefix: str, now: datetime, folder: Path = MIRROR) -> Mirror:
@@ -49,12 +51,15 @@ def reserve(prefix: str, now: datetime, folder: Path = MIRROR) -> Mirror:
     Creating the hidden log is the reservation: only one process can. Raises `StoreError` if `folder` cannot be written.
     """
     stem = f"{prefix}_{now:%Y%m%d_%H%M}"
+    try:
+        for name in (LOGS, MODELS, PICTURES):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder}: expected a folder to write the run's files to, found: {error}.") from error
     number = 1
     while True:
         mirror = Mirror(stem if number == 1 else f"{stem}_{number}", folder)
         try:
-            for kept in (mirror.log, mirror.model, mirror.picture):
-                kept.parent.mkdir(parents=True, exist_ok=True)
             mirror.hidden_log.touch(exist_ok=False)
         except FileExistsError:
             number += 1

@@ -31,7 +31,7 @@ def open_store() -> MlflowClient:
         database.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(database.with_name(f".{database.name}.lock")):
             return _connect(uri)
-    except (MlflowException, OSError, ValueError) as error:
+    except Exception as error:  # MLflow's, SQLAlchemy's, a missing driver's: whatever it is, the store does not answer
         raise StoreError(
             f"MLflow store {uri}: expected a tracking store that answers, found: {one_line(error)[:200]}... "
             "Start the server, or correct or unset MLFLOW_TRACKING_URI."
@@ -52,11 +52,12 @@ def _connect(uri: str) -> MlflowClient:
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """The experiment's id. A missing one is made, with its artifacts below `mlruns/` in the default store."""
+    """The experiment's id. A missing one is made, with its artifacts beside the sqlite file if that is the store."""
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        local = tracking_uri() == f"sqlite:///{DEFAULT_STORE.absolute()}"
-        location = (DEFAULT_STORE.parent.absolute() / "artifacts" / name).as_uri() if local else None
+        uri = tracking_uri()
+        folder = Path(uri.removeprefix("sqlite:///")).absolute().parent
+        location = (folder / "artifacts" / name).as_uri() if uri.startswith("sqlite:///") else None
         try:
             return str(client.create_experiment(name, artifact_location=location))
         except MlflowException:  # another process was first

@@ -4,18 +4,32 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.config import CollectSettings, Pi0FastSettings, TokenizeSettings, TrainSettings
+from pipeline.data.pairs import load_token_pairs
+from pipeline.errors import DataError
+from pipeline.files import file_digest
 from pipeline.workflows.collect import collect
 from pipeline.workflows.tokenize import tokenize
 
 
 def make_missing_data(settings: TrainSettings, say: Callable[[str], None]) -> None:
-    """Collect or tokenize where a default file is missing. A file that the user named is never made."""
+    """Collect or tokenize where a default file is missing. A file that the user named is never made.
+
+    Raises `DataError` if the default token pairs were made from other pairs than those that are there now.
+    """
     fields = type(settings).model_fields
     files = {name: getattr(settings, name) for name in ("pairs", "tokenizer") if name in fields}
     if any(path != fields[name].default for name, path in files.items()):
         return
     for path in files.values():
         _make(path, say)
+    if "tokenizer" in files and (actions := TokenizeSettings().pairs).exists():
+        made_from = load_token_pairs(files["pairs"]).metadata.get("pairs_sha256")
+        if made_from not in (None, file_digest(actions)):
+            raise DataError(
+                f"{files['pairs']}: was made from pairs {str(made_from)[:12]}, but {actions} is now "
+                f"{file_digest(actions)[:12]}: the methods would train on different data. "
+                "Run 'python -m pipeline tokenize'."
+            )
 
 
 def _make(path: Path, say: Callable[[str], None]) -> None:

@@ -29,6 +29,7 @@ class Tokenized:
     clipped: int  # coefficients outside the training range
     error_mean: float  # |decoded - original|, action units
     error_max: float
+    by_trajectory: bool  # whether the training split could be taken by trajectory
 
 
 def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
@@ -55,6 +56,7 @@ def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
         clipped=clipped,
         error_mean=float(error.mean()),
         error_max=float(error.max()),
+        by_trajectory=split.by_trajectory,
     )
     files = (settings.out / TOKENIZER_FILE, settings.out / PAIRS_FILE)
     metadata = {

@@ -2,17 +2,18 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import torch
 
 from pipeline.config import AUTO, TrainSettings
-from pipeline.errors import RunError, SettingsError, one_line
+from pipeline.env.pendulum import ACTION_DIM, STATE_DIM
+from pipeline.errors import DataError, RunError, SettingsError, one_line
 from pipeline.evaluation.control import run_episodes
 from pipeline.files import file_digest
-from pipeline.methods.method import Method, Prepared
+from pipeline.methods.method import Interface, Method, Prepared
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint, weights_digest
 from pipeline.policies.policy import policy_of
 from pipeline.report.loss_curves import draw_loss_curves
@@ -53,6 +54,7 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch) -> Tr
     device = choose_device(settings.device)
     make_missing_data(settings, say)
     prepared = method.prepare(settings)
+    check_sizes(prepared.interface)
     for warning in prepared.warnings:
         say(f"warning: {warning}")
     with global_torch_stream(settings.seed, "weights"):
@@ -70,12 +72,32 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch) -> Tr
     try:
         return _tracked_fit(method, settings, prepared, problem, run, mirror, say, watch)
     except BaseException as error:
-        killed = isinstance(error, (KeyboardInterrupt, SystemExit))
+        _end_unfinished(run, mirror, error, say)
+        raise
+
+
+def _end_unfinished(run: TrackedRun, mirror: Mirror, error: BaseException, say: Say) -> None:
+    """End the run as KILLED or FAILED, whatever else goes wrong on the way, with the reason in its log."""
+    killed = isinstance(error, (KeyboardInterrupt, SystemExit))
+    try:
         mirror.write(f"{'killed' if killed else 'failed'}: {one_line(error)}")
         mirror.publish_log()
         run.file(mirror.log)
+    except Exception as second:
+        say(f"warning: the log could not be stored: {one_line(second)}")
+    finally:
         run.end("KILLED" if killed else "FAILED")
-        raise
+
+
+def check_sizes(interface: Interface) -> None:
+    """Raise `DataError` if the pairs are not of the pendulum, whose control is checked after training."""
+    found = len(interface.state.mean), len(interface.action.mean), interface.horizon
+    if found[:2] != (STATE_DIM, ACTION_DIM) or interface.horizon < CHECK_REPLAN:
+        raise DataError(
+            f"training pairs: expected {STATE_DIM} state and {ACTION_DIM} action dimensions and chunks of at least "
+            f"{CHECK_REPLAN} actions, for the pendulum; found {found[0]}, {found[1]} and {found[2]}. "
+            "Make them with 'python -m pipeline collect'."
+        )
 
 
 def choose_device(name: str) -> torch.device:
@@ -122,8 +144,8 @@ def _tracked_fit(
         if isinstance(event, Step):
             watch(event)
             continue
-        epochs.append(event)
         best = event if event.weights is not None else best
+        epochs.append(replace(event, weights=None))
         run.metrics(
             {
                 "train_loss": event.train_loss,
