@@ -144,6 +144,7 @@ def main(command: click.Command, arguments: list[str] | None = None) -> int:
         click.echo(error.format_message(), err=True)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
+        before.clear()  # further interrupts stay ignored: the process is ending
         print_error("interrupted; a run that was started is recorded as KILLED")
         return EXIT_INTERRUPTED
     except Exception as error:
