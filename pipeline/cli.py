@@ -1,14 +1,24 @@
 """The command line: options made from the settings, errors as one line, exit codes 0, 1 (failed run), 2 (bad input)."""
 
+import json
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 import click
 from pydantic.fields import FieldInfo
 
-from pipeline.config import CollectSettings, Settings, TokenizeSettings, TrainSettings, make
+from pipeline.config import (
+    CollectSettings,
+    EnsembleSettings,
+    EvaluateSettings,
+    ReportSettings,
+    Settings,
+    TokenizeSettings,
+    TrainSettings,
+    make,
+)
 from pipeline.errors import RunError, UserError, one_line
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
@@ -16,25 +26,58 @@ BY_PAIR = "the file has no 'trajectory' key, so chunks of one trajectory stand i
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
+class Command(click.Command):
+    """A command whose options of several values take them one after another: `--checkpoint A.pth B.pth`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        several = {word for option in self.params if getattr(option, "multiple", False) for word in option.opts}
+        words: list[str] = []
+        current = ""  # the option of several values that we are in
+        for word in args:
+            if word.startswith("-"):
+                current = word if word in several else ""
+            elif current and words[-1] != current:
+                words.append(current)
+            words.append(word)
+        return super().parse_args(ctx, words)
+
+
 def settings_command(name: str, kind: type[Settings], run: Callable[[Any], None]) -> click.Command:
     """Make a command with one option for each field of `kind`, in both `-` and `_` spellings.
 
     All values reach `kind` as text: its validation is the only one, whatever surface they came by.
     """
-    options: list[click.Parameter] = [option_of(field, info) for field, info in kind.model_fields.items()]
+    options: list[click.Parameter] = [
+        option for field, info in kind.model_fields.items() for option in options_of(field, info)
+    ]
     options.append(click.Option(["--debug"], is_flag=True, expose_value=False, help="show tracebacks"))
 
-    def call(**values: str | None) -> None:
-        run(make(kind, {field: value for field, value in values.items() if value is not None}))
+    def call(**values: Any) -> None:
+        run(make(kind, {field: value for field, value in values.items() if value not in (None, ())}))
 
     context = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-    return click.Command(name, params=options, callback=call, help=kind.__doc__, context_settings=context)
+    return Command(name, params=options, callback=call, help=kind.__doc__, context_settings=context)
 
 
-def option_of(field: str, info: FieldInfo) -> click.Option:
-    """One option; its help says the default and what values are allowed."""
-    spellings = dict.fromkeys((f"--{field.replace('_', '-')}", f"--{field}"))
-    metavar = "|".join(info.annotation.__args__) if get_origin(info.annotation) else info.annotation.__name__.upper()  # type: ignore[union-attr]
+def options_of(field: str, info: FieldInfo) -> list[click.Parameter]:
+    """The options of one field; their help says the default and what values are allowed.
+
+    A field of several values takes `--field A --field B` and `--field A B`; a switch takes no value.
+    """
+    spellings = list(dict.fromkeys((f"--{field.replace('_', '-')}", f"--{field}")))
+    kind: Any = info.annotation
+    if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("flags"):
+        return [
+            click.Option([f"--{choice}", field], flag_value=choice, type=str, help=f"print {choice.upper()} only")
+            for choice in get_args(kind)
+            if choice != info.default
+        ]
+    if kind is bool:
+        return [click.Option([*spellings, field], is_flag=True, flag_value="true", type=str, help=info.description)]
+    if get_origin(kind) is tuple:
+        metavar = f"{get_args(kind)[0].__name__.upper()}..."
+        return [click.Option([*spellings, field], type=str, metavar=metavar, multiple=True, help=info.description)]
+    metavar = "|".join(get_args(kind)) if get_origin(kind) else kind.__name__.upper()
     limits = {"ge": ">= {}", "gt": "> {}", "le": "<= {}", "lt": "< {}"}
     bounds = [
         text.format(f"{value:,}")
@@ -43,12 +86,13 @@ def option_of(field: str, info: FieldInfo) -> click.Option:
         if (value := getattr(bound, key, None)) is not None
     ]
     about = "; ".join(filter(None, (f"default {info.default}", " and ".join(bounds))))
-    return click.Option([*spellings, field], type=str, metavar=metavar, help=f"{info.description} [{about}]")
+    help_text = f"{info.description} [{about}]"
+    return [click.Option([*spellings, field], type=str, metavar=metavar, help=help_text)]
 
 
 def run_collect(settings: CollectSettings) -> None:
     """Collect and say what was made."""
-    from pipeline.console import print_table
+    from pipeline.console import print_rows
     from pipeline.workflows.collect import collect
 
     made = collect(settings)
@@ -62,12 +106,12 @@ def run_collect(settings: CollectSettings) -> None:
         ("training pairs", f"{made.pairs:,}"),
         ("files", "\n".join(map(str, made.files))),
     ]
-    print_table("Collected demonstrations", rows)
+    print_rows("Collected demonstrations", rows)
 
 
 def run_tokenize(settings: TokenizeSettings) -> None:
     """Tokenize and say how well it went."""
-    from pipeline.console import print_table
+    from pipeline.console import print_rows
     from pipeline.workflows.tokenize import tokenize
 
     made, files = tokenize(settings)
@@ -82,17 +126,18 @@ def run_tokenize(settings: TokenizeSettings) -> None:
         ("fitted on", "training split, by trajectory" if made.by_trajectory else f"training split, by pair: {BY_PAIR}"),
         ("files", "\n".join(map(str, files))),
     ]
-    print_table("FAST tokens", rows)
+    print_rows("FAST tokens", rows)
 
 
 def run_train(method_name: str, settings: TrainSettings) -> None:
     """Train and say what the run left."""
-    from pipeline.console import print_table, training_display
+    from pipeline.console import OUT, print_rows
     from pipeline.methods import METHODS
+    from pipeline.progress import training_display
     from pipeline.tracking.store import ui_command
     from pipeline.workflows.train import train
 
-    with training_display() as display:
+    with training_display(OUT) as display:
         made = train(METHODS[method_name], settings, display.line, display.step)
     metrics = made.metrics
     rows = [
@@ -109,15 +154,32 @@ def run_train(method_name: str, settings: TrainSettings) -> None:
         ("in the UI", made.url),
         ("open the UI", ui_command()),
     ]
-    print_table(made.mirror.name, rows)
+    print_rows(made.mirror.name, rows)
+
+
+def run_evaluate(settings: EvaluateSettings) -> None:
+    """Evaluate and print the scores of each model."""
+    from pipeline.console import ERR, OUT
+    from pipeline.progress import jobs_display
+    from pipeline.workflows.evaluate import describe, evaluate, score_tables
+
+    with jobs_display(ERR, "evaluating") as display:
+        judged = evaluate(settings, display.show)
+    if settings.format == "json":
+        print(json.dumps(describe(settings, judged)))
+    else:
+        for table in score_tables(judged):
+            OUT.print("\n" + table.text(), markup=False)
 
 
 COMMANDS = click.Group(
     "pipeline",
-    help="Data for pi0 and pi0-FAST. Training: python -m train.train_pi0, python -m train.train_pi0_fast.",
+    help="Data, evaluation, ensembles and reports for pi0 and pi0-FAST. "
+    "Training: python -m train.train_pi0, python -m train.train_pi0_fast.",
     commands=[
         settings_command("collect", CollectSettings, run_collect),
         settings_command("tokenize", TokenizeSettings, run_tokenize),
+        settings_command("evaluate", EvaluateSettings, run_evaluate),
     ],
 )
 

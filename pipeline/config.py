@@ -6,12 +6,14 @@ The command line is made from these classes, and a test holds `MLproject` to the
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from pipeline.errors import SettingsError
 
-AUTO = "auto"  # "choose for me": a word, because MLproject parameters cannot be empty
+AUTO, NONE, ALL = "auto", "none", "all"  # words, because MLproject parameters cannot be empty
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+FLAGS: dict[str, JsonValue] = {"flags": True}  # on the command line each choice is an option of its own: --json
+MAX_SEED = 2**31 - 1
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -22,13 +24,14 @@ class Settings(BaseModel):
 
 
 S = TypeVar("S", bound=Settings)
+T = TypeVar("T", bound="TrainSettings")
 
 
 class CollectSettings(Settings):
     """Simulate demonstrations and cut them into training pairs."""
 
     trajectories: int = Field(4000, ge=1, le=1_000_000, description="demonstrations to simulate")
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of starts, gains and noise")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of starts, gains and noise")
     plots: int = Field(0, ge=0, le=1000, description="draw this many trajectories as pictures under OUT/plots")
     threads: int = Field(0, ge=0, le=1024, description="simulation threads, 0 for all cores; never changes the data")
     out: Path = Field(Path("data"), description="folder for trajectories.npz and training_pairs_original.npz")
@@ -43,10 +46,9 @@ class TokenizeSettings(Settings):
     out: Path = Field(Path("data"), description="folder for fast_tokenizer.json and training_pairs_fast.npz")
 
 
-class TrainSettings(Settings):
-    """What both methods share."""
+class Recipe(Settings):
+    """How any model is trained, whatever its method and seed."""
 
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of weights, batch order, noise and dropout")
     epochs: int = Field(4, ge=1, le=100_000, description="passes over the training split")
     batch_size: int = Field(128, ge=1, le=1_000_000, description="pairs a step")
     lr: float = Field(0.004, gt=0, le=1, description="peak learning rate of AdamW")
@@ -65,7 +67,6 @@ class TrainSettings(Settings):
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
     threads: int = Field(1, ge=1, le=1024, description="torch threads; 1 is fastest for networks this small")
-    run_name: str = Field(AUTO, pattern=f"^{NAME_PATTERN}$", description="name in MLflow; auto: the files' name")
     experiment: str = Field("tinypi", pattern=f"^{NAME_PATTERN}$", description="MLflow experiment")
 
     @model_validator(mode="after")
@@ -75,14 +76,26 @@ class TrainSettings(Settings):
         return self
 
 
-class Pi0Settings(TrainSettings):
-    """Train pi0: flow matching over the whole chunk."""
+class FlowRecipe(Settings):
+    """What pi0 adds."""
 
     patch: int = Field(10, ge=1, le=10_000, description="actions a transformer token; must divide the chunk's horizon")
     flow_steps: int = Field(5, ge=1, le=1000, description="Euler steps from noise to actions when acting")
     start_noise: float = Field(
         0.0, ge=0, le=10, description="scale of the noise that acting starts from; training uses 1"
     )
+
+
+class TrainSettings(Recipe):
+    """What one training of either method takes."""
+
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of weights, batch order, noise and dropout")
+    run_name: str = Field(AUTO, pattern=f"^{NAME_PATTERN}$", description="name in MLflow; auto: the files' name")
+
+
+class Pi0Settings(FlowRecipe, TrainSettings):
+    """Train pi0: flow matching over the whole chunk."""
+
     pairs: Path = Field(
         Path("data/training_pairs_original.npz"), description="action pairs; the default is made if missing"
     )
@@ -94,6 +107,66 @@ class Pi0FastSettings(TrainSettings):
     lr: float = Field(0.008, gt=0, le=1, description="peak learning rate of AdamW")
     pairs: Path = Field(Path("data/training_pairs_fast.npz"), description="token pairs; the default is made if missing")
     tokenizer: Path = Field(Path("data/fast_tokenizer.json"), description="the tokenizer that made the pairs")
+
+
+class EnsembleSettings(FlowRecipe, Recipe):
+    """Train, evaluate and report an ensemble: some models a method, each with its own seed.
+
+    The same command with the same study name does only what is missing.
+    """
+
+    study: str = Field("ensemble", pattern=f"^{NAME_PATTERN}$", description="name; a study of that name goes on")
+    n_models: int = Field(10, ge=1, le=10_000, description="models a method")
+    methods: str = Field("pi0,pi0_fast", pattern=r"^\w+(,\w+)*$", description="methods to compare, with commas")
+    base_seed: int = Field(0, ge=0, le=MAX_SEED, description="the models' seeds count up from here")
+    workers: int = Field(0, ge=0, le=1024, description="processes to train in, 0 for one a core")
+    episodes: int = Field(100, ge=1, le=1_000_000, description="episodes a condition")
+    evaluation_seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the episodes, the same for all models")
+    originals: str = Field(NONE, description="folder with weights of the reference system, to evaluate beside ours")
+    pairs: Path = Field(Path("data/training_pairs_original.npz"), description="action pairs, of pi0 and of the expert")
+    pi0_fast_lr: float = Field(0.008, gt=0, le=1, description="peak learning rate of pi0-FAST")
+    pi0_fast_pairs: Path = Field(Path("data/training_pairs_fast.npz"), description="token pairs of pi0-FAST")
+    tokenizer: Path = Field(Path("data/fast_tokenizer.json"), description="the tokenizer that made the token pairs")
+
+    @property
+    def method_names(self) -> tuple[str, ...]:
+        """The methods, each once, in the order given."""
+        return tuple(dict.fromkeys(self.methods.split(",")))
+
+    def member(self, method_name: str, kind: type[T], seed: int) -> T:
+        """The settings that train one model: a field named METHOD_FIELD here goes before FIELD."""
+        fields = type(self).model_fields
+        names = {name: f"{method_name}_{name}" for name in kind.model_fields}
+        values = {name: getattr(self, own if own in fields else name, None) for name, own in names.items()}
+        return make(kind, {name: value for name, value in values.items() if value is not None} | {"seed": seed})
+
+
+class EvaluateSettings(Settings):
+    """Score models by how they control the pendulum, under nine conditions of noise and replan interval.
+
+    Models are files (--checkpoint A.pth B.pth ...), MLflow runs (--run), or all members of a study (--ensemble); the
+    scores of runs and members are logged to them.
+    """
+
+    checkpoint: tuple[Path, ...] = Field((), description="model files, ours or the reference system's")
+    run: tuple[str, ...] = Field((), description="MLflow runs of models, by id")
+    ensemble: str = Field(NONE, pattern=f"^{NAME_PATTERN}$", description="a study, by name")
+    yardsticks: bool = Field(False, description="also score PID, LQR and zero action")
+    tokenizer: str = Field(NONE, description="the tokenizer of the reference system's FAST weights")
+    episodes: int = Field(100, ge=1, le=1_000_000, description="episodes a condition")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the episodes, the same for all models")
+    pairs: Path = Field(Path("data/training_pairs_original.npz"), description="the expert's chunks, if they are there")
+    workers: int = Field(0, ge=0, le=1024, description="processes, 0 for one a core")
+    format: Literal["text", "json"] = Field("text", description="tables, or one JSON object", json_schema_extra=FLAGS)
+
+
+class ReportSettings(Settings):
+    """Compare what MLflow knows of evaluated models: means and deviations over training seeds, and differences."""
+
+    study: str = Field(ALL, pattern=f"^{NAME_PATTERN}$", description="a study, by name; all: every model in the store")
+    format: Literal["text", "json", "csv", "markdown"] = Field(
+        "text", description="tables, or one JSON object, comma-separated values or Markdown", json_schema_extra=FLAGS
+    )
 
 
 def make(kind: type[S], values: dict[str, Any]) -> S:

@@ -22,13 +22,14 @@ def draw_gains(generator: np.random.Generator, count: int) -> Array:
 class NestedPID:
     """A controller `(_step, states (B, S)) -> actions (B, 1)` with gains `(B, 6)`; it carries its integrators.
 
-    The errors before the first step count as 0, so a start far from rest begins with a derivative kick.
+    The errors before the first step count as 0, so a start far from rest begins with a derivative kick; with
+    `kick=False` they count as those of the first step, as is right for a controller that takes over in mid-episode.
     """
 
-    def __init__(self, gains: Array) -> None:
+    def __init__(self, gains: Array, kick: bool = True) -> None:
         self._inner, self._outer = gains[:, :3].T, gains[:, 3:].T
         self._sums = np.zeros((2, len(gains)))
-        self._errors = np.zeros((2, len(gains)))
+        self._errors = np.full((2, len(gains)), 0.0 if kick else np.nan)
 
     def __call__(self, _step: int, states: Array) -> Array:
         target = np.clip(self._loop(1, self._outer, -states[:, 2]), -TARGET_LIMIT, TARGET_LIMIT)
@@ -37,7 +38,8 @@ class NestedPID:
 
     def _loop(self, which: int, gains: Array, error: Array) -> Array:
         self._sums[which] += error * PID_DT
-        slope = (error - self._errors[which]) / PID_DT
+        before = self._errors[which]
+        slope = (error - np.where(np.isnan(before), error, before)) / PID_DT
         self._errors[which] = error
         proportional, integral, derivative = gains
         action: Array = proportional * error + integral * self._sums[which] + derivative * slope

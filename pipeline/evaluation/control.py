@@ -1,33 +1,150 @@
-"""Closed-loop control: a planner drives the pendulum by chunks, executed open-loop between replans."""
+"""Closed-loop control: controllers drive the pendulum through the same episodes, and every episode is scored.
 
-from collections.abc import Callable
+Shapes: E episodes of all conditions side by side, T control steps, S state, H horizon, A action.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.env.pendulum import ACTION_DIM, EPISODE_STEPS, Array, draw_starts, simulate
-from pipeline.env.scores import Scores, score
+from pipeline.env.pendulum import ACTION_DIM, EPISODE_STEPS, Array, Controller, draw_starts, fallen, simulate
+from pipeline.env.scores import score
+from pipeline.methods.method import Plans
 from pipeline.streams import numpy_stream
 
-Plan = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""`plan(states (B, S)) -> actions (B, H, A)`; the first `replan` actions are executed."""
+Ints = NDArray[np.int64]
+Planner = Callable[[Array], Plans]
+"""`planner(states (B, S)) -> plans` of B chunks; what the replan interval leaves of a chunk is not executed."""
+Report = Callable[[float], None]
+"""`report(fraction)` hears what share of the work is done."""
 
 
-def run_episodes(plan: Plan, seed: int, episodes: int, action_noise: float, replan: int, threads: int = 0) -> Scores:
-    """Score episodes with uniform noise of +-`action_noise` on each action and a plan every `replan` steps.
+def _unwatched(_fraction: float) -> None:
+    pass
 
-    Starts and noise come from `seed` alone, so every planner meets the same episodes.
+
+@dataclass(frozen=True)
+class Condition:
+    """How hard it is made: uniform noise of +-`action_noise` on every action, and a plan every `replan` steps."""
+
+    action_noise: float
+    replan: int
+
+    def __str__(self) -> str:
+        return f"noise{self.action_noise:g}_replan{self.replan}"
+
+
+CONDITIONS = tuple(Condition(noise, replan) for noise in (0.01, 0.03, 0.05) for replan in (10, 13, 15))
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """What every controller meets: E episodes, those of one condition after those of another."""
+
+    conditions: tuple[Condition, ...]
+    starts: Array  # (E, S)
+    noise: Array  # (E, T, A), added to the actions
+    replan: Ints  # (E,)
+
+
+def draw_episodes(conditions: Sequence[Condition], count: int, seed: int) -> Episodes:
+    """Draw `count` episodes a condition.
+
+    Starts and noise of a condition depend on it and on `seed` alone, and the first n episodes are the same whatever
+    the count. The streams are others than those of data collection, whatever the seeds.
     """
-    starts = draw_starts(numpy_stream(seed, "episodes", "starts"), episodes)
-    shape = (episodes, EPISODE_STEPS, ACTION_DIM)
-    noise = action_noise * numpy_stream(seed, "episodes", "noise").uniform(-1, 1, shape)
-    chunk = np.empty((episodes, 0, ACTION_DIM), np.float32)
+    starts, noise = [], []
+    for condition in conditions:
+        draws = [numpy_stream(seed, "episodes", str(condition), what) for what in ("starts", "noise")]
+        starts.append(draw_starts(draws[0], count))
+        unit = draws[1].uniform(-1, 1, (count, EPISODE_STEPS, ACTION_DIM))
+        noise.append(condition.action_noise * unit)
+    replan = np.repeat([condition.replan for condition in conditions], count)
+    return Episodes(tuple(conditions), np.concatenate(starts), np.concatenate(noise), replan)
 
-    def controller(step: int, states: Array) -> Array:
-        nonlocal chunk
-        if step % replan == 0:
-            chunk = plan(states.astype(np.float32))
-        return chunk[:, step % replan].astype(np.float64)
 
-    states, _ = simulate(controller, starts, noise, threads)
-    return score(states[:, :EPISODE_STEPS])
+class ChunkExecutor:
+    """A controller that executes a planner's chunks open-loop and asks for new ones where they are due.
+
+    Fallen episodes get no more plans. Counts what the planner needed, `(E,)` each; `tokens` stays 0 without tokens.
+    """
+
+    def __init__(self, planner: Planner, replan: Ints) -> None:
+        self._planner, self._replan = planner, replan
+        self._chunks = np.zeros((len(replan), int(replan.max()), ACTION_DIM))
+        self._running = np.ones(len(replan), dtype=bool)
+        self.plans, self.tokens, self.undecodable = (np.zeros(len(replan), dtype=np.int64) for _ in range(3))
+
+    def __call__(self, step: int, states: Array) -> Array:
+        self._running &= ~fallen(states)
+        due = np.flatnonzero(self._running & (step % self._replan == 0))
+        if len(due):
+            plans = self._planner(states[due])
+            self._chunks[due] = plans.actions[:, : self._chunks.shape[1]]
+            self.plans[due] += 1
+            self.tokens[due] += 0 if plans.tokens is None else plans.tokens
+            self.undecodable[due] += 0 if plans.undecodable is None else plans.undecodable
+        actions: Array = self._chunks[np.arange(len(states)), step % self._replan]
+        return np.where(self._running[:, None], actions, 0)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Every episode's scores, as columns `(E,)`: those of `env.scores`, and `plans`, `tokens`, `undecodable`."""
+
+    conditions: tuple[Condition, ...]
+    columns: dict[str, NDArray[Any]]
+
+    def of_condition(self, number: int) -> dict[str, NDArray[Any]]:
+        """The columns of one condition's episodes."""
+        count = len(self.columns["success"]) // len(self.conditions)
+        return {name: column[number * count : (number + 1) * count] for name, column in self.columns.items()}
+
+
+def evaluate_controller(
+    controller: Controller, episodes: Episodes, threads: int = 0, report: Report = _unwatched
+) -> Evaluation:
+    """Let a controller drive all episodes at once and score them; `threads` 0 means all cores and changes nothing."""
+
+    def watched(step: int, states: Array) -> Array:
+        report(step / EPISODE_STEPS)
+        return controller(step, states)
+
+    states, actions = simulate(watched, episodes.starts, episodes.noise, threads)
+    return Evaluation(episodes.conditions, dict(vars(score(states, actions))))
+
+
+def evaluate_planner(planner: Planner, episodes: Episodes, threads: int = 0, report: Report = _unwatched) -> Evaluation:
+    """The same for a planner, by its chunks."""
+    executor = ChunkExecutor(planner, episodes.replan)
+    scored = evaluate_controller(executor, episodes, threads, report)
+    counts = {"plans": executor.plans, "tokens": executor.tokens, "undecodable": executor.undecodable}
+    return Evaluation(scored.conditions, scored.columns | counts)
+
+
+def mean_scores(evaluation: Evaluation) -> list[dict[str, float]]:
+    """The scores of a model in each condition: means over its episodes, fallen ones included.
+
+    `converge` counts all episodes, `converge_of_successful` those without a fall. `converge_step` is over the episodes
+    that succeed and converge. Scores without an episode to count are left out.
+    """
+    rows = []
+    for number in range(len(evaluation.conditions)):
+        columns = evaluation.of_condition(number)
+        success, converged = columns["success"], columns["converged"]
+        both = success & converged
+        row = {"success": success.mean(), "converge": converged.mean()}
+        if success.any():
+            row["converge_of_successful"] = converged[success].mean()
+        if both.any():
+            row["converge_step"] = columns["converge_step"][both].mean()
+        row |= {name: columns[name].mean() for name in ("velocity_std", "angle", "action_change")}
+        row["return"] = columns["steps_upright"].mean()
+        if "tokens" in columns and columns["tokens"].any():
+            row["tokens_per_plan"] = columns["tokens"].sum() / columns["plans"].sum()
+            row["undecodable"] = columns["undecodable"].sum() / columns["plans"].sum()
+        rows.append({name: float(value) for name, value in row.items()})
+    return rows

@@ -26,6 +26,15 @@ Loss = Callable[[nn.Module, Rows, torch.Generator], tuple[Tensor, int]]
 
 
 @dataclass(frozen=True)
+class Plans:
+    """B planned chunks in physical units, and what a token method needed for each."""
+
+    actions: NDArray[np.float32]  # (B, H, A)
+    tokens: NDArray[np.int64] | None = None  # (B,) generated, without BOS and EOS; None where a method has no tokens
+    undecodable: NDArray[np.bool_] | None = None  # (B,) the tokens do not stand for exactly H*A coefficients
+
+
+@dataclass(frozen=True)
 class Interface:
     """How states and actions meet a network: sizes, units and, for token methods, the tokenizer."""
 
@@ -60,8 +69,8 @@ class Method:
     prepare: Callable[[Any], Prepared]
     build: Callable[[Any, Interface], nn.Module]
     loss: Loss
-    act: Callable[[nn.Module, Any, Interface, NDArray[np.float32], torch.Generator], NDArray[np.float32]]
-    """`act(network, settings, interface, states (B, S), generator) -> actions (B, H, A)` in physical units."""
+    act: Callable[[nn.Module, Any, Interface, NDArray[np.float32], torch.Generator], Plans]
+    """`act(network, settings, interface, states (B, S), generator) -> plans`, all in physical units."""
 
 
 def split_rows(rows: Rows, split: Split) -> tuple[Rows, Rows, Rows]:

@@ -14,7 +14,7 @@ from pipeline.data.normalisation import Normalisation
 from pipeline.data.pairs import load_action_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import SettingsError
-from pipeline.methods.method import Interface, Method, Prepared, Rows, split_rows, split_warning
+from pipeline.methods.method import Interface, Method, Plans, Prepared, Rows, split_rows, split_warning
 from pipeline.models.flow_transformer import FlowTransformer
 from pipeline.models.original import OriginalFlowTransformer
 
@@ -100,14 +100,14 @@ def act(
     interface: Interface,
     states: NDArray[np.float32],
     generator: torch.Generator,
-) -> NDArray[np.float32]:
-    """Plan chunks `(B, H, A)` for `states (B, S)`; the generator is not touched where `start_noise` is 0."""
+) -> Plans:
+    """Plan chunks for `states (B, S)`; the generator is not touched where `start_noise` is 0."""
     device = next(network.parameters()).device
     shape = (len(states), interface.horizon, len(interface.action.mean))
     start = draw_noise(network, shape, generator) * settings.start_noise if settings.start_noise else torch.zeros(shape)
     state = torch.from_numpy(interface.state.apply(states)).to(device)
     chunk = integrate(network, state, start.to(device), settings.flow_steps)
-    return interface.action.invert(chunk.cpu().numpy())
+    return Plans(interface.action.invert(chunk.cpu().numpy()))
 
 
 PI0 = Method(

@@ -14,7 +14,7 @@ from pipeline.data.normalisation import Normalisation
 from pipeline.data.pairs import TokenPairs, load_token_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import DataError
-from pipeline.methods.method import Interface, Method, Prepared, Rows, split_rows, split_warning
+from pipeline.methods.method import Interface, Method, Plans, Prepared, Rows, split_rows, split_warning
 from pipeline.models.original import OriginalTokenTransformer
 from pipeline.models.token_transformer import TokenTransformer
 from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, load_tokenizer
@@ -165,11 +165,13 @@ def act(
     interface: Interface,
     states: NDArray[np.float32],
     generator: torch.Generator,
-) -> NDArray[np.float32]:
-    """Plan chunks `(B, H, A)` for `states (B, S)` by greedy decoding; settings and generator have no say in it."""
+) -> Plans:
+    """Plan chunks for `states (B, S)` by greedy decoding; settings and generator have no say in it."""
     tokenizer = _tokenizer(interface)
     state = torch.from_numpy(interface.state.apply(states)).to(next(network.parameters()).device)
-    return tokenizer.dequantise(tokenizer.decode(decode(network, tokenizer, state)))
+    sequences = decode(network, tokenizer, state)
+    actions = tokenizer.dequantise(tokenizer.decode(sequences))  # which raises if a sequence is not a full chunk
+    return Plans(actions, np.array([len(sequence) for sequence in sequences]), np.zeros(len(sequences), dtype=bool))
 
 
 def _tokenizer(interface: Interface) -> FastTokenizer:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import CheckpointError, TokenizerError
+from pipeline.methods.method import Plans
 from pipeline.methods.pi0 import draw_noise, integrate
 from pipeline.models.original import MAX_TOKENS, OriginalFlowTransformer, OriginalTokenTransformer
 from pipeline.policies.policy import Act, Policy
@@ -48,28 +49,39 @@ def import_original(path: Path, weights: dict[str, Tensor], tokenizer: Path | No
 
 
 def _flow_act(network: OriginalFlowTransformer) -> Act:
-    def act(states: Floats, generator: torch.Generator) -> Floats:
+    def act(states: Floats, generator: torch.Generator) -> Plans:
         start = draw_noise(network, (len(states), HORIZON, 1), generator)
-        return integrate(network, torch.from_numpy(states), start, FLOW_STEPS).numpy()
+        return Plans(integrate(network, torch.from_numpy(states), start, FLOW_STEPS).numpy())
 
     return act
 
 
 def _token_act(network: OriginalTokenTransformer, tokenizer: FastTokenizer) -> Act:
-    """Greedy from BOS to EOS without constraint; too few integers are filled up with 0, too many are cut."""
+    """Greedy from BOS to EOS without constraint; too few integers are filled up with 0, too many are cut: counted."""
 
-    def act(states: Floats, generator: torch.Generator) -> Floats:
+    def act(states: Floats, generator: torch.Generator) -> Plans:
         prefix = network.start(torch.from_numpy(states))
         token = torch.full((len(states),), BOS)
-        generated = []
+        generated, ended = [], torch.zeros(len(states), dtype=torch.bool)
         for _ in range(MAX_TOKENS - 1):
             token = network.next_logits(token, prefix).argmax(1)
             generated.append(token)
+            ended |= token == EOS
+            if ended.all():
+                break
+        sequences = [_until_end(sequence) for sequence in torch.stack(generated, 1).tolist()]
+        values = [[value for piece in sequence for value in tokenizer.pieces[piece]] for sequence in sequences]
         integers = np.zeros((len(states), HORIZON), dtype=np.int64)
-        for row, sequence in zip(integers, torch.stack(generated, 1).tolist(), strict=True):
-            kept = sequence[: sequence.index(EOS)] if EOS in sequence else sequence
-            values = [value for piece in kept for value in tokenizer.pieces[piece]][:HORIZON]
-            row[: len(values)] = values
-        return tokenizer.dequantise(integers)
+        for row, found in zip(integers, values, strict=True):
+            row[: len(found)] = found[:HORIZON]
+        return Plans(
+            tokenizer.dequantise(integers),
+            np.array([len(sequence) for sequence in sequences]),
+            np.array([len(found) != HORIZON for found in values]),
+        )
 
     return act
+
+
+def _until_end(sequence: list[int]) -> list[int]:
+    return sequence[: sequence.index(EOS)] if EOS in sequence else sequence

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.methods.method import Plans
 from pipeline.policies.checkpoint import Checkpoint
 from pipeline.streams import torch_stream
 
 Floats = NDArray[np.float32]
-Act = Callable[[Floats, torch.Generator], Floats]
+Act = Callable[[Floats, torch.Generator], Plans]
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,16 @@ class Policy:
     horizon: int
     action_dim: int
     _act: Act
+    provenance: dict[str, Any] = field(default_factory=dict)  # what the checkpoint says of itself
     _generator: torch.Generator = field(default_factory=lambda: torch_stream(0, "act"))
 
-    @torch.inference_mode()
     def act(self, states: ArrayLike, generator: torch.Generator | None = None) -> Floats:
-        """Plan chunks of actions `(B, H, A)` in physical units for `states (B, S)` in physical units.
+        """Plan chunks of actions `(B, H, A)` for `states (B, S)`, both in physical units; see `plan`."""
+        return self.plan(states, generator).actions
+
+    @torch.inference_mode()
+    def plan(self, states: ArrayLike, generator: torch.Generator | None = None) -> Plans:
+        """Plan chunks for `states (B, S)` in physical units, and say how many tokens they took.
 
         `generator` is where methods that start from noise draw it; without one the policy uses its own.
         Raises `ValueError` if the states have another shape or are not finite.
@@ -45,8 +52,10 @@ def policy_of(checkpoint: Checkpoint) -> Policy:
     """The policy that a checkpoint describes."""
     network, interface = checkpoint.network(), checkpoint.interface
 
-    def act(states: Floats, generator: torch.Generator) -> Floats:
+    def act(states: Floats, generator: torch.Generator) -> Plans:
         return checkpoint.method.act(network, checkpoint.settings, interface, states, generator)
 
     name = str(checkpoint.provenance.get("name", checkpoint.method.name))
-    return Policy(name, len(interface.state.mean), interface.horizon, len(interface.action.mean), act)
+    return Policy(
+        name, len(interface.state.mean), interface.horizon, len(interface.action.mean), act, checkpoint.provenance
+    )

@@ -5,6 +5,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.tracking.context.registry import resolve_tags
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NAME
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from numpy.typing import NDArray
 
 from pipeline.errors import StoreError, one_line
@@ -23,6 +24,14 @@ from pipeline.tracking.store import experiment_id
 FLUSH_SECONDS = 5.0  # a batch of metrics costs 10-20 ms on sqlite: this keeps logging far below 2% of training
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
 DATASET_PREVIEW = 1000  # rows MLflow sees for its schema; the whole file's sha256 is the digest
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run of a study goes: below which run, and with which tags."""
+
+    parent: str  # run id
+    tags: dict[str, str]
 
 
 class TrackedRun:
@@ -96,13 +105,17 @@ class TrackedRun:
         self.client.log_batch(self.run_id, **what)
 
 
-def start_run(client: MlflowClient, experiment: str, name: str, chosen: bool) -> TrackedRun:
-    """Start a run called `name`, or take over the one that `mlflow run` has started for us.
+def start_run(client: MlflowClient, experiment: str, name: str, chosen: bool, place: Place | None = None) -> TrackedRun:
+    """Start a run called `name`: in a study's `place`, or as the one that `mlflow run` has started, or anew.
 
     A name the user chose (`chosen`, or one given to `mlflow run --run-name`) is not replaced by the files' name.
     Raises `StoreError`.
     """
     try:
+        if place:
+            home = client.get_run(place.parent).info.experiment_id
+            tags = resolve_tags() | {MLFLOW_PARENT_RUN_ID: place.parent} | place.tags
+            return TrackedRun(client, client.create_run(home, tags=tags, run_name=name).info.run_id)
         if run_id := os.environ.get("MLFLOW_RUN_ID"):
             given = client.get_run(run_id).info.run_name or ""
             if chosen or not given or GENERATED_NAME.fullmatch(given):

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from pipeline.config import CollectSettings
 from pipeline.data.pairs import save_action_pairs
 from pipeline.data.trajectories import Trajectories, cut_pairs, save_trajectories
-from pipeline.env.pendulum import ACTION_DIM, EPISODE_STEPS, LABELS, XML_FILE, draw_starts, simulate
+from pipeline.env.pendulum import ACTION_DIM, EPISODE_STEPS, LABELS, XML_FILE, draw_starts, fallen, simulate
 from pipeline.env.pid import NestedPID, draw_gains
-from pipeline.env.scores import score
+from pipeline.env.scores import first_calm_step
 from pipeline.errors import RunError
 from pipeline.files import file_digest
 from pipeline.streams import numpy_stream
@@ -84,19 +84,20 @@ def _simulate(settings: CollectSettings, count: int, attempt: int) -> tuple[Floa
 
 def find_faults(states: Floats, actions: Floats) -> dict[str, NDArray[np.bool_]]:
     """Mark what is wrong with each trajectory of `states (N, T, S)` and `actions (N, T, A)`: arrays `(N,)` by fault."""
-    scores = score(states.astype(np.float64))
+    exact = states.astype(np.float64)
+    fell, converged = np.asarray(fallen(exact).any(1)), first_calm_step(exact) >= 0
     finite = np.isfinite(states).all((1, 2)) & np.isfinite(actions).all((1, 2))
     return {
         "not finite": np.asarray(~finite),
-        "fallen": finite & ~scores.success,
-        "not converged": finite & scores.success & ~scores.converged,
+        "fallen": finite & fell,
+        "not converged": finite & ~fell & ~converged,
     }
 
 
 def collect(settings: CollectSettings) -> Collected:
     """Write trajectories and training pairs below `settings.out`; the same seed gives the same bytes."""
     trajectories, refused = demonstrate(settings)
-    converge_step = float(score(trajectories.states.astype(np.float64)).converge_step.mean())
+    converge_step = float(first_calm_step(trajectories.states.astype(np.float64)).mean())
     files = [settings.out / TRAJECTORIES_FILE, settings.out / PAIRS_FILE]
     save_trajectories(files[0], trajectories)
     pairs = cut_pairs(trajectories, trajectories.metadata | {"trajectories_sha256": file_digest(files[0])})

@@ -11,7 +11,7 @@ import torch
 from pipeline.config import AUTO, TrainSettings
 from pipeline.env.pendulum import ACTION_DIM, STATE_DIM
 from pipeline.errors import DataError, RunError, SettingsError, one_line
-from pipeline.evaluation.control import run_episodes
+from pipeline.evaluation.control import Condition, draw_episodes, evaluate_planner, mean_scores
 from pipeline.files import file_digest
 from pipeline.methods.method import Interface, Method, Prepared
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint, weights_digest
@@ -19,14 +19,14 @@ from pipeline.policies.policy import policy_of
 from pipeline.report.loss_curves import draw_loss_curves
 from pipeline.streams import global_torch_stream
 from pipeline.tracking.mirror import Mirror, reserve
-from pipeline.tracking.run import TrackedRun, start_run
+from pipeline.tracking.run import Place, TrackedRun, start_run
 from pipeline.tracking.store import open_store
 from pipeline.training.fit import Epoch, Problem, Step, fit
 from pipeline.versions import code_state, environment
 from pipeline.workflows.make_data import make_missing_data
 
 # A first look at control after training, on episodes that no reported evaluation uses.
-CHECK_SEED, CHECK_EPISODES, CHECK_NOISE, CHECK_REPLAN = 1_000_003, 100, 0.03, 13
+CHECK_SEED, CHECK_EPISODES, CHECK = 1_000_003, 100, Condition(action_noise=0.03, replan=13)
 
 Say = Callable[[str], None]
 Watch = Callable[[Step], None]
@@ -44,8 +44,8 @@ class Trained:
     weights_digest: str
 
 
-def train(method: Method, settings: TrainSettings, say: Say, watch: Watch) -> Trained:
-    """Train, track and mirror one model.
+def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place: Place | None = None) -> Trained:
+    """Train, track and mirror one model, in a study's `place` if it is part of one.
 
     Bad input raises a `UserError` before any run is started. Once a run is started it ends FINISHED, FAILED with the
     reason in its log, or KILLED.
@@ -64,7 +64,8 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch) -> Tr
     mirror = reserve(method.prefix, datetime.now())
     try:
         chosen = settings.run_name != AUTO
-        run = start_run(client, settings.experiment, settings.run_name if chosen else mirror.name, chosen)
+        name = settings.run_name if chosen else mirror.name
+        run = start_run(client, settings.experiment, name, chosen, place)
     except BaseException:
         mirror.hidden_log.unlink()
         raise
@@ -92,10 +93,10 @@ def _end_unfinished(run: TrackedRun, mirror: Mirror, error: BaseException, say: 
 def check_sizes(interface: Interface) -> None:
     """Raise `DataError` if the pairs are not of the pendulum, whose control is checked after training."""
     found = len(interface.state.mean), len(interface.action.mean), interface.horizon
-    if found[:2] != (STATE_DIM, ACTION_DIM) or interface.horizon < CHECK_REPLAN:
+    if found[:2] != (STATE_DIM, ACTION_DIM) or interface.horizon < CHECK.replan:
         raise DataError(
             f"training pairs: expected {STATE_DIM} state and {ACTION_DIM} action dimensions and chunks of at least "
-            f"{CHECK_REPLAN} actions, for the pendulum; found {found[0]}, {found[1]} and {found[2]}. "
+            f"{CHECK.replan} actions, for the pendulum; found {found[0]}, {found[1]} and {found[2]}. "
             "Make them with 'python -m pipeline collect'."
         )
 
@@ -170,17 +171,17 @@ def _tracked_fit(
     final = {"best_val_loss": best.val_loss, "best_epoch": float(best.epoch), "best_test_loss": best.test_loss}
     provenance |= {"weights_sha256": digest, **final}
     checkpoint = Checkpoint(method, settings, prepared.interface, best.weights, provenance)
-    scores = run_episodes(
-        policy_of(checkpoint).act, CHECK_SEED, CHECK_EPISODES, CHECK_NOISE, CHECK_REPLAN, settings.threads
-    )
-    final |= {"check_success": float(scores.success.mean()), "check_converge": float(scores.converged.mean())}
-    run.metrics(final | {"train_seconds": seconds})
+    episodes = draw_episodes((CHECK,), CHECK_EPISODES, CHECK_SEED)
+    (scores,) = mean_scores(evaluate_planner(policy_of(checkpoint).plan, episodes, settings.threads))
+    final |= {"check_success": scores["success"], "check_converge": scores["converge"]}
+    parameters = sum(weight.numel() for weight in best.weights.values())
+    run.metrics(final | {"train_seconds": seconds, "parameters": float(parameters)})
     run.tags({"weights_sha256": digest})
 
     note(f"best: epoch {best.epoch}, val {best.val_loss:.5f}, test {best.test_loss:.5f}; weights sha256 {digest[:16]}")
     note(
         f"control, a first look: success {final['check_success']:.2f}, converge {final['check_converge']:.2f} "
-        f"({CHECK_EPISODES} episodes, action noise {CHECK_NOISE}, replan {CHECK_REPLAN})"
+        f"({CHECK_EPISODES} episodes, action noise {CHECK.action_noise}, replan {CHECK.replan})"
     )
     mirror.write(f"finished after {seconds:.1f} s of training")
     save_checkpoint(mirror.model, checkpoint)
@@ -199,7 +200,7 @@ def _describe(
     """Log what the run is made of, and return it for the checkpoint."""
     commit, tree = code_state()
     digests = {f"{what}_sha256": file_digest(path) for what, path in prepared.files.items()}
-    tags = {"method": method.name, "name": mirror.name, "code_commit": commit, "code_tree": tree}
+    tags = {"kind": "model", "method": method.name, "name": mirror.name, "code_commit": commit, "code_tree": tree}
     tags |= {"split_digest": prepared.split.digest, **digests}
     run.tags(tags)
     overridden = run.params(settings.model_dump(mode="json"))

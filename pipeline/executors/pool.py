@@ -1,0 +1,166 @@
+"""A list of jobs on a pool of processes: one that fails, or whose process dies, is tried again and spares the others.
+
+Processes are spawned, so a job runs as it would in a fresh interpreter.
+"""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from multiprocessing.sharedctypes import RawArray
+from typing import Any, Generic, TypeVar
+
+from pebble import ProcessExpired, ProcessPool
+
+from pipeline.errors import one_line
+
+ATTEMPTS = 2
+TICK_SECONDS = 0.25
+
+R = TypeVar("R")
+Report = Callable[[float], None]
+"""`report(fraction)` says what share of a job is done."""
+
+
+@dataclass(frozen=True)
+class Job(Generic[R]):
+    """A name, what jobs take about as long (`kind`), and the work, a picklable `work(report) -> result`."""
+
+    name: str
+    kind: str
+    work: Callable[[Report], R]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The first event: what is going to be done, on how many processes."""
+
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    workers: int
+
+
+@dataclass(frozen=True)
+class Running:
+    """A sign of life: what share is done of each job that runs now."""
+
+    fractions: dict[int, float]
+
+
+@dataclass(frozen=True)
+class Done(Generic[R]):
+    """Job `number` has ended well."""
+
+    number: int
+    result: R
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An attempt at job `number` has failed; `final` says that there will be no other."""
+
+    number: int
+    reason: str
+    final: bool
+
+
+Event = Planned | Running | Done[Any] | Failed
+
+
+def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Iterator[Planned | Running | Done[R] | Failed]:
+    """Run all jobs on `workers` processes (0: one a core) and say how they go, until each is done or failed for good.
+
+    Each job is tried at most twice. Closing the generator interrupts the jobs that run, as Ctrl-C would.
+    """
+    if not jobs:
+        return
+    processes = min(workers or os.cpu_count() or 1, len(jobs))
+    yield Planned(tuple(job.name for job in jobs), tuple(job.kind for job in jobs), processes)
+    # Written without a lock: a process that dies while it reports cannot hold up the others.
+    fractions = RawArray("d", len(jobs))
+    pool = ProcessPool(
+        max_workers=processes,
+        context=multiprocessing.get_context("spawn"),
+        initializer=_start_process,
+        initargs=(fractions,),
+    )
+    attempts = [0] * len(jobs)
+    started: dict[int, float] = {}
+    pending: dict[Future[Any], int] = {}
+
+    def submit(number: int) -> None:
+        attempts[number] += 1
+        fractions[number] = 0.0
+        started.pop(number, None)
+        pending[pool.schedule(_run, (jobs[number].work, number))] = number
+
+    try:
+        for number in range(len(jobs)):
+            submit(number)
+        while pending:
+            ended, _ = wait(pending, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
+            running = {number for future, number in pending.items() if future.running()}
+            for number in running:
+                started.setdefault(number, time.monotonic())
+            for future in ended:
+                number = pending.pop(future)
+                error = future.exception()
+                if error is None:
+                    now = time.monotonic()
+                    yield Done(number, future.result(), now - started.get(number, now))
+                    continue
+                final = attempts[number] == ATTEMPTS
+                yield Failed(number, _reason(error), final)
+                if not final:
+                    submit(number)
+            yield Running({number: fractions[number] for number in sorted(running)})
+    finally:
+        pool.stop()  # type: ignore[no-untyped-call]
+        pool.join()
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, ProcessExpired):
+        code = error.exitcode or 0
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        return f"its process {how}"
+    return one_line(error)
+
+
+_fractions: Any = None  # in a process of the pool: where it reports
+_working = False  # in a process of the pool: whether it has a job
+
+
+def _start_process(fractions: Any) -> None:
+    global _fractions
+    _fractions = fractions
+    signal.signal(signal.SIGTERM, _interrupt)  # the pool sends it; Ctrl-C it keeps from us
+
+
+def _interrupt(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if not _working:
+        os._exit(0)
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def _run(work: Callable[[Report], R], number: int) -> R:
+    global _working
+    parent = multiprocessing.parent_process()
+
+    def report(fraction: float) -> None:
+        if parent is not None and not parent.is_alive():
+            raise KeyboardInterrupt("the process that started this one is gone")
+        _fractions[number] = fraction
+
+    _working = True
+    try:
+        return work(report)
+    except KeyboardInterrupt:
+        os._exit(130)  # the job has cleaned up after itself, and nobody waits for an answer
+    finally:
+        _working = False

@@ -1,0 +1,140 @@
+"""Long work as people see it: bars on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from pipeline.executors.pool import Done, Event, Planned, Running
+
+if TYPE_CHECKING:
+    from pipeline.training.fit import Step
+
+
+WHOLE = -1  # the bar of all jobs
+
+
+@dataclass(frozen=True)
+class TrainingDisplay:
+    """Where a training shows itself."""
+
+    progress: Progress
+
+    def line(self, text: str) -> None:
+        """Print a line, above the bar if there is one."""
+        self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def step(self, step: "Step") -> None:
+        """Move the bar."""
+        if not self.progress.tasks:
+            self.progress.add_task("training", total=step.steps_total, loss=step.loss, rate=0.0)
+        self.progress.update(
+            self.progress.tasks[0].id, completed=step.steps_done, loss=step.loss, rate=step.samples_per_second
+        )
+
+
+@contextmanager
+def training_display(console: Console) -> Iterator[TrainingDisplay]:
+    """A bar with loss, rate and time left; nothing but lines where the output is not a terminal."""
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:,.0f} samples/s "),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with progress:
+        yield TrainingDisplay(progress)
+
+
+@dataclass
+class JobsDisplay:
+    """Where a list of jobs shows itself: one bar for all with counts and time left, and one a running job."""
+
+    progress: Progress
+    title: str
+    plan: Planned = field(default_factory=lambda: Planned((), (), 1))
+    bars: dict[int, TaskID] = field(default_factory=dict)
+    started: dict[int, float] = field(default_factory=dict)
+    seconds: dict[int, float] = field(default_factory=dict)  # of the jobs done
+    failed: set[int] = field(default_factory=set)
+
+    def line(self, text: str) -> None:
+        """Print a line, above the bars if there are any."""
+        self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, event: Event) -> None:
+        """Bring the bars, or the lines, up to date."""
+        if isinstance(event, Planned):
+            self.plan = event
+            self.bars[WHOLE] = self.progress.add_task(self.title, total=len(event.names), about="")
+        elif isinstance(event, Running):
+            for number, share in event.fractions.items():
+                self.started.setdefault(number, time.monotonic())
+                if number not in self.bars:
+                    self.bars[number] = self.progress.add_task(f"  {self.plan.names[number]}", total=1.0, about="")
+                self.progress.update(self.bars[number], completed=share, about=f"{share:.0%}")
+            self._show_whole(event.fractions)
+        else:
+            self.started.pop(event.number, None)
+            if event.number in self.bars:
+                self.progress.remove_task(self.bars.pop(event.number))
+            name = self.plan.names[event.number]
+            if isinstance(event, Done):
+                self.seconds[event.number] = event.seconds
+                ended = len(self.seconds) + len(self.failed)
+                self.line(f"{name}: done in {event.seconds:.0f} s ({ended} of {len(self.plan.names)})")
+            else:
+                self.failed |= {event.number} if event.final else set()
+                self.line(f"{name}: failed, {event.reason}{'' if event.final else '; trying again'}")
+
+    def _show_whole(self, fractions: dict[int, float]) -> None:
+        done, failed, total = len(self.seconds), len(self.failed), len(self.plan.names)
+        left = self.seconds_left(fractions)
+        remaining = "" if left is None else f", {timedelta(seconds=round(left))} left"
+        about = f"{done} of {total} done, {len(fractions)} running, {failed} failed{remaining}"
+        self.progress.update(self.bars[WHOLE], completed=done + failed + sum(fractions.values()), about=about)
+
+    def seconds_left(self, fractions: dict[int, float]) -> float | None:
+        """Estimate from the jobs of each kind that are done or running; None before any has come far enough."""
+        now = time.monotonic()
+        reached = {number: (now - self.started[number]) / share for number, share in fractions.items() if share > 0.05}
+        seconds = reached | self.seconds
+        if not seconds:
+            return None
+        kinds = self.plan.kinds
+        of_kind = {
+            kind: fmean([value for number, value in seconds.items() if kinds[number] == kind])
+            for kind in {kinds[number] for number in seconds}
+        }
+        typical = fmean(seconds.values())
+        work = sum(
+            of_kind.get(kind, typical) * (1 - fractions.get(number, 0.0))
+            for number, kind in enumerate(kinds)
+            if number not in self.seconds and number not in self.failed
+        )
+        return work / self.plan.workers
+
+
+@contextmanager
+def jobs_display(console: Console, title: str) -> Iterator[JobsDisplay]:
+    """Bars for jobs, once they are planned; nothing but lines where the console is not a terminal."""
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[about]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with progress:
+        yield JobsDisplay(progress, title)

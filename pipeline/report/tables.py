@@ -1,0 +1,32 @@
+"""Tables, for terminals and for Markdown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under headings; the first column is to the left, the others to the right."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    note: str = ""
+
+    def text(self) -> str:
+        """Aligned columns."""
+        widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
+        lines = [
+            "  ".join(
+                f"{cell:{'>' if i else '<'}{width}}" for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in (self.columns, *self.rows)
+        ]
+        lines.insert(1, "-" * len(lines[0]))
+        return "\n".join([self.title, *(line.rstrip() for line in lines), *([self.note] if self.note else [])])
+
+    def markdown(self) -> str:
+        """A Markdown table under its title."""
+        lines = [f"| {' | '.join(row)} |" for row in (self.columns, *self.rows)]
+        lines.insert(1, "|---" + "|---:" * (len(self.columns) - 1) + "|")
+        return "\n".join([f"**{self.title}**", "", *lines, *(["", self.note] if self.note else [])])

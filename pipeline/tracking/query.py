@@ -1,0 +1,79 @@
+"""Reading the store back: which runs are there, and what they left."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from pipeline.errors import StoreError, one_line
+
+PAGE = 1000
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as the store has it. Metrics are the last values."""
+
+    run_id: str
+    name: str
+    status: str
+    started: int  # ms since 1970
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+
+def search(client: MlflowClient, **tags: str) -> list[StoredRun]:
+    """All runs of all experiments, deleted ones aside, that have these tags; the oldest first."""
+    wanted = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    found: list[StoredRun] = []
+    token = None
+    while experiments:
+        page = client.search_runs(experiments, wanted, max_results=PAGE, page_token=token)
+        found += map(_stored, page)
+        token = page.token
+        if not token:
+            break
+    return sorted(found, key=lambda run: run.started)
+
+
+def fetch(client: MlflowClient, run_id: str) -> StoredRun:
+    """One run by its id; raises `StoreError`."""
+    try:
+        return _stored(client.get_run(run_id))
+    except MlflowException as error:
+        raise StoreError(
+            f"MLflow run '{run_id}': expected a run of this store, found: {one_line(error)[:200]}."
+        ) from error
+
+
+@contextmanager
+def artifact(client: MlflowClient, run_id: str, name: str) -> Iterator[Path]:
+    """A local copy of a run's artifact, gone after use; raises `StoreError` if there is none."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = Path(client.download_artifacts(run_id, name, folder))
+        except (MlflowException, OSError) as error:
+            raise StoreError(
+                f"MLflow run {run_id}: expected the file '{name}', found: {one_line(error)[:200]}."
+            ) from error
+        yield path
+
+
+def history(client: MlflowClient, run_id: str, metric: str) -> list[float]:
+    """All values of a metric, in the order of their steps."""
+    return [point.value for point in sorted(client.get_metric_history(run_id, metric), key=lambda point: point.step)]
+
+
+def _stored(run: Run) -> StoredRun:
+    info, data = run.info, run.data
+    return StoredRun(
+        info.run_id, info.run_name or "", info.status, info.start_time or 0,
+        dict(data.params), dict(data.metrics), dict(data.tags),
+    )  # fmt: skip

@@ -1,0 +1,42 @@
+"""The runs of a study: one for the study, below it one a method, below those one a model.
+
+Every run of a study has the tags `study`, its name, and `kind`: study, method, model, original or yardstick.
+"""
+
+import os
+
+from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+
+from pipeline.tracking.query import search
+from pipeline.tracking.run import Place, TrackedRun, start_run
+
+
+def open_study(client: MlflowClient, name: str, experiment: str) -> TrackedRun:
+    """The run of the study `name`: an earlier one goes on; otherwise one is started.
+
+    If `mlflow run` has started a run for us and the study has one already, the new one only says so.
+    """
+    earlier = search(client, study=name, kind="study")
+    if not earlier:
+        run = start_run(client, experiment, name, chosen=True)
+        run.tags({"kind": "study", "study": name})
+        return run
+    run_id, launched = earlier[-1].run_id, os.environ.get("MLFLOW_RUN_ID")
+    if launched not in (None, run_id):
+        TrackedRun(client, str(launched)).tags(
+            {"kind": "continuation", "continued": run_id, MLFLOW_RUN_NAME: f"{name} (continued)"}
+        )
+    client.update_run(run_id, status="RUNNING")
+    return TrackedRun(client, run_id)
+
+
+def open_part(client: MlflowClient, study: TrackedRun, name: str, tags: dict[str, str]) -> TrackedRun:
+    """A run directly below the study's, known by its tags: an earlier one goes on; otherwise one is started."""
+    earlier = search(client, **tags)
+    if not earlier:
+        return start_run(client, "", name, chosen=True, place=Place(study.run_id, tags))
+    run = TrackedRun(client, earlier[-1].run_id)
+    run.tags({MLFLOW_PARENT_RUN_ID: study.run_id})
+    client.update_run(run.run_id, status="RUNNING")
+    return run

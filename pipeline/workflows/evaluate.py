@@ -1,0 +1,202 @@
+"""Evaluate models under the nine conditions: files, MLflow runs, studies, and yardsticks to hold them against."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from pipeline.config import NONE, EvaluateSettings
+from pipeline.data.pairs import load_action_pairs
+from pipeline.data.split import split_pairs
+from pipeline.errors import RunError, SettingsError
+from pipeline.evaluation.control import CONDITIONS, Evaluation, draw_episodes, evaluate_planner, mean_scores
+from pipeline.evaluation.expert import COMPARED, ChunkErrors, compare_chunks, spread
+from pipeline.evaluation.yardsticks import YARDSTICKS
+from pipeline.executors.pool import Done, Event, Failed, Job, Report, run_jobs
+from pipeline.policies.load import load_policy
+from pipeline.report.scores import SCORES
+from pipeline.report.tables import Table
+from pipeline.streams import torch_stream
+from pipeline.tracking.query import StoredRun, artifact, fetch, search
+from pipeline.tracking.run import TrackedRun
+from pipeline.tracking.store import open_store
+
+EPISODES_FILE, PLANS_FILE, FOLDER = "episodes.csv", "plans.npz", "evaluation"
+Watch = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What all models of a comparison meet."""
+
+    episodes: int  # a condition
+    seed: int
+    pairs: Path  # where the expert's chunks are, if they are there
+
+    def __str__(self) -> str:
+        return f"{self.episodes} episodes a condition, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A model, or a yardstick, with its scores."""
+
+    name: str
+    evaluation: Evaluation
+    chunks: ChunkErrors | None = None  # against the expert, on the test split; None without it
+
+
+def judge_file(path: Path, tokenizer: str, protocol: Protocol, split_digest: str | None, report: Report) -> Judged:
+    """Evaluate a model file on one thread.
+
+    Its plans are compared with the expert's chunks of the test split, if the pairs are split as its training data
+    were: `split_digest`, or None for the reference system's weights, which saw none of them.
+    """
+    torch.set_num_threads(1)
+    policy = load_policy(path, None if tokenizer == NONE else tokenizer)
+    episodes = draw_episodes(CONDITIONS, protocol.episodes, protocol.seed)
+    planner = partial(policy.plan, generator=torch_stream(protocol.seed, "episodes", "planner"))
+    evaluation = evaluate_planner(planner, episodes, 1, report)
+    chunks = None
+    if protocol.pairs.is_file():
+        pairs = load_action_pairs(protocol.pairs)
+        split = split_pairs(pairs.trajectory, len(pairs.state))
+        if split_digest in (None, split.digest):
+            rows = spread(split.test, COMPARED)
+            planner = partial(policy.plan, generator=torch_stream(protocol.seed, "chunks", "planner"))
+            chunks = compare_chunks(planner, pairs.state[rows], pairs.action_chunk[rows])
+    return Judged(policy.name, evaluation, chunks)
+
+
+def judge_run(run_id: str, protocol: Protocol, report: Report) -> Judged:
+    """Evaluate the model of an MLflow run, and log the scores to the run."""
+    client = open_store()
+    stored = fetch(client, run_id)
+    with artifact(client, run_id, f"{stored.tags['name']}.pth") as path:
+        judged = judge_file(path, NONE, protocol, stored.tags["split_digest"], report)
+    log_judged(TrackedRun(client, run_id), judged, protocol)
+    return judged
+
+
+def judge_yardstick(name: str, protocol: Protocol, report: Report) -> Judged:
+    """Evaluate a yardstick on one thread."""
+    return Judged(name, YARDSTICKS[name](draw_episodes(CONDITIONS, protocol.episodes, protocol.seed), 1))
+
+
+def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
+    """Log mean scores as metrics `SCORE/CONDITION` and every episode as a file; the tag `evaluation` completes it."""
+    rows = mean_scores(judged.evaluation)
+    metrics = {
+        f"{name}/{condition}": value
+        for condition, row in zip(judged.evaluation.conditions, rows, strict=True)
+        for name, value in row.items()
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        episode_table(judged.evaluation).to_csv(folder / EPISODES_FILE, index=False)
+        run.file(folder / EPISODES_FILE, FOLDER)
+        if (chunks := judged.chunks) is not None:
+            metrics |= {"chunk_mae": chunks.mae, "chunk_mse": chunks.mse}
+            shown = {key: getattr(chunks, key) for key in ("mae_by_step", "states", "expert", "planned")}
+            np.savez(folder / PLANS_FILE, **shown)
+            run.file(folder / PLANS_FILE, FOLDER)
+    run.metrics(metrics)
+    run.flush()
+    run.tags({"evaluation": str(protocol)})
+
+
+def episode_table(evaluation: Evaluation) -> pd.DataFrame:
+    """One row an episode: its condition, its number in it, and its scores."""
+    parts = []
+    for number, condition in enumerate(evaluation.conditions):
+        columns = evaluation.of_condition(number)
+        where = {"action_noise": condition.action_noise, "replan": condition.replan}
+        parts.append(pd.DataFrame(where | {"episode": np.arange(len(columns["success"]))} | columns))
+    return pd.concat(parts)
+
+
+def models_of_study(study: str) -> list[StoredRun]:
+    """The finished models of a study; raises `SettingsError` if there are none."""
+    runs = [run for run in search(open_store(), study=study, kind="model") if run.status == "FINISHED"]
+    if not runs:
+        raise SettingsError(f"ensemble: expected a study with finished models, found none called '{study}'.")
+    return runs
+
+
+def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
+    """Evaluate all that is named, on a pool of processes, in the order named; yardsticks last.
+
+    Bad input raises a `UserError` before any work; `RunError` tells of models that could not be evaluated.
+    """
+    protocol = Protocol(settings.episodes, settings.seed, settings.pairs)
+    jobs: list[Job[Judged]] = []
+    for path in settings.checkpoint:
+        policy = load_policy(path, None if settings.tokenizer == NONE else settings.tokenizer)
+        work = partial(judge_file, path, settings.tokenizer, protocol, policy.provenance.get("split_digest"))
+        jobs.append(Job(policy.name, "file", work))
+    runs = [fetch(open_store(), run_id) for run_id in settings.run]
+    for run in runs:
+        if run.status != "FINISHED" or not {"name", "split_digest", "weights_sha256"} <= run.tags.keys():
+            raise SettingsError(f"run: expected a finished training run, found '{run.name}' ({run.run_id}).")
+    if settings.ensemble != NONE:
+        runs += models_of_study(settings.ensemble)
+    jobs += [Job(run.name, run.tags["method"], partial(judge_run, run.run_id, protocol)) for run in runs]
+    if settings.yardsticks:
+        jobs += [Job(name, "yardstick", partial(judge_yardstick, name, protocol)) for name in YARDSTICKS]
+    if not jobs:
+        raise SettingsError("checkpoint: name model files, or --run, --ensemble or --yardsticks. See --help.")
+
+    results, failures = dict[int, Judged](), list[str]()
+    for event in run_jobs(jobs, settings.workers):
+        watch(event)
+        if isinstance(event, Done):
+            results[event.number] = event.result
+        elif isinstance(event, Failed) and event.final:
+            failures.append(f"{jobs[event.number].name}: {event.reason}")
+    if failures:
+        raise RunError(f"evaluation: {len(failures)} of {len(jobs)} failed: {'; '.join(failures)}")
+    return [results[number] for number in sorted(results)]
+
+
+def score_tables(judged: Sequence[Judged]) -> list[Table]:
+    """One table a model: its mean scores, a row a condition."""
+    tables = []
+    for model in judged:
+        rows = mean_scores(model.evaluation)
+        names = [name for name in SCORES if any(name in row for row in rows)]
+        cells = [
+            (
+                f"{condition.action_noise:g}, {condition.replan}",
+                *(SCORES[name].text(row[name]) if name in row else "-" for name in names),
+            )
+            for condition, row in zip(model.evaluation.conditions, rows, strict=True)
+        ]
+        note = f"Plan against expert: MAE {model.chunks.mae:.4f}, MSE {model.chunks.mse:.5f}." if model.chunks else ""
+        tables.append(Table(model.name, ("noise, replan", *(SCORES[name].short for name in names)), cells, note))
+    return tables
+
+
+def describe(settings: EvaluateSettings, judged: Sequence[Judged]) -> dict[str, Any]:
+    """All of it as plain values, every episode's scores included."""
+    models = []
+    for model in judged:
+        conditions = [
+            {
+                "action_noise": condition.action_noise,
+                "replan": condition.replan,
+                "scores": scores,
+                "episodes": {name: column.tolist() for name, column in model.evaluation.of_condition(number).items()},
+            }
+            for number, (condition, scores) in enumerate(
+                zip(model.evaluation.conditions, mean_scores(model.evaluation), strict=True)
+            )
+        ]
+        chunks = {"mae": model.chunks.mae, "mse": model.chunks.mse} if model.chunks else None
+        models.append({"name": model.name, "conditions": conditions, "plan_against_expert": chunks})
+    return {"format": "tinypi-evaluation-1", "episodes": settings.episodes, "seed": settings.seed, "models": models}
