@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, get_args, get_origin
 
 import click
@@ -17,6 +18,7 @@ from pipeline.config import (
     Settings,
     TokenizeSettings,
     TrainSettings,
+    fields_of,
     make,
 )
 from pipeline.errors import RunError, UserError, one_line
@@ -48,7 +50,7 @@ def settings_command(name: str, kind: type[Settings], run: Callable[[Any], None]
     All values reach `kind` as text: its validation is the only one, whatever surface they came by.
     """
     options: list[click.Parameter] = [
-        option for field, info in kind.model_fields.items() for option in options_of(field, info)
+        option for field, info in fields_of(kind).items() for option in options_of(field, info)
     ]
     options.append(click.Option(["--debug"], is_flag=True, expose_value=False, help="show tracebacks"))
 
@@ -172,6 +174,51 @@ def run_evaluate(settings: EvaluateSettings) -> None:
             OUT.print("\n" + table.text(), markup=False)
 
 
+def run_ensemble(settings: EnsembleSettings) -> None:
+    """Run a study and say what came out; raises `RunError` if a part of it failed."""
+    from pipeline.console import OUT, print_rows
+    from pipeline.progress import jobs_display
+    from pipeline.report.overview import as_text
+    from pipeline.tracking.store import ui_command
+    from pipeline.workflows.ensemble import ensemble
+
+    with jobs_display(OUT, settings.study) as display:
+        study = ensemble(settings, display.line, display.show)
+    if study.reported:
+        OUT.print("\n" + as_text(study.reported.comparison), markup=False)
+    rows = [
+        ("jobs", f"{study.done} done now, {study.found} models found done, {len(study.failures)} failed"),
+        ("time", f"{timedelta(seconds=round(study.seconds))}"),
+        ("report", "\n".join(str(path) for path in study.reported.files) if study.reported else "none: no model"),
+        ("MLflow run", study.run_id),
+        ("in the UI", study.url),
+        ("open the UI", ui_command()),
+        *[("failed", failure) for failure in study.failures],
+    ]
+    print_rows(f"study {settings.study}", rows)
+    if study.failures:
+        raise RunError(
+            f"study '{settings.study}': {len(study.failures)} jobs failed, the first: {study.failures[0]}. "
+            "The same command tries again what is missing."
+        )
+
+
+def run_report(settings: ReportSettings) -> None:
+    """Print the comparison in the format asked for."""
+    from pipeline.console import OUT, print_rows
+    from pipeline.report.overview import as_markdown, as_text, as_values
+    from pipeline.workflows.report import as_csv, report
+
+    made = report(settings)
+    if settings.format == "text":
+        OUT.print(as_text(made.comparison), markup=False)
+        print_rows("files", [("", str(path)) for path in made.files])
+    elif settings.format == "json":
+        print(json.dumps(as_values(made.comparison)))
+    else:
+        print((as_csv if settings.format == "csv" else as_markdown)(made.comparison), end="")
+
+
 COMMANDS = click.Group(
     "pipeline",
     help="Data, evaluation, ensembles and reports for pi0 and pi0-FAST. "
@@ -180,6 +227,8 @@ COMMANDS = click.Group(
         settings_command("collect", CollectSettings, run_collect),
         settings_command("tokenize", TokenizeSettings, run_tokenize),
         settings_command("evaluate", EvaluateSettings, run_evaluate),
+        settings_command("ensemble", EnsembleSettings, run_ensemble),
+        settings_command("report", ReportSettings, run_report),
     ],
 )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from pipeline.errors import SettingsError
 
@@ -167,6 +168,12 @@ class ReportSettings(Settings):
     format: Literal["text", "json", "csv", "markdown"] = Field(
         "text", description="tables, or one JSON object, comma-separated values or Markdown", json_schema_extra=FLAGS
     )
+
+
+def fields_of(kind: type[Settings]) -> dict[str, FieldInfo]:
+    """The fields of a class in the order people meet them: its own first, then those that it shares with others."""
+    names = [name for base in kind.__mro__ for name in vars(base).get("__annotations__", {})]
+    return {name: kind.model_fields[name] for name in dict.fromkeys(names) if name in kind.model_fields}
 
 
 def make(kind: type[S], values: dict[str, Any]) -> S:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 XML_FILE = Path(__file__).with_name("inverted_pendulum.xml")
 FRAME_SKIP = 2
+CONTROL_SECONDS = 0.04  # of a control step
 STATE_DIM = 4
 ACTION_DIM = 1
 ACTION_LIMIT = 3.0

@@ -26,7 +26,7 @@ def import_original(path: Path, weights: dict[str, Tensor], tokenizer: Path | No
             flow = OriginalFlowTransformer(STATE_DIM, HORIZON)
             flow.load_state_dict(weights)
             flow.requires_grad_(False).eval()
-            return Policy(f"original pi0 {path.stem}", STATE_DIM, HORIZON, 1, _flow_act(flow))
+            return Policy(f"original {path.stem}", "pi0", STATE_DIM, HORIZON, 1, _flow_act(flow))
         if "output_layer.weight" in weights:
             if tokenizer is None:
                 raise CheckpointError(
@@ -36,7 +36,7 @@ def import_original(path: Path, weights: dict[str, Tensor], tokenizer: Path | No
             tokens = OriginalTokenTransformer(STATE_DIM, fast.vocabulary)
             tokens.load_state_dict(weights)
             tokens.requires_grad_(False).eval()
-            return Policy(f"original pi0_fast {path.stem}", STATE_DIM, HORIZON, 1, _token_act(tokens, fast))
+            return Policy(f"original {path.stem}", "pi0_fast", STATE_DIM, HORIZON, 1, _token_act(tokens, fast))
     except (RuntimeError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: looks like an original state_dict, but its weights do not fit strictly."

@@ -21,6 +21,7 @@ class Policy:
     """A controller for states of `state_dim` numbers, planning `horizon` actions of `action_dim` numbers."""
 
     name: str
+    method: str
     state_dim: int
     horizon: int
     action_dim: int
@@ -57,5 +58,11 @@ def policy_of(checkpoint: Checkpoint) -> Policy:
 
     name = str(checkpoint.provenance.get("name", checkpoint.method.name))
     return Policy(
-        name, len(interface.state.mean), interface.horizon, len(interface.action.mean), act, checkpoint.provenance
+        name,
+        checkpoint.method.name,
+        len(interface.state.mean),
+        interface.horizon,
+        len(interface.action.mean),
+        act,
+        checkpoint.provenance,
     )

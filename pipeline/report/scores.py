@@ -41,3 +41,5 @@ COSTS = {
     "parameters": Score("parameters", "parameters", 0, 0),
 }
 """What a model has once: losses, errors against the expert's chunks on the test split, and what training took."""
+
+LOSSES = ("best_val_loss", "best_test_loss")

@@ -9,6 +9,7 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.errors import StoreError, one_line
 
+Store = MlflowClient
 DEFAULT_STORE = Path("mlruns/mlflow.db")
 PATIENCE_SECONDS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
@@ -18,7 +19,7 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DEFAULT_STORE.absolute()}"
 
 
-def open_store() -> MlflowClient:
+def open_store() -> Store:
     """Connect to the store, making or upgrading an sqlite one; raises `StoreError` if it does not answer in seconds.
 
     A fresh sqlite file is migrated under a lock: several processes at once would corrupt it.

@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 from pipeline.config import CollectSettings
 from pipeline.data.pairs import save_action_pairs
 from pipeline.data.trajectories import Trajectories, cut_pairs, save_trajectories
-from pipeline.env.pendulum import ACTION_DIM, EPISODE_STEPS, LABELS, XML_FILE, draw_starts, fallen, simulate
+from pipeline.env.pendulum import (
+    ACTION_DIM,
+    CONTROL_SECONDS,
+    EPISODE_STEPS,
+    LABELS,
+    XML_FILE,
+    draw_starts,
+    fallen,
+    simulate,
+)
 from pipeline.env.pid import NestedPID, draw_gains
 from pipeline.env.scores import first_calm_step
 from pipeline.errors import RunError
@@ -106,5 +115,7 @@ def collect(settings: CollectSettings) -> Collected:
         from pipeline.report.trajectory_plots import plot_trajectories  # matplotlib is slow to import
 
         folder = settings.out / "plots"
-        files += plot_trajectories(trajectories.states, trajectories.actions, LABELS, settings.plots, folder)
+        files += plot_trajectories(
+            trajectories.states, trajectories.actions, LABELS, CONTROL_SECONDS, settings.plots, folder
+        )
     return Collected(settings.trajectories, len(pairs.state), converge_step, refused, tuple(files))

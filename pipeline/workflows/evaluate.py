@@ -27,7 +27,8 @@ from pipeline.tracking.query import StoredRun, artifact, fetch, search
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import open_store
 
-EPISODES_FILE, PLANS_FILE, FOLDER = "episodes.csv", "plans.npz", "evaluation"
+EVALUATION, EPISODES_FILE, PLANS_FILE = "evaluation", "episodes.csv", "plans.npz"
+MEAN = "mean"  # of a score over the conditions
 Watch = Callable[[Event], None]
 
 
@@ -48,6 +49,7 @@ class Judged:
     """A model, or a yardstick, with its scores."""
 
     name: str
+    method: str
     evaluation: Evaluation
     chunks: ChunkErrors | None = None  # against the expert, on the test split; None without it
 
@@ -71,7 +73,7 @@ def judge_file(path: Path, tokenizer: str, protocol: Protocol, split_digest: str
             rows = spread(split.test, COMPARED)
             planner = partial(policy.plan, generator=torch_stream(protocol.seed, "chunks", "planner"))
             chunks = compare_chunks(planner, pairs.state[rows], pairs.action_chunk[rows])
-    return Judged(policy.name, evaluation, chunks)
+    return Judged(policy.name, policy.method, evaluation, chunks)
 
 
 def judge_run(run_id: str, protocol: Protocol, report: Report) -> Judged:
@@ -86,26 +88,32 @@ def judge_run(run_id: str, protocol: Protocol, report: Report) -> Judged:
 
 def judge_yardstick(name: str, protocol: Protocol, report: Report) -> Judged:
     """Evaluate a yardstick on one thread."""
-    return Judged(name, YARDSTICKS[name](draw_episodes(CONDITIONS, protocol.episodes, protocol.seed), 1))
+    episodes = draw_episodes(CONDITIONS, protocol.episodes, protocol.seed)
+    return Judged(name, "yardstick", YARDSTICKS[name](episodes, 1))
 
 
 def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
-    """Log mean scores as metrics `SCORE/CONDITION` and every episode as a file; the tag `evaluation` completes it."""
+    """Log mean scores as metrics `SCORE/CONDITION`, `SCORE/mean`; every episode as a file.
+
+    The tag `evaluation`, set last, completes it.
+    """
     rows = mean_scores(judged.evaluation)
     metrics = {
         f"{name}/{condition}": value
         for condition, row in zip(judged.evaluation.conditions, rows, strict=True)
         for name, value in row.items()
     }
+    everywhere = set[str].intersection(*map(set, rows))
+    metrics |= {f"{name}/{MEAN}": float(np.mean([row[name] for row in rows])) for name in sorted(everywhere)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         episode_table(judged.evaluation).to_csv(folder / EPISODES_FILE, index=False)
-        run.file(folder / EPISODES_FILE, FOLDER)
+        run.file(folder / EPISODES_FILE, EVALUATION)
         if (chunks := judged.chunks) is not None:
             metrics |= {"chunk_mae": chunks.mae, "chunk_mse": chunks.mse}
             shown = {key: getattr(chunks, key) for key in ("mae_by_step", "states", "expert", "planned")}
             np.savez(folder / PLANS_FILE, **shown)
-            run.file(folder / PLANS_FILE, FOLDER)
+            run.file(folder / PLANS_FILE, EVALUATION)
     run.metrics(metrics)
     run.flush()
     run.tags({"evaluation": str(protocol)})
@@ -198,5 +206,7 @@ def describe(settings: EvaluateSettings, judged: Sequence[Judged]) -> dict[str, 
             )
         ]
         chunks = {"mae": model.chunks.mae, "mse": model.chunks.mse} if model.chunks else None
-        models.append({"name": model.name, "conditions": conditions, "plan_against_expert": chunks})
+        models.append(
+            {"name": model.name, "method": model.method, "conditions": conditions, "plan_against_expert": chunks}
+        )
     return {"format": "tinypi-evaluation-1", "episodes": settings.episodes, "seed": settings.seed, "models": models}

@@ -22,14 +22,18 @@ def make_missing_data(settings: TrainSettings, say: Callable[[str], None]) -> No
         return
     for path in files.values():
         _make(path, say)
-    if "tokenizer" in files and (actions := TokenizeSettings().pairs).exists():
-        made_from = load_token_pairs(files["pairs"]).metadata.get("pairs_sha256")
-        if made_from not in (None, file_digest(actions)):
-            raise DataError(
-                f"{files['pairs']}: was made from pairs {str(made_from)[:12]}, but {actions} is now "
-                f"{file_digest(actions)[:12]}: the methods would train on different data. "
-                "Run 'python -m pipeline tokenize'."
-            )
+    if "tokenizer" in files and TokenizeSettings().pairs.exists():
+        require_same_data(files["pairs"], TokenizeSettings().pairs)
+
+
+def require_same_data(tokens: Path, actions: Path) -> None:
+    """Raise `DataError` if the token pairs say that they were made from other action pairs."""
+    made_from = load_token_pairs(tokens).metadata.get("pairs_sha256")
+    if made_from not in (None, file_digest(actions)):
+        raise DataError(
+            f"{tokens}: was made from pairs {str(made_from)[:12]}, but {actions} is now {file_digest(actions)[:12]}: "
+            "the methods would train on different data. Run 'python -m pipeline tokenize'."
+        )
 
 
 def _make(path: Path, say: Callable[[str], None]) -> None:

@@ -18,7 +18,7 @@ from pipeline.policies.checkpoint import Checkpoint, save_checkpoint, weights_di
 from pipeline.policies.policy import policy_of
 from pipeline.report.loss_curves import draw_loss_curves
 from pipeline.streams import global_torch_stream
-from pipeline.tracking.mirror import Mirror, reserve
+from pipeline.tracking.mirror import MIRROR, Mirror, reserve
 from pipeline.tracking.run import Place, TrackedRun, start_run
 from pipeline.tracking.store import open_store
 from pipeline.training.fit import Epoch, Problem, Step, fit
@@ -88,6 +88,17 @@ def _end_unfinished(run: TrackedRun, mirror: Mirror, error: BaseException, say: 
         say(f"warning: the log could not be stored: {one_line(second)}")
     finally:
         run.end("KILLED" if killed else "FAILED")
+
+
+def end_abandoned(run: TrackedRun, name: str, reason: str) -> None:
+    """End a run whose process is gone, and show the log that it left hidden in the mirror."""
+    mirror = Mirror(name, MIRROR)
+    run.tags({"failure": reason})
+    if mirror.hidden_log.exists():
+        mirror.write(f"failed: {reason}")
+        mirror.publish_log()
+        run.file(mirror.log)
+    run.end("FAILED")
 
 
 def check_sizes(interface: Interface) -> None:

@@ -1,0 +1,238 @@
+"""The figures of a comparison. Colours are told apart by the colour-blind; markers and line styles do the same in grey.
+
+Shapes: H horizon, A action.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from numpy.typing import NDArray
+
+from pipeline.files import whole_file
+from pipeline.report.comparison import Comparison, Group
+from pipeline.report.scores import SCORES
+
+Floats = NDArray[np.float64]
+
+# Okabe and Ito's colours, of clearly different lightness from one to the next.
+LOOKS: tuple[dict[str, Any], ...] = (
+    {"color": "#0072B2", "marker": "o", "linestyle": "-"},
+    {"color": "#D55E00", "marker": "s", "linestyle": "--"},
+    {"color": "#009E73", "marker": "^", "linestyle": "-."},
+    {"color": "#CC79A7", "marker": "D", "linestyle": ":"},
+)
+YARDSTICK_LINES = ("-", "--", ":", "-.")
+CURVES = {"train": ":", "val": "-", "test": "--"}
+
+
+@dataclass(frozen=True)
+class Plans:
+    """What a group's models planned from the same states as the expert."""
+
+    expert: Floats  # (EXAMPLES, H, A)
+    planned: Floats  # (models, EXAMPLES, H, A)
+    mae_by_step: Floats  # (models, H)
+
+
+def look(number: int) -> dict[str, Any]:
+    """Colour, marker and line of a group."""
+    return LOOKS[number % len(LOOKS)]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the picture, whole or not at all."""
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+def draw_scores(path: Path, comparison: Comparison) -> None:
+    """Success and converge against the replan interval, a column a noise: IQM with interval, and every model a dot."""
+    noises = sorted({noise for noise, _ in comparison.conditions})
+    replans = sorted({replan for _, replan in comparison.conditions})
+    names = ("success", "converge")
+    figure = Figure(figsize=(3.6 * len(noises) + 0.6, 6.6), layout="constrained")
+    panels = figure.subplots(len(names), len(noises), sharex=True, sharey="row", squeeze=False)
+    groups, yardsticks = comparison.of_kind("model", "original"), comparison.of_kind("yardstick")
+    for row, name in enumerate(names):
+        for column, noise in enumerate(noises):
+            axes = panels[row, column]
+            for number, group in enumerate(yardsticks):
+                _yardstick_line(axes, group, name, noise, replans, YARDSTICK_LINES[number % len(YARDSTICK_LINES)])
+            for number, group in enumerate(groups):
+                _score_line(axes, group, name, noise, replans, number, len(groups))
+            axes.xaxis.set_major_locator(FixedLocator(replans))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.grid(alpha=0.25)
+            axes.set_ylim(-0.04, 1.04)
+        panels[row, 0].set_ylabel(SCORES[name].label)
+    for column, noise in enumerate(noises):
+        panels[0, column].set_title(f"action noise ±{noise:g}")
+        panels[-1, column].set_xlabel("replan interval, steps")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.suptitle(f"Control of {comparison.title}: IQM over models, 95% interval, a dot a model")
+    save(figure, path)
+
+
+def _score_line(
+    axes: Axes, group: Group, name: str, noise: float, replans: Sequence[int], number: int, groups: int
+) -> None:
+    summaries = [group.scores.get(name, {}).get((noise, replan)) for replan in replans]
+    shift = 0.28 * (number - (groups - 1) / 2)  # side by side, so that intervals do not hide one another
+    found = [(replan + shift, summary) for replan, summary in zip(replans, summaries, strict=True) if summary]
+    if not found:
+        return
+    style, ours = look(number), group.kind == "model"
+    places, iqms = [x for x, _ in found], [summary.iqm for _, summary in found]
+    label = f"{group.name} ({len(group.models)} model{'s' if len(group.models) > 1 else ''})"
+    face = style["color"] if ours else "white"
+    axes.plot(places, iqms, **style, label=label, markersize=6, linewidth=1.6, markerfacecolor=face, zorder=3)
+    for x, summary in found:
+        if summary.interval:
+            axes.vlines(x, summary.interval.low, summary.interval.high, color=style["color"], linewidth=2.5, alpha=0.7)
+    for replan in replans:
+        values = [model.scores.get(name, {}).get((noise, replan)) for model in group.models]
+        dots = [value for value in values if value is not None]
+        axes.plot([replan + shift + 0.12] * len(dots), dots, ".", color=style["color"], markersize=3, alpha=0.6)
+
+
+def _yardstick_line(axes: Axes, group: Group, name: str, noise: float, replans: Sequence[int], line: str) -> None:
+    found = [(replan, s.mean) for replan in replans if (s := group.scores.get(name, {}).get((noise, replan)))]
+    if found:
+        axes.plot(*zip(*found, strict=True), color="0.45", linestyle=line, linewidth=1.1, label=group.name, zorder=1)
+
+
+def draw_losses(path: Path, title: str, curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> None:
+    """Loss curves of all models, thin, and their mean, thick: `curves[group]["val"]` has one list of epochs a model."""
+    figure = Figure(figsize=(5.4 * len(curves), 4.2), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(curves)))
+    for number, (axes, (group, parts)) in enumerate(zip(panels, curves.items(), strict=True)):
+        for part, line in CURVES.items():
+            members = [values for values in parts.get(part, ()) if len(values)]
+            for values in members:
+                epochs = range(1, len(values) + 1)
+                axes.plot(epochs, values, line, color=look(number)["color"], linewidth=0.6, alpha=0.5)
+            if members:
+                longest = max(map(len, members))
+                table = np.array([[*values, *[np.nan] * (longest - len(values))] for values in members])
+                mean = np.nanmean(table, axis=0)
+                marker = {"train": "^", "val": "o", "test": "s"}[part]
+                axes.plot(
+                    range(1, longest + 1), mean, line, color=look(number)["color"], linewidth=2.2, marker=marker,
+                    markersize=5, label=f"{part}, mean of {len(members)}",
+                )  # fmt: skip
+        axes.set_yscale("log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(title=group, xlabel="epoch", ylabel="loss (units differ between methods)")
+        axes.grid(alpha=0.25, which="both")
+        axes.legend()
+    figure.suptitle(f"Losses of {title}: thin lines are models")
+    save(figure, path)
+
+
+def draw_converge_steps(
+    path: Path, title: str, steps: Mapping[str, Mapping[tuple[float, int], Sequence[NDArray[np.int64]]]], horizon: int
+) -> None:
+    """What share of all episodes has converged by each step, `steps[group][condition]` an array of episodes a model.
+
+    An episode counts from its converge step, and never (-1) if it does not converge or falls.
+    """
+    conditions = sorted({condition for by in steps.values() for condition in by})
+    noises, replans = sorted({noise for noise, _ in conditions}), sorted({replan for _, replan in conditions})
+    figure = Figure(figsize=(3.4 * len(replans) + 0.6, 2.5 * len(noises) + 0.8), layout="constrained")
+    panels = figure.subplots(len(noises), len(replans), sharex=True, sharey=True, squeeze=False)
+    at = np.arange(horizon + 1)
+    for (row, noise), (column, replan) in ((a, b) for a in enumerate(noises) for b in enumerate(replans)):
+        axes = panels[row, column]
+        for number, (group, by) in enumerate(steps.items()):
+            style = {key: look(number)[key] for key in ("color", "linestyle")}
+            shares = [((model[:, None] >= 0) & (model[:, None] <= at)).mean(0) for model in by.get((noise, replan), ())]
+            for share in shares:
+                axes.plot(at, share, **style, linewidth=0.5, alpha=0.45)
+            if shares:
+                axes.plot(at, np.mean(shares, axis=0), **style, linewidth=2.2, label=group)
+        axes.set_title(f"noise ±{noise:g}, replan {replan}", fontsize=10)
+        axes.grid(alpha=0.25)
+        axes.set_ylim(-0.02, 1.02)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("share of episodes")
+    for axes in panels[-1]:
+        axes.set_xlabel("converged by step")
+    panels[0, 0].legend(loc="lower right")
+    figure.suptitle(f"Converge steps of {title}: thin lines are models, thick their mean")
+    save(figure, path)
+
+
+def draw_plans(path: Path, title: str, plans: Mapping[str, Plans], errors: Mapping[str, str], seconds: float) -> None:
+    """Plans of every model beside the expert's chunks, and how the error grows along the chunk.
+
+    `errors` says each group's MAE and MSE; `seconds` is the length of a step.
+    """
+    first = next(iter(plans.values()))
+    examples, horizon = first.expert.shape[:2]
+    figure = Figure(figsize=(3.4 * examples, 6.4), layout="constrained")
+    grid = figure.add_gridspec(2, examples)
+    time = np.arange(horizon) * seconds
+    shared: Axes | None = None
+    for example in range(examples):
+        axes = figure.add_subplot(grid[0, example], sharey=shared)
+        shared = shared or axes
+        for number, (group, found) in enumerate(plans.items()):
+            style = {key: look(number)[key] for key in ("color", "linestyle")}
+            for model in found.planned[:, example, :, 0]:
+                axes.plot(time, model, **style, linewidth=0.5, alpha=0.5)
+            axes.plot(time, found.planned[:, example, :, 0].mean(0), **style, linewidth=1.8, label=group)
+        axes.plot(time, first.expert[example, :, 0], color="black", linewidth=1.6, dashes=(1, 1), label="expert")
+        axes.set(title=f"test chunk {example + 1}", xlabel="time, s")
+        axes.grid(alpha=0.25)
+        if example == 0:
+            axes.set_ylabel("action, 100 N")
+            axes.legend()
+    axes = figure.add_subplot(grid[1, :])
+    for number, (group, found) in enumerate(plans.items()):
+        style = {key: look(number)[key] for key in ("color", "linestyle")}
+        for model in found.mae_by_step:
+            axes.plot(time, model, **style, linewidth=0.5, alpha=0.5)
+        axes.plot(time, found.mae_by_step.mean(0), **style, linewidth=2.2, label=f"{group}: {errors[group]}")
+    axes.set(xlabel="time within the chunk, s", ylabel="MAE, action units")
+    axes.grid(alpha=0.25)
+    axes.legend()
+    figure.suptitle(f"Plans of {title} against the expert's chunks of the test split: thin lines are models")
+    save(figure, path)
+
+
+def draw_tokenizer_tradeoff(path: Path, rows: Sequence[Mapping[str, float]], chosen: tuple[float, int] | None) -> None:
+    """FAST: reconstruction error, alphabet and tokens a chunk against the scale, a line a vocabulary.
+
+    `chosen` is the scale and vocabulary of the study.
+    """
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    error, alphabet, tokens = figure.subplots(1, 3)
+    scales = sorted({row["scale"] for row in rows})
+    by_scale = [next(row for row in rows if row["scale"] == scale) for scale in scales]
+    error.plot(scales, [row["error_mean"] for row in by_scale], **LOOKS[0], label="mean")
+    error.plot(scales, [row["error_max"] for row in by_scale], **LOOKS[1], label="largest")
+    error.set(title="reconstruction error", ylabel="|decoded - original|, action units", yscale="log")
+    error.legend()
+    alphabet.plot(scales, [row["alphabet"] for row in by_scale], **LOOKS[0])
+    alphabet.set(title="alphabet", ylabel="integers of the training range")
+    for number, vocabulary in enumerate(sorted({row["vocabulary"] for row in rows})):
+        found = sorted((row["scale"], row["tokens_mean"]) for row in rows if row["vocabulary"] == vocabulary)
+        tokens.plot(*zip(*found, strict=True), **look(number), label=f"vocabulary {vocabulary:g}")
+    tokens.set(title="tokens a chunk", ylabel="tokens, mean")
+    tokens.set_ylim(bottom=0)
+    tokens.legend()
+    for axes in (error, alphabet, tokens):
+        axes.set_xlabel("scale, steps an action unit")
+        axes.grid(alpha=0.25)
+        if chosen:
+            axes.axvline(chosen[0], color="0.6", linewidth=1, zorder=0)
+    about = f"; the study has scale {chosen[0]:g}, vocabulary {chosen[1]}" if chosen else ""
+    figure.suptitle(f"What FAST trades{about}")
+    save(figure, path)

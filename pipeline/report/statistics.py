@@ -1,0 +1,135 @@
+"""Statistics over training seeds. A sample `(n,)` is one number a model: never pooled episodes.
+
+Intervals come from the percentile bootstrap over models, 95%, with the percentiles widened for small samples as in
+Hesterberg 2015, "What Teachers Should Know About the Bootstrap" (for means they are then about as wide as Student's t
+interval). IQM, stratified bootstrap and probability of improvement follow Agarwal et al. 2021, arXiv 2108.13264; the
+strata here are the methods, and a model is drawn with all its conditions, because one training makes them all.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from pipeline.streams import numpy_stream
+
+Floats = NDArray[np.float64]
+
+CONFIDENCE = 0.95
+RESAMPLES = 10_000
+EXACT_UP_TO = 13  # models: 2^13 sign flips are all tried, more are sampled
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One group of models in one number. Spread and interval are None where there is one model only."""
+
+    n: int
+    mean: float
+    std: float | None  # ddof=1
+    iqm: float  # the mean without the lowest and the highest quarter
+    interval: Interval | None  # of the IQM
+    best: tuple[str, float]  # which model, and its number; the first of equals
+    worst: tuple[str, float]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One group minus another, in pairs of models of one seed."""
+
+    n: int
+    mean: float
+    interval: Interval | None  # of the mean
+    p: float | None  # sign-flip test of no difference, two-sided
+    improvement: float  # P(a model of the first is better than one of the second), ties counted half
+    improvement_interval: Interval | None
+
+
+def summarise(values: Sequence[float], names: Sequence[str], better: int) -> Summary:
+    """Summarise a sample `(n,)`, n >= 1, of the models `names`; `better` is -1 where less is better."""
+    sample = np.array(values, dtype=np.float64)
+    order = np.argsort(-sample if better >= 0 else sample, kind="stable")
+    several = len(sample) > 1
+    return Summary(
+        n=len(sample),
+        mean=float(sample.mean()),
+        std=float(sample.std(ddof=1)) if several else None,
+        iqm=float(interquartile_mean(sample)),
+        interval=bootstrap(interquartile_mean, sample) if several else None,
+        best=(names[order[0]], float(sample[order[0]])),
+        worst=(names[order[-1]], float(sample[order[-1]])),
+    )
+
+
+def compare(first: Sequence[float], second: Sequence[float], better: int) -> Difference:
+    """Compare samples `(n,)` of two groups whose i-th models share a seed, and the episodes they were scored on."""
+    a, b = np.array(first, dtype=np.float64), np.array(second, dtype=np.float64)
+    several = len(a) > 1
+    sign = -1 if better < 0 else 1
+
+    def improvement(x: Floats, y: Floats) -> Floats:
+        above = sign * (x[..., :, None] - y[..., None, :])
+        wins: Floats = ((above > 0) + 0.5 * (above == 0)).mean((-2, -1))
+        return wins
+
+    return Difference(
+        n=len(a),
+        mean=float((a - b).mean()),
+        interval=bootstrap(lambda sample: sample.mean(-1), a - b) if several else None,
+        p=sign_flip_test(a, b) if several else None,
+        improvement=float(improvement(a, b)),
+        improvement_interval=bootstrap(improvement, a, b) if several else None,
+    )
+
+
+def interquartile_mean(values: Floats) -> Floats:
+    """The mean of the middle half along the last axis: `(..., n) -> (...)`."""
+    mean: Floats = stats.trim_mean(values, 0.25, axis=-1)
+    return mean
+
+
+def bootstrap(statistic: Callable[..., Any], *samples: Floats) -> Interval:
+    """The interval of `statistic(samples (..., n) each) -> (...)`, each sample resampled for itself."""
+    drawn = []
+    for number, sample in enumerate(samples):
+        chosen = numpy_stream(0, "bootstrap", number).integers(0, len(sample), (RESAMPLES, len(sample)))
+        drawn.append(sample[chosen])
+    n = min(map(len, samples))
+    tail = stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf((1 - CONFIDENCE) / 2, n - 1))
+    low, high = np.quantile(statistic(*drawn), [tail, 1 - tail])
+    return Interval(float(low), float(high))
+
+
+def sign_flip_test(first: Floats, second: Floats) -> float:
+    """The two-sided p-value of paired samples `(n,)` if each pair could as well be the other way round."""
+    if (first == second).all():
+        return 1.0
+    found = stats.permutation_test(
+        (first, second),
+        lambda x, y, axis: (x - y).mean(axis=axis),
+        permutation_type="samples",
+        n_resamples=2**EXACT_UP_TO,
+        rng=numpy_stream(0, "sign flips"),
+    )
+    return float(found.pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's correction (1979) of m p-values: their chance of one false alarm among all stays at the level."""
+    order = np.argsort(p_values)
+    m = len(p_values)
+    stepped = np.maximum.accumulate([(m - rank) * p_values[index] for rank, index in enumerate(order)])
+    adjusted = np.empty(m)
+    adjusted[order] = np.minimum(1, stepped)
+    return [float(p) for p in adjusted]

@@ -1,0 +1,46 @@
+"""What FAST's scale and vocabulary trade: finer steps lose less, and need a larger alphabet and more tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from pipeline.errors import TokenizerError
+from pipeline.tokenizer.fast import Floats, fit_tokenizer
+
+SCALES = (5.0, 10.0, 15.0, 20.0, 30.0, 40.0)
+VOCABULARIES = (128, 256, 512, 1024)
+
+
+@dataclass(frozen=True)
+class Tradeoff:
+    """One setting of the tokenizer, on chunks it was not fitted on."""
+
+    scale: float
+    vocabulary: int
+    alphabet: int  # integers of the training range
+    tokens_mean: float  # a chunk, without BOS and EOS
+    error_mean: float  # |decoded - original|, action units
+    error_max: float
+
+
+def measure_tradeoff(
+    train: Floats,
+    held_out: Floats,
+    scales: Sequence[float] = SCALES,
+    vocabularies: Sequence[int] = VOCABULARIES,
+) -> list[Tradeoff]:
+    """Fit on `train (N, H, A)` and measure on `held_out (M, H, A)`; a vocabulary too small for a scale is left out."""
+    found = []
+    for scale, vocabulary in product(scales, vocabularies):
+        try:
+            tokenizer = fit_tokenizer(train, scale, vocabulary)
+        except TokenizerError:
+            continue
+        integers, _ = tokenizer.quantise(held_out)
+        error = np.abs(tokenizer.dequantise(integers) - held_out)
+        tokens = np.mean([len(sequence) for sequence in tokenizer.encode(integers)])
+        alphabet = tokenizer.high - tokenizer.low + 1
+        found.append(Tradeoff(scale, vocabulary, alphabet, float(tokens), float(error.mean()), float(error.max())))
+    return found
