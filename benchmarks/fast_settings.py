@@ -19,7 +19,7 @@ import torch
 
 from pipeline.config import Pi0FastSettings, TokenizeSettings
 from pipeline.console import OUT
-from pipeline.evaluation.control import run_episodes
+from pipeline.evaluation.control import Condition, draw_episodes, evaluate_planner, mean_scores
 from pipeline.files import whole_file
 from pipeline.methods.pi0_fast import PI0_FAST
 from pipeline.policies.checkpoint import Checkpoint
@@ -30,7 +30,8 @@ from pipeline.workflows.make_data import make_missing_data
 from pipeline.workflows.tokenize import tokenize
 
 SETTINGS = ((5.0, 96), (5.0, 160), (10.0, 128), (10.0, 160), (10.0, 256), (15.0, 256), (20.0, 256), (20.0, 512))
-CONDITIONS = ((0.01, 10), (0.03, 13), (0.05, 15))
+CONDITIONS = (Condition(0.01, 10), Condition(0.03, 13), Condition(0.05, 15))
+NAMES = [f"{condition.action_noise}, {condition.replan}" for condition in CONDITIONS]
 EPISODES, EPISODE_SEED = 200, 2_000_003
 RESULTS = Path(__file__).parent / "results" / "fast_settings.json"
 
@@ -49,16 +50,14 @@ def measure(scale: float, vocabulary: int, seed: int) -> dict[str, object]:
     best = [event for event in fit(problem, settings) if isinstance(event, Epoch) and event.weights][-1]
     seconds = time.perf_counter() - started
     policy = policy_of(Checkpoint(PI0_FAST, settings, prepared.interface, best.weights or {}, {}))
-    scores = {
-        f"{noise}, {replan}": run_episodes(policy.act, EPISODE_SEED, EPISODES, noise, replan, threads=1)
-        for noise, replan in CONDITIONS
-    }
+    evaluation = evaluate_planner(policy.plan, draw_episodes(CONDITIONS, EPISODES, EPISODE_SEED), threads=1)
+    scores = dict(zip(NAMES, mean_scores(evaluation), strict=True))
     return {
         "seed": seed,
         **asdict(tokens),
         "train_seconds": seconds,
-        "success": {name: float(score.success.mean()) for name, score in scores.items()},
-        "converge": {name: float(score.converged.mean()) for name, score in scores.items()},
+        "success": {name: score["success"] for name, score in scores.items()},
+        "converge": {name: score["converge"] for name, score in scores.items()},
     }
 
 
@@ -75,17 +74,15 @@ def main() -> None:
     with whole_file(RESULTS) as temporary:
         temporary.write_text(json.dumps(rows, indent=1) + "\n")
 
-    conditions = [f"{noise}, {replan}" for noise, replan in CONDITIONS]
     OUT.print(f"success / converge over {EPISODES} episodes, mean of {options.seeds} seeds, by action noise, replan")
     OUT.print(
-        f"{'scale':>5} {'vocab':>5} {'tokens':>6} {'error':>6} {'seconds':>7}  "
-        + "  ".join(f"{c:>13}" for c in conditions)
+        f"{'scale':>5} {'vocab':>5} {'tokens':>6} {'error':>6} {'seconds':>7}  " + "  ".join(f"{c:>13}" for c in NAMES)
     )
     for scale, vocabulary in SETTINGS:
         same = [row for row in rows if (row["scale"], row["vocabulary"]) == (scale, vocabulary)]
         cells = [
             f"{np.mean([row['success'][c] for row in same]):.3f} / {np.mean([row['converge'][c] for row in same]):.3f}"  # type: ignore[index]
-            for c in conditions
+            for c in NAMES
         ]
         seconds = np.mean([row["train_seconds"] for row in same])  # type: ignore[arg-type]
         first = same[0]

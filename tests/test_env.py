@@ -6,6 +6,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from pipeline.env.gymnasium_env import ENV_ID
+from pipeline.env.lqr import REST, linearise, lqr
 from pipeline.env.pendulum import ACTION_LIMIT, ANGLE_LIMIT, REST_ANGLE, draw_starts, fallen, simulate
 from pipeline.env.pid import BASE_GAINS, NestedPID, draw_gains
 from pipeline.env.scores import score
@@ -71,7 +72,7 @@ def test_pid_is_clipped_and_keeps_gains_apart() -> None:
 
 
 def test_scores_by_hand() -> None:
-    states = np.zeros((4, 100, 4))
+    states = np.zeros((5, 101, 4))
     states[:, :, 1] = 0.1
     states[0, 30:40, 1] = 0.019  # ten calm steps: converges at 30
     states[1, 30:39, 1] = 0.019  # nine: does not
@@ -80,8 +81,34 @@ def test_scores_by_hand() -> None:
     states[3, 10:20, 1] = 0.0  # converges, then falls
     states[3, 90, 1] = -0.8
     states[3, :50, 2], states[3, 50:90, 2], states[3, 90:, 2] = 1.0, -1.0, 99.0
-    scores = score(states)
-    assert_array_equal(scores.success, [True, True, False, False])
-    assert_array_equal(scores.converged, [True, False, False, True])
-    assert_array_equal(scores.converge_step, [30, -1, -1, 10])
-    assert_allclose(scores.velocity_std, [0, 0, 0, np.std([1.0] * 50 + [-1.0] * 40)])
+    states[4, 100, 1] = 0.8  # falls by its last action
+    actions = np.zeros((5, 100, 1))
+    actions[0, ::2] = 0.5
+    actions[2, :50], actions[2, 50:] = 9.0, -9.0  # changes only in the step of the fall
+    actions[3, 1] = 5.0  # the motor clips it
+    scores = score(states, actions)
+    assert_array_equal(scores.success, [True, True, False, False, False])
+    assert_array_equal(scores.steps_upright, [100, 100, 49, 89, 99])
+    assert_array_equal(scores.converged, [True, False, False, True, False])
+    assert_array_equal(scores.converge_step, [30, -1, -1, 10, -1])
+    assert_allclose(scores.velocity_std, [0, 0, 0, np.std([1.0] * 50 + [-1.0] * 40), 0])
+    assert_allclose(scores.angle, [0.1 - 10 * 0.081 / 100, 0.1 - 9 * 0.081 / 100, 0.1, 0.1 * 80 / 90, 0.1])
+    assert_allclose(scores.action_change, [0.5, 0, 0, 6 / 89, 0])
+
+
+def test_pid_without_kick_begins_as_if_the_error_had_stood_still() -> None:
+    state = np.array([[0.2, 0.1, 0.3, -0.4]])
+    outer = -0.3 * (0.08 + 0.05 * 0.02)
+    error = outer + REST_ANGLE - 0.1
+    assert_allclose(NestedPID(BASE_GAINS[None], kick=False)(0, state), [[error * (-3.0 - 0.01 * 0.02)]])
+
+
+def test_lqr_linearises_the_simulator_and_balances() -> None:
+    by_state, by_action = linearise()
+    assert_allclose(by_state[:, 0], [1, 0, 0, 0], atol=1e-8)  # the rail is the same everywhere
+    assert_allclose(by_state[0, 2], 0.04, rtol=0.01)  # position gains velocity times the step
+    small = REST[None] + np.array([0, 1e-3, 0, 0])
+    states, _ = simulate(lambda _, found: np.full((1, 1), 0.01), small, np.zeros((1, 1, 1)))
+    assert_allclose(states[0, 1] - REST, by_state @ [0, 1e-3, 0, 0] + by_action[:, 0] * 0.01, atol=1e-7)
+    states, _ = simulate(lqr, draw_starts(np.random.default_rng(0), 20), np.zeros((20, 200, 1)))
+    assert not fallen(states).any() and np.abs(states[:, -1, 1] - REST_ANGLE).max() < 0.003

@@ -160,7 +160,10 @@ def test_methods_act_in_physical_units(name: str, arch: str, data: Path) -> None
     network = METHODS[name].build(settings, prepared.interface).eval()
     states = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     with torch.inference_mode():
-        actions = METHODS[name].act(network, settings, prepared.interface, states, torch_stream(0, "act"))
+        plans = METHODS[name].act(network, settings, prepared.interface, states, torch_stream(0, "act"))
+    actions = plans.actions
+    assert (plans.tokens is not None) == (plans.undecodable is not None) == (name == "pi0_fast")
+    assert plans.undecodable is None or not plans.undecodable.any()
     assert actions.shape == (5, 50, 1) and actions.dtype == np.float32 and np.isfinite(actions).all()
 
 
@@ -173,7 +176,7 @@ def test_start_noise_is_a_setting_of_acting(data: Path) -> None:
     @torch.inference_mode()
     def act(start_noise: float, seed: int) -> np.ndarray:
         changed = settings.model_copy(update={"start_noise": start_noise})
-        return pi0.act(network, changed, prepared.interface, states, torch_stream(seed, "act"))
+        return pi0.act(network, changed, prepared.interface, states, torch_stream(seed, "act")).actions
 
     assert (act(0, 1) == act(0, 2)).all()
     assert (act(1, 1) == act(1, 1)).all() and (act(1, 1) != act(1, 2)).any()

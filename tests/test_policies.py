@@ -16,7 +16,6 @@ import pipeline
 from pipeline.config import make
 from pipeline.env.pendulum import draw_starts
 from pipeline.errors import CheckpointError
-from pipeline.evaluation.control import run_episodes
 from pipeline.methods import METHODS
 from pipeline.policies.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_digest
 from tests.conftest import ROOT
@@ -169,7 +168,7 @@ def test_original_pi0_fast_is_its_layers() -> None:
     memory = nn.functional.linear(
         torch.from_numpy(STATES), weights["state_embedding.weight"], weights["state_embedding.bias"]
     )[:, None]
-    expected = []
+    expected, tokens_needed, short = [], [], []
     for row in range(len(STATES)):
         tokens = [0]
         while len(tokens) < 25 and tokens[-1] != 1:
@@ -182,36 +181,15 @@ def test_original_pi0_fast_is_its_layers() -> None:
         integers = [int(v) for token in tokens if token > 3 for v in pieces[token].split(",")]
         padded = (integers + [0] * 50)[:50]
         expected.append(idct(np.array(padded) / 10, norm="ortho"))
-    policy = pipeline.load_policy(path, tokenizer)
-    assert_allclose(policy.act(STATES)[..., 0], np.array(expected), atol=1e-5)
-
-
-@needs_reference
-def test_original_weights_control_as_measured() -> None:
-    """REFERENCE.md, noise 0.01, replan 10: pi0 0.998 / 0.995, FAST 1.000 / 0.867 over ten models (std up to 0.06)."""
-    tokenizer = REFERENCE / "original_fast_tokenizer.json"
-    for name, converge in (("tinypi0_20250620_0133", (0.93, 1.0)), ("tinypi0fast_20250624_0911", (0.70, 1.0))):
-        policy = pipeline.load_policy(REFERENCE / f"{name}.pth", tokenizer)
-        scores = run_episodes(policy.act, seed=5, episodes=60, action_noise=0.01, replan=10)
-        assert scores.success.mean() >= 0.96
-        assert converge[0] <= scores.converged.mean() <= converge[1]
+        tokens_needed.append(len(tokens) - 1 - (tokens[-1] == 1))
+        short.append(len(integers) != 50)
+    plans = pipeline.load_policy(path, tokenizer).plan(STATES)
+    assert_allclose(plans.actions[..., 0], np.array(expected), atol=1e-5)
+    assert_array_equal(plans.tokens, tokens_needed)
+    assert_array_equal(plans.undecodable, short)
 
 
 @needs_reference
 def test_original_fast_weights_need_their_tokenizer() -> None:
     with pytest.raises(CheckpointError, match="name it with --tokenizer"):
         pipeline.load_policy(REFERENCE / "tinypi0fast_20250624_0911.pth")
-
-
-def test_same_episodes_for_every_planner() -> None:
-    seen = []
-
-    def plan(states: np.ndarray) -> np.ndarray:
-        seen.append(states)
-        return np.zeros((len(states), 50, 1), np.float32)
-
-    for _ in range(2):
-        run_episodes(plan, seed=3, episodes=5, action_noise=0.05, replan=10)
-    assert len(seen) == 20 and all((a == b).all() for a, b in zip(seen[:10], seen[10:], strict=True))
-    run_episodes(plan, seed=4, episodes=5, action_noise=0.05, replan=10)
-    assert (seen[20] != seen[0]).any()

@@ -48,6 +48,7 @@ class Contrast:
 
     first: str
     second: str
+    pairs: int  # of models that share a seed
     scores: dict[str, dict[Where, Difference]]
     corrected: dict[str, dict[Where, float]]
     costs: dict[str, Difference]
@@ -140,4 +141,4 @@ def _contrast(first: Group, second: Group) -> Contrast | None:
         if both:
             values_a, values_b = zip(*both, strict=True)
             costs[name] = compare(values_a, values_b, cost.better)
-    return Contrast(first.name, second.name, scores, corrected, costs)
+    return Contrast(first.name, second.name, len(pairs), scores, corrected, costs)

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from pipeline.files import whole_file
 from pipeline.report.comparison import Comparison, Group
-from pipeline.report.scores import SCORES
 
 Floats = NDArray[np.float64]
 
@@ -70,7 +69,7 @@ def draw_scores(path: Path, comparison: Comparison) -> None:
             axes.xaxis.set_minor_locator(NullLocator())
             axes.grid(alpha=0.25)
             axes.set_ylim(-0.04, 1.04)
-        panels[row, 0].set_ylabel(SCORES[name].label)
+        panels[row, 0].set_ylabel(f"{name}, share of episodes")
     for column, noise in enumerate(noises):
         panels[0, column].set_title(f"action noise ±{noise:g}")
         panels[-1, column].set_xlabel("replan interval, steps")
@@ -217,7 +216,7 @@ def draw_tokenizer_tradeoff(path: Path, rows: Sequence[Mapping[str, float]], cho
     scales = sorted({row["scale"] for row in rows})
     by_scale = [next(row for row in rows if row["scale"] == scale) for scale in scales]
     error.plot(scales, [row["error_mean"] for row in by_scale], **LOOKS[0], label="mean")
-    error.plot(scales, [row["error_max"] for row in by_scale], **LOOKS[1], label="largest")
+    error.plot(scales, [row["error_p99"] for row in by_scale], **LOOKS[1], label="99th percentile")
     error.set(title="reconstruction error", ylabel="|decoded - original|, action units", yscale="log")
     error.legend()
     alphabet.plot(scales, [row["alphabet"] for row in by_scale], **LOOKS[0])

@@ -1,12 +1,12 @@
 """A comparison in words and tables, and as plain values."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from pipeline.report.comparison import Comparison, Contrast, Group, Where
 from pipeline.report.scores import COSTS, SCORES, Score
-from pipeline.report.statistics import CONFIDENCE, Difference, Interval, Summary
+from pipeline.report.statistics import CONFIDENCE, FEWEST, Difference, Interval, Summary
 from pipeline.report.tables import Table
 
 MAIN = ("success", "converge", "converge_step", "velocity_std")  # what the terminal shows; files have all
@@ -86,8 +86,9 @@ def contrast_table(contrast: Contrast, name: str) -> Table:
             )
         )
     columns = ("noise, replan", "difference", "95% interval", "P(better)", "95% interval", "p", "p, Holm", "better")
-    n = next(iter(contrast.scores[name].values())).n
-    title = f"{SCORES[name].label.capitalize()}: {contrast.first} minus {contrast.second}, {n} pairs of models"
+    title = (
+        f"{SCORES[name].label.capitalize()}: {contrast.first} minus {contrast.second}, {contrast.pairs} pairs of models"
+    )
     return Table(
         title, columns, rows, f"P(better): a model of {contrast.first} is better than one of {contrast.second}."
     )
@@ -117,35 +118,46 @@ def verdicts(comparison: Comparison) -> list[str]:
                 if (at := places.get(group))
             ]
             if None in places:
-                parts.append(f"no difference shown in {', '.join(places[None])}")
+                all_of_them = len(places[None]) == len(found) - (None in found)
+                parts.append(f"no difference shown in {'any' if all_of_them else ', '.join(places[None])}")
             lines.append(f"{SCORES[name].label}: {'; '.join(parts)}.")
             if None in found:
                 overall = found[None]
                 digits = SCORES[name].digits
+                between = f" {_interval(overall.interval, digits)}" if overall.interval else ""
                 lines[-1] += (
-                    f" On average {contrast.first} minus {contrast.second} is {overall.mean:+.{digits}f} "
-                    f"{_interval(overall.interval, digits)}."
+                    f" On average {contrast.first} minus {contrast.second} is {overall.mean:+.{digits}f}{between}."
                 )
     return lines
 
 
-def as_text(comparison: Comparison) -> str:
-    """For a terminal: the overview, the main scores, losses and costs."""
-    return "\n\n".join(part for part in _parts(comparison, MAIN, Table.text))
+def as_text(comparison: Comparison, names: Sequence[str] = MAIN) -> str:
+    """For a terminal: the overview, the scores `names` in detail, losses and costs."""
+    return "\n\n".join(_parts(comparison, names, Table.text))
 
 
 def as_markdown(comparison: Comparison) -> str:
     """All scores, as Markdown."""
-    return "\n\n".join(part for part in _parts(comparison, tuple(SCORES), Table.markdown)) + "\n"
+    return "\n\n".join(_parts(comparison, tuple(SCORES), Table.markdown)) + "\n"
 
 
-def _parts(comparison: Comparison, names: Sequence[str], render: Any) -> list[str]:
+def _parts(comparison: Comparison, names: Sequence[str], render: Callable[[Table], str]) -> list[str]:
     parts = [f"Comparison of {comparison.title}. Evaluation: {comparison.protocol}."]
     parts += [f"Note: {note}" for note in comparison.notes]
     if comparison.conditions:
         parts += [render(overview_table(comparison)), *verdicts(comparison)]
-    if any(len(group.models) < 2 for group in comparison.of_kind("model")):
-        parts.append("One seed only in some group: its means stand alone, and no spread or interval can be given.")
+    for group in comparison.of_kind("model"):
+        if len(group.models) == 1:
+            parts.append(f"{group.name} has one seed: its means stand alone, and no spread can be given.")
+        elif len(group.models) < FEWEST:
+            parts.append(f"{group.name} has {len(group.models)} seeds: too few for 95% intervals, which take {FEWEST}.")
+    for contrast in comparison.contrasts:
+        pairs, tests = contrast.pairs, len(comparison.conditions)
+        if tests * 2 ** (1 - pairs) >= ALPHA:  # the smallest p that the exact test can give, corrected
+            parts.append(
+                f"{pairs} pair{'s' if pairs > 1 else ''} of models cannot show a difference in one of {tests} conditions "
+                f"between {contrast.first} and {contrast.second}: more seeds are needed."
+            )
     for name in names:
         if any(name in group.scores for group in comparison.of_kind("model", "original")):
             parts.append(render(score_table(comparison, name)))

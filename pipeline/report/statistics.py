@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
+FEWEST = 6  # models for an interval: the range of n samples holds their median with probability 1 - 2^(1-n), 97% here
 EXACT_UP_TO = 13  # models: 2^13 sign flips are all tried, more are sampled
 
 
@@ -33,7 +34,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Summary:
-    """One group of models in one number. Spread and interval are None where there is one model only."""
+    """One group of models in one number: no spread of one model, no interval of fewer than FEWEST."""
 
     n: int
     mean: float
@@ -60,13 +61,12 @@ def summarise(values: Sequence[float], names: Sequence[str], better: int) -> Sum
     """Summarise a sample `(n,)`, n >= 1, of the models `names`; `better` is -1 where less is better."""
     sample = np.array(values, dtype=np.float64)
     order = np.argsort(-sample if better >= 0 else sample, kind="stable")
-    several = len(sample) > 1
     return Summary(
         n=len(sample),
         mean=float(sample.mean()),
-        std=float(sample.std(ddof=1)) if several else None,
+        std=float(sample.std(ddof=1)) if len(sample) > 1 else None,
         iqm=float(interquartile_mean(sample)),
-        interval=bootstrap(interquartile_mean, sample) if several else None,
+        interval=bootstrap(interquartile_mean, sample),
         best=(names[order[0]], float(sample[order[0]])),
         worst=(names[order[-1]], float(sample[order[-1]])),
     )
@@ -75,7 +75,6 @@ def summarise(values: Sequence[float], names: Sequence[str], better: int) -> Sum
 def compare(first: Sequence[float], second: Sequence[float], better: int) -> Difference:
     """Compare samples `(n,)` of two groups whose i-th models share a seed, and the episodes they were scored on."""
     a, b = np.array(first, dtype=np.float64), np.array(second, dtype=np.float64)
-    several = len(a) > 1
     sign = -1 if better < 0 else 1
 
     def improvement(x: Floats, y: Floats) -> Floats:
@@ -86,10 +85,10 @@ def compare(first: Sequence[float], second: Sequence[float], better: int) -> Dif
     return Difference(
         n=len(a),
         mean=float((a - b).mean()),
-        interval=bootstrap(lambda sample: sample.mean(-1), a - b) if several else None,
-        p=sign_flip_test(a, b) if several else None,
+        interval=bootstrap(lambda sample: sample.mean(-1), a - b),
+        p=sign_flip_test(a, b) if len(a) > 1 else None,
         improvement=float(improvement(a, b)),
-        improvement_interval=bootstrap(improvement, a, b) if several else None,
+        improvement_interval=bootstrap(improvement, a, b),
     )
 
 
@@ -99,13 +98,15 @@ def interquartile_mean(values: Floats) -> Floats:
     return mean
 
 
-def bootstrap(statistic: Callable[..., Any], *samples: Floats) -> Interval:
+def bootstrap(statistic: Callable[..., Any], *samples: Floats) -> Interval | None:
     """The interval of `statistic(samples (..., n) each) -> (...)`, each sample resampled for itself."""
+    n = min(map(len, samples))
+    if n < FEWEST:
+        return None
     drawn = []
     for number, sample in enumerate(samples):
         chosen = numpy_stream(0, "bootstrap", number).integers(0, len(sample), (RESAMPLES, len(sample)))
         drawn.append(sample[chosen])
-    n = min(map(len, samples))
     tail = stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf((1 - CONFIDENCE) / 2, n - 1))
     low, high = np.quantile(statistic(*drawn), [tail, 1 - tail])
     return Interval(float(low), float(high))

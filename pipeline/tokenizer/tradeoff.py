@@ -22,7 +22,7 @@ class Tradeoff:
     alphabet: int  # integers of the training range
     tokens_mean: float  # a chunk, without BOS and EOS
     error_mean: float  # |decoded - original|, action units
-    error_max: float
+    error_p99: float  # 99% of actions are nearer
 
 
 def measure_tradeoff(
@@ -40,7 +40,14 @@ def measure_tradeoff(
             continue
         integers, _ = tokenizer.quantise(held_out)
         error = np.abs(tokenizer.dequantise(integers) - held_out)
-        tokens = np.mean([len(sequence) for sequence in tokenizer.encode(integers)])
-        alphabet = tokenizer.high - tokenizer.low + 1
-        found.append(Tradeoff(scale, vocabulary, alphabet, float(tokens), float(error.mean()), float(error.max())))
+        found.append(
+            Tradeoff(
+                scale,
+                vocabulary,
+                alphabet=tokenizer.high - tokenizer.low + 1,
+                tokens_mean=float(np.mean([len(sequence) for sequence in tokenizer.encode(integers)])),
+                error_mean=float(error.mean()),
+                error_p99=float(np.quantile(error, 0.99)),
+            )
+        )
     return found

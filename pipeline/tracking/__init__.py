@@ -4,5 +4,6 @@ import logging
 import os
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 logging.getLogger("mlflow.store.db").setLevel(logging.WARNING)  # it announces every new table

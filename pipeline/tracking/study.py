@@ -31,11 +31,12 @@ def open_study(client: MlflowClient, name: str, experiment: str) -> TrackedRun:
     return TrackedRun(client, run_id)
 
 
-def open_part(client: MlflowClient, study: TrackedRun, name: str, tags: dict[str, str]) -> TrackedRun:
-    """A run directly below the study's, known by its tags: an earlier one goes on; otherwise one is started."""
+def open_method(client: MlflowClient, study: TrackedRun, name: str, method: str) -> TrackedRun:
+    """The run of a method of the study `name`, below the study's: an earlier one goes on; otherwise one is started."""
+    tags = {"study": name, "kind": "method", "study_method": method}
     earlier = search(client, **tags)
     if not earlier:
-        return start_run(client, "", name, chosen=True, place=Place(study.run_id, tags))
+        return start_run(client, "", f"{name} {method}", chosen=True, place=Place(study.run_id, tags))
     run = TrackedRun(client, earlier[-1].run_id)
     run.tags({MLFLOW_PARENT_RUN_ID: study.run_id})
     client.update_run(run.run_id, status="RUNNING")

@@ -1,0 +1,151 @@
+"""The jobs of a study: which are left to do, and what a process does for each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from pipeline.config import EnsembleSettings, TrainSettings
+from pipeline.data.pairs import load_action_pairs
+from pipeline.data.split import split_pairs
+from pipeline.evaluation.expert import spread
+from pipeline.evaluation.yardsticks import YARDSTICKS
+from pipeline.executors.pool import Job, Report
+from pipeline.files import file_digest
+from pipeline.methods import METHODS
+from pipeline.tokenizer.fast import FastTokenizer
+from pipeline.tokenizer.tradeoff import measure_tradeoff
+from pipeline.tracking.query import StoredRun, fetch, search
+from pipeline.tracking.run import Place, TrackedRun, start_run
+from pipeline.tracking.store import Store, open_store
+from pipeline.workflows.evaluate import EVALUATION, Judged, Protocol, judge_file, judge_run, judge_yardstick, log_judged
+from pipeline.workflows.report import TRADEOFF_FILE, TRADEOFF_TAG
+from pipeline.workflows.train import end_abandoned, train
+
+TRAINING_SHARE = 0.9  # of a member's time; the rest is its evaluation
+TRADEOFF_CHUNKS = 10_000  # of each part of the split: enough for two digits
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of a study, and the place of its run."""
+
+    method: str
+    settings: TrainSettings
+
+    @property
+    def name(self) -> str:
+        """Its name within the study."""
+        return f"{self.method} seed {self.settings.seed}"
+
+    def place(self, study: str, parent: str) -> Place:
+        """Where its run goes: below its method's run `parent`."""
+        tags = {"study": study, "kind": "model", "method": self.method, "seed": str(self.settings.seed)}
+        return Place(parent, tags)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a study is made of: its own run, its methods' runs, and what is to be evaluated beside the models."""
+
+    study: TrackedRun
+    methods: dict[str, TrackedRun]
+    originals: Sequence[tuple[Path, str]]  # files and their tokenizers
+    tokenizer: FastTokenizer | None  # of a method with tokens
+
+
+def missing_jobs(
+    store: Store, settings: EnsembleSettings, members: Sequence[Member], parts: Parts
+) -> tuple[list[Job[str]], int]:
+    """The jobs that are left to do, those that take longest first, and how many models need none."""
+    protocol = Protocol(settings.episodes, settings.evaluation_seed, settings.pairs)
+    trained, judged = find_done(store, settings.study, protocol)
+    place = Place(parts.study.run_id, {"study": settings.study})
+
+    def beside(kind: str, name: str, judge: Callable[[Report], Judged]) -> list[Job[str]]:
+        if (kind, name) in judged:
+            return []
+        below = replace(place, tags=place.tags | {"kind": kind})
+        return [Job(name, kind, partial(judge_beside, judge, below, protocol))]
+
+    jobs: list[Job[str]] = []
+    if parts.tokenizer is not None:
+        digest = file_digest(settings.pairs)
+        if fetch(store, parts.study.run_id).tags.get(TRADEOFF_TAG) != digest:
+            chosen = (parts.tokenizer.scale, parts.tokenizer.vocabulary)
+            work = partial(log_tradeoff, parts.study.run_id, settings.pairs, digest, chosen)
+            jobs.append(Job("FAST trade-off", "tokenizer", work))
+    for path, tokenizer in parts.originals:
+        jobs += beside("original", f"original {path.stem}", partial(judge_file, path, tokenizer, protocol, None))
+    found = 0
+    for member in members:
+        earlier = trained.get(member.name)
+        if earlier is not None and earlier.run_id in judged:
+            found += 1
+            continue
+        below = member.place(settings.study, parts.methods[member.method].run_id)
+        work = partial(make_member, member, below, earlier.run_id if earlier else None, protocol)
+        jobs.append(Job(member.name, member.method, work))
+    for name in YARDSTICKS:
+        jobs += beside("yardstick", name, partial(judge_yardstick, name, protocol))
+    return jobs, found
+
+
+def find_done(store: Store, study: str, protocol: Protocol) -> tuple[dict[str, StoredRun], set[str | tuple[str, str]]]:
+    """The finished models by member name, and all that is evaluated by this protocol: run ids, and kinds with names.
+
+    Runs that a study before us left running are ended: we hold the study's lock, so their process is gone.
+    """
+    trained: dict[str, StoredRun] = {}
+    judged: set[str | tuple[str, str]] = set()
+    for run in search(store, study=study):
+        if run.tags["kind"] == "model" and run.status == "RUNNING":
+            end_abandoned(TrackedRun(store, run.run_id), run.name, "the study's process was gone")
+        elif run.status == "FINISHED":
+            if run.tags["kind"] == "model":
+                trained[member_name(run)] = run
+            if run.tags.get("evaluation") == str(protocol):
+                judged |= {run.run_id, (run.tags["kind"], run.name)}
+    return trained, judged
+
+
+def member_name(run: StoredRun) -> str:
+    """The name of the member that a run of a study trained, or trains."""
+    return f"{run.tags['method']} seed {run.tags['seed']}"
+
+
+def make_member(member: Member, place: Place, run_id: str | None, protocol: Protocol, report: Report) -> str:
+    """Train a member, unless its run `run_id` has done so, and evaluate it; returns the run's id."""
+    if run_id is None:
+        made = train(
+            METHODS[member.method],
+            member.settings,
+            lambda _line: None,  # the lines are in the run's log
+            lambda step: report(TRAINING_SHARE * step.steps_done / step.steps_total),
+            place,
+        )
+        run_id = made.run_id
+    judge_run(run_id, protocol, lambda share: report(TRAINING_SHARE + (1 - TRAINING_SHARE) * share))
+    return run_id
+
+
+def judge_beside(judge: Callable[[Report], Judged], place: Place, protocol: Protocol, report: Report) -> str:
+    """Evaluate what needs no training, and log it as a run of its own; returns the run's id."""
+    judged = judge(report)
+    run = start_run(open_store(), "", judged.name, chosen=True, place=place)
+    run.tags({"method": judged.method})
+    log_judged(run, judged, protocol)
+    run.end("FINISHED")
+    return run.run_id
+
+
+def log_tradeoff(run_id: str, pairs_file: Path, digest: str, chosen: tuple[float, int], _report: Report) -> str:
+    """Measure what FAST trades, fitted on the training split, and log it to the study's run; returns the run's id."""
+    pairs = load_action_pairs(pairs_file)
+    split = split_pairs(pairs.trajectory, len(pairs.state))
+    train_chunks, held_out = (pairs.action_chunk[spread(rows, TRADEOFF_CHUNKS)] for rows in (split.train, split.val))
+    rows = [asdict(row) for row in measure_tradeoff(train_chunks, held_out)]
+    run = TrackedRun(open_store(), run_id)
+    run.json(f"{EVALUATION}/{TRADEOFF_FILE}", {"rows": rows, "chosen": chosen})
+    run.tags({TRADEOFF_TAG: digest})
+    return run_id

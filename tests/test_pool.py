@@ -1,0 +1,76 @@
+"""The pool with real processes: failures are tried again and spare the others; an interrupt reaches the jobs."""
+
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+from pipeline.errors import RunError
+from pipeline.executors.pool import ATTEMPTS, Done, Failed, Job, Planned, Report, Running, run_jobs
+
+
+def square(number: int, report: Report) -> int:
+    report(0.5)
+    return number * number
+
+
+def fail_first(marker: Path, how: str, report: Report) -> str:
+    """Fail in the first attempt, which leaves a marker; succeed in the second."""
+    if not marker.exists():
+        marker.touch()
+        if how == "raise":
+            raise RunError("the first\nattempt")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "second attempt"
+
+
+def always_fail(report: Report) -> None:
+    raise ValueError("no good")
+
+
+def wait_for_interrupt(folder: Path, report: Report) -> None:
+    (folder / "started").touch()
+    try:
+        while True:
+            report(0.1)
+            time.sleep(0.02)
+    except KeyboardInterrupt:
+        (folder / "cleaned up").touch()
+        raise
+
+
+def test_results_and_events() -> None:
+    events = list(run_jobs([Job(f"job {n}", "square", partial(square, n)) for n in range(5)], workers=2))
+    assert events[0] == Planned(tuple(f"job {n}" for n in range(5)), ("square",) * 5, 2)
+    assert {event.number: event.result for event in events if isinstance(event, Done)} == {n: n * n for n in range(5)}
+    assert not any(isinstance(event, Failed) for event in events)
+    assert isinstance(events[-1], Running) and events[-1].fractions == {}
+    assert list(run_jobs([], workers=2)) == []
+
+
+def test_failures_are_tried_again_and_spare_the_others(tmp_path: Path) -> None:
+    jobs = [
+        Job("raises", "x", partial(fail_first, tmp_path / "a", "raise")),
+        Job("dies", "x", partial(fail_first, tmp_path / "b", "kill")),
+        Job("never", "x", always_fail),
+        *(Job(f"fine {n}", "x", partial(square, n)) for n in range(4)),
+    ]
+    events = list(run_jobs(jobs, workers=2))
+    done = {event.number: event.result for event in events if isinstance(event, Done)}
+    assert done == {0: "second attempt", 1: "second attempt", 3: 0, 4: 1, 5: 4, 6: 9}
+    failed = [event for event in events if isinstance(event, Failed)]
+    assert [(event.reason, event.final) for event in failed if event.number == 0] == [("the first attempt", False)]
+    assert [event.reason for event in failed if event.number == 1] == ["its process was killed by SIGKILL"]
+    assert [(event.reason, event.final) for event in failed if event.number == 2] == [
+        ("no good", attempt == ATTEMPTS) for attempt in range(1, ATTEMPTS + 1)
+    ]
+
+
+def test_closing_interrupts_the_jobs(tmp_path: Path) -> None:
+    events = run_jobs([Job("waits", "x", partial(wait_for_interrupt, tmp_path))], workers=1)
+    for event in events:
+        if (tmp_path / "started").exists() and isinstance(event, Running) and event.fractions.get(0):
+            break
+    events.close()
+    assert (tmp_path / "cleaned up").exists()

@@ -1,0 +1,188 @@
+"""The report: groups, verdicts and notes from models made by hand; every format says the same."""
+
+import csv
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+
+from pipeline.report.comparison import Comparison, Model, compare_models
+from pipeline.report.overview import as_markdown, as_rows, as_text, as_values, verdicts, winner
+from pipeline.report.scores import COSTS, SCORES
+from pipeline.report.tables import Table
+from pipeline.tracking.query import StoredRun
+from pipeline.workflows.report import as_csv, group_names, kind_of, method_metrics, to_model
+
+WHERE = [(noise, replan) for noise in (0.01, 0.03, 0.05) for replan in (10, 13, 15)]
+
+
+def model(label: str, number: int, mean_success: float, **more: object) -> Model:
+    scores = {"success": dict.fromkeys(WHERE, mean_success), "converge": dict.fromkeys(WHERE, 0.5)}
+    return Model(**{
+        "group": label, "kind": "model", "method": label, "seed": number, "name": f"{label}_{number}",
+        "run_id": f"{label}{number}", "scores": scores, "costs": {"best_val_loss": 1.0 + number, "train_seconds": 30.0},
+        **more,
+    })  # fmt: skip
+
+
+def ten(difference: float) -> Comparison:
+    noise = np.random.default_rng(0).normal(0, 0.01, 20)
+    models = [model("a", seed, 0.9 + noise[seed]) for seed in range(10)]
+    models += [model("b", seed, 0.9 - difference + noise[10 + seed]) for seed in range(10)]
+    return compare_models("study x", "100 episodes a condition, seed 0", models, ["a note"])
+
+
+def test_a_clear_difference_is_told_and_none_is_not_invented() -> None:
+    clear, none = ten(0.1), ten(0.0)
+    assert all(winner(clear.contrasts[0], "success", where) == "a" for where in (*WHERE, None))
+    assert clear.contrasts[0].corrected["success"][WHERE[0]] == pytest.approx(9 * 2 / 1024)
+    assert not any(winner(none.contrasts[0], "success", where) for where in WHERE)
+    assert "a is better in 9 of 9 conditions. On average a minus b is +0.105 [0.094, 0.115]." in verdicts(clear)[0]
+    assert "no difference shown in any" in verdicts(none)[0]
+    assert not any(winner(clear.contrasts[0], "converge", where) for where in (*WHERE, None))  # all equal
+
+
+def test_less_can_be_better() -> None:
+    models = [
+        model(group, seed, 1.0, scores={"converge_step": dict.fromkeys(WHERE, step + seed)})
+        for group, step in (("a", 20.0), ("b", 60.0))
+        for seed in range(10)
+    ]
+    found = compare_models("x", "y", models, [])
+    assert winner(found.contrasts[0], "converge_step", WHERE[0]) == "a"
+    assert found.groups[0].scores["converge_step"][WHERE[0]].best == ("seed 0", 20.0)
+    assert found.contrasts[0].scores["converge_step"][WHERE[0]].improvement == 1
+
+
+def test_the_unit_is_the_seed() -> None:
+    comparison = ten(0.1)
+    summary = comparison.groups[0].scores["success"][WHERE[0]]
+    values = [m.scores["success"][WHERE[0]] for m in comparison.groups[0].models]
+    assert summary.n == 10 and summary.std == pytest.approx(np.std(values, ddof=1))
+    assert "The unit is the training seed" in as_text(comparison)
+    assert comparison.groups[0].scores["success"][None].mean == pytest.approx(np.mean(values))
+
+
+def test_losses_of_different_methods_are_not_compared() -> None:
+    comparison = ten(0.1)
+    assert set(comparison.contrasts[0].costs) == {"train_seconds"}
+    same = [model("a", seed, 1.0, group=group, method="a") for group in ("a", "a lr=0.1") for seed in range(3)]
+    assert "best_val_loss" in compare_models("x", "y", same, []).contrasts[0].costs
+
+
+def test_one_seed_and_few_seeds_say_so() -> None:
+    one = compare_models("x", "y", [model("a", 0, 0.9), model("b", 0, 0.8)], [])
+    text = as_text(one)
+    assert "a has one seed: its means stand alone, and no spread can be given." in text and "0.900" in text
+    few = as_text(compare_models("x", "y", [model("a", seed, 0.9) for seed in range(3)], []))
+    assert "a has 3 seeds: too few for 95% intervals" in few
+
+
+def test_too_few_pairs_for_a_corrected_test_say_so() -> None:
+    models = [model(group, seed, 0.9) for group in ("a", "b") for seed in range(8)]
+    text = as_text(compare_models("x", "y", models, []))
+    assert "8 pairs of models cannot show a difference in one of 9 conditions" in text  # 9 * 2^-7 > 0.05
+    assert "cannot show" not in as_text(ten(0.1))
+
+
+def test_only_shared_seeds_are_paired_and_missing_scores_left_out() -> None:
+    models = [model("a", seed, 0.9) for seed in range(4)] + [model("b", seed, 0.8) for seed in range(2, 9)]
+    comparison = compare_models("x", "y", models, [])
+    assert comparison.contrasts[0].scores["success"][WHERE[0]].n == 2
+    models[0] = model("a", 0, 0.9, scores={"success": {WHERE[0]: 0.9}})
+    summary = compare_models("x", "y", models, []).groups[0].scores["success"]
+    assert summary[WHERE[0]].n == 4 and summary[WHERE[1]].n == 3
+    apart = [model("a", 0, 0.9), model("b", 1, 0.9)]
+    assert compare_models("x", "y", apart, []).contrasts == ()
+
+
+def test_originals_and_yardsticks_stand_beside() -> None:
+    beside = [
+        model("original a", 0, 0.7, kind="original", seed=None, name="first"),
+        model("original a", 0, 0.6, kind="original", seed=None, name="second"),
+        model("PID", 0, 1.0, kind="yardstick", seed=None, name="PID"),
+    ]
+    comparison = compare_models("x", "y", [*beside, *(model("a", seed, 0.9) for seed in range(3))], [])
+    assert [group.name for group in comparison.groups] == ["a", "original a", "PID"] and comparison.contrasts == ()
+    assert comparison.groups[1].scores["success"][WHERE[0]].best == ("first", 0.7)
+    assert "original a (2)" in as_text(comparison)
+
+
+def test_all_formats_say_the_same() -> None:
+    comparison = ten(0.1)
+    values = json.loads(json.dumps(as_values(comparison)))
+    rows = list(csv.DictReader(io.StringIO(as_csv(comparison))))
+    assert len(rows) == len(as_rows(comparison))
+    mean = comparison.groups[1].scores["success"][WHERE[4]].mean
+    (row,) = [
+        row for row in rows
+        if (row["group"], row["number"], row["action_noise"], row["replan"]) == ("b", "success", "0.03", "13.0")
+    ]  # fmt: skip
+    assert float(row["mean"]) == mean == values["groups"][1]["scores"]["success"][4]["mean"]
+    (row,) = [
+        row
+        for row in rows
+        if row["minus"] == "b"
+        and row["action_noise"] == "0.03"
+        and row["replan"] == "13.0"
+        and row["number"] == "success"
+    ]
+    assert float(row["p_holm"]) == values["differences"][0]["scores"]["success"][4]["p_holm"]
+    markdown = as_markdown(comparison)
+    assert f"{mean:.3f}" in markdown and f"{mean:.3f}" in as_text(comparison) and "Note: a note" in markdown
+    for table in re.findall(r"(?:^\|.*\n)+", markdown, flags=re.MULTILINE):
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+def test_tables_are_aligned() -> None:
+    table = Table("Title", ("name", "value"), [("a", "1.000"), ("longer", "-")], "A note.")
+    assert table.text().splitlines() == [
+        "Title",
+        "name    value",
+        "-------------",
+        "a       1.000",
+        "longer      -",
+        "A note.",
+    ]
+    assert table.markdown().splitlines()[2:5] == ["| name | value |", "|---|---:|", "| a | 1.000 |"]
+
+
+def stored(run_id: str, tags: dict[str, str], params: dict[str, str], **metrics: float) -> StoredRun:
+    return StoredRun(run_id, run_id, "FINISHED", 0, params, metrics, tags)
+
+
+def test_groups_are_methods_and_what_differs_within_them() -> None:
+    base = {"method": "pi0", "data_sha256": "d"}
+    runs = [
+        stored("r0", base, {"seed": "0", "lr": "0.004", "threads": "1"}),
+        stored("r1", base, {"seed": "1", "lr": "4e-3", "threads": "2"}),  # as `mlflow run` writes it
+        stored("r2", base, {"seed": "0", "lr": "0.1"}),
+        stored("r3", {"method": "pi0_fast"}, {"seed": "0", "lr": "0.008"}),
+    ]
+    assert group_names(runs) == {"r0": "pi0 lr=0.004", "r1": "pi0 lr=0.004", "r2": "pi0 lr=0.1", "r3": "pi0_fast"}
+    other_data = [runs[0], stored("r4", base | {"data_sha256": "e"}, runs[0].params)]
+    assert group_names(other_data) == {"r0": "pi0 data=d", "r4": "pi0 data=e"}
+
+
+def test_runs_become_models() -> None:
+    tags = {"method": "pi0", "weights_sha256": "w", "evaluation": "p"}
+    run = stored(
+        "r0", tags, {"seed": "7"}, **{"success/noise0.03_replan13": 0.9, "success/mean": 0.8, "best_val_loss": 1.0}
+    )
+    found = to_model(run, "pi0", "p")
+    assert kind_of(run) == "model" and found.seed == 7 and found.costs == {"best_val_loss": 1.0}
+    assert found.scores == {"success": {(0.03, 13): 0.9}}
+    assert to_model(run, "pi0", "another protocol").scores == {}
+
+
+def test_method_metrics_are_means_and_deviations() -> None:
+    metrics = method_metrics(ten(0.1).groups[0])
+    assert metrics["converge_mean/noise0.03_replan13"] == 0.5 and metrics["converge_std/noise0.03_replan13"] == 0
+    assert metrics["best_val_loss_mean"] == 5.5 and "success_std/mean" in metrics
+
+
+def test_every_number_is_described() -> None:
+    for score in (SCORES | COSTS).values():
+        assert score.label and score.short and score.better in (-1, 0, 1)
