@@ -39,7 +39,7 @@ $(BIN)/.installed-dev: $(BIN)/.installed
 	@touch $@
 
 test: check ## everything CI runs: lint, types, import floors, tests
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist loadgroup
 
 check: $(BIN)/.installed-dev
 	$(BIN)/ruff check $(SOURCES)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mlflow.tracking import MlflowClient
 
 from pipeline.config import CollectSettings, TokenizeSettings
 from pipeline.workflows.collect import collect
@@ -16,6 +17,46 @@ ROOT = Path(__file__).resolve().parent.parent
 SMALL_TRAJECTORIES = 60
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def store(workplace: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{workplace}/mlruns/mlflow.db")
+
+
+def runs_of(workplace: Path, experiment: str = "tinypi") -> list:
+    client = store(workplace)
+    found = client.get_experiment_by_name(experiment)
+    return client.search_runs([found.experiment_id]) if found else []
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """The environment without MLflow settings from outside, and with `changes`."""
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    return outside | {"PYTHONPATH": str(ROOT)} | changes
+
+
+def mlflow_run(workplace: Path, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """`mlflow run` on the real project, with its store and its files in the workplace."""
+    project = workplace / "project"
+    project.mkdir(exist_ok=True)
+    for name in ("MLproject", "conda.yaml", "pipeline", "train/train_pi0.py", "train/train_pi0_fast.py"):
+        (project / name).parent.mkdir(exist_ok=True)
+        if not (project / name).exists():
+            (project / name).symlink_to(ROOT / name)
+    if not (project / "data").exists():
+        (project / "data").symlink_to(workplace / "data")
+    env = environment(
+        PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        PYTHONPATH=str(project),
+        MLFLOW_TRACKING_URI=f"sqlite:///{workplace}/mlruns/mlflow.db",
+    )
+    (workplace / "mlruns").mkdir(exist_ok=True)
+    result = subprocess.run(
+        [sys.executable, "-m", "mlflow", "run", str(project), "--env-manager", "local", *words],
+        env=env, cwd=workplace, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert not check or result.returncode == 0, result.stderr
+    return result
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +86,7 @@ def run(workplace: Path) -> Run:
         return subprocess.run(
             [sys.executable, "-m", *map(str, words)],
             cwd=workplace,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
+            env=environment(**(env or {})),
             capture_output=True,
             text=True,
             timeout=300,

@@ -12,28 +12,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from mlflow.tracking import MlflowClient
 
 import pipeline
 from pipeline.cli import main, train_command
 from pipeline.config import Pi0Settings
 from pipeline.tracking.mirror import reserve
 from pipeline.tracking.run import GENERATED_NAME, TrackedRun
-from tests.conftest import ROOT, Run
+from tests.conftest import ROOT, Run, mlflow_run, runs_of, store
 
 SMALL = ("--epochs", 2, "--width", 16, "--layers", 1)
 EPOCH_METRICS = {"train_loss", "val_loss", "test_loss", "lr", "grad_norm", "samples_per_second"}
 FINAL_METRICS = {"best_val_loss", "best_epoch", "best_test_loss", "train_seconds"}
-
-
-def store(workplace: Path) -> MlflowClient:
-    return MlflowClient(f"sqlite:///{workplace}/mlruns/mlflow.db")
-
-
-def runs_of(workplace: Path, experiment: str = "tinypi") -> list:
-    client = store(workplace)
-    found = client.get_experiment_by_name(experiment)
-    return client.search_runs([found.experiment_id]) if found else []
 
 
 def log_without_times(workplace: Path, name: str) -> str:
@@ -87,30 +76,6 @@ def test_what_a_run_leaves_and_that_it_repeats(run: Run, workplace: Path, module
     assert bits(first) == bits(second)
     assert bits(first)[0] != bits(other)[0] and bits(first)[1] != bits(other)[1]
     assert first.data.tags["split_digest"] == other.data.tags["split_digest"]
-
-
-def mlflow_run(workplace: Path, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """`mlflow run` on the real project, with its store and its files in the workplace."""
-    project = workplace / "project"
-    project.mkdir(exist_ok=True)
-    for name in ("MLproject", "conda.yaml", "pipeline", "train/train_pi0.py", "train/train_pi0_fast.py"):
-        (project / name).parent.mkdir(exist_ok=True)
-        if not (project / name).exists():
-            (project / name).symlink_to(ROOT / name)
-    if not (project / "data").exists():
-        (project / "data").symlink_to(workplace / "data")
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(project),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{workplace}/mlruns/mlflow.db",
-    }
-    (workplace / "mlruns").mkdir(exist_ok=True)
-    result = subprocess.run(
-        [sys.executable, "-m", "mlflow", "run", str(project), "--env-manager", "local", *words],
-        env=environment, cwd=workplace, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert not check or result.returncode == 0, result.stderr
-    return result
 
 
 def test_mlflow_run_uses_its_own_run_and_both_spellings(workplace: Path) -> None:

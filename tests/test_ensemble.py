@@ -1,0 +1,277 @@
+"""A study with real processes and a real store: what it leaves, that it repeats, and what survives a death."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow.entities import Run as MlflowRun
+
+from pipeline.cli import COMMANDS, main
+from pipeline.config import EnsembleSettings, Pi0FastSettings, Pi0Settings
+from tests.conftest import Run, environment, mlflow_run, runs_of, store
+
+pytestmark = pytest.mark.slow
+shares_the_study = pytest.mark.xdist_group("study")  # made once, by the process that runs these
+
+TINY = {"epochs": 1, "width": 16, "layers": 1, "episodes": 3}
+TINY_WORDS = [word for name, value in TINY.items() for word in (f"--{name}", str(value))]
+FIGURES = {"scores.png", "losses.png", "converge_steps.png", "plans.png", "fast_tradeoff.png"}
+TEXTS = {"report.md", "report.json", "report.csv"}
+YARDSTICKS = {"PID, closed loop", "PID, planned", "LQR, planned", "zero action"}
+
+
+@pytest.fixture(scope="module")
+def study(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished study of two models a method, made by `mlflow run`; not to be written to."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "data").symlink_to(data)
+    small = [word for name, value in TINY.items() for word in ("-P", f"{name}={value}")]
+    result = mlflow_run(folder, "-e", "ensemble", "--experiment-name", "tinypi", "-P", "n_models=2", *small)
+    assert "Success / converge by action noise and replan interval" in result.stdout
+    assert "pi0_fast seed 1: done in" in result.stdout and "9 done now, 0 models found done, 0 failed" in result.stdout
+    return folder
+
+
+def command(folder: Path, *words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """`python -m WORDS...` in the folder of a study."""
+    result = subprocess.run(
+        [sys.executable, "-m", *map(str, words)],
+        cwd=folder, env=environment(), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert not check or result.returncode == 0, result.stderr
+    return result
+
+
+def of_kind(folder: Path, kind: str) -> list[MlflowRun]:
+    found = [run for run in runs_of(folder) if run.data.tags.get("kind") == kind]
+    return sorted(found, key=lambda run: run.info.start_time)
+
+
+@shares_the_study
+def test_runs_of_a_study(study: Path) -> None:
+    (parent,) = of_kind(study, "study")
+    methods = {run.data.tags["study_method"]: run for run in of_kind(study, "method")}
+    models = of_kind(study, "model")
+    assert {run.info.status for run in runs_of(study)} == {"FINISHED"}
+    assert parent.info.run_name == "ensemble" and parent.data.params["n_models"] == "2"
+    assert {run.data.tags["mlflow.parentRunId"] for run in methods.values()} == {parent.info.run_id}
+    assert sorted((run.data.tags["method"], run.data.params["seed"]) for run in models) == [
+        ("pi0", "0"), ("pi0", "1"), ("pi0_fast", "0"), ("pi0_fast", "1"),
+    ]  # fmt: skip
+    for run in models:
+        assert run.data.tags["mlflow.parentRunId"] == methods[run.data.tags["method"]].info.run_id
+        assert run.data.tags["evaluation"] == "3 episodes a condition, seed 0"
+        assert {"success/noise0.05_replan15", "converge/mean", "chunk_mae", "best_val_loss"} <= set(run.data.metrics)
+        mirrored = study / "project/train/trained_models" / f"{run.data.tags['name']}.pth"
+        assert mirrored.exists()
+    assert {run.info.run_name for run in of_kind(study, "yardstick")} == YARDSTICKS
+    success = [run.data.metrics["success/mean"] for run in models if run.data.tags["method"] == "pi0"]
+    assert methods["pi0"].data.metrics["success_mean/mean"] == pytest.approx(sum(success) / 2)
+    assert "success_std/noise0.01_replan10" in methods["pi0_fast"].data.metrics
+
+
+@shares_the_study
+def test_what_a_study_leaves(study: Path) -> None:
+    (parent,) = of_kind(study, "study")
+    mirror = study / "project/train/reports/ensemble"
+    assert {path.name for path in mirror.iterdir()} == FIGURES | TEXTS
+    client = store(study)
+    assert {Path(item.path).name for item in client.list_artifacts(parent.info.run_id, "report")} == FIGURES | TEXTS
+    for name in FIGURES | TEXTS:
+        stored = Path(client.download_artifacts(parent.info.run_id, f"report/{name}"))
+        assert stored.read_bytes() == (mirror / name).read_bytes()
+    model = of_kind(study, "model")[0]
+    episodes = Path(client.download_artifacts(model.info.run_id, "evaluation/episodes.csv"))
+    rows = list(csv.DictReader(episodes.open()))
+    assert len(rows) == 27 and {"action_noise", "replan", "episode", "success", "converge_step"} <= set(rows[0])
+    share = sum(row["success"] == "True" for row in rows) / 27
+    assert model.data.metrics["success/mean"] == pytest.approx(share)
+
+
+@shares_the_study
+@pytest.mark.parametrize("method", ["pi0", "pi0_fast"])
+def test_members_are_the_models_that_train_alone(study: Path, run: Run, workplace: Path, method: str) -> None:
+    result = run(f"train.train_{method}", *TINY_WORDS[:-2], "--seed", 1)
+    assert result.returncode == 0, result.stderr
+    (alone,) = runs_of(workplace)
+    (member,) = [
+        run for run in of_kind(study, "model")
+        if (run.data.tags["method"], run.data.params["seed"]) == (method, "1")
+    ]  # fmt: skip
+    assert alone.data.tags["weights_sha256"] == member.data.tags["weights_sha256"]
+    assert alone.data.metrics["best_val_loss"] == member.data.metrics["best_val_loss"]
+
+
+@shares_the_study
+def test_report_formats(study: Path) -> None:
+    text = command(study, "pipeline", "report", "--study", "ensemble").stdout
+    assert "pi0 has 2 seeds: too few for 95% intervals" in text and "train/reports/ensemble/scores.png" in text
+    assert (study / "train/reports/ensemble/scores.png").stat().st_size > 10_000
+    values = json.loads(command(study, "pipeline", "report", "--json").stdout)  # all runs of the store
+    assert [group["name"] for group in values["groups"][:2]] == ["pi0", "pi0_fast"]
+    assert len(values["groups"]) == 6 and values["evaluation"] == "3 episodes a condition, seed 0"
+    rows = list(csv.DictReader(io.StringIO(command(study, "pipeline", "report", "--csv").stdout)))
+    assert {row["number"] for row in rows} >= {"success", "tokens_per_plan", "train_seconds"}
+    assert command(study, "pipeline", "report", "--markdown").stdout.startswith("Comparison of all runs.")
+
+
+@shares_the_study
+def test_evaluate_files_runs_and_studies(study: Path) -> None:
+    """The scores of a model are the same, whoever asks for them and beside whom."""
+    model = of_kind(study, "model")[0]
+    files = sorted((study / "project/train/trained_models").glob("*.pth"))
+    words = ("--episodes", 3, "--json")
+    found = command(study, "pipeline", "evaluate", "--checkpoint", *files, *words)
+    assert ": done in" in found.stderr and found.stdout.count("\n") == 1
+    models = json.loads(found.stdout)["models"]
+    assert [entry["name"] for entry in models] == [path.stem for path in files]
+    mine = next(entry for entry in models if entry["name"] == model.data.tags["name"])
+    for condition in mine["conditions"]:
+        where = f"noise{condition['action_noise']:g}_replan{condition['replan']}"
+        for name, value in condition["scores"].items():
+            assert model.data.metrics[f"{name}/{where}"] == value
+    assert len(mine["conditions"][0]["episodes"]["velocity_std"]) == 3
+
+    by_run = json.loads(command(study, "pipeline", "evaluate", "--run", model.info.run_id, *words).stdout)["models"]
+    by_study = json.loads(command(study, "pipeline", "evaluate", "--ensemble", "ensemble", *words).stdout)["models"]
+    assert by_run == [mine] and mine in by_study and len(by_study) == 4
+    table = command(study, "pipeline", "evaluate", "--run", model.info.run_id, "--episodes", 3).stdout
+    assert "noise, replan  success  converge" in table and "Plan against expert: MAE" in table
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("evaluate",), "name model files"),
+        (("evaluate", "--checkpoint", "none.pth"), "expected a model file, found none"),
+        (("evaluate", "--run", "0" * 32), "expected a run of this store"),
+        (("evaluate", "--ensemble", "none-such"), "found none called 'none-such'"),
+        (("evaluate", "--episodes", "0"), "episodes: expected greater than or equal to 1"),
+        (("report", "--study", "none-such"), "expected a study 'none-such' with finished models"),
+        (("ensemble", "--methods", "pi0,pi9"), "methods: expected some of pi0, pi0_fast, found 'pi9'"),
+        (("ensemble", "--methods", "pi0, pi0_fast"), "methods: expected text of the pattern"),
+        (("ensemble", "--n-models", "0"), "n_models"),
+        (("ensemble", "--base-seed", "2147483647", "--n-models", "2"), "seed: "),
+        (("ensemble", "--originals", "nowhere"), "expected a folder with .pth files"),
+        (("ensemble", "--tokenizer", "none.json"), "expected a FAST tokenizer, found no file"),
+        (("ensemble", "--study", "../x"), "study: "),
+        (("ensemble", "--heads", "3"), "heads: must divide"),
+    ],
+)
+def test_bad_input_is_refused_before_any_run(
+    workplace: Path, words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(COMMANDS, list(words)) == 2
+    found = capsys.readouterr()
+    assert found.err.startswith("error: ") and found.err.count("\n") == 1 and message in found.err
+    assert found.out == "" and runs_of(workplace) == [] if (workplace / "mlruns").exists() else True
+
+
+def test_member_settings_are_those_of_training() -> None:
+    """What is declared once for a study means the same as for one training."""
+    settings = EnsembleSettings()
+    assert settings.member("pi0", Pi0Settings, 3) == Pi0Settings(seed=3)
+    assert settings.member("pi0_fast", Pi0FastSettings, 3) == Pi0FastSettings(seed=3)
+    changed = EnsembleSettings(lr=0.1, pi0_fast_lr=0.2, width=32, flow_steps=2)
+    assert changed.member("pi0", Pi0Settings, 0) == Pi0Settings(lr=0.1, width=32, flow_steps=2)
+    assert changed.member("pi0_fast", Pi0FastSettings, 0) == Pi0FastSettings(lr=0.2, width=32)
+
+
+def test_a_study_goes_on_and_refuses_another_recipe(run: Run, workplace: Path) -> None:
+    words = ("pipeline", "ensemble", "--methods", "pi0", *TINY_WORDS)
+    first = run(*words, "--n-models", 1)
+    assert first.returncode == 0 and "5 done now, 0 models found done" in first.stdout
+    again = run(*words, "--n-models", 1)
+    assert again.returncode == 0 and "0 done now, 1 models found done" in again.stdout
+    more = run(*words, "--n-models", 2)
+    assert more.returncode == 0 and "1 done now, 1 models found done" in more.stdout
+    assert len(of_kind(workplace, "study")) == len(of_kind(workplace, "method")) == 1
+    assert sorted(run.data.params["seed"] for run in of_kind(workplace, "model")) == ["0", "1"]
+    other = run(*words, "--lr", 0.1)
+    assert other.returncode == 2 and "study: 'ensemble' has pi0 models with lr 0.004, found 0.1" in other.stderr
+    # Other episodes are another protocol: everything is evaluated again, nothing trained.
+    weights = {run.data.tags["weights_sha256"] for run in of_kind(workplace, "model")}
+    longer = run(*words, "--n-models", 2, "--episodes", 4)
+    assert longer.returncode == 0 and "6 done now, 0 models found done" in longer.stdout
+    assert {run.data.tags["weights_sha256"] for run in of_kind(workplace, "model")} == weights
+    assert {run.data.tags["evaluation"] for run in of_kind(workplace, "model")} == {"4 episodes a condition, seed 0"}
+
+
+def start(workplace: Path, *words: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "ensemble", "--methods", "pi0", *map(str, words)],
+        cwd=workplace, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def wait_for_training(workplace: Path, done: set[str]) -> str:
+    """The id of a model's run that has begun and is none of `done`."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if (workplace / "mlruns/mlflow.db").exists():
+            try:
+                for run in of_kind(workplace, "model"):
+                    if run.info.status == "RUNNING" and run.info.run_id not in done and "seed" in run.data.params:
+                        return str(run.info.run_id)
+            except Exception:  # the store is being made
+                pass
+        time.sleep(0.1)
+    raise AssertionError("no training was seen")
+
+
+def children(pid: int) -> list[int]:
+    """The spawned processes of the pool of process `pid`."""
+    found = subprocess.run(["pgrep", "-P", str(pid), "-f", "spawn_main"], capture_output=True, text=True)
+    return [int(word) for word in found.stdout.split()]
+
+
+def test_a_killed_member_is_tried_again_then_recorded_and_the_rest_goes_on(workplace: Path, run: Run) -> None:
+    words = ("--n-models", 2, "--epochs", 30, "--batch-size", 32, "--workers", 1, *TINY_WORDS[2:])
+    process = start(workplace, *words)
+    killed: set[str] = set()
+    for _ in range(2):
+        killed.add(wait_for_training(workplace, killed))
+        (worker,) = children(process.pid)
+        os.kill(worker, signal.SIGKILL)
+    out, errors = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "pi0 seed 0: failed, its process was killed by SIGKILL; trying again" in out
+    assert "error: study 'ensemble': 1 jobs failed, the first: pi0 seed 0: its process was killed" in errors
+    assert "5 done now, 0 models found done, 1 failed" in out
+
+    status = {run.info.run_id: run for run in of_kind(workplace, "model")}
+    assert [status[run_id].info.status for run_id in killed] == ["FAILED"] * 2 and len(status) == 3
+    for run_id in killed:
+        assert status[run_id].data.tags["failure"] == "its process was killed by SIGKILL"
+        log = workplace / f"train/logs/{status[run_id].info.run_name}.txt"
+        assert log.read_text().endswith("failed: its process was killed by SIGKILL\n")
+    assert not list((workplace / "train/logs").glob(".*"))
+    (parent,) = of_kind(workplace, "study")
+    assert parent.info.status == "FAILED" and parent.data.tags["failures"].startswith("pi0 seed 0: its process")
+
+    again = run("pipeline", "ensemble", "--methods", "pi0", *words)
+    assert again.returncode == 0 and "1 done now, 1 models found done, 0 failed" in again.stdout
+    (parent,) = of_kind(workplace, "study")
+    assert parent.info.status == "FINISHED" and parent.data.tags["failures"] == "none"
+
+
+def test_an_interrupted_study_leaves_nothing_running(workplace: Path) -> None:
+    process = start(workplace, "--n-models", 2, "--epochs", 100_000, *TINY_WORDS[2:])
+    wait_for_training(workplace, set())
+    other = start(workplace, "--n-models", 2, "--epochs", 100_000, *TINY_WORDS[2:])
+    _, errors = other.communicate(timeout=60)
+    assert other.returncode == 2 and "'ensemble' is running already in another process" in errors
+    workers = children(process.pid)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and errors.endswith("a run that was started is recorded as KILLED\n")
+    assert len(workers) == 2 and not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    assert {run.info.status for run in runs_of(workplace)} == {"KILLED"}
+    assert not list((workplace / "train/logs").glob(".*"))
