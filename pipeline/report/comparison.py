@@ -28,7 +28,7 @@ class Model:
     @property
     def label(self) -> str:
         """The seed, or the name where there is none."""
-        return self.name if self.seed is None else f"seed {self.seed}"
+        return self.name.removeprefix("original ") if self.seed is None else f"seed {self.seed}"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.files import whole_file
 from pipeline.report.comparison import Comparison, Group
+from pipeline.report.loss_curves import is_wide
 
 Floats = NDArray[np.float64]
 
@@ -68,8 +69,16 @@ def draw_scores(path: Path, comparison: Comparison) -> None:
             axes.xaxis.set_major_locator(FixedLocator(replans))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.grid(alpha=0.25)
-            axes.set_ylim(-0.04, 1.04)
+        bottom = _bottom(groups, name)
+        panels[row, 0].set_ylim(bottom, 1 + 0.04 * (1 - bottom))
         panels[row, 0].set_ylabel(f"{name}, share of episodes")
+        below = [
+            group.name for group in yardsticks if all(s.mean < bottom for s in group.scores.get(name, {}).values())
+        ]
+        if below:
+            panels[row, 0].text(
+                0.02, 0.03, f"below: {', '.join(below)}", transform=panels[row, 0].transAxes, color="0.4"
+            )
     for column, noise in enumerate(noises):
         panels[0, column].set_title(f"action noise ±{noise:g}")
         panels[-1, column].set_xlabel("replan interval, steps")
@@ -77,6 +86,12 @@ def draw_scores(path: Path, comparison: Comparison) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     figure.suptitle(f"Control of {comparison.title}: IQM over models, 95% interval, a dot a model")
     save(figure, path)
+
+
+def _bottom(groups: Sequence[Group], name: str) -> float:
+    """A lower end of the axis that shows every model and leaves some room."""
+    values = [value for group in groups for model in group.models for value in model.scores.get(name, {}).values()]
+    return max(-0.04, np.floor(10 * min(values, default=0)) / 10 - 0.1)
 
 
 def _score_line(
@@ -126,10 +141,12 @@ def draw_losses(path: Path, title: str, curves: Mapping[str, Mapping[str, Sequen
                     range(1, longest + 1), mean, line, color=look(number)["color"], linewidth=2.2, marker=marker,
                     markersize=5, label=f"{part}, mean of {len(members)}",
                 )  # fmt: skip
-        axes.set_yscale("log")
+        every = [value for members in parts.values() for values in members for value in values]
+        if is_wide(every):
+            axes.set_yscale("log")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(title=group, xlabel="epoch", ylabel="loss (units differ between methods)")
-        axes.grid(alpha=0.25, which="both")
+        axes.grid(alpha=0.25)
         axes.legend()
     figure.suptitle(f"Losses of {title}: thin lines are models")
     save(figure, path)

@@ -17,6 +17,11 @@ STYLES = {
 LOG_RATIO = 8  # above this ratio of largest to smallest loss, a linear axis would hide the end
 
 
+def is_wide(values: Sequence[float]) -> bool:
+    """Whether losses need a logarithmic axis."""
+    return min(values, default=0) > 0 and max(values) > LOG_RATIO * min(values)
+
+
 def draw_loss_curves(
     path: Path, title: str, losses: Mapping[str, Sequence[float]], best_epoch: int, quantity: str
 ) -> None:
@@ -36,8 +41,7 @@ def draw_loss_curves(
         horizontalalignment="right" if best_epoch > len(epochs) / 2 else "left",
         arrowprops={"arrowstyle": "-", "color": "0.5"},
     )
-    every = [value for values in losses.values() for value in values]
-    if min(every) > 0 and max(every) > LOG_RATIO * min(every):
+    if is_wide([value for values in losses.values() for value in values]):
         axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(title=title, xlabel="epoch", ylabel=quantity)
