@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 HOST := 127.0.0.1
 PORT ?= 5000
-SOURCES := pipeline train tests benchmarks
+SOURCES := pipeline train tests benchmarks docs notebooks
+# The reference system's weights, to stand beside ours in a study: a folder, or none.
+ORIGINALS ?= $(if $(wildcard ../shared/reference/*.pth),../shared/reference,none)
 
 # Runs go to one store below mlruns/, unless MLFLOW_TRACKING_URI names another.
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlruns/mlflow.db
@@ -13,13 +15,17 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check ui bench clean
+.PHONY: help setup run study test check ui bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 run: setup data/training_pairs_original.npz ## collect data if there is none, train pi0, show the result
 	$(BIN)/mlflow run . -e train_pi0 --env-manager local
+
+study: setup ## train, evaluate and compare 10 models a method; renew the results in README
+	$(BIN)/mlflow run . -e ensemble --env-manager local -P originals=$(ORIGINALS)
+	$(BIN)/python -m docs.renew_results
 
 data/training_pairs_original.npz: | $(BIN)/.installed
 	$(BIN)/python -m pipeline collect

@@ -3,6 +3,7 @@
 Shapes: H horizon, A action.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,13 +73,12 @@ def draw_scores(path: Path, comparison: Comparison) -> None:
         bottom = _bottom(groups, name)
         panels[row, 0].set_ylim(bottom, 1 + 0.04 * (1 - bottom))
         panels[row, 0].set_ylabel(f"{name}, share of episodes")
-        below = [
+        hidden = [
             group.name for group in yardsticks if all(s.mean < bottom for s in group.scores.get(name, {}).values())
         ]
-        if below:
-            panels[row, 0].text(
-                0.02, 0.03, f"below: {', '.join(below)}", transform=panels[row, 0].transAxes, color="0.4"
-            )
+        if hidden:
+            corner = panels[row, 0].transAxes
+            panels[row, 0].text(0.02, 0.03, f"below: {', '.join(hidden)}", transform=corner, color="0.4")
     for column, noise in enumerate(noises):
         panels[0, column].set_title(f"action noise ±{noise:g}")
         panels[-1, column].set_xlabel("replan interval, steps")
@@ -91,7 +91,7 @@ def draw_scores(path: Path, comparison: Comparison) -> None:
 def _bottom(groups: Sequence[Group], name: str) -> float:
     """A lower end of the axis that shows every model and leaves some room."""
     values = [value for group in groups for model in group.models for value in model.scores.get(name, {}).values()]
-    return max(-0.04, np.floor(10 * min(values, default=0)) / 10 - 0.1)
+    return max(-0.04, math.floor(10 * min(values, default=0)) / 10 - 0.1)
 
 
 def _score_line(

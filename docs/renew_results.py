@@ -1,0 +1,84 @@
+"""Put a study's results into README: the table between its marks, and the main figure in docs/.
+
+    python -m docs.renew_results [FOLDER]
+
+FOLDER is a study's report, train/reports/ensemble by default.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from pipeline.files import whole_file
+
+ROOT = Path(__file__).resolve().parent.parent
+README, FIGURE = ROOT / "README.md", ROOT / "docs" / "scores.png"
+BLOCK = re.compile(r"(<!-- results: `make study` renews this -->\n).*?(<!-- end of results -->)", re.DOTALL)
+LEFT_OUT = "zero action"
+ALPHA = 0.05
+
+
+def where(entry: dict[str, Any]) -> str:
+    """A condition as a heading."""
+    return "mean" if entry["action_noise"] is None else f"{entry['action_noise']:g}, {entry['replan']}"
+
+
+def group_row(group: dict[str, Any], score: str, columns: list[str]) -> str:
+    """A group's means, with deviations where there are several models."""
+    found = {where(entry): entry for entry in group["scores"][score]}
+
+    def cell(column: str) -> str:
+        entry = found.get(column)
+        if entry is None:
+            return "-"
+        return f"{entry['mean']:.3f}" if entry["std"] is None else f"{entry['mean']:.3f} ± {entry['std']:.3f}"
+
+    count = f" ({len(group['models'])})" if group["kind"] != "yardstick" else ""
+    name = f"**{group['name']}**" if group["kind"] == "model" else group["name"]
+    return f"| {name}{count} | {' | '.join(map(cell, columns))} |"
+
+
+def difference_row(difference: dict[str, Any], score: str, columns: list[str]) -> str:
+    """The differences, bold where the corrected test finds one (for the mean: the plain test)."""
+    found = {where(entry): entry for entry in difference["scores"][score]}
+
+    def cell(column: str) -> str:
+        entry = found[column]
+        p, interval = entry.get("p_holm", entry["p"]), entry["interval"]
+        text = f"{entry['mean']:+.3f}"
+        text = f"**{text}**" if p is not None and p < ALPHA else text
+        return text + (f" [{interval['low']:.3f}, {interval['high']:.3f}]" if interval else "")
+
+    return f"| {difference['first']} minus {difference['second']} | {' | '.join(map(cell, columns))} |"
+
+
+def render(report: dict[str, Any]) -> str:
+    """Tables of success and converge, and what they say."""
+    lines = [f"Evaluation: {report['evaluation']}. Mean ± standard deviation over models (how many)."]
+    groups = [group for group in report["groups"] if group["name"] != LEFT_OUT]
+    for score in ("success", "converge"):
+        columns = [where(entry) for entry in groups[0]["scores"][score]]
+        lines += ["", f"| {score}: noise, replan | {' | '.join(columns)} |", "|---" + "|---:" * len(columns) + "|"]
+        lines += [group_row(group, score, columns) for group in groups if group["kind"] == "model"]
+        lines += [difference_row(difference, score, columns) for difference in report["differences"]]
+        lines += [group_row(group, score, columns) for group in groups if group["kind"] != "model"]
+    return "\n".join([*lines, "", *(f"* {verdict}" for verdict in report["verdicts"]), ""])
+
+
+def main() -> None:
+    """Renew README and the figure."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "train" / "reports" / "ensemble"
+    report = json.loads((folder / "report.json").read_text())
+    text = README.read_text()
+    assert BLOCK.search(text), f"{README} has lost its marks"
+    with whole_file(README) as temporary:
+        temporary.write_text(BLOCK.sub(lambda found: f"{found[1]}\n{render(report)}\n{found[2]}", text))
+    with whole_file(FIGURE) as temporary:
+        temporary.write_bytes((folder / "scores.png").read_bytes())
+    print(f"renewed {README.relative_to(ROOT)} and {FIGURE.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
