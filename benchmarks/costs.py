@@ -27,11 +27,15 @@ COMMANDS = {
     "tokenize": (["-m", "pipeline", "tokenize"], None),
     "train_pi0": (["-m", "train.train_pi0"], 60),
     "train_pi0_fast": (["-m", "train.train_pi0_fast"], 120),
+    "evaluate": (["-m", "pipeline", "evaluate", "--checkpoint", *10 * ("{tinypi0_*}", "{tinypi0fast_*}")], 90),
 }
+"""Each with the seconds it may take. The evaluation is of 20 default models: 18,000 episodes, on all cores."""
 
 
 def wall_seconds(words: list[str], folder: Path) -> float:
-    """Run a command as a fresh process and time it, start and imports included."""
+    """Run a command as a fresh process and time it, start and imports included; "{X}" stands for the model file X."""
+    models = folder / "train" / "trained_models"
+    words = [str(next(models.glob(word[1:-1]))) if word.startswith("{") else word for word in words]
     started = time.perf_counter()
     subprocess.run(
         [sys.executable, *words],
@@ -39,6 +43,7 @@ def wall_seconds(words: list[str], folder: Path) -> float:
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         check=True,
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     return time.perf_counter() - started
 

@@ -120,6 +120,21 @@ def test_every_decoded_sequence_fills_the_chunk(tokenizer: FastTokenizer, seed: 
     assert all(len(sequence) < network.max_tokens for sequence in sequences)
 
 
+@pytest.mark.parametrize("kind", [TokenTransformer, OriginalTokenTransformer])
+def test_decoding_does_not_depend_on_the_others_in_the_batch(tokenizer: FastTokenizer, kind: type) -> None:
+    torch.manual_seed(1)
+    sizes = {"width": 8, "layers": 2, "heads": 2, "dropout": 0.0} if kind is TokenTransformer else {}
+    network = kind(4, tokenizer.vocabulary, 51, **sizes).eval()
+    for parameter in network.parameters():
+        parameter.data *= 3
+    states = 3 * torch.randn(20, 4)
+    with torch.inference_mode():
+        together = pi0_fast.decode(network, tokenizer, states)
+        alone = [pi0_fast.decode(network, tokenizer, state)[0] for state in states.split(1)]
+    assert together == alone
+    assert len({len(sequence) for sequence in together}) > 3  # so rows are dropped on the way
+
+
 def test_decoding_takes_the_likeliest_token_that_fits(tokenizer: FastTokenizer) -> None:
     longest = int(tokenizer.lengths.argmax())
 

@@ -21,6 +21,7 @@ from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, load_tokenizer
 
 Ints = NDArray[np.int64]
 
+SHRINK = 0.8  # when fewer than this share of a batch still generates, the others are dropped from it
 FOREIGN_SHORT = 0.5  # foreign files lose some coefficients; more than this means another tokenizer
 
 
@@ -145,18 +146,23 @@ def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor) -> list[
     token = torch.full((len(state),), BOS, device=state.device)
     remaining = torch.full_like(token, tokenizer.coefficients)
     cache = network.start(state)  # type: ignore[operator]  # both token networks have start and next_logits
-    generated = []
-    for tokens_left in range(int(network.max_tokens) - 1, 0, -1):  # type: ignore[arg-type]
+    positions = int(network.max_tokens) - 1  # type: ignore[arg-type]
+    generated = torch.full((len(state), positions), EOS, device=state.device)
+    rows = torch.arange(len(state), device=state.device)  # the sequences that are still worked on
+    for position in range(positions):
         after = remaining[:, None] - lengths
-        allowed = (lengths > 0) & (after >= 0) & (fewest[after.clamp(min=0)] < tokens_left)
+        allowed = (lengths > 0) & (after >= 0) & (fewest[after.clamp(min=0)] < positions - position)
         logits = network.next_logits(token, cache).masked_fill(~allowed, -torch.inf)  # type: ignore[operator]
         token = torch.where(remaining > 0, logits.argmax(1), EOS)
         remaining = remaining - lengths[token]
-        generated.append(token)
-        if not remaining.any():
+        generated[rows, position] = token
+        unfinished = remaining.nonzero()[:, 0]
+        if len(unfinished) == 0:
             break
-    rows: list[list[int]] = torch.stack(generated, 1).tolist()
-    return [[token for token in row if token != EOS] for row in rows]
+        if len(unfinished) < SHRINK * len(rows):
+            rows, token, remaining = rows[unfinished], token[unfinished], remaining[unfinished]
+            cache.keep(unfinished)
+    return [[token for token in row if token != EOS] for row in generated.tolist()]
 
 
 def act(

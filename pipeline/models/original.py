@@ -46,6 +46,10 @@ class Prefix:
     memory: Tensor
     tokens: Tensor
 
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows of the batch only."""
+        self.memory, self.tokens = self.memory[rows], self.tokens[rows]
+
 
 class OriginalTokenTransformer(nn.Module):
     """Next-token logits from a decoder whose memory is the single embedded state. No key-value cache, as there."""

@@ -31,6 +31,11 @@ class Cache:
     length: int = 0
     keys_values: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows of the batch only."""
+        self.condition = self.condition[rows]
+        self.keys_values = [(keys[rows], values[rows]) for keys, values in self.keys_values]
+
 
 class TokenTransformer(nn.Module):
     """A causal transformer. The state is added to every token; sequences begin with BOS.
