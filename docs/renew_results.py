@@ -1,4 +1,4 @@
-"""Put a study's results into README: the table between its marks, and the main figure in docs/.
+"""Put a study's results into README: the tables between its marks, and figures in docs/.
 
     python -m docs.renew_results [FOLDER]
 
@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.files import whole_file
 
 ROOT = Path(__file__).resolve().parent.parent
-README, FIGURE = ROOT / "README.md", ROOT / "docs" / "scores.png"
+README, FIGURES = ROOT / "README.md", ("scores", "converge_steps", "plans")
 BLOCK = re.compile(r"(<!-- results: `make study` renews this -->\n).*?(<!-- end of results -->)", re.DOTALL)
 LEFT_OUT = "zero action"
 ALPHA = 0.05
@@ -68,16 +68,17 @@ def render(report: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Renew README and the figure."""
+    """Renew README and the figures."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "train" / "reports" / "ensemble"
     report = json.loads((folder / "report.json").read_text())
     text = README.read_text()
     assert BLOCK.search(text), f"{README} has lost its marks"
     with whole_file(README) as temporary:
         temporary.write_text(BLOCK.sub(lambda found: f"{found[1]}\n{render(report)}\n{found[2]}", text))
-    with whole_file(FIGURE) as temporary:
-        temporary.write_bytes((folder / "scores.png").read_bytes())
-    print(f"renewed {README.relative_to(ROOT)} and {FIGURE.relative_to(ROOT)}")
+    for name in FIGURES:
+        with whole_file(ROOT / "docs" / f"{name}.png") as temporary:
+            temporary.write_bytes((folder / f"{name}.png").read_bytes())
+    print(f"renewed README.md and {', '.join(FIGURES)} in docs/")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pipeline.data.pairs import load_action_pairs, load_token_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import TokenizerError
 from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, fit_tokenizer, load_tokenizer, parse_tokenizer
+from pipeline.tokenizer.tradeoff import VOCABULARIES, measure_tradeoff
 from pipeline.workflows.tokenize import tokenize
 
 
@@ -119,3 +120,14 @@ def test_json_round_trip_and_faults(tokenizer: FastTokenizer) -> None:
     ):
         with pytest.raises(ValueError):
             parse_tokenizer(json.dumps(fields | fault))
+
+
+def test_what_scale_and_vocabulary_trade(data: Path) -> None:
+    chunks = load_action_pairs(data / "training_pairs_original.npz").action_chunk
+    rows = {scale: measure_tradeoff(chunks[:1000], chunks[1000:], scale) for scale in (5.0, 20.0)}
+    coarse, fine = rows[5.0], rows[20.0]
+    assert [row.vocabulary for row in coarse] == list(VOCABULARIES) and len(fine) < len(VOCABULARIES)
+    assert fine[0].error_mean < coarse[0].error_mean < coarse[0].error_p99 and fine[0].alphabet > coarse[0].alphabet
+    tokens = [row.tokens_mean for row in coarse]
+    assert tokens == sorted(tokens, reverse=True) and tokens[-1] < fine[-1].tokens_mean
+    assert coarse[0].error_mean < 0.5 / 5  # a coefficient is off by half a step at most, and the DCT keeps lengths

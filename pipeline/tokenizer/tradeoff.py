@@ -1,8 +1,6 @@
 """What FAST's scale and vocabulary trade: finer steps lose less, and need a larger alphabet and more tokens."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
@@ -25,15 +23,10 @@ class Tradeoff:
     error_p99: float  # 99% of actions are nearer
 
 
-def measure_tradeoff(
-    train: Floats,
-    held_out: Floats,
-    scales: Sequence[float] = SCALES,
-    vocabularies: Sequence[int] = VOCABULARIES,
-) -> list[Tradeoff]:
-    """Fit on `train (N, H, A)` and measure on `held_out (M, H, A)`; a vocabulary too small for a scale is left out."""
+def measure_tradeoff(train: Floats, held_out: Floats, scale: float) -> list[Tradeoff]:
+    """Fit on `train (N, H, A)` and measure on `held_out (M, H, A)`: a row a vocabulary that is large enough."""
     found = []
-    for scale, vocabulary in product(scales, vocabularies):
+    for vocabulary in VOCABULARIES:
         try:
             tokenizer = fit_tokenizer(train, scale, vocabulary)
         except TokenizerError:

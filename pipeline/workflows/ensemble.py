@@ -74,6 +74,7 @@ def ensemble(settings: EnsembleSettings, say: Say, watch: Watch) -> Study:
             jobs, found = missing_jobs(store, settings, members, parts)
             failures = run_all(store, settings, jobs, watch)
             study.tags({"failures": "; ".join(failures)[:5000] or NONE})
+            say("writing tables and figures")
             reported = report_study(store, settings.study, study, methods)
         except BaseException as error:
             for run in runs:

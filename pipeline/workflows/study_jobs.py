@@ -14,7 +14,7 @@ from pipeline.executors.pool import Job, Report
 from pipeline.files import file_digest
 from pipeline.methods import METHODS
 from pipeline.tokenizer.fast import FastTokenizer
-from pipeline.tokenizer.tradeoff import measure_tradeoff
+from pipeline.tokenizer.tradeoff import SCALES, measure_tradeoff
 from pipeline.tracking.query import StoredRun, fetch, search
 from pipeline.tracking.run import Place, TrackedRun, start_run
 from pipeline.tracking.store import Store, open_store
@@ -139,12 +139,15 @@ def judge_beside(judge: Callable[[Report], Judged], place: Place, protocol: Prot
     return run.run_id
 
 
-def log_tradeoff(run_id: str, pairs_file: Path, digest: str, chosen: tuple[float, int], _report: Report) -> str:
+def log_tradeoff(run_id: str, pairs_file: Path, digest: str, chosen: tuple[float, int], report: Report) -> str:
     """Measure what FAST trades, fitted on the training split, and log it to the study's run; returns the run's id."""
     pairs = load_action_pairs(pairs_file)
     split = split_pairs(pairs.trajectory, len(pairs.state))
     train_chunks, held_out = (pairs.action_chunk[spread(rows, TRADEOFF_CHUNKS)] for rows in (split.train, split.val))
-    rows = [asdict(row) for row in measure_tradeoff(train_chunks, held_out)]
+    rows = []
+    for number, scale in enumerate(SCALES):
+        report(number / len(SCALES))
+        rows += [asdict(row) for row in measure_tradeoff(train_chunks, held_out, scale)]
     run = TrackedRun(open_store(), run_id)
     run.json(f"{EVALUATION}/{TRADEOFF_FILE}", {"rows": rows, "chosen": chosen})
     run.tags({TRADEOFF_TAG: digest})
