@@ -92,7 +92,7 @@ def evaluate(settings: EvaluateSettings) -> None:
     with jobs_display(ERR, "evaluating") as display:
         judged = workflow.evaluate(settings, display.show)
     if settings.format == "json":
-        print(json.dumps(workflow.describe(settings, judged)))
+        print(json.dumps(workflow.describe(settings, judged), allow_nan=False))
     else:
         for table in workflow.score_tables(judged):
             OUT.print("\n" + table.text(), markup=False)
@@ -137,8 +137,8 @@ def report(settings: ReportSettings) -> None:
     made = workflow.report(settings)
     if settings.format == "text":
         OUT.print(as_text(made.comparison), markup=False)
-        print_rows("files", [("", str(path)) for path in made.files])
+        print_rows("files", [*(("", str(path)) for path in made.files), *(("not drawn", why) for why in made.missing)])
     elif settings.format == "json":
-        print(json.dumps(as_values(made.comparison)))
+        print(json.dumps(as_values(made.comparison), allow_nan=False))
     else:
         print((workflow.as_csv if settings.format == "csv" else as_markdown)(made.comparison), end="")

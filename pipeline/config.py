@@ -129,6 +129,14 @@ class EnsembleSettings(FlowRecipe, Recipe):
     pi0_fast_pairs: Path = Field(Path("data/training_pairs_fast.npz"), description="token pairs of pi0-FAST")
     tokenizer: Path = Field(Path("data/fast_tokenizer.json"), description="the tokenizer that made the token pairs")
 
+    @model_validator(mode="after")
+    def _study_is_a_name(self) -> Self:
+        if self.study in (ALL, NONE):
+            raise ValueError(
+                f"study: expected a name, found '{self.study}', which means something else in other commands"
+            )
+        return self
+
     @property
     def method_names(self) -> tuple[str, ...]:
         """The methods, each once, in the order given."""

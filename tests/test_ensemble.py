@@ -31,7 +31,7 @@ YARDSTICKS = {"PID, closed loop", "PID, planned", "LQR, planned", "zero action"}
 
 @pytest.fixture(scope="module")
 def study(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished study of two models a method, made by `mlflow run`; not to be written to."""
+    """A folder with a finished study of two models a method, made by `mlflow run`."""
     folder = tmp_path_factory.mktemp("study")
     (folder / "data").symlink_to(data)
     small = [word for name, value in TINY.items() for word in ("-P", f"{name}={value}")]
@@ -165,6 +165,8 @@ def test_evaluate_files_runs_and_studies(study: Path) -> None:
         (("ensemble", "--tokenizer", "none.json"), "expected a FAST tokenizer, found no file"),
         (("ensemble", "--study", "../x"), "study: "),
         (("ensemble", "--heads", "3"), "heads: must divide"),
+        (("ensemble", "--study", "all"), "expected a name, found 'all'"),
+        (("evaluate", "--yardsticks", "--pairs", "none.npz"), "none.npz"),
     ],
 )
 def test_bad_input_is_refused_before_any_run(

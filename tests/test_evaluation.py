@@ -13,6 +13,7 @@ from pipeline.env.gymnasium_env import ENV_ID
 from pipeline.env.lqr import lqr
 from pipeline.env.pendulum import EPISODE_STEPS, simulate
 from pipeline.env.scores import score
+from pipeline.errors import RunError
 from pipeline.evaluation.control import (
     CONDITIONS,
     ChunkExecutor,
@@ -98,6 +99,14 @@ def test_plans_come_when_due_and_are_executed_open_loop() -> None:
     assert_array_equal(executor.plans, [10, 8, 7, 3])
     assert_array_equal(executor.tokens, [20, 16, 14, 6])
     assert_array_equal(executor.undecodable, [0, 8, 0, 0])
+
+
+def test_a_plan_that_is_not_finite_is_an_error_and_no_zero_action() -> None:
+    def planner(states: np.ndarray) -> Plans:
+        return Plans(np.full((len(states), 50, 1), np.nan, np.float32))
+
+    with pytest.raises(RunError, match="plans at step 0: expected finite actions"):
+        evaluate_planner(planner, draw_episodes(CONDITIONS[:1], 2, seed=0))
 
 
 def test_a_batch_is_one_environment_at_a_time() -> None:

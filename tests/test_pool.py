@@ -25,8 +25,15 @@ def fail_first(marker: Path, how: str, report: Report) -> str:
     return "second attempt"
 
 
+class Awkward(Exception):
+    """Does not survive pickling: it is rebuilt with one argument and wants two."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} {second}")
+
+
 def always_fail(report: Report) -> None:
-    raise ValueError("no good")
+    raise Awkward("no", "good")
 
 
 def wait_for_interrupt(folder: Path, report: Report) -> None:

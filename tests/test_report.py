@@ -3,17 +3,26 @@
 import csv
 import io
 import json
+import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow.tracking import MlflowClient
 
+from pipeline.errors import SettingsError
+from pipeline.evaluation.control import CONDITIONS, draw_episodes
+from pipeline.evaluation.yardsticks import YARDSTICKS
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.overview import as_markdown, as_rows, as_text, as_values, verdicts, winner
 from pipeline.report.scores import COSTS, SCORES
 from pipeline.report.tables import Table
-from pipeline.tracking.query import StoredRun
-from pipeline.workflows.report import as_csv, group_names, kind_of, method_metrics, to_model
+from pipeline.tracking.query import StoredRun, fetch
+from pipeline.tracking.run import TrackedRun
+from pipeline.tracking.store import open_store
+from pipeline.workflows.evaluate import Judged, Protocol, log_judged
+from pipeline.workflows.report import as_csv, gather, group_names, method_metrics, to_model
 
 WHERE = [(noise, replan) for noise in (0.01, 0.03, 0.05) for replan in (10, 13, 15)]
 
@@ -21,7 +30,7 @@ WHERE = [(noise, replan) for noise in (0.01, 0.03, 0.05) for replan in (10, 13, 
 def model(label: str, number: int, mean_success: float, **more: object) -> Model:
     scores = {"success": dict.fromkeys(WHERE, mean_success), "converge": dict.fromkeys(WHERE, 0.5)}
     return Model(**{
-        "group": label, "kind": "model", "method": label, "seed": number, "name": f"{label}_{number}",
+        "group": label, "kind": "model", "loss_unit": label, "seed": number, "name": f"{label}_{number}",
         "run_id": f"{label}{number}", "scores": scores, "costs": {"best_val_loss": 1.0 + number, "train_seconds": 30.0},
         **more,
     })  # fmt: skip
@@ -39,7 +48,8 @@ def test_a_clear_difference_is_told_and_none_is_not_invented() -> None:
     assert all(winner(clear.contrasts[0], "success", where) == "a" for where in (*WHERE, None))
     assert clear.contrasts[0].corrected["success"][WHERE[0]] == pytest.approx(9 * 2 / 1024)
     assert not any(winner(none.contrasts[0], "success", where) for where in WHERE)
-    assert "a is better in 9 of 9 conditions. On average a minus b is +0.105 [0.094, 0.115]." in verdicts(clear)[0]
+    told = "a is better in 9 of 9 conditions. On average a minus b is +0.105 [0.094, 0.115]."
+    assert verdicts(clear)[0] == f"a and b, success, share of episodes without a fall: {told}"
     assert "no difference shown in any" in verdicts(none)[0]
     assert not any(winner(clear.contrasts[0], "converge", where) for where in (*WHERE, None))  # all equal
 
@@ -68,7 +78,7 @@ def test_the_unit_is_the_seed() -> None:
 def test_losses_of_different_methods_are_not_compared() -> None:
     comparison = ten(0.1)
     assert set(comparison.contrasts[0].costs) == {"train_seconds"}
-    same = [model("a", seed, 1.0, group=group, method="a") for group in ("a", "a lr=0.1") for seed in range(3)]
+    same = [model("a", seed, 1.0, group=group, loss_unit="a") for group in ("a", "a lr=0.1") for seed in range(3)]
     assert "best_val_loss" in compare_models("x", "y", same, []).contrasts[0].costs
 
 
@@ -167,12 +177,12 @@ def test_groups_are_methods_and_what_differs_within_them() -> None:
 
 
 def test_runs_become_models() -> None:
-    tags = {"method": "pi0", "weights_sha256": "w", "evaluation": "p"}
+    tags = {"method": "pi0", "weights_sha256": "w", "evaluation": "p", "name": "tinypi0"}
     run = stored(
         "r0", tags, {"seed": "7"}, **{"success/noise0.03_replan13": 0.9, "success/mean": 0.8, "best_val_loss": 1.0}
     )
     found = to_model(run, "pi0", "p")
-    assert kind_of(run) == "model" and found.seed == 7 and found.costs == {"best_val_loss": 1.0}
+    assert found.kind == "model" and found.seed == 7 and found.costs == {"best_val_loss": 1.0}
     assert found.scores == {"success": {(0.03, 13): 0.9}}
     assert to_model(run, "pi0", "another protocol").scores == {}
 
@@ -186,3 +196,70 @@ def test_method_metrics_are_means_and_deviations() -> None:
 def test_every_number_is_described() -> None:
     for score in (SCORES | COSTS).values():
         assert score.label and score.short and score.better in (-1, 0, 1)
+
+
+def add_run(client: MlflowClient, experiment: str, group: str, seed: int, success: float, **tags: str) -> str:
+    """A finished model, as training and evaluation leave it."""
+    run = client.create_run(experiment, run_name=f"{group}_{seed}").info.run_id
+    known = {"kind": "model", "method": group, "name": f"{group}_{seed}", "weights_sha256": "w", "evaluation": "p"}
+    for name, value in (known | tags).items():
+        client.set_tag(run, name, value)
+    client.log_param(run, "seed", seed)
+    for noise, replan in WHERE:
+        client.log_metric(run, f"success/noise{noise:g}_replan{replan}", success)
+    client.set_terminated(run)
+    return str(run)
+
+
+def test_the_query_on_an_odd_store(workplace: Path) -> None:
+    """Foreign runs, unfinished and repeated ones, other protocols and numbers that are none."""
+    client = open_store()
+    experiment = client.create_experiment("e")
+    foreign = client.create_run(experiment, tags={"kind": "model", "study": "s"}).info.run_id
+    client.set_terminated(foreign)
+    client.set_terminated(client.create_run(experiment, tags={"study": "s"}).info.run_id)
+    with pytest.raises(SettingsError, match="found none"):
+        gather(client, "all")
+
+    for seed in range(3):  # pi0_fast is the older one, and comes second all the same
+        add_run(client, experiment, "pi0_fast", seed, 0.5)
+    evaluated = [add_run(client, experiment, "pi0", seed, 0.9) for seed in range(3)]
+    add_run(client, experiment, "pi0", 0, 0.1, evaluation="another")
+    add_run(client, experiment, "pi0", 1, 0.1, evaluation="unfinished")
+    add_run(client, experiment, "PID", 0, 1.0, kind="yardstick", method="yardstick")
+    add_run(client, experiment, "PID", 0, 0.2, kind="yardstick", method="yardstick", evaluation="another")
+    running = client.create_run(experiment, tags={"kind": "model", "method": "pi0"})
+    assert running.info.status == "RUNNING"
+
+    found = gather(client, "all")
+    assert [group.name for group in found.groups] == ["pi0", "pi0_fast", "PID_0"] and found.protocol == "p"
+    assert [model.run_id for model in found.groups[0].models] == evaluated
+    assert found.groups[0].scores["success"][WHERE[0]].mean == pytest.approx(0.9)
+    assert found.groups[2].scores["success"][WHERE[0]].mean == 1
+    assert [contrast.first for contrast in found.contrasts] == ["pi0"]
+    notes = "\n".join(found.notes)
+    assert "1 of 8 models have not been evaluated" in notes and "2 runs were evaluated otherwise than by p" in notes
+    assert "2 runs repeat the settings and seed" in notes
+
+    client.log_metric(evaluated[0], "success/noise0.01_replan10", math.nan)
+    found = gather(client, "all")
+    assert (
+        found.groups[0].scores["success"][WHERE[0]].n == 2 and "1 numbers of models are not finite" in found.notes[-1]
+    )
+    json.dumps(as_values(found), allow_nan=False)
+
+
+def test_another_evaluation_leaves_nothing_of_the_first(workplace: Path) -> None:
+    client = open_store()
+    run = TrackedRun(client, client.create_run(client.create_experiment("e")).info.run_id)
+    calm, protocols = YARDSTICKS["LQR, planned"], [Protocol(n, 0, Path("none")) for n in (1, 2)]
+    first, second = (
+        Judged("x", "x", judge(draw_episodes(CONDITIONS, n, 0), 1))
+        for n, judge in ((1, calm), (2, YARDSTICKS["zero action"]))
+    )
+    log_judged(run, first, protocols[0])
+    assert math.isfinite(fetch(client, run.run_id).metrics["converge_step/noise0.01_replan10"])
+    log_judged(run, second, protocols[1])
+    found = fetch(client, run.run_id)
+    assert found.tags["evaluation"] == "2 episodes a condition, seed 0" and found.metrics["success/mean"] == 0
+    assert math.isnan(found.metrics["converge_of_successful/noise0.01_replan10"])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.env.pendulum import ACTION_DIM, EPISODE_STEPS, Array, Controller, draw_starts, fallen, simulate
 from pipeline.env.scores import score
+from pipeline.errors import RunError
 from pipeline.methods.method import Plans
 from pipeline.streams import numpy_stream
 
@@ -38,6 +39,8 @@ class Condition:
 
 
 CONDITIONS = tuple(Condition(noise, replan) for noise in (0.01, 0.03, 0.05) for replan in (10, 13, 15))
+
+LONGEST_REPLAN = max(condition.replan for condition in CONDITIONS)
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class ChunkExecutor:
     """A controller that executes a planner's chunks open-loop and asks for new ones where they are due.
 
     Fallen episodes get no more plans. Counts what the planner needed, `(E,)` each; `tokens` stays 0 without tokens.
+    Raises `RunError` for a plan that is not finite: MuJoCo would take it for no action.
     """
 
     def __init__(self, planner: Planner, replan: Ints) -> None:
@@ -83,6 +87,8 @@ class ChunkExecutor:
         due = np.flatnonzero(self._running & (step % self._replan == 0))
         if len(due):
             plans = self._planner(states[due])
+            if not np.isfinite(plans.actions).all():
+                raise RunError(f"plans at step {step}: expected finite actions, found NaN or infinity. Train it again.")
             self._chunks[due] = plans.actions[:, : self._chunks.shape[1]]
             self.plans[due] += 1
             self.tokens[due] += 0 if plans.tokens is None else plans.tokens

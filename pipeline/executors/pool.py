@@ -7,18 +7,20 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import RawArray
 from typing import Any, Generic, TypeVar
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import CONSTS, ProcessExpired, ProcessPool
 
-from pipeline.errors import one_line
+from pipeline.errors import RunError, one_line
 
 ATTEMPTS = 2
 TICK_SECONDS = 0.25
+
+CONSTS.term_timeout = 15  # seconds that an interrupted job has to end its run
 
 R = TypeVar("R")
 Report = Callable[[float], None]
@@ -71,7 +73,7 @@ class Failed:
 Event = Planned | Running | Done[Any] | Failed
 
 
-def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Iterator[Planned | Running | Done[R] | Failed]:
+def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Generator[Planned | Running | Done[R] | Failed, None, None]:
     """Run all jobs on `workers` processes (0: one a core) and say how they go, until each is done or failed for good.
 
     Each job is tried at most twice. Closing the generator interrupts the jobs that run, as Ctrl-C would.
@@ -160,6 +162,8 @@ def _run(work: Callable[[Report], R], number: int) -> R:
     _working = True
     try:
         return work(report)
+    except Exception as error:  # as text: not every exception comes through a pipe
+        raise RunError(one_line(error)) from error
     except KeyboardInterrupt:
         os._exit(130)  # the job has cleaned up after itself, and nobody waits for an answer
     finally:

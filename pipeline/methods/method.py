@@ -55,6 +55,7 @@ class Prepared:
     split: Split
     arrays: dict[str, NDArray[Any]]  # what the file holds, for the tracking store's record of the dataset
     files: dict[str, Path]  # what was read, by what it is: "data", "tokenizer"
+    pairs_sha256: str | None  # of the action pairs behind the rows, where the file says so
     warnings: tuple[str, ...]
 
 

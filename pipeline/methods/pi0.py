@@ -14,6 +14,7 @@ from pipeline.data.normalisation import Normalisation
 from pipeline.data.pairs import load_action_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import SettingsError
+from pipeline.files import file_digest
 from pipeline.methods.method import Interface, Method, Plans, Prepared, Rows, split_rows, split_warning
 from pipeline.models.flow_transformer import FlowTransformer
 from pipeline.models.original import OriginalFlowTransformer
@@ -44,6 +45,7 @@ def prepare(settings: Pi0Settings) -> Prepared:
         split,
         arrays={"state": pairs.state, "action_chunk": pairs.action_chunk},
         files={"data": settings.pairs},
+        pairs_sha256=file_digest(settings.pairs),
         warnings=split_warning(settings.pairs, split),
     )
 

@@ -42,6 +42,7 @@ def prepare(settings: Pi0FastSettings) -> Prepared:
         split,
         arrays={"state": pairs.state, "token_seq": pairs.token_seq},
         files={"data": settings.pairs, "tokenizer": settings.tokenizer},
+        pairs_sha256=pairs.metadata.get("pairs_sha256"),
         warnings=(*split_warning(settings.pairs, split), *warnings),
     )
 

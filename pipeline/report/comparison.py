@@ -18,7 +18,7 @@ class Model:
 
     group: str  # models of a group differ in their seed alone
     kind: Literal["model", "original", "yardstick"]
-    method: str
+    loss_unit: str  # losses of models with the same one compare
     seed: int | None
     name: str
     run_id: str
@@ -133,7 +133,7 @@ def _contrast(first: Group, second: Group) -> Contrast | None:
         tested = {where: found.p for where, found in scores.get(name, {}).items() if where and found.p is not None}
         corrected[name] = dict(zip(tested, holm(list(tested.values())), strict=True))
     costs = {}
-    same_loss = one[pairs[0][0].seed].method == other[pairs[0][1].seed].method
+    same_loss = len({model.loss_unit for pair in pairs for model in pair}) == 1
     for name, cost in COSTS.items():
         if name in LOSSES and not same_loss:  # of other units: they do not compare
             continue

@@ -13,9 +13,11 @@ MAIN = ("success", "converge", "converge_step", "velocity_std")  # what the term
 ALPHA = 1 - CONFIDENCE
 UNIT = (
     "The unit is the training seed: means and standard deviations (ddof=1) are over models of one group, each model's "
-    "score being its mean over the episodes of a condition, falls included. All models meet the same episodes. "
-    "IQM: mean of the middle half of the models; intervals: 95%, bootstrap over models, strata: the groups, widened "
-    "for small samples. Differences: in pairs of one seed; p: sign-flip test, corrected by Holm over the conditions."
+    "score being its mean over the episodes of a condition, falls included. All models meet the same episodes, so "
+    "intervals and p-values are over seeds, for these episodes: other episodes would move all models together. "
+    "IQM: mean without the lowest and highest quarter of the models (two of ten each); intervals: 95%, bootstrap over "
+    "models, strata: the groups, widened for small samples. Differences: in pairs of one seed; p: sign-flip test, "
+    "corrected by Holm over the conditions of one score and pair of groups."
 )
 
 
@@ -76,6 +78,7 @@ def contrast_table(contrast: Contrast, name: str) -> Table:
         rows.append(
             (
                 where_text(where),
+                str(found.n),
                 f"{found.mean:+.{SCORES[name].digits}f}",
                 _interval(found.interval, SCORES[name].digits),
                 f"{found.improvement:.2f}",
@@ -85,13 +88,38 @@ def contrast_table(contrast: Contrast, name: str) -> Table:
                 winner(contrast, name, where) or "-",
             )
         )
-    columns = ("noise, replan", "difference", "95% interval", "P(better)", "95% interval", "p", "p, Holm", "better")
-    title = (
-        f"{SCORES[name].label.capitalize()}: {contrast.first} minus {contrast.second}, {contrast.pairs} pairs of models"
+    columns = (
+        "noise, replan",
+        "n",
+        "difference",
+        "95% interval",
+        "P(better)",
+        "95% interval",
+        "p",
+        "p, Holm",
+        "better",
     )
+    title = f"{SCORES[name].label.capitalize()}: {contrast.first} minus {contrast.second}, n pairs of models"
     return Table(
         title, columns, rows, f"P(better): a model of {contrast.first} is better than one of {contrast.second}."
     )
+
+
+def cost_contrast_table(contrast: Contrast) -> Table:
+    """The differences of costs, a row a number."""
+    rows = [
+        (
+            COSTS[name].label,
+            str(found.n),
+            f"{found.mean:+.{COSTS[name].digits}f}",
+            _interval(found.interval, COSTS[name].digits),
+            f"{found.improvement:.2f}",
+            "-" if found.p is None else f"{found.p:.4f}",
+        )
+        for name, found in contrast.costs.items()
+    ]
+    columns = ("", "n", "difference", "95% interval", "P(better)", "p")
+    return Table(f"Losses and costs: {contrast.first} minus {contrast.second}, n pairs of models", columns, rows)
 
 
 def winner(contrast: Contrast, name: str, where: Where) -> str | None:
@@ -120,7 +148,7 @@ def verdicts(comparison: Comparison) -> list[str]:
             if None in places:
                 all_of_them = len(places[None]) == len(found) - (None in found)
                 parts.append(f"no difference shown in {'any' if all_of_them else ', '.join(places[None])}")
-            lines.append(f"{SCORES[name].label}: {'; '.join(parts)}.")
+            lines.append(f"{contrast.first} and {contrast.second}, {SCORES[name].label}: {'; '.join(parts)}.")
             if None in found:
                 overall = found[None]
                 digits = SCORES[name].digits
@@ -164,7 +192,9 @@ def _parts(comparison: Comparison, names: Sequence[str], render: Callable[[Table
         parts += [
             render(contrast_table(contrast, name)) for contrast in comparison.contrasts if contrast.scores.get(name)
         ]
-    return [*parts, render(cost_table(comparison)), UNIT]
+    parts.append(render(cost_table(comparison)))
+    parts += [render(cost_contrast_table(contrast)) for contrast in comparison.contrasts if contrast.costs]
+    return [*parts, UNIT]
 
 
 def as_values(comparison: Comparison) -> dict[str, Any]:

@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
+PIECE = 4_000_000  # numbers at once
 FEWEST = 6  # models for an interval: the range of n samples holds their median with probability 1 - 2^(1-n), 97% here
 EXACT_UP_TO = 13  # models: 2^13 sign flips are all tried, more are sampled
 
@@ -39,7 +40,7 @@ class Summary:
     n: int
     mean: float
     std: float | None  # ddof=1
-    iqm: float  # the mean without the lowest and the highest quarter
+    iqm: float  # the mean without the lowest and the highest quarter, of n models floor(n / 4) each
     interval: Interval | None  # of the IQM
     best: tuple[str, float]  # which model, and its number; the first of equals
     worst: tuple[str, float]
@@ -93,7 +94,7 @@ def compare(first: Sequence[float], second: Sequence[float], better: int) -> Dif
 
 
 def interquartile_mean(values: Floats) -> Floats:
-    """The mean of the middle half along the last axis: `(..., n) -> (...)`."""
+    """The mean without the lowest and highest floor(n / 4) along the last axis: `(..., n) -> (...)`."""
     mean: Floats = stats.trim_mean(values, 0.25, axis=-1)
     return mean
 
@@ -107,8 +108,10 @@ def bootstrap(statistic: Callable[..., Any], *samples: Floats) -> Interval | Non
     for number, sample in enumerate(samples):
         chosen = numpy_stream(0, "bootstrap", number).integers(0, len(sample), (RESAMPLES, len(sample)))
         drawn.append(sample[chosen])
+    pieces = -(-RESAMPLES * n * n // PIECE)  # a statistic may need n * n numbers a resample
+    values = [statistic(*parts) for parts in zip(*(np.array_split(sample, pieces) for sample in drawn), strict=True)]
     tail = stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf((1 - CONFIDENCE) / 2, n - 1))
-    low, high = np.quantile(statistic(*drawn), [tail, 1 - tail])
+    low, high = np.quantile(np.concatenate(values), [tail, 1 - tail])
     return Interval(float(low), float(high))
 
 

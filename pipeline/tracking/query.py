@@ -28,6 +28,12 @@ class StoredRun:
     tags: dict[str, str]
 
 
+def is_model(run: StoredRun) -> bool:
+    """Whether a run is the training of a model of ours; those of early versions have no tag `kind`."""
+    ours = {"method", "name", "weights_sha256"} <= run.tags.keys() and run.params.get("seed", "").isdecimal()
+    return ours and run.tags.get("kind", "model") == "model"
+
+
 def search(client: MlflowClient, **tags: str) -> list[StoredRun]:
     """All runs of all experiments, deleted ones aside, that have these tags; the oldest first."""
     wanted = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())

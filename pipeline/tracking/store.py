@@ -19,6 +19,12 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DEFAULT_STORE.absolute()}"
 
 
+def database_file() -> Path | None:
+    """The store's sqlite file, if that is what it is."""
+    uri = tracking_uri()
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
 def open_store() -> Store:
     """Connect to the store, making or upgrading an sqlite one; raises `StoreError` if it does not answer in seconds.
 
@@ -26,9 +32,8 @@ def open_store() -> Store:
     """
     uri = tracking_uri()
     try:
-        if not uri.startswith("sqlite:///"):
+        if (database := database_file()) is None:
             return _connect(uri)
-        database = Path(uri.removeprefix("sqlite:///"))
         database.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(database.with_name(f".{database.name}.lock")):
             return _connect(uri)
@@ -56,9 +61,8 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     """The experiment's id. A missing one is made, with its artifacts beside the sqlite file if that is the store."""
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        uri = tracking_uri()
-        folder = Path(uri.removeprefix("sqlite:///")).absolute().parent
-        location = (folder / "artifacts" / name).as_uri() if uri.startswith("sqlite:///") else None
+        database = database_file()
+        location = (database.absolute().parent / "artifacts" / name).as_uri() if database else None
         try:
             return str(client.create_experiment(name, artifact_location=location))
         except MlflowException:  # another process was first

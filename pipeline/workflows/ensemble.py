@@ -5,7 +5,7 @@ What runs of the same study in the store have done already is not done again.
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +21,11 @@ from pipeline.methods.method import Prepared
 from pipeline.policies.load import load_policy
 from pipeline.tracking.query import search
 from pipeline.tracking.run import TrackedRun
-from pipeline.tracking.store import Store, open_store
+from pipeline.tracking.store import Store, database_file, open_store
 from pipeline.tracking.study import open_method, open_study
 from pipeline.workflows.make_data import make_missing_data, require_same_data
 from pipeline.workflows.report import MIRROR, Reported, report_study
-from pipeline.workflows.study_jobs import Member, Parts, member_name, missing_jobs
+from pipeline.workflows.study_jobs import JOB_KINDS, Member, Parts, job_name, missing_jobs
 from pipeline.workflows.train import check_sizes, choose_device, end_abandoned
 
 Say = Callable[[str], None]
@@ -55,8 +55,8 @@ def ensemble(settings: EnsembleSettings, say: Say, watch: Watch) -> Study:
     members = plan_members(settings)
     prepared = prepare_data(settings, members, say)
     originals = find_originals(settings)
+    store = open_store()
     with one_at_a_time(settings.study):
-        store = open_store()
         recipes = {method: recipe(settings, method, prepared[method]) for method in settings.method_names}
         for method, values in recipes.items():
             require_same_recipe(store, settings.study, method, values)
@@ -134,10 +134,14 @@ def find_originals(settings: EnsembleSettings) -> list[tuple[Path, str]]:
 
 @contextmanager
 def one_at_a_time(study: str) -> Iterator[None]:
-    """Hold the study's lock in the mirror; raises `SettingsError` if another process has it."""
-    MIRROR.mkdir(parents=True, exist_ok=True)
+    """Hold the study's lock; raises `SettingsError` if another process has it.
+
+    It stands beside an sqlite store. For a tracking server it stands in this folder, and keeps no other machine away.
+    """
+    folder = database.parent if (database := database_file()) else MIRROR
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(MIRROR / f".{study}.lock", blocking=False):
+        with FileLock(folder / f".study-{study}.lock", blocking=False):
             yield
     except Timeout as error:
         raise SettingsError(
@@ -156,11 +160,13 @@ def recipe(settings: EnsembleSettings, method: str, prepared: Prepared) -> dict[
 
 def require_same_recipe(store: Store, study: str, method: str, ours: dict[str, str]) -> None:
     """Raise `SettingsError` if a study of this name has trained the method otherwise."""
-    for run in search(store, study=study, kind="method", study_method=method):
+    models = [run for run in search(store, study=study, kind="model", method=method) if run.status == "FINISHED"]
+    for run in search(store, study=study, kind="method", study_method=method) + models:
+        known = run.tags | run.params
         for name, value in ours.items():
-            if run.params.get(name, value) != value:
+            if known.get(name, value) != value:
                 raise SettingsError(
-                    f"study: '{study}' has {method} models with {name} {run.params[name]}, found {value}. "
+                    f"study: '{study}' has {method} models with {name} {known[name]}, found {value}. "
                     "Name another study with --study, or use the same settings and data."
                 )
 
@@ -168,13 +174,14 @@ def require_same_recipe(store: Store, study: str, method: str, ours: dict[str, s
 def run_all(store: Store, settings: EnsembleSettings, jobs: list[Job[str]], watch: Watch) -> list[str]:
     """Run the jobs, end the runs of processes that died, and return the failures, a line each."""
     failures = []
-    for event in run_jobs(jobs, settings.workers):
-        if isinstance(event, Failed):
-            name = jobs[event.number].name
-            for run in search(store, study=settings.study, kind="model"):
-                if run.status == "RUNNING" and member_name(run) == name:
-                    end_abandoned(TrackedRun(store, run.run_id), run.name, event.reason)
-            if event.final:
-                failures.append(f"{name}: {event.reason}")
-        watch(event)
+    with closing(run_jobs(jobs, settings.workers)) as events:
+        for event in events:
+            if isinstance(event, Failed):
+                name = jobs[event.number].name
+                for run in search(store, study=settings.study):
+                    if run.status == "RUNNING" and run.tags.get("kind") in JOB_KINDS and job_name(run) == name:
+                        end_abandoned(TrackedRun(store, run.run_id), run.name, event.reason)
+                if event.final:
+                    failures.append(f"{name}: {event.reason}")
+            watch(event)
     return failures

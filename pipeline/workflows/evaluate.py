@@ -1,7 +1,9 @@
 """Evaluate models under the nine conditions: files, MLflow runs, studies, and yardsticks to hold them against."""
 
+import math
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,20 +16,31 @@ import torch
 from pipeline.config import NONE, EvaluateSettings
 from pipeline.data.pairs import load_action_pairs
 from pipeline.data.split import split_pairs
-from pipeline.errors import RunError, SettingsError
-from pipeline.evaluation.control import CONDITIONS, Evaluation, draw_episodes, evaluate_planner, mean_scores
+from pipeline.env.pendulum import ACTION_DIM, STATE_DIM
+from pipeline.errors import CheckpointError, RunError, SettingsError
+from pipeline.evaluation.control import (
+    CONDITIONS,
+    LONGEST_REPLAN,
+    Evaluation,
+    draw_episodes,
+    evaluate_planner,
+    mean_scores,
+)
 from pipeline.evaluation.expert import COMPARED, ChunkErrors, compare_chunks, spread
 from pipeline.evaluation.yardsticks import YARDSTICKS
 from pipeline.executors.pool import Done, Event, Failed, Job, Report, run_jobs
+from pipeline.files import file_digest
 from pipeline.policies.load import load_policy
+from pipeline.policies.policy import Policy
 from pipeline.report.scores import SCORES
 from pipeline.report.tables import Table
 from pipeline.streams import torch_stream
-from pipeline.tracking.query import StoredRun, artifact, fetch, search
+from pipeline.tracking.query import StoredRun, artifact, fetch, is_model, search
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import open_store
 
 EVALUATION, EPISODES_FILE, PLANS_FILE = "evaluation", "episodes.csv", "plans.npz"
+UNFINISHED = "unfinished"  # instead of a protocol, while results are being logged
 MEAN = "mean"  # of a score over the conditions
 Watch = Callable[[Event], None]
 
@@ -54,26 +67,42 @@ class Judged:
     chunks: ChunkErrors | None = None  # against the expert, on the test split; None without it
 
 
-def judge_file(path: Path, tokenizer: str, protocol: Protocol, split_digest: str | None, report: Report) -> Judged:
+def load_for_pendulum(path: Path, tokenizer: str) -> Policy:
+    """Open a model file; raises `CheckpointError`, also if it is not for the pendulum or plans too few steps."""
+    policy = load_policy(path, None if tokenizer == NONE else tokenizer)
+    found = policy.state_dim, policy.action_dim, policy.horizon
+    if found[:2] != (STATE_DIM, ACTION_DIM) or policy.horizon < LONGEST_REPLAN:
+        raise CheckpointError(
+            f"{path}: expected a model of {STATE_DIM} state and {ACTION_DIM} action dimensions that plans at least "
+            f"{LONGEST_REPLAN} actions, found {found[0]}, {found[1]} and {found[2]}."
+        )
+    return policy
+
+
+def judge_file(path: Path, tokenizer: str, protocol: Protocol, report: Report) -> Judged:
     """Evaluate a model file on one thread.
 
-    Its plans are compared with the expert's chunks of the test split, if the pairs are split as its training data
-    were: `split_digest`, or None for the reference system's weights, which saw none of them.
+    Its plans are compared with the expert's chunks of the test split if it was trained on these pairs, or on none of
+    ours, as the reference system's weights.
     """
     torch.set_num_threads(1)
-    policy = load_policy(path, None if tokenizer == NONE else tokenizer)
+    policy = load_for_pendulum(path, tokenizer)
     episodes = draw_episodes(CONDITIONS, protocol.episodes, protocol.seed)
     planner = partial(policy.plan, generator=torch_stream(protocol.seed, "episodes", "planner"))
     evaluation = evaluate_planner(planner, episodes, 1, report)
     chunks = None
-    if protocol.pairs.is_file():
+    if protocol.pairs.is_file() and is_trained_on(policy, protocol.pairs):
         pairs = load_action_pairs(protocol.pairs)
-        split = split_pairs(pairs.trajectory, len(pairs.state))
-        if split_digest in (None, split.digest):
-            rows = spread(split.test, COMPARED)
+        rows = spread(split_pairs(pairs.trajectory, len(pairs.state)).test, COMPARED)
+        if pairs.action_chunk.shape[1:] == (policy.horizon, policy.action_dim):
             planner = partial(policy.plan, generator=torch_stream(protocol.seed, "chunks", "planner"))
             chunks = compare_chunks(planner, pairs.state[rows], pairs.action_chunk[rows])
     return Judged(policy.name, policy.method, evaluation, chunks)
+
+
+def is_trained_on(policy: Policy, pairs: Path) -> bool:
+    """Whether the test split of `pairs` is the model's own; models without provenance are none of ours."""
+    return not policy.provenance or policy.provenance.get("pairs_sha256") == file_digest(pairs)
 
 
 def judge_run(run_id: str, protocol: Protocol, report: Report) -> Judged:
@@ -81,7 +110,7 @@ def judge_run(run_id: str, protocol: Protocol, report: Report) -> Judged:
     client = open_store()
     stored = fetch(client, run_id)
     with artifact(client, run_id, f"{stored.tags['name']}.pth") as path:
-        judged = judge_file(path, NONE, protocol, stored.tags["split_digest"], report)
+        judged = judge_file(path, NONE, protocol, report)
     log_judged(TrackedRun(client, run_id), judged, protocol)
     return judged
 
@@ -95,8 +124,9 @@ def judge_yardstick(name: str, protocol: Protocol, report: Report) -> Judged:
 def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
     """Log mean scores as metrics `SCORE/CONDITION`, `SCORE/mean`; every episode as a file.
 
-    The tag `evaluation`, set last, completes it.
+    The tag `evaluation`, set last, completes it. Scores of an earlier evaluation that this one has not become NaN.
     """
+    run.tags({"evaluation": UNFINISHED})
     rows = mean_scores(judged.evaluation)
     metrics = {
         f"{name}/{condition}": value
@@ -114,7 +144,9 @@ def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
             shown = {key: getattr(chunks, key) for key in ("mae_by_step", "states", "expert", "planned")}
             np.savez(folder / PLANS_FILE, **shown)
             run.file(folder / PLANS_FILE, EVALUATION)
-    run.metrics(metrics)
+    earlier = fetch(open_store(), run.run_id).metrics
+    stale = {name for name in earlier if name.partition("/")[0] in SCORES or name in ("chunk_mae", "chunk_mse")}
+    run.metrics(metrics | dict.fromkeys(stale - metrics.keys(), math.nan))
     run.flush()
     run.tags({"evaluation": str(protocol)})
 
@@ -131,7 +163,7 @@ def episode_table(evaluation: Evaluation) -> pd.DataFrame:
 
 def models_of_study(study: str) -> list[StoredRun]:
     """The finished models of a study; raises `SettingsError` if there are none."""
-    runs = [run for run in search(open_store(), study=study, kind="model") if run.status == "FINISHED"]
+    runs = [run for run in search(open_store(), study=study) if run.status == "FINISHED" and is_model(run)]
     if not runs:
         raise SettingsError(f"ensemble: expected a study with finished models, found none called '{study}'.")
     return runs
@@ -145,15 +177,17 @@ def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
     protocol = Protocol(settings.episodes, settings.seed, settings.pairs)
     jobs: list[Job[Judged]] = []
     for path in settings.checkpoint:
-        policy = load_policy(path, None if settings.tokenizer == NONE else settings.tokenizer)
-        work = partial(judge_file, path, settings.tokenizer, protocol, policy.provenance.get("split_digest"))
+        policy = load_for_pendulum(path, settings.tokenizer)
+        work = partial(judge_file, path, settings.tokenizer, protocol)
         jobs.append(Job(policy.name, "file", work))
-    runs = [fetch(open_store(), run_id) for run_id in settings.run]
+    if settings.pairs.exists() or settings.pairs != EvaluateSettings.model_fields["pairs"].default:
+        load_action_pairs(settings.pairs)  # raises here, not in every process
+    runs = [fetch(open_store(), run_id) for run_id in dict.fromkeys(settings.run)]
     for run in runs:
-        if run.status != "FINISHED" or not {"name", "split_digest", "weights_sha256"} <= run.tags.keys():
+        if run.status != "FINISHED" or not is_model(run):
             raise SettingsError(f"run: expected a finished training run, found '{run.name}' ({run.run_id}).")
     if settings.ensemble != NONE:
-        runs += models_of_study(settings.ensemble)
+        runs += [run for run in models_of_study(settings.ensemble) if run.run_id not in settings.run]
     jobs += [Job(run.name, run.tags["method"], partial(judge_run, run.run_id, protocol)) for run in runs]
     if settings.yardsticks:
         jobs += [Job(name, "yardstick", partial(judge_yardstick, name, protocol)) for name in YARDSTICKS]
@@ -161,12 +195,13 @@ def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
         raise SettingsError("checkpoint: name model files, or --run, --ensemble or --yardsticks. See --help.")
 
     results, failures = dict[int, Judged](), list[str]()
-    for event in run_jobs(jobs, settings.workers):
-        watch(event)
-        if isinstance(event, Done):
-            results[event.number] = event.result
-        elif isinstance(event, Failed) and event.final:
-            failures.append(f"{jobs[event.number].name}: {event.reason}")
+    with closing(run_jobs(jobs, settings.workers)) as events:
+        for event in events:
+            watch(event)
+            if isinstance(event, Done):
+                results[event.number] = event.result
+            elif isinstance(event, Failed) and event.final:
+                failures.append(f"{jobs[event.number].name}: {event.reason}")
     if failures:
         raise RunError(f"evaluation: {len(failures)} of {len(jobs)} failed: {'; '.join(failures)}")
     return [results[number] for number in sorted(results)]

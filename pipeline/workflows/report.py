@@ -1,34 +1,33 @@
 """The report: what MLflow knows of evaluated models, as a comparison, tables and figures."""
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from pipeline.config import ALL, ReportSettings
-from pipeline.env.pendulum import CONTROL_SECONDS, EPISODE_STEPS
 from pipeline.errors import SettingsError
 from pipeline.evaluation.control import Condition
 from pipeline.files import whole_file
-from pipeline.report import figures
+from pipeline.methods import METHODS
 from pipeline.report.comparison import Comparison, Group, Model, Where, compare_models
 from pipeline.report.overview import as_markdown, as_rows, as_values
 from pipeline.report.scores import COSTS, SCORES
-from pipeline.tracking.query import StoredRun, artifact, fetch, history, search
+from pipeline.tracking.query import StoredRun, is_model, search
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store, open_store
-from pipeline.workflows.evaluate import EPISODES_FILE, EVALUATION, MEAN, PLANS_FILE
+from pipeline.workflows.evaluate import MEAN, UNFINISHED
+from pipeline.workflows.report_figures import draw_figures
 
 MIRROR, FOLDER = Path("train/reports"), "report"
-TRADEOFF_FILE, TRADEOFF_TAG = "fast_tradeoff.json", "fast_tradeoff"
 CONDITION = re.compile(r"noise([\d.e-]+)_replan(\d+)")
-KINDS = ("model", "original", "yardstick")
+BESIDE = ("original", "yardstick")  # kinds of runs that stand beside models
+DIGESTS = ("data_sha256", "tokenizer_sha256")
 NOT_A_DIFFERENCE = {"seed", "run_name", "experiment", "device", "threads", "pairs", "tokenizer"}  # of training
 
 
@@ -37,41 +36,54 @@ def gather(store: Store, study: str) -> Comparison:
 
     Raises `SettingsError` if there is nothing to compare.
     """
-    runs = search(store) if study == ALL else search(store, study=study)
-    runs = [run for run in runs if run.status == "FINISHED" and kind_of(run) in KINDS]
-    models = [run for run in runs if kind_of(run) == "model"]
+    found = search(store) if study == ALL else search(store, study=study)
+    found = [run for run in found if run.status == "FINISHED"]
+    models = [run for run in found if is_model(run)]
+    beside = [run for run in found if run.tags.get("kind") in BESIDE and "method" in run.tags]
     if not models:
         what = "a store with finished models" if study == ALL else f"a study '{study}' with finished models"
         raise SettingsError(f"report: expected {what}, found none. Train some, e.g. with 'mlflow run . -e ensemble'.")
     notes = []
-    protocols = Counter(run.tags["evaluation"] for run in models if "evaluation" in run.tags)
+    protocols = Counter(name for run in models if (name := evaluation_of(run)))
     protocol = protocols.most_common(1)[0][0] if protocols else "none yet"
-    unjudged = [run for run in models if "evaluation" not in run.tags]
+    unjudged = [run for run in models if not evaluation_of(run)]
     if unjudged:
         notes.append(
             f"{len(unjudged)} of {len(models)} models have not been evaluated and count for losses and costs only: "
             f"python -m pipeline evaluate --run {' '.join(run.run_id for run in unjudged[:3])}"
             f"{' ...' if len(unjudged) > 3 else ''}"
         )
-    others = sum(count for name, count in protocols.items() if name != protocol)
+    others = [run for run in models + beside if evaluation_of(run) not in (None, protocol)]
     if others:
-        notes.append(f"{others} models were evaluated otherwise than by {protocol}: their scores are left out.")
+        notes.append(f"{len(others)} runs were evaluated otherwise than by {protocol}: their scores are left out.")
 
     groups = group_names(models)
-    latest: dict[tuple[str, str], Model] = {}
-    for run in runs:  # the oldest first, so the newest stays
-        model = to_model(run, groups.get(run.run_id), protocol)
-        latest[model.group, str(model.seed) if model.kind == "model" else model.name] = model
-    repeated = len(runs) - len(latest)
-    if repeated:
-        notes.append(f"{repeated} runs repeat the settings and seed of a newer one, which stands for them.")
-    kept = [model for model in latest.values() if model.scores or model.kind == "model"]
+    chosen: dict[tuple[str, str], Model] = {}
+    # Of runs that repeat a group and seed, an evaluated one stands for the others, then the newest.
+    for run in sorted(models, key=lambda run: (evaluation_of(run) == protocol, run.started)):
+        chosen[groups[run.run_id], run.params["seed"]] = to_model(run, groups[run.run_id], protocol)
+    if len(chosen) < len(models):
+        repeated = len(models) - len(chosen)
+        notes.append(
+            f"{repeated} runs repeat the settings and seed of another, evaluated or newer, which stands for them."
+        )
+    for run in beside:
+        if evaluation_of(run) == protocol:
+            group = f"original {run.tags['method']}" if run.tags["kind"] == "original" else run.name
+            chosen[group, run.name] = to_model(run, group, protocol)
+    order = [*METHODS, *sorted({run.tags["method"] for run in models} - METHODS.keys())]
+    rank = {run.run_id: order.index(run.tags["method"]) for run in models + beside if run.tags["method"] in order}
+    kept = sorted(chosen.values(), key=lambda model: (rank.get(model.run_id, len(order)), model.group))
+    broken = sum(not math.isfinite(value) for model in models for value in model.metrics.values())
+    if broken:
+        notes.append(f"{broken} numbers of models are not finite and are left out.")
     return compare_models("all runs" if study == ALL else f"study {study}", protocol, kept, notes)
 
 
-def kind_of(run: StoredRun) -> str:
-    """The kind of a run; models of early versions do not say it, but have weights."""
-    return run.tags.get("kind") or ("model" if "weights_sha256" in run.tags else "")
+def evaluation_of(run: StoredRun) -> str | None:
+    """By what protocol a run was evaluated; None if it was not, or not to the end."""
+    found = run.tags.get("evaluation")
+    return None if found == UNFINISHED else found
 
 
 def group_names(models: Sequence[StoredRun]) -> dict[str, str]:
@@ -83,14 +95,17 @@ def group_names(models: Sequence[StoredRun]) -> dict[str, str]:
         keys = sorted({key for found in recipes.values() for key in found})
         differing = [key for key in keys if len({found.get(key, "-") for found in recipes.values()}) > 1]
         for run in same:
-            parts = [f"{key.removesuffix('_sha256')}={recipes[run.run_id].get(key, '-')[:12]}" for key in differing]
+            parts = [f"{key.removesuffix('_sha256')}={recipes[run.run_id].get(key, '-')}" for key in differing]
             names[run.run_id] = " ".join([method, *parts])
     return names
 
 
 def _recipe(run: StoredRun) -> dict[str, str]:
-    settings = {name: _number(value) for name, value in run.params.items() if name not in NOT_A_DIFFERENCE}
-    return settings | {name: run.tags[name] for name in ("data_sha256", "tokenizer_sha256") if name in run.tags}
+    method = METHODS.get(run.tags["method"])
+    fields = method.settings_type.model_fields if method else {}
+    params = {name: str(info.default) for name, info in fields.items()} | run.params  # early runs know fewer settings
+    settings = {name: _number(value) for name, value in params.items() if name not in NOT_A_DIFFERENCE}
+    return settings | {name: run.tags[name][:12] for name in DIGESTS if name in run.tags}
 
 
 def _number(text: str) -> str:
@@ -100,33 +115,35 @@ def _number(text: str) -> str:
         return text
 
 
-def to_model(run: StoredRun, group: str | None, protocol: str) -> Model:
-    """Read a run's metrics; its scores only if they are of this protocol."""
-    kind = kind_of(run)
+def to_model(run: StoredRun, group: str, protocol: str) -> Model:
+    """Read a run's finite metrics; its scores only if they are of this protocol."""
+    kind = run.tags.get("kind", "model")
+    metrics = {name: value for name, value in run.metrics.items() if math.isfinite(value)}
     scores: dict[str, dict[Where, float]] = {}
-    if run.tags.get("evaluation") == protocol:
-        for name, value in run.metrics.items():
+    if evaluation_of(run) == protocol:
+        for name, value in metrics.items():
             score, _, where = name.partition("/")
             if score in SCORES and (found := CONDITION.fullmatch(where)):
                 scores.setdefault(score, {})[float(found[1]), int(found[2])] = value
     return Model(
-        group=group or (f"original {run.tags['method']}" if kind == "original" else run.name),
+        group=group,
         kind=kind,  # type: ignore[arg-type]
-        method=run.tags["method"],
+        loss_unit=" ".join([run.tags["method"], *(run.tags.get(name, "") for name in DIGESTS)]),
         seed=int(run.params["seed"]) if kind == "model" else None,
         name=run.name,
         run_id=run.run_id,
         scores=scores,
-        costs={name: run.metrics[name] for name in COSTS if name in run.metrics},
+        costs={name: metrics[name] for name in COSTS if name in metrics},
     )
 
 
 @dataclass(frozen=True)
 class Reported:
-    """A comparison and the files that show it."""
+    """A comparison, the files that show it, and what could not be drawn."""
 
     comparison: Comparison
     files: tuple[Path, ...]
+    missing: tuple[str, ...] = ()
 
 
 def report(settings: ReportSettings) -> Reported:
@@ -137,7 +154,7 @@ def report(settings: ReportSettings) -> Reported:
         return Reported(comparison, ())
     runs = search(store, study=settings.study, kind="study")
     study = TrackedRun(store, runs[-1].run_id) if runs else None
-    return Reported(comparison, write_files(store, comparison, settings.study, study))
+    return write_files(store, comparison, settings.study, study)
 
 
 def report_study(store: Store, study: str, run: TrackedRun, methods: dict[str, TrackedRun]) -> Reported | None:
@@ -146,12 +163,12 @@ def report_study(store: Store, study: str, run: TrackedRun, methods: dict[str, T
         comparison = gather(store, study)
     except SettingsError:
         return None
-    files = write_files(store, comparison, study, run)
+    reported = write_files(store, comparison, study, run)
     for group in comparison.of_kind("model"):
         if group.name in methods:
             methods[group.name].metrics(method_metrics(group))
             methods[group.name].flush()
-    return Reported(comparison, files)
+    return reported
 
 
 def method_metrics(group: Group) -> dict[str, float]:
@@ -169,95 +186,25 @@ def method_metrics(group: Group) -> dict[str, float]:
     return metrics
 
 
-def write_files(store: Store, comparison: Comparison, name: str, study: TrackedRun | None) -> tuple[Path, ...]:
+def write_files(store: Store, comparison: Comparison, name: str, study: TrackedRun | None) -> Reported:
     """Write tables and figures into the mirror under `name`, and log them to the study's run if there is one."""
     folder = MIRROR / name
     texts = {
         "report.md": as_markdown(comparison),
-        "report.json": json.dumps(as_values(comparison), indent=1) + "\n",
+        "report.json": json.dumps(as_values(comparison), indent=1, allow_nan=False) + "\n",
         "report.csv": as_csv(comparison),
     }
     for file, text in texts.items():
         with whole_file(folder / file) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    files = (*(folder / file for file in texts), *draw_figures(store, comparison, folder, study))
+    drawn, missing = draw_figures(store, comparison, folder, study)
+    files = (*(folder / file for file in texts), *drawn)
     for path in files:
         if study is not None:
             study.file(path, FOLDER)
-    return files
+    return Reported(comparison, files, tuple(missing))
 
 
 def as_csv(comparison: Comparison) -> str:
     """Summaries and differences as one long table."""
     return pd.DataFrame(as_rows(comparison)).to_csv(index=False)
-
-
-def draw_figures(store: Store, comparison: Comparison, folder: Path, study: TrackedRun | None) -> list[Path]:
-    """Draw what there is data for."""
-    title, drawn = comparison.title, []
-    groups = comparison.of_kind("model")
-
-    def path(name: str) -> Path:
-        drawn.append(folder / f"{name}.png")
-        return drawn[-1]
-
-    if comparison.conditions:
-        figures.draw_scores(path("scores"), comparison)
-    parts = ("train", "val", "test")
-    curves = {
-        group.name: {part: [history(store, m.run_id, f"{part}_loss") for m in group.models] for part in parts}
-        for group in groups
-    }
-    figures.draw_losses(path("losses"), title, curves)
-    judged = {group.name: [model for model in group.models if model.scores] for group in comparison.groups}
-    steps = {
-        group.name: converge_steps(store, judged[group.name])
-        for group in comparison.of_kind("model", "original")
-        if judged[group.name]
-    }
-    if steps:
-        figures.draw_converge_steps(path("converge_steps"), title, steps, EPISODE_STEPS)
-    plans = {group.name: found for group in groups if (found := read_plans(store, judged[group.name]))}
-    if plans:
-        errors = {group.name: _errors(group) for group in groups if group.name in plans}
-        figures.draw_plans(path("plans"), title, plans, errors, CONTROL_SECONDS)
-    if study is not None and TRADEOFF_TAG in fetch(store, study.run_id).tags:
-        with artifact(store, study.run_id, f"{EVALUATION}/{TRADEOFF_FILE}") as stored:
-            found = json.loads(stored.read_text())
-        figures.draw_tokenizer_tradeoff(path("fast_tradeoff"), found["rows"], found["chosen"])
-    return drawn
-
-
-def converge_steps(store: Store, models: Sequence[Model]) -> dict[tuple[float, int], list[NDArray[np.int64]]]:
-    """Each model's converge steps by condition; -1 where an episode did not converge, or fell."""
-    found: dict[tuple[float, int], list[NDArray[np.int64]]] = {}
-    for model in models:
-        with artifact(store, model.run_id, f"{EVALUATION}/{EPISODES_FILE}") as path:
-            table = pd.read_csv(path)
-        table["converge_step"] = table["converge_step"].where(table["success"], -1)
-        for where in (where for where in model.scores["success"] if where):
-            part = table[(table["action_noise"] == where[0]) & (table["replan"] == where[1])]
-            found.setdefault(where, []).append(part["converge_step"].to_numpy())
-    return found
-
-
-def read_plans(store: Store, models: Sequence[Model]) -> figures.Plans | None:
-    """What the models planned beside the expert, if all of them have it."""
-    if not models or any("chunk_mae" not in model.costs for model in models):
-        return None
-    expert, planned, errors = [], [], []
-    for model in models:
-        with artifact(store, model.run_id, f"{EVALUATION}/{PLANS_FILE}") as path, np.load(path) as arrays:
-            expert.append(arrays["expert"])
-            planned.append(arrays["planned"])
-            errors.append(arrays["mae_by_step"])
-    return figures.Plans(expert[0], np.stack(planned), np.stack(errors))
-
-
-def _errors(group: Group) -> str:
-    parts = []
-    for name in ("chunk_mae", "chunk_mse"):
-        summary = group.costs[name]
-        spread = "" if summary.std is None else f" ± {COSTS[name].text(summary.std)}"
-        parts.append(f"{COSTS[name].short.removeprefix('plan ')} {COSTS[name].text(summary.mean)}{spread}")
-    return ", ".join(parts)

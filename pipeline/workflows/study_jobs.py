@@ -15,13 +15,14 @@ from pipeline.files import file_digest
 from pipeline.methods import METHODS
 from pipeline.tokenizer.fast import FastTokenizer
 from pipeline.tokenizer.tradeoff import SCALES, measure_tradeoff
-from pipeline.tracking.query import StoredRun, fetch, search
+from pipeline.tracking.query import StoredRun, fetch, is_model, search
 from pipeline.tracking.run import Place, TrackedRun, start_run
 from pipeline.tracking.store import Store, open_store
 from pipeline.workflows.evaluate import EVALUATION, Judged, Protocol, judge_file, judge_run, judge_yardstick, log_judged
-from pipeline.workflows.report import TRADEOFF_FILE, TRADEOFF_TAG
+from pipeline.workflows.report_figures import TRADEOFF_FILE, TRADEOFF_TAG
 from pipeline.workflows.train import end_abandoned, train
 
+JOB_KINDS = ("model", "original", "yardstick")  # of the runs that jobs make
 TRAINING_SHARE = 0.9  # of a member's time; the rest is its evaluation
 TRADEOFF_CHUNKS = 10_000  # of each part of the split: enough for two digits
 
@@ -57,7 +58,7 @@ class Parts:
 def missing_jobs(
     store: Store, settings: EnsembleSettings, members: Sequence[Member], parts: Parts
 ) -> tuple[list[Job[str]], int]:
-    """The jobs that are left to do, those that take longest first, and how many models need none."""
+    """The jobs that are left to do, and how many models need none."""
     protocol = Protocol(settings.episodes, settings.evaluation_seed, settings.pairs)
     trained, judged = find_done(store, settings.study, protocol)
     place = Place(parts.study.run_id, {"study": settings.study})
@@ -76,7 +77,7 @@ def missing_jobs(
             work = partial(log_tradeoff, parts.study.run_id, settings.pairs, digest, chosen)
             jobs.append(Job("FAST trade-off", "tokenizer", work))
     for path, tokenizer in parts.originals:
-        jobs += beside("original", f"original {path.stem}", partial(judge_file, path, tokenizer, protocol, None))
+        jobs += beside("original", f"original {path.stem}", partial(judge_file, path, tokenizer, protocol))
     found = 0
     for member in members:
         earlier = trained.get(member.name)
@@ -84,7 +85,7 @@ def missing_jobs(
             found += 1
             continue
         below = member.place(settings.study, parts.methods[member.method].run_id)
-        work = partial(make_member, member, below, earlier.run_id if earlier else None, protocol)
+        work = partial(make_member, member, below, protocol)
         jobs.append(Job(member.name, member.method, work))
     for name in YARDSTICKS:
         jobs += beside("yardstick", name, partial(judge_yardstick, name, protocol))
@@ -99,24 +100,28 @@ def find_done(store: Store, study: str, protocol: Protocol) -> tuple[dict[str, S
     trained: dict[str, StoredRun] = {}
     judged: set[str | tuple[str, str]] = set()
     for run in search(store, study=study):
-        if run.tags["kind"] == "model" and run.status == "RUNNING":
+        kind = run.tags.get("kind")
+        if kind in JOB_KINDS and run.status == "RUNNING":
             end_abandoned(TrackedRun(store, run.run_id), run.name, "the study's process was gone")
         elif run.status == "FINISHED":
-            if run.tags["kind"] == "model":
-                trained[member_name(run)] = run
-            if run.tags.get("evaluation") == str(protocol):
-                judged |= {run.run_id, (run.tags["kind"], run.name)}
+            if is_model(run):
+                trained[job_name(run)] = run
+            if kind in JOB_KINDS and run.tags.get("evaluation") == str(protocol):
+                judged |= {run.run_id, (kind, run.name)}
     return trained, judged
 
 
-def member_name(run: StoredRun) -> str:
-    """The name of the member that a run of a study trained, or trains."""
-    return f"{run.tags['method']} seed {run.tags['seed']}"
+def job_name(run: StoredRun) -> str:
+    """The name of the job that makes, or made, a run of a study."""
+    return f"{run.tags.get('method')} seed {run.tags.get('seed')}" if run.tags.get("kind") == "model" else run.name
 
 
-def make_member(member: Member, place: Place, run_id: str | None, protocol: Protocol, report: Report) -> str:
-    """Train a member, unless its run `run_id` has done so, and evaluate it; returns the run's id."""
-    if run_id is None:
+def make_member(member: Member, place: Place, protocol: Protocol, report: Report) -> str:
+    """Train a member, unless a run of the study has done so, and evaluate it; returns the run's id."""
+    finished = [run for run in search(open_store(), **place.tags) if run.status == "FINISHED" and is_model(run)]
+    if finished:
+        run_id = finished[-1].run_id
+    else:
         made = train(
             METHODS[member.method],
             member.settings,
@@ -133,8 +138,12 @@ def judge_beside(judge: Callable[[Report], Judged], place: Place, protocol: Prot
     """Evaluate what needs no training, and log it as a run of its own; returns the run's id."""
     judged = judge(report)
     run = start_run(open_store(), "", judged.name, chosen=True, place=place)
-    run.tags({"method": judged.method})
-    log_judged(run, judged, protocol)
+    try:
+        run.tags({"method": judged.method})
+        log_judged(run, judged, protocol)
+    except BaseException:
+        run.end("FAILED")
+        raise
     run.end("FINISHED")
     return run.run_id
 

@@ -11,7 +11,7 @@ import torch
 from pipeline.config import AUTO, TrainSettings
 from pipeline.env.pendulum import ACTION_DIM, STATE_DIM
 from pipeline.errors import DataError, RunError, SettingsError, one_line
-from pipeline.evaluation.control import Condition, draw_episodes, evaluate_planner, mean_scores
+from pipeline.evaluation.control import LONGEST_REPLAN, Condition, draw_episodes, evaluate_planner, mean_scores
 from pipeline.files import file_digest
 from pipeline.methods.method import Interface, Method, Prepared
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint, weights_digest
@@ -25,7 +25,7 @@ from pipeline.training.fit import Epoch, Problem, Step, fit
 from pipeline.versions import code_state, environment
 from pipeline.workflows.make_data import make_missing_data
 
-# A first look at control after training, on episodes that no reported evaluation uses.
+# A first look at control after training, on other episodes than an evaluation meets, unless it is given this seed.
 CHECK_SEED, CHECK_EPISODES, CHECK = 1_000_003, 100, Condition(action_noise=0.03, replan=13)
 
 Say = Callable[[str], None]
@@ -102,12 +102,12 @@ def end_abandoned(run: TrackedRun, name: str, reason: str) -> None:
 
 
 def check_sizes(interface: Interface) -> None:
-    """Raise `DataError` if the pairs are not of the pendulum, whose control is checked after training."""
+    """Raise `DataError` if the pairs are not of the pendulum, or too short for the conditions of an evaluation."""
     found = len(interface.state.mean), len(interface.action.mean), interface.horizon
-    if found[:2] != (STATE_DIM, ACTION_DIM) or interface.horizon < CHECK.replan:
+    if found[:2] != (STATE_DIM, ACTION_DIM) or interface.horizon < LONGEST_REPLAN:
         raise DataError(
             f"training pairs: expected {STATE_DIM} state and {ACTION_DIM} action dimensions and chunks of at least "
-            f"{CHECK.replan} actions, for the pendulum; found {found[0]}, {found[1]} and {found[2]}. "
+            f"{LONGEST_REPLAN} actions, for the pendulum; found {found[0]}, {found[1]} and {found[2]}. "
             "Make them with 'python -m pipeline collect'."
         )
 
@@ -213,6 +213,7 @@ def _describe(
     digests = {f"{what}_sha256": file_digest(path) for what, path in prepared.files.items()}
     tags = {"kind": "model", "method": method.name, "name": mirror.name, "code_commit": commit, "code_tree": tree}
     tags |= {"split_digest": prepared.split.digest, **digests}
+    tags |= {"pairs_sha256": prepared.pairs_sha256} if prepared.pairs_sha256 else {}
     run.tags(tags)
     overridden = run.params(settings.model_dump(mode="json"))
     if overridden:

@@ -1,0 +1,109 @@
+"""The figures of a report, from what runs left in the store."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.env.pendulum import CONTROL_SECONDS, EPISODE_STEPS
+from pipeline.errors import StoreError, one_line
+from pipeline.report import figures
+from pipeline.report.comparison import Comparison, Group, Model
+from pipeline.report.scores import COSTS
+from pipeline.tracking.query import artifact, fetch, history
+from pipeline.tracking.run import TrackedRun
+from pipeline.tracking.store import Store
+from pipeline.workflows.evaluate import EPISODES_FILE, EVALUATION, PLANS_FILE
+
+TRADEOFF_FILE, TRADEOFF_TAG = "fast_tradeoff.json", "fast_tradeoff"
+T = TypeVar("T")
+
+
+def draw_figures(
+    store: Store, comparison: Comparison, folder: Path, study: TrackedRun | None
+) -> tuple[list[Path], list[str]]:
+    """Draw what there is data for; returns the pictures, and what was missing for others."""
+    title = comparison.title
+    drawn: list[Path] = []
+    missing: list[str] = []
+    groups = comparison.of_kind("model")
+
+    def path(name: str) -> Path:
+        drawn.append(folder / f"{name}.png")
+        return drawn[-1]
+
+    def read(model: Model, name: str, reader: Callable[[Path], T]) -> T | None:
+        try:
+            with artifact(store, model.run_id, f"{EVALUATION}/{name}") as stored:
+                return reader(stored)
+        except (StoreError, OSError, ValueError, KeyError) as error:
+            missing.append(one_line(error))
+            return None
+
+    if comparison.conditions:
+        figures.draw_scores(path("scores"), comparison)
+    parts = ("train", "val", "test")
+    curves = {
+        group.name: {part: [history(store, m.run_id, f"{part}_loss") for m in group.models] for part in parts}
+        for group in groups
+    }
+    figures.draw_losses(path("losses"), title, curves)
+
+    steps: dict[str, dict[tuple[float, int], list[NDArray[np.int64]]]] = {}
+    plans: dict[str, figures.Plans] = {}
+    for group in comparison.of_kind("model", "original"):
+        judged = [model for model in group.models if model.scores]
+        read_steps = [read(model, EPISODES_FILE, converge_steps) for model in judged]
+        for by in (found for found in read_steps if found is not None):
+            for where, values in by.items():
+                steps.setdefault(group.name, {}).setdefault(where, []).append(values)
+        with_plans = [model for model in judged if "chunk_mae" in model.costs and group.kind == "model"]
+        found_plans = [found for model in with_plans if (found := read(model, PLANS_FILE, load_plans)) is not None]
+        if found_plans:
+            expert = next(iter(plans.values())).expert if plans else found_plans[0]["expert"]
+            same = [found for found in found_plans if np.array_equal(found["expert"], expert)]
+            if same:
+                planned, errors = (np.stack([found[name] for found in same]) for name in ("planned", "mae_by_step"))
+                plans[group.name] = figures.Plans(expert, planned, errors)
+    if steps:
+        figures.draw_converge_steps(path("converge_steps"), title, steps, EPISODE_STEPS)
+    if plans:
+        errors_of = {group.name: _errors(group) for group in groups if group.name in plans}
+        figures.draw_plans(path("plans"), title, plans, errors_of, CONTROL_SECONDS)
+    if study is not None and TRADEOFF_TAG in fetch(store, study.run_id).tags:
+        with artifact(store, study.run_id, f"{EVALUATION}/{TRADEOFF_FILE}") as stored:
+            found = json.loads(stored.read_text())
+        figures.draw_tokenizer_tradeoff(path("fast_tradeoff"), found["rows"], found["chosen"])
+    return drawn, missing
+
+
+def converge_steps(path: Path) -> dict[tuple[float, int], NDArray[np.int64]]:
+    """A model's converge steps by condition; -1 where an episode did not converge, or fell."""
+    table = pd.read_csv(path)
+    table["converge_step"] = table["converge_step"].where(table["success"], -1)
+    where = table[["action_noise", "replan"]].drop_duplicates().itertuples(index=False)
+    return {
+        (float(noise), int(replan)): table.loc[
+            (table["action_noise"] == noise) & (table["replan"] == replan), "converge_step"
+        ].to_numpy()
+        for noise, replan in where
+    }
+
+
+def load_plans(path: Path) -> dict[str, NDArray[np.float64]]:
+    """The arrays of a model's plans beside the expert's chunks."""
+    with np.load(path) as arrays:
+        return {name: arrays[name] for name in ("expert", "planned", "mae_by_step")}
+
+
+def _errors(group: Group) -> str:
+    parts = []
+    for name in ("chunk_mae", "chunk_mse"):
+        summary = group.costs[name]
+        spread = "" if summary.std is None else f" ± {COSTS[name].text(summary.std)}"
+        parts.append(f"{COSTS[name].short.removeprefix('plan ')} {COSTS[name].text(summary.mean)}{spread}")
+    return ", ".join(parts)
