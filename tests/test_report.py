@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
+from docs.renew_results import BLOCK, README, render
 from pipeline.errors import SettingsError
 from pipeline.evaluation.control import CONDITIONS, draw_episodes
 from pipeline.evaluation.yardsticks import YARDSTICKS
@@ -263,3 +264,12 @@ def test_another_evaluation_leaves_nothing_of_the_first(workplace: Path) -> None
     found = fetch(client, run.run_id)
     assert found.tags["evaluation"] == "2 episodes a condition, seed 0" and found.metrics["success/mean"] == 0
     assert math.isnan(found.metrics["converge_of_successful/noise0.01_replan10"])
+
+
+def test_readme_results_come_from_a_report() -> None:
+    text = render(as_values(ten(0.1)))
+    tables = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
+    assert len(tables) == 2 and all(len({line.count("|") for line in table.splitlines()}) == 1 for table in tables)
+    mean = ten(0.1).groups[0].scores["success"][WHERE[0]]
+    assert f"| **a** (10) | {mean.mean:.3f} ± {mean.std:.3f} |" in text and "| a minus b | **+0.1" in text
+    assert BLOCK.search(README.read_text())
