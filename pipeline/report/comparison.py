@@ -135,7 +135,7 @@ def _contrast(first: Group, second: Group) -> Contrast | None:
     costs = {}
     same_loss = len({model.loss_unit for pair in pairs for model in pair}) == 1
     for name, cost in COSTS.items():
-        if name in LOSSES and not same_loss:  # of other units: they do not compare
+        if (name in LOSSES and not same_loss) or not cost.better:  # of other units, or neither way better
             continue
         both = [(a.costs[name], b.costs[name]) for a, b in pairs if name in a.costs and name in b.costs]
         if both:
