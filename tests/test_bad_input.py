@@ -92,7 +92,7 @@ def put(value: object, *where: object) -> Callable[[np.ndarray], np.ndarray]:
         ("pi0", change(action_chunk=put(np.inf, 3)), "found 50 NaN or infinite, the first in row 3"),
         ("pi0", change(state=lambda a: a.astype(float) * 1e300), "NaN or infinite"),
         ("pi0", change(state=lambda a: a[:, :3]), "expected 4 state and 1 action dimensions"),
-        ("pi0", change(action_chunk=lambda a: a[:, :10]), "chunks of at least 13 actions"),
+        ("pi0", change(action_chunk=lambda a: a[:, :10]), "chunks of at least 15 actions"),
         ("pi0", change(trajectory=lambda a: a % 9), "expected at least 10 trajectories"),
         ("pi0", change(state=lambda a: a.astype(object)), "found a damaged or foreign file (Object arrays"),
         ("pi0", change(state=lambda a: a[:0], action_chunk=lambda a: a[:0]), "'state' must have the shape"),
