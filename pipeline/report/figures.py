@@ -144,7 +144,7 @@ def draw_losses(path: Path, title: str, curves: Mapping[str, Mapping[str, Sequen
         every = [value for members in parts.values() for values in members for value in values]
         if is_wide(every):
             axes.set_yscale("log")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set(title=group, xlabel="epoch", ylabel="loss (units differ between methods)")
         axes.grid(alpha=0.25)
         axes.legend()
@@ -177,11 +177,11 @@ def draw_converge_steps(
         axes.grid(alpha=0.25)
         axes.set_ylim(-0.02, 1.02)
     for axes in panels[:, 0]:
-        axes.set_ylabel("share of episodes")
+        axes.set_ylabel("share of all episodes")
     for axes in panels[-1]:
-        axes.set_xlabel("converged by step")
+        axes.set_xlabel("step")
     panels[0, 0].legend(loc="lower right")
-    figure.suptitle(f"Converge steps of {title}: thin lines are models, thick their mean")
+    figure.suptitle(f"Converged by each step, without a fall, in {title}: thin lines are models, thick their mean")
     save(figure, path)
 
 

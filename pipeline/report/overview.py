@@ -183,8 +183,8 @@ def _parts(comparison: Comparison, names: Sequence[str], render: Callable[[Table
         pairs, tests = contrast.pairs, len(comparison.conditions)
         if tests * 2 ** (1 - pairs) >= ALPHA:  # the smallest p that the exact test can give, corrected
             parts.append(
-                f"{pairs} pairs of models cannot show a difference in one of {tests} conditions between "
-                f"{contrast.first} and {contrast.second}: more seeds are needed."
+                f"{pairs} pair{'s' * (pairs > 1)} of models cannot show a difference in one of {tests} conditions "
+                f"between {contrast.first} and {contrast.second}: more seeds are needed."
             )
     for name in names:
         if any(name in group.scores for group in comparison.of_kind("model", "original")):

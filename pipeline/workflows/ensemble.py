@@ -166,7 +166,7 @@ def require_same_recipe(store: Store, study: str, method: str, ours: dict[str, s
         for name, value in ours.items():
             if known.get(name, value) != value:
                 raise SettingsError(
-                    f"study: '{study}' has {method} models with {name} {known[name]}, found {value}. "
+                    f"study: '{study}' has {method} models with {name} {known[name]}, and {value} is asked for. "
                     "Name another study with --study, or use the same settings and data."
                 )
 

@@ -26,6 +26,7 @@ from pipeline.workflows.report_figures import draw_figures
 
 MIRROR, FOLDER = Path("train/reports"), "report"
 CONDITION = re.compile(r"noise([\d.e-]+)_replan(\d+)")
+PROTOCOL = re.compile(r"(\d+) episodes a condition, seed (\d+)")
 BESIDE = ("original", "yardstick")  # kinds of runs that stand beside models
 DIGESTS = ("data_sha256", "tokenizer_sha256")
 NOT_A_DIFFERENCE = {"seed", "run_name", "experiment", "device", "threads", "pairs", "tokenizer"}  # of training
@@ -50,12 +51,14 @@ def gather(store: Store, study: str) -> Comparison:
     if unjudged:
         notes.append(
             f"{len(unjudged)} of {len(models)} models have not been evaluated and count for losses and costs only: "
-            f"python -m pipeline evaluate --run {' '.join(run.run_id for run in unjudged[:3])}"
-            f"{' ...' if len(unjudged) > 3 else ''}"
+            f"{evaluate_command(protocol, unjudged)}"
         )
     others = [run for run in models + beside if evaluation_of(run) not in (None, protocol)]
     if others:
-        notes.append(f"{len(others)} runs were evaluated otherwise than by {protocol}: their scores are left out.")
+        notes.append(
+            f"{len(others)} runs were evaluated otherwise than by {protocol}: their scores are left out. "
+            f"To have them in: {evaluate_command(protocol, [run for run in others if is_model(run)])}"
+        )
 
     groups = group_names(models)
     chosen: dict[tuple[str, str], Model] = {}
@@ -78,6 +81,14 @@ def gather(store: Store, study: str) -> Comparison:
     if broken:
         notes.append(f"{broken} numbers of models are not finite and are left out.")
     return compare_models("all runs" if study == ALL else f"study {study}", protocol, kept, notes)
+
+
+def evaluate_command(protocol: str, runs: Sequence[StoredRun]) -> str:
+    """The command that evaluates runs by a protocol, the first three of them named."""
+    found = PROTOCOL.fullmatch(protocol)
+    options = f" --episodes {found[1]} --seed {found[2]}" if found else ""
+    ids = " ".join(run.run_id for run in runs[:3])
+    return f"python -m pipeline evaluate{options} --run {ids}{' ...' if len(runs) > 3 else ''}"
 
 
 def evaluation_of(run: StoredRun) -> str | None:
