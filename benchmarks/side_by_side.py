@@ -1,0 +1,117 @@
+"""Two ways of doing the same, measured in turns: rates, their ratios round by round, a table and a picture."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from numpy.typing import NDArray
+
+from pipeline.report.figures import LOOKS, save
+from pipeline.report.tables import Table
+
+ROUNDS = 5
+
+Block = Callable[[], int]
+"""A stretch of work; returns how many units it did."""
+Rounds = NDArray[np.float64]
+"""One number a round `(R,)`, or `(1,)` for what was measured once."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison, both sides in `unit`. The ratio says how many times better ours is."""
+
+    subject: str  # what the rows of one colour share
+    measure: str
+    unit: str
+    ours: Rounds
+    original: Rounds
+    less_is_better: bool = False
+    at_least: bool = False  # the original's side is a lower bound, so the ratio is one
+    p99: tuple[float, float] | None = None  # of ours and the original's, in `unit`
+
+    @property
+    def ratio(self) -> tuple[float, float, float]:
+        """Median, lowest and highest over rounds."""
+        ratios = self.original / self.ours if self.less_is_better else self.ours / self.original
+        return float(np.median(ratios)), float(ratios.min()), float(ratios.max())
+
+    def as_json(self) -> dict[str, object]:
+        """Plain values, all rounds included."""
+        rounds = {"ours": self.ours.tolist(), "original": self.original.tolist()}
+        return vars(self) | rounds | dict(zip(("ratio", "ratio_low", "ratio_high"), self.ratio, strict=True))
+
+
+def take_turns(blocks: Mapping[str, Block]) -> dict[str, Rounds]:
+    """Units/s of each block in ROUNDS rounds of all; one round more goes before, to warm up."""
+    rates: dict[str, list[float]] = {name: [] for name in blocks}
+    for _ in range(ROUNDS + 1):
+        for name, block in blocks.items():
+            started = time.perf_counter()
+            units = block()
+            rates[name].append(units / (time.perf_counter() - started))
+    return {name: np.array(found[1:]) for name, found in rates.items()}
+
+
+def number(value: float) -> str:
+    """A positive number to three digits: 0.0123, 1.23, 12.3, 123, 12,300."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.{max(0, 2 - math.floor(math.log10(rounded)))}f}"
+
+
+def table(rows: Sequence[Row], title: str, note: str) -> str:
+    """Medians of both sides, and the ratio with its range, as aligned text."""
+    cells = []
+    for row in rows:
+        ratio, low, high = row.ratio
+        sides = [number(float(np.median(side))) for side in (row.ours, row.original)]
+        p99 = " / ".join(map(number, row.p99)) if row.p99 else ""
+        times = f"{'>= ' if row.at_least else ''}{number(ratio)}"
+        cells.append((f"{row.subject}, {row.measure}", *sides, row.unit, times, f"{number(low)} - {number(high)}", p99))
+    columns = ("", "ours", "original", "unit", "times", "range", "p99")
+    return Table(title, columns, cells, note).text()
+
+
+def draw(path: Path, rows: Sequence[Row], title: str) -> None:
+    """A bar a row on a logarithmic axis, from 1; whiskers are the range over rounds."""
+    subjects = list(dict.fromkeys(row.subject for row in rows))
+    colours = {subject: LOOKS[place]["color"] for place, subject in enumerate(subjects)}
+    figure = Figure(figsize=(9.6, 0.42 * len(rows) + 1.5), layout="constrained")
+    axes = figure.subplots()
+    largest = max(row.ratio[2] for row in rows)
+    for place, row in enumerate(rows):
+        ratio, low, high = row.ratio
+        colour = colours[row.subject]
+        face = {"color": colour} if not row.at_least else {"facecolor": "white", "edgecolor": colour, "hatch": "////"}
+        axes.barh(place, ratio - 1, left=1, height=0.66, **face)
+        axes.errorbar(ratio, place, xerr=[[ratio - low], [high - ratio]], color="black", capsize=3, linewidth=1.2)
+        ours, original = (number(float(np.median(side))) for side in (row.ours, row.original))
+        text = f"{'≥ ' if row.at_least else ''}{number(ratio)}x"
+        axes.annotate(
+            text, (high, place), (7, 0), textcoords="offset points", va="center", fontweight="bold", fontsize=10
+        )
+        axes.annotate(
+            f"{ours} against {original} {row.unit}", (1.01, place), xycoords=("axes fraction", "data"),
+            va="center", color="0.35", fontsize=9, annotation_clip=False,
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xlim(1, largest * 2.4)
+    axes.set_yticks(range(len(rows)), [row.measure for row in rows])
+    axes.invert_yaxis()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.grid(axis="x", alpha=0.25)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("times better than the original's way (median and range over rounds)")
+    handles = [Patch(color=colours[subject], label=subject) for subject in subjects]
+    axes.legend(handles=handles, loc="lower right", fontsize=9)
+    figure.suptitle(title)
+    save(figure, path)
