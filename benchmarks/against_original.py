@@ -116,7 +116,7 @@ def decision_latency(name: str, ours: Mapping[str, Decide], originals: Mapping[s
     p50 = {decider: np.median(times, axis=1) for decider, times in spent.items()}
     p99 = {decider: float(np.percentile(times, 99)) for decider, times in spent.items()}
     return [
-        Row(TITLES[name], f"decision, {o} / {t}", "ms", p50[o], p50[t], less_is_better=True, p99=(p99[o], p99[t]))
+        Row(TITLES[name], f"one decision, {o} / {t}", "ms", p50[o], p50[t], less_is_better=True, p99=(p99[o], p99[t]))
         for o in ours
         for t in originals
     ]
@@ -153,7 +153,7 @@ def episode_rate(name: str, policy: Policy) -> Row:
             rollout(env, start, noise, replanning(policy.act, int(interval)))
         return len(single.starts)
 
-    return Row(TITLES[name], "episodes", "1/s", **take_turns({"ours": ours, "original": theirs}))
+    return Row(TITLES[name], "closed loop", "episodes/s", **take_turns({"ours": ours, "original": theirs}))
 
 
 def collection_rate() -> list[Row]:
@@ -177,10 +177,10 @@ def collection_rate() -> list[Row]:
         if not np.array_equal(states[number], rollout(env, starts[number], noise[number], plain_pid(gains[number]))):
             raise RuntimeError(f"trajectory {number}: expected equal states in a batch and alone, found others.")
 
-    cores = f"all {os.cpu_count()} cores"
+    cores = f"{os.cpu_count()} cores"
     rates = take_turns({"1 core": lambda: ours(1), cores: lambda: ours(0), "original": theirs})
     return [
-        Row("demonstrations", f"collection, {name}", "1/s", rates[name], rates["original"])
+        Row("demonstrations", f"collection, {name}", "episodes/s", rates[name], rates["original"])
         for name in ("1 core", cores)
     ]
 
@@ -197,7 +197,7 @@ def main() -> None:
         make_missing_data(settings, OUT.print)
     started = time.perf_counter()
     rows: list[Row] = []
-    notes, qualities = [], {}
+    qualities: dict[str, dict[str, object]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         targets = original_qualities()
@@ -206,9 +206,12 @@ def main() -> None:
             progress = train_until(name, target, tasks[name])
             rows.append(progress.throughput)
             rows += quality_row(name, progress, len(tasks[name].examples))
-            notes.append(f"{TITLES[name]}: {describe(progress, target)}")
-            qualities[name] = {"target": target and asdict(target), "reached": progress.reached}
-            qualities[name]["evaluations"] = [asdict(judged) for judged in progress.history]
+            OUT.print(f"{TITLES[name]}: {describe(progress, target)}")
+            qualities[name] = {
+                "target": target and asdict(target),
+                "reached": progress.reached,
+                "evaluations": [asdict(judged) for judged in progress.history],
+            }
 
             path = folder / f"{name}.pth"
             save_checkpoint(path, progress.checkpoint)
@@ -217,7 +220,7 @@ def main() -> None:
             rows.append(episode_rate(name, policy))
             if options.train_original:
                 samples, quality = train_original(tasks[name], folder / TOKENIZER_FILE, options.train_original)
-                notes.append(f"the original's {TITLES[name]} after {samples:,} samples in its own loop: {quality}")
+                OUT.print(f"the original's {TITLES[name]} after {samples:,} samples in its own loop: {quality}")
     rows += collection_rate()
 
     machine = {"cores": os.cpu_count(), **installed_versions("torch", "mujoco", "gymnasium", "numpy")}
@@ -226,10 +229,8 @@ def main() -> None:
         file.write_text(json.dumps(result, indent=1) + "\n")
     draw(PICTURE, rows, "Ours against the original system's way, side by side on two CPU cores")
     OUT.print(
-        table(rows, "Ours against the original system's way; medians, range over rounds", "\n".join(notes)),
-        markup=False,
+        table(rows, f"Ours against the original's way; {time.perf_counter() - started:.0f} s in all"), markup=False
     )
-    OUT.print(f"measured in {time.perf_counter() - started:.0f} s")
 
 
 if __name__ == "__main__":

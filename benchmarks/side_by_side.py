@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
@@ -65,7 +64,7 @@ def number(value: float) -> str:
     return f"{rounded:,.{max(0, 2 - math.floor(math.log10(rounded)))}f}"
 
 
-def table(rows: Sequence[Row], title: str, note: str) -> str:
+def table(rows: Sequence[Row], title: str) -> str:
     """Medians of both sides, and the ratio with its range, as aligned text."""
     cells = []
     for row in rows:
@@ -75,43 +74,46 @@ def table(rows: Sequence[Row], title: str, note: str) -> str:
         times = f"{'>= ' if row.at_least else ''}{number(ratio)}"
         cells.append((f"{row.subject}, {row.measure}", *sides, row.unit, times, f"{number(low)} - {number(high)}", p99))
     columns = ("", "ours", "original", "unit", "times", "range", "p99")
-    return Table(title, columns, cells, note).text()
+    return Table(title, columns, cells).text()
 
 
 def draw(path: Path, rows: Sequence[Row], title: str) -> None:
-    """A bar a row on a logarithmic axis, from 1; whiskers are the range over rounds."""
+    """A bar a row from 1 on a logarithmic axis, under a heading a subject; whiskers are the range over rounds."""
     subjects = list(dict.fromkeys(row.subject for row in rows))
-    colours = {subject: LOOKS[place]["color"] for place, subject in enumerate(subjects)}
-    figure = Figure(figsize=(9.6, 0.42 * len(rows) + 1.5), layout="constrained")
+    places = [
+        number + subjects.index(row.subject) + 1 for number, row in enumerate(rows)
+    ]  # a heading takes a place too
+    headings = {row.subject: place - 1 for place, row in reversed(list(zip(places, rows, strict=True)))}
+    figure = Figure(figsize=(9.6, 0.36 * (len(rows) + len(subjects)) + 1.4), layout="constrained")
     axes = figure.subplots()
-    largest = max(row.ratio[2] for row in rows)
-    for place, row in enumerate(rows):
+    for place, row in zip(places, rows, strict=True):
         ratio, low, high = row.ratio
-        colour = colours[row.subject]
-        face = {"color": colour} if not row.at_least else {"facecolor": "white", "edgecolor": colour, "hatch": "////"}
-        axes.barh(place, ratio - 1, left=1, height=0.66, **face)
+        colour = LOOKS[subjects.index(row.subject)]["color"]
+        face = {"facecolor": "white", "edgecolor": colour, "hatch": "////"} if row.at_least else {"color": colour}
+        axes.barh(place, ratio - 1, left=1, height=0.7, **face)
         axes.errorbar(ratio, place, xerr=[[ratio - low], [high - ratio]], color="black", capsize=3, linewidth=1.2)
+        times = f"{'at least ' if row.at_least else ''}{number(ratio)}x"
+        axes.annotate(times, (max(1, high), place), (7, 0), textcoords="offset points", va="center", fontweight="bold")
         ours, original = (number(float(np.median(side))) for side in (row.ours, row.original))
-        text = f"{'≥ ' if row.at_least else ''}{number(ratio)}x"
-        axes.annotate(
-            text, (high, place), (7, 0), textcoords="offset points", va="center", fontweight="bold", fontsize=10
-        )
         axes.annotate(
             f"{ours} against {original} {row.unit}", (1.01, place), xycoords=("axes fraction", "data"),
             va="center", color="0.35", fontsize=9, annotation_clip=False,
         )  # fmt: skip
     axes.set_xscale("log")
-    axes.set_xlim(1, largest * 2.4)
-    axes.set_yticks(range(len(rows)), [row.measure for row in rows])
-    axes.invert_yaxis()
+    lowest, highest = min(row.ratio[1] for row in rows), max(row.ratio[2] for row in rows)
+    axes.set_xlim(min(1, 0.9 * lowest), 2.8 * highest)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_yticks([*headings.values(), *places], [*headings, *(row.measure for row in rows)])
+    for label in axes.get_yticklabels()[: len(headings)]:
+        label.set(fontweight="bold", color=LOOKS[subjects.index(label.get_text())]["color"])
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(places[-1] + 0.6, -0.6)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(axis="x", alpha=0.25)
     axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xlabel("times better than the original's way (median and range over rounds)")
-    handles = [Patch(color=colours[subject], label=subject) for subject in subjects]
-    axes.legend(handles=handles, loc="lower right", fontsize=9)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_xlabel("times better than the original's way; whiskers: lowest and highest round")
     figure.suptitle(title)
     save(figure, path)
