@@ -34,6 +34,7 @@ class Row:
     less_is_better: bool = False
     at_least: bool = False  # the original's side is a lower bound, so the ratio is one
     p99: tuple[float, float] | None = None  # of ours and the original's, in `unit`
+    failed: str = ""  # why there is nothing to compare: ours did not get there
 
     @property
     def ratio(self) -> tuple[float, float, float]:
@@ -44,7 +45,8 @@ class Row:
     def as_json(self) -> dict[str, object]:
         """Plain values, all rounds included."""
         rounds = {"ours": self.ours.tolist(), "original": self.original.tolist()}
-        return vars(self) | rounds | dict(zip(("ratio", "ratio_low", "ratio_high"), self.ratio, strict=True))
+        ratio = {} if self.failed else dict(zip(("ratio", "ratio_low", "ratio_high"), self.ratio, strict=True))
+        return vars(self) | rounds | ratio
 
 
 def take_turns(blocks: Mapping[str, Block]) -> dict[str, Rounds]:
@@ -58,6 +60,11 @@ def take_turns(blocks: Mapping[str, Block]) -> dict[str, Rounds]:
     return {name: np.array(found[1:]) for name, found in rates.items()}
 
 
+def middle(side: Rounds) -> float:
+    """The median over rounds."""
+    return float(np.median(side))
+
+
 def number(value: float) -> str:
     """A positive number to three digits: 0.0123, 1.23, 12.3, 123, 12,300."""
     rounded = float(f"{value:.3g}")
@@ -69,10 +76,11 @@ def table(rows: Sequence[Row], title: str) -> str:
     cells = []
     for row in rows:
         ratio, low, high = row.ratio
-        sides = [number(float(np.median(side))) for side in (row.ours, row.original)]
+        sides = [number(middle(side)) for side in (row.ours, row.original)]
         p99 = " / ".join(map(number, row.p99)) if row.p99 else ""
-        times = f"{'>= ' if row.at_least else ''}{number(ratio)}"
-        cells.append((f"{row.subject}, {row.measure}", *sides, row.unit, times, f"{number(low)} - {number(high)}", p99))
+        times = row.failed or f"{'>= ' if row.at_least else ''}{number(ratio)}"
+        spread = "" if row.failed else f"{number(low)} - {number(high)}"
+        cells.append((f"{row.subject}, {row.measure}", *sides, row.unit, times, spread, p99))
     columns = ("", "ours", "original", "unit", "times", "range", "p99")
     return Table(title, columns, cells).text()
 
@@ -80,13 +88,18 @@ def table(rows: Sequence[Row], title: str) -> str:
 def draw(path: Path, rows: Sequence[Row], title: str) -> None:
     """A bar a row from 1 on a logarithmic axis, under a heading a subject; whiskers are the range over rounds."""
     subjects = list(dict.fromkeys(row.subject for row in rows))
-    places = [
-        number + subjects.index(row.subject) + 1 for number, row in enumerate(rows)
-    ]  # a heading takes a place too
+    places = [place + subjects.index(row.subject) + 1 for place, row in enumerate(rows)]  # headings take places too
     headings = {row.subject: place - 1 for place, row in reversed(list(zip(places, rows, strict=True)))}
     figure = Figure(figsize=(9.6, 0.36 * (len(rows) + len(subjects)) + 1.4), layout="constrained")
     axes = figure.subplots()
     for place, row in zip(places, rows, strict=True):
+        axes.annotate(
+            row.failed or f"{number(middle(row.ours))} against {number(middle(row.original))} {row.unit}",
+            (1.01, place), xycoords=("axes fraction", "data"), va="center", color="0.35", fontsize=9,
+            annotation_clip=False,
+        )  # fmt: skip
+        if row.failed:
+            continue
         ratio, low, high = row.ratio
         colour = LOOKS[subjects.index(row.subject)]["color"]
         face = {"facecolor": "white", "edgecolor": colour, "hatch": "////"} if row.at_least else {"color": colour}
@@ -94,13 +107,9 @@ def draw(path: Path, rows: Sequence[Row], title: str) -> None:
         axes.errorbar(ratio, place, xerr=[[ratio - low], [high - ratio]], color="black", capsize=3, linewidth=1.2)
         times = f"{'at least ' if row.at_least else ''}{number(ratio)}x"
         axes.annotate(times, (max(1, high), place), (7, 0), textcoords="offset points", va="center", fontweight="bold")
-        ours, original = (number(float(np.median(side))) for side in (row.ours, row.original))
-        axes.annotate(
-            f"{ours} against {original} {row.unit}", (1.01, place), xycoords=("axes fraction", "data"),
-            va="center", color="0.35", fontsize=9, annotation_clip=False,
-        )  # fmt: skip
     axes.set_xscale("log")
-    lowest, highest = min(row.ratio[1] for row in rows), max(row.ratio[2] for row in rows)
+    found = [row.ratio for row in rows if not row.failed]
+    lowest, highest = min(low for _, low, _ in found), max(high for _, _, high in found)
     axes.set_xlim(min(1, 0.9 * lowest), 2.8 * highest)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_yticks([*headings.values(), *places], [*headings, *(row.measure for row in rows)])

@@ -2,7 +2,7 @@
 
 Quality is success and converge, means over three conditions of 100 episodes that no reported evaluation uses. Ours has
 to be at or above the better of the original's models in both (for pi0-FAST success within 0.02), in two evaluations in
-a row. The original's own time is not known, only that it is more than one epoch of its loop.
+a row. How long the original's took is not known, only that it was at least one epoch of its loop.
 """
 
 import copy
@@ -35,7 +35,7 @@ TITLES = {"pi0": "pi0", "pi0_fast": "pi0-FAST"}
 SEED = 0
 CONDITIONS, EPISODES, EPISODE_SEED = (Condition(0.01, 10), Condition(0.03, 13), Condition(0.05, 15)), 100, 2_000_003
 SLACK = {"pi0": 0.0, "pi0_fast": 0.02}  # of success
-ROUND_STEPS, ORIGINAL_STEPS = 100, {"pi0": 4, "pi0_fast": 8}  # of training, in a round
+ROUND_STEPS, ORIGINAL_STEPS = 100, {"pi0": 4, "pi0_fast": 5}  # of training, in a round
 
 
 @dataclass(frozen=True)
@@ -154,13 +154,12 @@ def train_original(task: Task, tokenizer: Path, seconds: float) -> tuple[int, Qu
     return samples, judge(import_original(Path("original.pth"), task.network.state_dict(), tokenizer).plan)
 
 
-def quality_row(name: str, progress: Progress, epoch_samples: int) -> list[Row]:
-    """Our seconds to the original's quality beside those of one epoch of its loop; none if ours did not get there."""
-    if not progress.reached:
-        return []
+def quality_row(name: str, progress: Progress, epoch_samples: int) -> Row:
+    """Our seconds to the original's quality, measured once, beside those of one epoch of its loop."""
     ours, epoch = np.array([progress.history[-1].seconds]), epoch_samples / progress.throughput.original
     measure = "to the original's quality / its 1st epoch"
-    return [Row(TITLES[name], measure, "s", ours, epoch, less_is_better=True, at_least=True)]
+    failed = "" if progress.reached else "not reached"
+    return Row(TITLES[name], measure, "s", ours, epoch, less_is_better=True, at_least=True, failed=failed)
 
 
 def describe(progress: Progress, target: Quality | None) -> str:
