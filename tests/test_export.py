@@ -1,6 +1,7 @@
 """Exported policies: one ONNX file that acts as its model does, without torch; and what is refused."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from onnx import helper
 
 import pipeline
@@ -62,8 +63,9 @@ def test_acts_as_the_model(model: Path, capfd: pytest.CaptureFixture[str]) -> No
     policy, exported = pipeline.load_policy(model), pipeline.load_policy(model.with_suffix(".onnx"))
     expected = policy.act(STATES)
     assert np.abs(expected).max() > 0.1
-    for size in (1, 2, 7, 300):
-        actions = exported.act(STATES[:size].tolist())
+    assert_array_equal(exported.act(STATES[:2].tolist()), exported.act(STATES[:2].astype(float)))
+    for size in (0, 1, 2, 7, 300):
+        actions = exported.act(STATES[:size])
         assert actions.shape == (size, HORIZON, ACTION_DIM) and actions.dtype == np.float32
         assert_allclose(actions, expected[:size], atol=1e-5)
 
@@ -115,6 +117,7 @@ def test_bad_input_is_one_line(
     Path("folder.onnx").mkdir()
     Path("text.pth").write_text("hello")
     save_checkpoint(Path("noisy.pth"), random_model("pi0", start_noise=0.5))
+    shutil.copy(model, "model.onnx")
     before = sorted(folder.iterdir())
     for words, message in (
         ([], "Missing option '--checkpoint'"),
@@ -123,8 +126,12 @@ def test_bad_input_is_one_line(
         (["--checkpoint", "noisy.pth"], "noisy.pth: start_noise: an exported policy starts from zero, found 0.5"),
         (["--checkpoint", model, "--out", "folder.onnx"], "out: expected a file, found the folder 'folder.onnx'"),
         (["--checkpoint", model, "--out", "x.pth"], "out: expected a file name ending in .onnx, found 'x.pth'"),
-        (["--checkpoint", model, "--out", "text.pth/x.onnx"], "out: cannot be written to"),
+        (
+            ["--checkpoint", model, "--out", "text.pth/x.onnx"],
+            "out: expected a folder to write 'x.onnx' to, found 'text.pth'",
+        ),
         (["--checkpoint", model, "--out", ""], "out: "),
+        (["--checkpoint", "model.onnx"], "out: expected another file than the model 'model.onnx'"),
     ):
         assert main(COMMANDS, ["export", *map(str, words)]) == 2, words
         errors = capsys.readouterr().err

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from pipeline.errors import CheckpointError, MissingExtraError, one_line
@@ -38,6 +39,8 @@ class ExportedPolicy:
         Raises `ValueError` if the states have another shape or are not finite.
         """
         array = checked_states(self.name, self.state_dim, states)
+        if not len(array):
+            return np.empty((0, self.horizon, self.action_dim), np.float32)
         actions: Floats = self._session.run(("actions",), {"state": array})[0]
         return actions
 
