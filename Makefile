@@ -56,9 +56,10 @@ check: $(BIN)/.installed-dev
 ui: setup ## open MLflow's UI over the store, on this machine only
 	$(BIN)/mlflow ui --backend-store-uri "$(MLFLOW_TRACKING_URI)" --host $(HOST) --port $(PORT)
 
-bench: $(BIN)/.installed-dev ## measure the FAST settings and the costs that README and docs quote
+bench: $(BIN)/.installed-dev ## measure the FAST settings, the costs and the latency that README and docs quote
 	$(BIN)/python -m benchmarks.fast_settings
 	$(BIN)/python -m benchmarks.costs
+	$(BIN)/python -m benchmarks.latency
 
 clean: ## remove the environment; data and runs stay
 	rm -rf .venv *.egg-info
