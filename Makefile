@@ -56,9 +56,10 @@ check: $(BIN)/.installed-dev
 ui: setup ## open MLflow's UI over the store, on this machine only
 	$(BIN)/mlflow ui --backend-store-uri "$(MLFLOW_TRACKING_URI)" --host $(HOST) --port $(PORT)
 
-bench: $(BIN)/.installed-dev ## measure the FAST settings, the costs and the speed-ups that README quotes
+bench: $(BIN)/.installed-dev ## measure what README and docs quote: costs, latency, ours against the original's way
 	$(BIN)/python -m benchmarks.fast_settings
 	$(BIN)/python -m benchmarks.costs
+	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.against_original
 
 clean: ## remove the environment; data and runs stay

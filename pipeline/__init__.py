@@ -1,17 +1,27 @@
 """tinypi: train, evaluate and honestly compare pi0 and pi0-FAST on a MuJoCo inverted pendulum."""
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.policies.load import load_policy
+    from pipeline.policies.exported import ExportedPolicy
+    from pipeline.policies.policy import Policy
 
 __all__ = ["load_policy"]
 
 
-def __getattr__(name: str) -> Any:
-    """Import `load_policy` on first use, so that `--help` need not wait for torch."""
-    if name == "load_policy":
-        from pipeline.policies.load import load_policy
+def load_policy(path: str | Path, tokenizer: str | Path | None = None) -> "Policy | ExportedPolicy":
+    """Open a trained model, ready to `act(states (B, S)) -> actions (B, H, A)`.
 
-        return load_policy
-    raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
+    An `.onnx` file of `python -m pipeline export` opens without torch; our `.pth`, or the original's bare state_dict
+    (with its `tokenizer` file for pi0-FAST), with it. Imports wait until here, so that `--help` need not.
+
+    Raises `CheckpointError`, a `ValueError`, if the file is missing, damaged, hostile or of another kind.
+    """
+    if Path(path).suffix == ".onnx":
+        from pipeline.policies.exported import load_exported
+
+        return load_exported(path)
+    from pipeline.policies.load import load_policy
+
+    return load_policy(path, tokenizer)

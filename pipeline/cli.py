@@ -13,6 +13,7 @@ from pipeline.config import (
     CollectSettings,
     EnsembleSettings,
     EvaluateSettings,
+    ExportSettings,
     ReportSettings,
     Settings,
     TokenizeSettings,
@@ -85,9 +86,10 @@ def options_of(field: str, info: FieldInfo) -> list[click.Parameter]:
         for key, text in limits.items()
         if (value := getattr(bound, key, None)) is not None
     ]
-    about = "; ".join(filter(None, (f"default {info.default}", " and ".join(bounds))))
+    required = info.is_required()
+    about = "; ".join(filter(None, ("required" if required else f"default {info.default}", " and ".join(bounds))))
     help_text = f"{info.description} [{about}]"
-    return [click.Option([*spellings, field], type=str, metavar=metavar, help=help_text)]
+    return [click.Option([*spellings, field], type=str, metavar=metavar, required=required, help=help_text)]
 
 
 COMMANDS = click.Group(
@@ -98,6 +100,7 @@ COMMANDS = click.Group(
         settings_command("collect", CollectSettings, commands.collect),
         settings_command("tokenize", TokenizeSettings, commands.tokenize),
         settings_command("evaluate", EvaluateSettings, commands.evaluate),
+        settings_command("export", ExportSettings, commands.export),
         settings_command("ensemble", EnsembleSettings, commands.ensemble),
         settings_command("report", ReportSettings, commands.report),
     ],

@@ -7,6 +7,7 @@ from pipeline.config import (
     CollectSettings,
     EnsembleSettings,
     EvaluateSettings,
+    ExportSettings,
     ReportSettings,
     TokenizeSettings,
     TrainSettings,
@@ -96,6 +97,21 @@ def evaluate(settings: EvaluateSettings) -> None:
     else:
         for table in workflow.score_tables(judged):
             OUT.print("\n" + table.text(), markup=False)
+
+
+def export(settings: ExportSettings) -> None:
+    """Export and say how far the file is from the model."""
+    from pipeline.console import print_rows
+    from pipeline.workflows import export as workflow
+
+    made = workflow.export(settings)
+    ties = f"; {made.ties} of them by a tie of two plans" if made.ties else ""
+    rows = [
+        ("file", f"{made.path} ({made.path.stat().st_size / 1024:,.0f} KiB)"),
+        ("deviation", f"{made.deviation:.1e} action units at most, over {made.states} states{ties}"),
+        ("open it with", f"pipeline.load_policy({str(made.path)!r})"),
+    ]
+    print_rows(f"Exported {made.name}", rows)
 
 
 def ensemble(settings: EnsembleSettings) -> None:

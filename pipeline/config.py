@@ -169,6 +169,16 @@ class EvaluateSettings(Settings):
     format: Literal["text", "json"] = Field("text", description="tables, or one JSON object", json_schema_extra=FLAGS)
 
 
+class ExportSettings(Settings):
+    """Write a trained model as one ONNX file that acts without torch, and check it against the model.
+
+    It needs the packages of the extra: pip install -e '.[export]'
+    """
+
+    checkpoint: Path = Field(description="model file, from train/trained_models")
+    out: str = Field(AUTO, min_length=1, description="file to write; auto: beside the model, ending in .onnx")
+
+
 class ReportSettings(Settings):
     """Compare what MLflow knows of evaluated models: means and deviations over training seeds, and differences."""
 

@@ -25,6 +25,10 @@ class CheckpointError(UserError):
     """A model file is missing, damaged, hostile or of another kind."""
 
 
+class MissingExtraError(UserError):
+    """A package that only some commands need is not installed."""
+
+
 class StoreError(UserError):
     """The MLflow tracking store cannot be reached or opened."""
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pipeline.config import TrainSettings
 from pipeline.data.normalisation import Normalisation
 from pipeline.data.split import Split
+from pipeline.models.graph import Graph
 from pipeline.tokenizer.fast import FastTokenizer
 
 Rows = tuple[Tensor, ...]
@@ -72,6 +73,9 @@ class Method:
     loss: Loss
     act: Callable[[nn.Module, Any, Interface, NDArray[np.float32], torch.Generator], Plans]
     """`act(network, settings, interface, states (B, S), generator) -> plans`, all in physical units."""
+    graph: Callable[[Graph, nn.Module, Any, Interface], str] | None = None
+    """`graph(graph, network, settings, interface)` adds the nodes from "state" `(B, S)` to actions `(B, H, A)`, all in
+    physical units, and returns the actions' name. None for a method that cannot be exported."""
 
 
 def split_rows(rows: Rows, split: Split) -> tuple[Rows, Rows, Rows]:

@@ -16,6 +16,7 @@ from pipeline.data.split import split_pairs
 from pipeline.errors import SettingsError
 from pipeline.files import file_digest
 from pipeline.methods.method import Interface, Method, Plans, Prepared, Rows, split_rows, split_warning
+from pipeline.methods.pi0_graph import pi0_graph
 from pipeline.models.flow_transformer import FlowTransformer
 from pipeline.models.original import OriginalFlowTransformer
 
@@ -121,4 +122,5 @@ PI0 = Method(
     build,
     loss,
     act,
+    pi0_graph,
 )

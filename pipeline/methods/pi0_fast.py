@@ -15,6 +15,7 @@ from pipeline.data.pairs import TokenPairs, load_token_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import DataError
 from pipeline.methods.method import Interface, Method, Plans, Prepared, Rows, split_rows, split_warning
+from pipeline.methods.pi0_fast_graph import pi0_fast_graph
 from pipeline.models.original import OriginalTokenTransformer
 from pipeline.models.token_transformer import TokenTransformer
 from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, load_tokenizer
@@ -186,4 +187,14 @@ def _tokenizer(interface: Interface) -> FastTokenizer:
     return interface.tokenizer
 
 
-PI0_FAST = Method("pi0_fast", "tinypi0fast", "cross-entropy, nats a token", Pi0FastSettings, prepare, build, loss, act)
+PI0_FAST = Method(
+    "pi0_fast",
+    "tinypi0fast",
+    "cross-entropy, nats a token",
+    Pi0FastSettings,
+    prepare,
+    build,
+    loss,
+    act,
+    pi0_fast_graph,
+)

@@ -42,9 +42,14 @@ class FlowTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.velocity = nn.Linear(width, self.patches[1])
 
-    def forward(self, state: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
+    def embed_time(self, time: Tensor) -> Tensor:
+        """Lift `time (B,)` to `(B, W)`."""
         phases = time[:, None] * self.frequencies
-        condition = self.state_embedding(state) + self.time_embedding(torch.cat((phases.sin(), phases.cos()), 1))
+        embedded: Tensor = self.time_embedding(torch.cat((phases.sin(), phases.cos()), 1))
+        return embedded
+
+    def forward(self, state: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
+        condition = self.state_embedding(state) + self.embed_time(time)
         x = self.patch_embedding(noisy.reshape(-1, *self.patches)) + self.positions + condition[:, None]
         for block in self.blocks:
             x = block(x, lambda qkv: attend(qkv, self.heads))

@@ -4,15 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from pipeline.methods.method import Plans
 from pipeline.policies.checkpoint import Checkpoint
+from pipeline.policies.states import Floats, checked_states
 from pipeline.streams import torch_stream
 
-Floats = NDArray[np.float32]
 Act = Callable[[Floats, torch.Generator], Plans]
 
 
@@ -40,12 +39,7 @@ class Policy:
         `generator` is where methods that start from noise draw it; without one the policy uses its own.
         Raises `ValueError` if the states have another shape or are not finite.
         """
-        array = np.asarray(states, dtype=np.float32)
-        if array.ndim != 2 or array.shape[1] != self.state_dim or not np.isfinite(array).all():
-            raise ValueError(
-                f"{self.name}: expected finite states of shape (B, {self.state_dim}), found shape {array.shape}"
-                + ("." if np.isfinite(array).all() else " with NaN or infinity.")
-            )
+        array = checked_states(self.name, self.state_dim, states)
         return self._act(array, self._generator if generator is None else generator)
 
 

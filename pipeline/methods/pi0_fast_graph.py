@@ -1,0 +1,123 @@
+"""pi0-FAST as an ONNX graph: what `pi0_fast.act` does, the generation of tokens as a loop with key-value caches.
+
+The body of the loop is one token for the whole batch. Sequences that are full go on with EOS, which stands for no
+coefficients, until all are. What leaves the loop is what each token writes into the chunk's coefficients, and where.
+
+Shapes: B batch, W width, N heads, D = W / N, V vocabulary, M coefficients of the longest token, C = H*A coefficients,
+L tokens of the longest sequence, S state.
+"""
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.config import Pi0FastSettings
+from pipeline.errors import SettingsError
+from pipeline.methods.method import Interface
+from pipeline.models.graph import (
+    Carried,
+    Collected,
+    Floats,
+    Graph,
+    block,
+    layer_norm,
+    linear,
+    mlp_embedding,
+    standardise,
+)
+from pipeline.models.token_transformer import TokenTransformer
+from pipeline.tokenizer.fast import BOS, EOS, FastTokenizer
+
+
+@torch.inference_mode()
+def pi0_fast_graph(graph: Graph, network: nn.Module, settings: Pi0FastSettings, interface: Interface) -> str:
+    """Add the nodes from "state" `(B, S)` to actions `(B, H, A)` in physical units, and return the actions' name.
+
+    Raises `SettingsError` for the reference system's network, which has no graph.
+    """
+    if not isinstance(network, TokenTransformer):
+        raise SettingsError(f"arch: only the small network can be exported, found {settings.arch!r}.")
+    tokenizer = interface.tokenizer
+    assert tokenizer is not None, "pi0-FAST's interface carries a tokenizer"
+    state = standardise(graph, "state", interface.state.mean, interface.state.std)
+    condition = mlp_embedding(graph, state, network.state_embedding)  # (B, W)
+    batch = graph.op("Shape", condition, end=1)
+
+    step = graph.body()  # inside, each (B,): "token", the last one, and "remaining", coefficients still to fill
+    heads, width = network.heads, network.positions.shape[1]
+    empty = graph.filled(graph.op("Concat", batch, np.array([heads, 0, width // heads]), axis=0), 0)  # (B, N, 0, D)
+    logits, caches = next_logits(step, network, condition, empty)
+    logits = step.op("Add", logits, step.op("Gather", allowed(tokenizer), "remaining"))
+    token = step.op("ArgMax", logits, axis=1, keepdims=0)
+    length = step.op("Gather", tokenizer.lengths, token)
+    written = step.op("Gather", pieces(tokenizer), token)  # (B, M)
+    place = step.op("Sub", np.array(tokenizer.coefficients), "remaining")  # (B,)
+    remaining = step.op("Sub", "remaining", length)
+    more = step.op("Greater", step.op("ReduceMax", remaining, np.array([0]), keepdims=0), np.array(0))
+    carried = [
+        Carried("token", graph.filled(batch, BOS, np.int64), token, np.int64),
+        Carried("remaining", graph.filled(batch, tokenizer.coefficients, np.int64), remaining, np.int64),
+        *caches,
+    ]
+    collected = [Collected(written), Collected(place, np.int64)]
+    written, place = graph.loop(step, tokenizer.coefficients, more, carried, collected)  # (L, B, M), (L, B)
+    return chunks(graph, tokenizer, batch, written, place)
+
+
+def next_logits(step: Graph, network: TokenTransformer, condition: str, empty: str) -> tuple[str, list[Carried]]:
+    """`TokenTransformer.next_logits` for "token" at "round": logits `(B, V)`, and caches `(B, N, 0.., D)` to carry."""
+    caches: list[Carried] = []
+    position = step.op("Gather", network.positions, "round")
+    x = step.op("Gather", network.token_embedding.weight, "token")
+    x = step.op("Add", x, step.op("Add", position, condition))
+    for number, layer in enumerate(network.blocks):
+        past = [f"{kind}_of_layer_{number}" for kind in ("keys", "values")]
+
+        def attend(qkv: str, past: list[str] = past) -> str:
+            one = np.array([1])  # the axis of tokens
+            parts = step.ops("Split", 3, step.op("Unsqueeze", qkv, one), axis=-1, num_outputs=3)
+            heads = {"q_num_heads": network.heads, "kv_num_heads": network.heads}
+            mixed, *present = step.ops("Attention", 3, *parts, "", *past, **heads)
+            caches.extend(Carried(name, empty, made) for name, made in zip(past, present, strict=True))
+            return step.op("Squeeze", mixed, one)
+
+        x = block(step, x, layer, attend)
+    return linear(step, layer_norm(step, x, network.norm), network.logits), caches
+
+
+def chunks(graph: Graph, tokenizer: FastTokenizer, batch: str, written: str, place: str) -> str:
+    """Put together what was `written (L, B, M)` from `place (L, B)` on, and transform it: actions `(B, H, A)`.
+
+    Tokens of fewer than M coefficients write zeros behind theirs. So all is added up, and there are C + M places.
+    """
+    size, longest = tokenizer.coefficients, int(tokenizer.lengths.max())
+    places = graph.op("Add", graph.op("Unsqueeze", place, np.array([2])), np.arange(longest))
+    by_row = [
+        graph.op("Reshape", graph.op("Transpose", each, perm=[1, 0, 2]), np.array([0, -1]))
+        for each in (places, written)
+    ]
+    zeros = graph.filled(graph.op("Concat", batch, np.array([size + longest]), axis=0), 0)
+    coefficients = graph.op("ScatterElements", zeros, *by_row, axis=1, reduction="add")
+    units = tokenizer.dequantise(np.eye(size + longest, size, dtype=np.int64))  # the chunk of each single coefficient
+    actions = graph.op("MatMul", coefficients, units.reshape(size + longest, size))
+    return graph.op("Reshape", actions, np.array([-1, tokenizer.horizon, tokenizer.action_dim]))
+
+
+def allowed(tokenizer: FastTokenizer) -> Floats:
+    """What is added to the logits when r coefficients remain, `(C + 1, V)`: 0 for tokens that fit, -inf for others.
+
+    These are the tokens that `pi0_fast.decode` allows: its network has a position for each coefficient, and each
+    coefficient has a token of its own, so the positions always suffice. When none remain there is EOS only.
+    """
+    remaining = np.arange(tokenizer.coefficients + 1)[:, None]
+    fits = (tokenizer.lengths > 0) & (tokenizer.lengths <= remaining)
+    fits[0, EOS] = True
+    return np.where(fits, 0, -np.inf).astype(np.float32)
+
+
+def pieces(tokenizer: FastTokenizer) -> Floats:
+    """The integers that each token stands for, filled up with zeros, `(V, M)`."""
+    table = np.zeros((tokenizer.vocabulary, tokenizer.lengths.max()), np.float32)
+    for row, piece in zip(table, tokenizer.pieces, strict=True):
+        row[: len(piece)] = piece
+    return table

@@ -1,0 +1,56 @@
+"""pi0 as an ONNX graph: what `pi0.act` does from zero noise, with the flow's steps one after another.
+
+Shapes: B batch, H horizon, A action, P patches, W width.
+"""
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.config import Pi0Settings
+from pipeline.errors import SettingsError
+from pipeline.methods.method import Interface
+from pipeline.models.flow_transformer import FlowTransformer
+from pipeline.models.graph import Graph, block, layer_norm, linear, mlp_embedding, standardise, to_physical
+
+
+@torch.inference_mode()
+def pi0_graph(graph: Graph, network: nn.Module, settings: Pi0Settings, interface: Interface) -> str:
+    """Add the nodes from "state" `(B, S)` to actions `(B, H, A)` in physical units, and return the actions' name.
+
+    Raises `SettingsError` for what has no graph: noise at the start, and the reference system's network.
+    """
+    if settings.start_noise:
+        raise SettingsError(
+            f"start_noise: an exported policy starts from zero, found {settings.start_noise:g}; "
+            "train with --start-noise 0."
+        )
+    if not isinstance(network, FlowTransformer):
+        raise SettingsError(f"arch: only the small network can be exported, found {settings.arch!r}.")
+    patches, width = network.positions.shape
+    state = mlp_embedding(
+        graph, standardise(graph, "state", interface.state.mean, interface.state.std), network.state_embedding
+    )
+    state = graph.op("Unsqueeze", state, np.array([1]))  # (B, 1, W), the same at all times
+    steps = settings.flow_steps
+    chunk = ""  # (B P, patch A) in standard units; until the first step it is 0
+
+    def attend(qkv: str) -> str:
+        sequences = graph.op("Reshape", qkv, np.array([-1, patches, 3 * width]))
+        parts = graph.ops("Split", 3, sequences, axis=-1, num_outputs=3)
+        mixed = graph.op("Attention", *parts, q_num_heads=network.heads, kv_num_heads=network.heads)
+        return graph.op("Reshape", mixed, np.array([-1, width]))
+
+    for step in range(steps):
+        time = network.embed_time(torch.full((1,), step / steps))
+        constant = time + network.positions + network.patch_embedding.bias  # (P, W)
+        x = graph.op("Reshape", graph.op("Add", state, constant), np.array([-1, width]))
+        if chunk:
+            x = linear(graph, chunk, network.patch_embedding, bias=x)
+        for layer in network.blocks:
+            x = block(graph, x, layer, attend)
+        velocity = linear(graph, layer_norm(graph, x, network.norm), network.velocity)
+        moved = graph.op("Div", velocity, np.array(steps, np.float32))
+        chunk = graph.op("Add", chunk, moved) if chunk else moved
+    shape = np.array([-1, interface.horizon, len(interface.action.mean)])
+    return to_physical(graph, graph.op("Reshape", chunk, shape), interface.action.mean, interface.action.std)

@@ -1,0 +1,37 @@
+"""A checkpoint as the content of one ONNX file that acts without torch; `exported.py` says what the file holds."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+from pipeline.errors import CheckpointError, MissingExtraError, SettingsError
+from pipeline.models.graph import Graph
+from pipeline.policies.checkpoint import Checkpoint, weights_digest
+from pipeline.policies.exported import FORMAT, INSTALL
+
+
+def onnx_bytes(path: Path, checkpoint: Checkpoint) -> bytes:
+    """The content of the `.onnx` file of a checkpoint, which `path` is the name of in errors.
+
+    Raises `CheckpointError` if its method or its settings cannot be exported, `MissingExtraError` without onnx.
+    """
+    if find_spec("onnx") is None:
+        raise MissingExtraError(f"{path}: the package onnx, which exports it, is not installed. {INSTALL}")
+    method, interface, graph = checkpoint.method, checkpoint.interface, Graph()
+    if method.graph is None:
+        raise CheckpointError(f"{path}: models of the method {method.name} cannot be exported.")
+    try:
+        actions = method.graph(graph, checkpoint.network(), checkpoint.settings, interface)
+    except SettingsError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    state_dim, action_dim = len(interface.state.mean), len(interface.action.mean)
+    metadata = {
+        "format": FORMAT,
+        "name": str(checkpoint.provenance.get("name", method.name)),
+        "method": method.name,
+        "horizon": str(interface.horizon),
+        "state_dim": str(state_dim),
+        "action_dim": str(action_dim),
+        "provenance": json.dumps(checkpoint.provenance | {"weights_sha256": weights_digest(checkpoint.weights)}),
+    }
+    return graph.to_bytes(("B", state_dim), actions, ("B", interface.horizon, action_dim), metadata)

@@ -1,0 +1,94 @@
+"""Export: from a checkpoint to an ONNX file that is known to act as the checkpoint does."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import AUTO, ExportSettings
+from pipeline.errors import RunError, SettingsError
+from pipeline.files import whole_file
+from pipeline.policies.checkpoint import load_checkpoint
+from pipeline.policies.export import onnx_bytes
+from pipeline.policies.exported import ExportedPolicy, load_exported
+from pipeline.policies.policy import Policy, policy_of
+from pipeline.streams import numpy_stream
+
+STATES, SINGLE = 256, 16  # states the file is compared on, and how many of them also one at a time
+RANGE = 2.0  # deviations of the training states on either side of their mean
+TOLERANCE = 1e-5  # action units, or parts of a chunk's largest action where that is above 1
+NUDGES, ROUNDING = 64, 1e-6  # copies of a state, and by how many deviations they differ from it
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and how far its actions are from the model's."""
+
+    name: str
+    path: Path
+    states: int
+    deviation: float  # action units, at most
+    ties: int  # states where rounding decides between two plans, both of them the model's
+
+
+def export(settings: ExportSettings) -> Exported:
+    """Write the file and compare it with the model; raises `UserError` kinds, and `RunError` if it acts otherwise."""
+    path = settings.checkpoint.with_suffix(".onnx") if settings.out == AUTO else Path(settings.out)
+    checkpoint = load_checkpoint(settings.checkpoint)
+    _check_out(path, settings.checkpoint)
+    content, policy = onnx_bytes(settings.checkpoint, checkpoint), policy_of(checkpoint)
+    spread = checkpoint.interface.state.std
+    offsets = numpy_stream(0, "export").uniform(-RANGE, RANGE, (STATES, policy.state_dim))
+    states = (checkpoint.interface.state.mean + spread * offsets).astype(np.float32)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
+        deviation, ties = compare(policy, load_exported(temporary), states, ROUNDING * spread)
+        if not deviation <= TOLERANCE:
+            raise RunError(
+                f"{path}: not written, because it does not act as {settings.checkpoint} does: its actions are up to "
+                f"{deviation:.1e} away, expected at most {TOLERANCE:.0e}."
+            )
+    return Exported(policy.name, path, STATES, deviation, ties)
+
+
+def compare(policy: Policy, exported: ExportedPolicy, states: Floats, rounding: Floats) -> tuple[float, int]:
+    """The largest deviation over `states (B, S)`, in a batch and one at a time, and how many are ties.
+
+    A plan of tokens can hang on rounding, where two tokens are equally likely. So where the plans differ, the file may
+    also plan what the model plans for one of several states that differ from this one by `rounding (S,)`.
+    """
+    plans = policy.act(states)
+    singles = [exported.act(state[None]) for state in states[:SINGLE]]
+    found = np.concatenate((exported.act(states), *singles))
+    deviations = _largest(found, np.concatenate((plans, plans[:SINGLE])))
+    differing = np.flatnonzero(~(deviations <= TOLERANCE))
+    random = numpy_stream(0, "export", "nudges")
+    for row in differing:
+        nudged = states[row % len(states)] + rounding * random.standard_normal((NUDGES, states.shape[1]))
+        deviations[row] = min(deviations[row], _largest(found[row], policy.act(nudged)).min())
+        if not deviations[row] <= TOLERANCE:
+            break  # one fault is enough
+    return float(deviations.max()), len(np.unique(differing % len(states)))
+
+
+def _largest(found: Floats, expected: Floats) -> Floats:
+    """The largest deviation in each of the chunks `(B, H, A)`, relative to the chunk's actions where these exceed 1."""
+    largest: Floats = np.abs(found - expected).max((1, 2)) / np.maximum(1, np.abs(expected).max((1, 2)))
+    return largest
+
+
+def _check_out(path: Path, checkpoint: Path) -> None:
+    """Raise `SettingsError` unless a file of ours can be written there."""
+    if path.suffix != ".onnx":
+        raise SettingsError(f"out: expected a file name ending in .onnx, found '{path}'. See --help.")
+    if path.is_dir():
+        raise SettingsError(f"out: expected a file, found the folder '{path}'. See --help.")
+    folder = next(parent for parent in path.parents if parent.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise SettingsError(f"out: expected a folder to write '{path.name}' to, found '{folder}'. See --help.")
+    if path.resolve() == checkpoint.resolve():
+        raise SettingsError(f"out: expected another file than the model '{path}', which is kept. See --help.")
