@@ -39,18 +39,21 @@ class CollectSettings(Settings):
 
 
 class TokenizeSettings(Settings):
-    """Fit the FAST tokenizer on the training split and write the token pairs."""
+    """Fit a tokenizer on the training split, FAST or plain bins, and write the token pairs."""
 
-    scale: float = Field(15.0, gt=0, le=10_000, description="quantisation steps per action unit (FAST's gamma)")
-    vocabulary: int = Field(256, ge=5, le=65_536, description="tokens, specials included")
+    scheme: Literal["fast", "bins"] = Field("fast", description="FAST, or a token for each single action")
+    scale: float = Field(10.0, gt=0, le=10_000, description="quantisation steps per action unit (FAST's gamma)")
+    fine_scale: float = Field(60.0, gt=0, le=10_000, description="the same for the lowest frequencies, and for bins")
+    fine: int = Field(10, ge=0, le=100_000, description="lowest frequencies of fine scale; 0 for FAST as published")
+    vocabulary: int = Field(768, ge=5, le=65_536, description="FAST's tokens, specials included")
     pairs: Path = Field(Path("data/training_pairs_original.npz"), description="action pairs to tokenize")
-    out: Path = Field(Path("data"), description="folder for fast_tokenizer.json and training_pairs_fast.npz")
+    out: Path = Field(Path("data"), description="folder for SCHEME_tokenizer.json and training_pairs_SCHEME.npz")
 
 
 class Recipe(Settings):
     """How any model is trained, whatever its method and seed."""
 
-    epochs: int = Field(4, ge=1, le=100_000, description="passes over the training split")
+    epochs: int = Field(3, ge=1, le=100_000, description="passes over the training split")
     batch_size: int = Field(128, ge=1, le=1_000_000, description="pairs a step")
     lr: float = Field(0.004, gt=0, le=1, description="peak learning rate of AdamW")
     weight_decay: float = Field(0.01, ge=0, le=10, description="weight decay of AdamW")
@@ -77,13 +80,28 @@ class Recipe(Settings):
         return self
 
 
-class FlowRecipe(Settings):
-    """What pi0 adds."""
+class ChunkRecipe(Settings):
+    """What methods that predict the chunk as numbers add."""
 
     patch: int = Field(10, ge=1, le=10_000, description="actions a transformer token; must divide the chunk's horizon")
+    near: int = Field(15, ge=1, le=100_000, description="first actions of the chunk, those executed before a new plan")
+    far_weight: float = Field(0.25, gt=0, le=1, description="weight of the other actions in the loss")
+
+
+class FlowRecipe(ChunkRecipe):
+    """What pi0 adds."""
+
     flow_steps: int = Field(5, ge=1, le=1000, description="Euler steps from noise to actions when acting")
     start_noise: float = Field(
         0.0, ge=0, le=10, description="scale of the noise that acting starts from; training uses 1"
+    )
+
+
+class TokenRecipe(Settings):
+    """What methods that predict the chunk as tokens add."""
+
+    decoding: Literal["expected", "greedy"] = Field(
+        "expected", description="next token when acting: nearest to the expected coefficient, or likeliest"
     )
 
 
@@ -102,7 +120,15 @@ class Pi0Settings(FlowRecipe, TrainSettings):
     )
 
 
-class Pi0FastSettings(TrainSettings):
+class RegressionSettings(ChunkRecipe, TrainSettings):
+    """Train plain regression of the chunk, by the network of pi0: the baseline without flow."""
+
+    pairs: Path = Field(
+        Path("data/training_pairs_original.npz"), description="action pairs; the default is made if missing"
+    )
+
+
+class Pi0FastSettings(TokenRecipe, TrainSettings):
     """Train pi0-FAST: the chunk as tokens, generated one after another."""
 
     lr: float = Field(0.008, gt=0, le=1, description="peak learning rate of AdamW")
@@ -110,7 +136,14 @@ class Pi0FastSettings(TrainSettings):
     tokenizer: Path = Field(Path("data/fast_tokenizer.json"), description="the tokenizer that made the pairs")
 
 
-class EnsembleSettings(FlowRecipe, Recipe):
+class BinningSettings(Pi0FastSettings):
+    """Train pi0-FAST's network on plain bins, a token an action: the baseline without FAST."""
+
+    pairs: Path = Field(Path("data/training_pairs_bins.npz"), description="token pairs; the default is made if missing")
+    tokenizer: Path = Field(Path("data/bins_tokenizer.json"), description="the tokenizer that made the pairs")
+
+
+class EnsembleSettings(FlowRecipe, TokenRecipe, Recipe):
     """Train, evaluate and report an ensemble: some models a method, each with its own seed.
 
     The same command with the same study name does only what is missing.
@@ -118,7 +151,9 @@ class EnsembleSettings(FlowRecipe, Recipe):
 
     study: str = Field("ensemble", pattern=f"^{NAME_PATTERN}$", description="name; a study of that name goes on")
     n_models: int = Field(10, ge=1, le=10_000, description="models a method")
-    methods: str = Field("pi0,pi0_fast", pattern=r"^\w+(,\w+)*$", description="methods to compare, with commas")
+    methods: str = Field(
+        "pi0,pi0_fast", pattern=r"^\w+(,\w+)*$", description="methods to compare: pi0, pi0_fast, regression, binning"
+    )
     base_seed: int = Field(0, ge=0, le=MAX_SEED, description="the models' seeds count up from here")
     workers: int = Field(0, ge=0, le=1024, description="processes to train in, 0 for one a core")
     episodes: int = Field(100, ge=1, le=1_000_000, description="episodes a condition")
@@ -128,6 +163,9 @@ class EnsembleSettings(FlowRecipe, Recipe):
     pi0_fast_lr: float = Field(0.008, gt=0, le=1, description="peak learning rate of pi0-FAST")
     pi0_fast_pairs: Path = Field(Path("data/training_pairs_fast.npz"), description="token pairs of pi0-FAST")
     tokenizer: Path = Field(Path("data/fast_tokenizer.json"), description="the tokenizer that made the token pairs")
+    binning_lr: float = Field(0.008, gt=0, le=1, description="peak learning rate of binning")
+    binning_pairs: Path = Field(Path("data/training_pairs_bins.npz"), description="token pairs of binning")
+    binning_tokenizer: Path = Field(Path("data/bins_tokenizer.json"), description="the tokenizer that made them")
 
     @model_validator(mode="after")
     def _study_is_a_name(self) -> Self:

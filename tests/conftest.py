@@ -9,14 +9,26 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from pipeline.config import CollectSettings, TokenizeSettings
+from pipeline.config import CollectSettings, TokenizeSettings, make
 from pipeline.workflows.collect import collect
 from pipeline.workflows.tokenize import tokenize
 
 ROOT = Path(__file__).resolve().parent.parent
+TRAIN_SCRIPTS = [f"train/train_{name}.py" for name in ("pi0", "pi0_fast", "regression", "binning")]
 SMALL_TRAJECTORIES = 60
 
+TOKEN_METHODS = {"pi0_fast": "fast", "binning": "bins"}
+"""The methods with tokens, and the scheme of their tokenizer."""
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def files_of(method_name: str, data: Path) -> dict[str, Path]:
+    """The settings that name a method's files in the folder `data`."""
+    if method_name not in TOKEN_METHODS:
+        return {"pairs": data / "training_pairs_original.npz"}
+    scheme = TOKEN_METHODS[method_name]
+    return {"pairs": data / f"training_pairs_{scheme}.npz", "tokenizer": data / f"{scheme}_tokenizer.json"}
 
 
 def store(workplace: Path) -> MlflowClient:
@@ -39,7 +51,7 @@ def mlflow_run(workplace: Path, *words: str, check: bool = True) -> subprocess.C
     """`mlflow run` on the real project, with its store and its files in the workplace."""
     project = workplace / "project"
     project.mkdir(exist_ok=True)
-    for name in ("MLproject", "conda.yaml", "pipeline", "train/train_pi0.py", "train/train_pi0_fast.py"):
+    for name in ("MLproject", "conda.yaml", "pipeline", *TRAIN_SCRIPTS):
         (project / name).parent.mkdir(exist_ok=True)
         if not (project / name).exists():
             (project / name).symlink_to(ROOT / name)
@@ -64,7 +76,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A `data` folder with 60 real demonstrations and their tokens; not to be written to."""
     folder = tmp_path_factory.mktemp("made") / "data"
     collect(CollectSettings(trajectories=SMALL_TRAJECTORIES, out=folder))
-    tokenize(TokenizeSettings(pairs=folder / "training_pairs_original.npz", out=folder))
+    for scheme in ("fast", "bins"):
+        values = {"scheme": scheme, "pairs": folder / "training_pairs_original.npz", "out": folder}
+        tokenize(make(TokenizeSettings, values))
     return folder
 
 

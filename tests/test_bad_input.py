@@ -96,7 +96,7 @@ def put(value: object, *where: object) -> Callable[[np.ndarray], np.ndarray]:
         ("pi0", change(trajectory=lambda a: a % 9), "expected at least 10 trajectories"),
         ("pi0", change(state=lambda a: a.astype(object)), "found a damaged or foreign file (Object arrays"),
         ("pi0", change(state=lambda a: a[:0], action_chunk=lambda a: a[:0]), "'state' must have the shape"),
-        ("pi0_fast", change(token_seq=put(256, 5, 1)), "holds id 256, but data/fast_tokenizer.json has 256 entries"),
+        ("pi0_fast", change(token_seq=put(9999, 5, 1)), "holds id 9999, but data/fast_tokenizer.json has"),
         ("pi0_fast", change(token_seq=put(-4, 5, 1)), "holds id -4"),
         ("pi0_fast", change(token_seq=put(2, 5, 1)), "row 5 of 'token_seq' is not [BOS], tokens, EOS, PAD"),
         ("pi0_fast", change(token_seq=put(0, 5, 2)), "row 5 of 'token_seq' is not [BOS], tokens, EOS, PAD"),

@@ -22,9 +22,9 @@ from pipeline.errors import CheckpointError, MissingExtraError
 from pipeline.methods import METHODS
 from pipeline.methods.method import Interface
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint, weights_digest
-from pipeline.tokenizer.fast import fit_tokenizer
+from pipeline.tokenizer.fast import fit_bins, fit_tokenizer
 from pipeline.workflows import export as workflow
-from tests.conftest import ROOT
+from tests.conftest import ROOT, files_of
 
 EXPORTABLE = [name for name, method in METHODS.items() if method.graph]
 STATE_DIM, HORIZON, ACTION_DIM = 3, 20, 2
@@ -35,8 +35,8 @@ STATES = RANDOM.normal(0.5, 2, (300, STATE_DIM)).astype(np.float32)
 def random_model(method_name: str, **settings: Any) -> Checkpoint:
     """A small model with random weights of a task that is not the pendulum's: 3 states, chunks of 20 x 2 actions."""
     method = METHODS[method_name]
-    chunks = RANDOM.normal(0, 0.5, (200, HORIZON, ACTION_DIM)).cumsum(1).astype(np.float32)
-    tokenizer = fit_tokenizer(chunks, scale=4.0, vocabulary=300) if method_name == "pi0_fast" else None
+    chunks = np.random.default_rng(1).normal(0, 0.5, (200, HORIZON, ACTION_DIM)).cumsum(1).astype(np.float32)
+    tokenizer = {"pi0_fast": fit_tokenizer(chunks, 4.0, 400, 6.0, 3), "binning": fit_bins(chunks, 4.0)}.get(method_name)
     interface = Interface(HORIZON, Normalisation.of(STATES), Normalisation.of(chunks), tokenizer)
     made = make(method.settings_type, {"width": 16, "layers": 2, **settings})
     torch.manual_seed(0)
@@ -141,11 +141,8 @@ def test_bad_input_is_one_line(
 
 @pytest.mark.parametrize("method_name", EXPORTABLE)
 def test_reference_networks_are_refused(method_name: str, tmp_path: Path, data: Path) -> None:
-    files = {"pairs": data / "training_pairs_original.npz"}
-    if method_name == "pi0_fast":
-        files = {"pairs": data / "training_pairs_fast.npz", "tokenizer": data / "fast_tokenizer.json"}
     method = METHODS[method_name]
-    settings = make(method.settings_type, {**files, "arch": "original"})
+    settings = make(method.settings_type, {**files_of(method_name, data), "arch": "original"})
     interface = method.prepare(settings).interface
     weights = method.build(settings, interface).state_dict()
     save_checkpoint(tmp_path / "original.pth", Checkpoint(method, settings, interface, weights, {}))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,16 +16,13 @@ from pipeline.methods import METHODS
 from pipeline.policies.checkpoint import weights_digest
 from pipeline.streams import derive, global_torch_stream, torch_stream
 from pipeline.training.fit import Epoch, Plateau, Problem, Step, evaluate, fit, schedule_factor
+from tests.conftest import files_of
 
 
 def train(name: str, data: Path, watch: object = None, **values: object) -> list[Epoch]:
-    files = {
-        "pi0": {"pairs": data / "training_pairs_original.npz"},
-        "pi0_fast": {"pairs": data / "training_pairs_fast.npz", "tokenizer": data / "fast_tokenizer.json"},
-    }
     method = METHODS[name]
     defaults = {"epochs": 2, "width": 16, "layers": 1, "warmup": 5, "batch_size": 100}
-    settings = make(method.settings_type, files[name] | defaults | values)
+    settings = make(method.settings_type, files_of(name, data) | defaults | values)
     prepared = method.prepare(settings)
     with global_torch_stream(settings.seed, "weights"):
         network = method.build(settings, prepared.interface)
@@ -69,7 +67,9 @@ class Line(nn.Module):
         self.weight = nn.Parameter(torch.tensor(weight))
 
 
-def line_loss(network: nn.Module, rows: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, int]:
+def line_loss(
+    network: nn.Module, settings: TrainSettings, rows: tuple[Tensor, ...], generator: torch.Generator
+) -> tuple[Tensor, int]:
     inputs, targets = rows
     return (network.weight * inputs - targets).square().sum(), len(inputs)
 
@@ -126,9 +126,9 @@ def test_non_finite_stops_before_the_update(where: str) -> None:
     problem = line_problem()
     steps = 0
 
-    def poisoned(network: nn.Module, rows: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, int]:
+    def poisoned(network: nn.Module, *others: Any) -> tuple[Tensor, int]:
         nonlocal steps
-        total, count = line_loss(network, rows, generator)
+        total, count = line_loss(network, *others)
         steps += network.training
         if steps == 3:
             bad = network.weight * math.inf if where == "loss" else torch.sqrt(network.weight * 0)
@@ -190,7 +190,7 @@ def test_evaluation_sees_the_same_noise_every_time(data: Path) -> None:
     chosen = make(method.settings_type, {"pairs": data / "training_pairs_original.npz"})
     prepared = method.prepare(chosen)
     network = method.build(chosen, prepared.interface)
-    assert evaluate(network, method.loss, prepared.val) == evaluate(network, method.loss, prepared.val)
+    assert evaluate(network, chosen, method.loss, prepared.val) == evaluate(network, chosen, method.loss, prepared.val)
 
 
 def test_progress_is_reported_within_epochs() -> None:

@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from pipeline.config import Pi0FastSettings, Pi0Settings, make
-from pipeline.methods import METHODS, pi0, pi0_fast
+from pipeline.config import Pi0FastSettings, Pi0Settings, RegressionSettings, TrainSettings, make
+from pipeline.methods import METHODS, pi0, pi0_fast, regression
 from pipeline.methods.method import Prepared
 from pipeline.models.original import OriginalTokenTransformer
 from pipeline.models.token_transformer import TokenTransformer
 from pipeline.streams import torch_stream
 from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, load_tokenizer
+from tests.conftest import TOKEN_METHODS, files_of
+
+PLAIN = Pi0Settings(far_weight=1)
 
 
 class Field(nn.Module):
@@ -46,7 +49,7 @@ def test_flow_loss_has_noise_at_0_and_data_at_1() -> None:
     state, chunk = torch.zeros(256, 4), torch.randn(256, 50, 1)
     noise = torch.randn(chunk.shape, generator=torch.Generator().manual_seed(5))
     perfect = Field(lambda state, noisy, time: chunk - noise)
-    total, count = pi0.loss(perfect, (state, chunk), torch.Generator().manual_seed(5))
+    total, count = pi0.loss(perfect, PLAIN, (state, chunk), torch.Generator().manual_seed(5))
     assert count == chunk.numel() and float(total) < 1e-6
 
     def recover(state: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
@@ -54,7 +57,7 @@ def test_flow_loss_has_noise_at_0_and_data_at_1() -> None:
         assert_close(noisy, (1 - time)[:, None, None] * noise + time[:, None, None] * chunk)
         return torch.zeros_like(noisy)
 
-    total, _ = pi0.loss(Field(recover), (state, chunk), torch.Generator().manual_seed(5))
+    total, _ = pi0.loss(Field(recover), PLAIN, (state, chunk), torch.Generator().manual_seed(5))
     assert_close(float(total) / count, float((chunk - noise).square().mean()))
 
 
@@ -63,8 +66,30 @@ def test_noise_is_fresh_every_batch() -> None:
     field = Field(lambda state, noisy, time: seen.append(noisy) or torch.zeros_like(noisy))
     generator = torch.Generator().manual_seed(0)
     for _ in range(2):
-        pi0.loss(field, (torch.zeros(2, 4), torch.zeros(2, 50, 1)), generator)
+        pi0.loss(field, PLAIN, (torch.zeros(2, 4), torch.zeros(2, 50, 1)), generator)
     assert not torch.allclose(seen[0], seen[1])
+
+
+def test_far_actions_weigh_less_and_the_mean_weight_is_one() -> None:
+    ones = torch.ones(3, 50, 1)
+    assert_close(pi0.weigh(ones, Pi0Settings()), torch.tensor(150.0))
+    near, far = ones.clone(), ones.clone()
+    near[:, 15:], far[:, :15] = 0, 0
+    weighed = [float(pi0.weigh(part, Pi0Settings(near=15, far_weight=0.25))) for part in (near, far)]
+    assert weighed[0] / 15 == pytest.approx(4 * weighed[1] / 35)
+
+
+def test_regression_predicts_in_one_pass_from_nothing_but_the_state() -> None:
+    chunk = torch.randn(6, 50, 1)
+
+    def see(state: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
+        assert not noisy.any() and not time.any()
+        return chunk + 2
+
+    settings = RegressionSettings(far_weight=1)
+    total, count = regression.loss(Field(see), settings, (torch.zeros(6, 4), chunk), torch.Generator())
+    assert_close(float(total), 4.0 * count)
+    assert_close(regression.predict(Field(see), torch.zeros(6, 4), chunk.shape), chunk + 2)
 
 
 class Uniform(nn.Module):
@@ -78,7 +103,7 @@ class Uniform(nn.Module):
 def test_token_loss_counts_eos_and_not_pad() -> None:
     network = Uniform()
     sequences = torch.tensor([[5, 6, 7, PAD, PAD], [8, PAD, PAD, PAD, PAD]])
-    total, count = pi0_fast.loss(network, (torch.zeros(2, 4), sequences), torch.Generator())
+    total, count = pi0_fast.loss(network, Pi0FastSettings(), (torch.zeros(2, 4), sequences), torch.Generator())
     assert count == 4 + 2  # three tokens and EOS, one token and EOS
     assert_close(float(total), 6 * math.log(10))
     assert network.tokens.tolist() == [[BOS, 5, 6, 7], [BOS, 8, PAD, PAD]]
@@ -94,7 +119,7 @@ class Oracle(Uniform):
 
 def test_token_loss_targets_are_the_next_tokens() -> None:
     sequences = torch.tensor([[5, 6, 7, PAD], [8, PAD, PAD, PAD]])
-    total, _ = pi0_fast.loss(Oracle(), (torch.zeros(2, 4), sequences), torch.Generator())
+    total, _ = pi0_fast.loss(Oracle(), Pi0FastSettings(), (torch.zeros(2, 4), sequences), torch.Generator())
     assert float(total) < 1e-6
 
 
@@ -103,36 +128,43 @@ def tokenizer(data: Path) -> FastTokenizer:
     return load_tokenizer(data / "fast_tokenizer.json")
 
 
-@given(seed=st.integers(0, 10_000), original=st.booleans())
+@given(seed=st.integers(0, 10_000), original=st.booleans(), expected=st.booleans())
 @settings(max_examples=25, deadline=None)
-def test_every_decoded_sequence_fills_the_chunk(tokenizer: FastTokenizer, seed: int, original: bool) -> None:
+def test_every_decoded_sequence_fills_the_chunk(
+    tokenizer: FastTokenizer, seed: int, original: bool, expected: bool
+) -> None:
     torch.manual_seed(seed)  # an untrained network: no help from learning
     network = (
         OriginalTokenTransformer(4, tokenizer.vocabulary)
         if original
-        else TokenTransformer(4, tokenizer.vocabulary, 51, width=8, layers=1, heads=1, dropout=0.0)
+        else TokenTransformer(4, tokenizer.pieces, 50, width=8, layers=1, heads=1, dropout=0.0)
     ).eval()
     for parameter in network.parameters():
         parameter.data *= 3
     with torch.inference_mode():
-        sequences = pi0_fast.decode(network, tokenizer, 3 * torch.randn(8, 4))
+        sequences = pi0_fast.decode(network, tokenizer, 3 * torch.randn(8, 4), expected)
     assert tokenizer.decode(sequences).shape == (8, 50)  # raises if one is not full
     assert all(len(sequence) < network.max_tokens for sequence in sequences)
 
 
+@pytest.mark.parametrize("expected", [False, True])
 @pytest.mark.parametrize("kind", [TokenTransformer, OriginalTokenTransformer])
-def test_decoding_does_not_depend_on_the_others_in_the_batch(tokenizer: FastTokenizer, kind: type) -> None:
+def test_decoding_does_not_depend_on_the_others_in_the_batch(
+    tokenizer: FastTokenizer, kind: type, expected: bool
+) -> None:
     torch.manual_seed(1)
-    sizes = {"width": 8, "layers": 2, "heads": 2, "dropout": 0.0} if kind is TokenTransformer else {}
-    network = kind(4, tokenizer.vocabulary, 51, **sizes).eval()
+    if kind is TokenTransformer:
+        network = TokenTransformer(4, tokenizer.pieces, 50, width=8, layers=2, heads=2, dropout=0.0).eval()
+    else:
+        network = OriginalTokenTransformer(4, tokenizer.vocabulary, 51).eval()
     for parameter in network.parameters():
         parameter.data *= 3
     states = 3 * torch.randn(20, 4)
     with torch.inference_mode():
-        together = pi0_fast.decode(network, tokenizer, states)
-        alone = [pi0_fast.decode(network, tokenizer, state)[0] for state in states.split(1)]
+        together = pi0_fast.decode(network, tokenizer, states, expected)
+        alone = [pi0_fast.decode(network, tokenizer, state, expected)[0] for state in states.split(1)]
     assert together == alone
-    assert len({len(sequence) for sequence in together}) > 3  # so rows are dropped on the way
+    assert len({len(sequence) for sequence in together}) > 2  # so rows are dropped on the way
 
 
 def test_decoding_takes_the_likeliest_token_that_fits(tokenizer: FastTokenizer) -> None:
@@ -149,21 +181,39 @@ def test_decoding_takes_the_likeliest_token_that_fits(tokenizer: FastTokenizer) 
             logits[:, [longest, EOS, PAD]] = torch.tensor([5.0, 9.0, 9.0])  # EOS and PAD are likelier, and not due
             return logits
 
-    (sequence,) = pi0_fast.decode(Favourite(), tokenizer, torch.zeros(1, 4))
+    (sequence,) = pi0_fast.decode(Favourite(), tokenizer, torch.zeros(1, 4), expected=False)
     fits = 50 // int(tokenizer.lengths[longest])
     assert sequence[:fits] == [longest] * fits and sum(tokenizer.lengths[sequence]) == 50
+
+
+def test_expected_decoding_goes_on_near_the_expectation(tokenizer: FastTokenizer) -> None:
+    single = {piece[0]: token for token, piece in enumerate(tokenizer.pieces) if len(piece) == 1}
+
+    class Broad(nn.Module):
+        """The likeliest integer is 9, but three quarters are about -3: the mean is 0.13."""
+
+        max_tokens = 51
+
+        def start(self, state: Tensor) -> None:
+            return None
+
+        def next_logits(self, token: Tensor, cache: None) -> Tensor:
+            shares = torch.full((len(token), tokenizer.vocabulary), 1e-12)
+            shares[:, [single[9], single[-4], single[-3], single[-2]]] = torch.tensor([0.26, 0.24, 0.25, 0.25])
+            return shares.log()
+
+    greedy, expected = (pi0_fast.decode(Broad(), tokenizer, torch.zeros(1, 4), rule)[0] for rule in (False, True))
+    assert greedy == [single[9]] * 50
+    mean = 0.26 * 9 - 0.24 * 4 - 0.25 * 3 - 0.25 * 2
+    assert {tokenizer.pieces[token][0] for token in expected} == {round(mean)} == {0}
 
 
 def test_fewest_tokens() -> None:
     assert pi0_fast.fewest_tokens(torch.tensor([0, 1, 4, 5]), 11).tolist() == [0, 1, 2, 3, 1, 1, 2, 3, 2, 2, 2, 3]
 
 
-def prepare(name: str, data: Path, **values: object) -> tuple[Prepared, Pi0Settings | Pi0FastSettings]:
-    files = {
-        "pi0": {"pairs": data / "training_pairs_original.npz"},
-        "pi0_fast": {"pairs": data / "training_pairs_fast.npz", "tokenizer": data / "fast_tokenizer.json"},
-    }
-    settings = make(METHODS[name].settings_type, files[name] | values)
+def prepare(name: str, data: Path, **values: object) -> tuple[Prepared, TrainSettings]:
+    settings = make(METHODS[name].settings_type, files_of(name, data) | values)
     return METHODS[name].prepare(settings), settings
 
 
@@ -177,7 +227,7 @@ def test_methods_act_in_physical_units(name: str, arch: str, data: Path) -> None
     with torch.inference_mode():
         plans = METHODS[name].act(network, settings, prepared.interface, states, torch_stream(0, "act"))
     actions = plans.actions
-    assert (plans.tokens is not None) == (plans.undecodable is not None) == (name == "pi0_fast")
+    assert (plans.tokens is not None) == (plans.undecodable is not None) == (name in TOKEN_METHODS)
     assert plans.undecodable is None or not plans.undecodable.any()
     assert actions.shape == (5, 50, 1) and actions.dtype == np.float32 and np.isfinite(actions).all()
 

@@ -12,12 +12,13 @@ from pipeline.models.token_transformer import TokenTransformer, pack
 from pipeline.tokenizer.fast import BOS, PAD
 
 VOCABULARY = 40
+PIECES = [(), (), (), *[(integer,) for integer in range(-15, 16)], *[(0, integer) for integer in range(6)]]
 
 
 def token_network(**changes: int) -> TokenTransformer:
     torch.manual_seed(0)
     sizes = {"width": 16, "layers": 2, "heads": 2} | changes
-    return TokenTransformer(4, VOCABULARY, 51, dropout=0.0, **sizes).eval()
+    return TokenTransformer(4, PIECES, 50, dropout=0.0, **sizes).eval()
 
 
 def random_sequences(lengths: list[int]) -> torch.Tensor:

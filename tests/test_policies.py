@@ -18,7 +18,7 @@ from pipeline.env.pendulum import draw_starts
 from pipeline.errors import CheckpointError
 from pipeline.methods import METHODS
 from pipeline.policies.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_digest
-from tests.conftest import ROOT
+from tests.conftest import ROOT, files_of
 
 REFERENCE = ROOT.parent / "shared" / "reference"
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="the original's weights are not here")
@@ -28,10 +28,7 @@ STATES = draw_starts(np.random.default_rng(0), 6).astype(np.float32)
 @pytest.fixture(params=list(METHODS))
 def checkpoint(request: pytest.FixtureRequest, data: Path) -> Checkpoint:
     method = METHODS[request.param]
-    files = {"pairs": data / ("training_pairs_original.npz" if method.name == "pi0" else "training_pairs_fast.npz")}
-    if method.name == "pi0_fast":
-        files["tokenizer"] = data / "fast_tokenizer.json"
-    settings = make(method.settings_type, {**files, "width": 16, "layers": 1})
+    settings = make(method.settings_type, {**files_of(method.name, data), "width": 16, "layers": 1})
     interface = method.prepare(settings).interface
     torch.manual_seed(0)
     return Checkpoint(method, settings, interface, method.build(settings, interface).state_dict(), {"name": "test"})

@@ -21,6 +21,8 @@ ENTRY_POINTS = {
     "ensemble": ("pipeline ensemble", config.EnsembleSettings),
     "train_pi0": ("train.train_pi0", config.Pi0Settings),
     "train_pi0_fast": ("train.train_pi0_fast", config.Pi0FastSettings),
+    "train_regression": ("train.train_regression", config.RegressionSettings),
+    "train_binning": ("train.train_binning", config.BinningSettings),
     "main": ("train.train_pi0", config.Pi0Settings),
 }
 

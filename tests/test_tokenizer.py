@@ -1,6 +1,7 @@
 """FAST: exact round trips of quantised coefficients, for the data's chunks and for any."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +15,33 @@ from pipeline.config import TokenizeSettings
 from pipeline.data.pairs import load_action_pairs, load_token_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import TokenizerError
-from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, fit_tokenizer, load_tokenizer, parse_tokenizer
+from pipeline.tokenizer.fast import (
+    BOS,
+    EOS,
+    PAD,
+    SPECIALS,
+    FastTokenizer,
+    fit_tokenizer,
+    load_tokenizer,
+    parse_tokenizer,
+)
 from pipeline.tokenizer.tradeoff import VOCABULARIES, measure_tradeoff
-from pipeline.workflows.tokenize import tokenize
+from pipeline.workflows.tokenize import fit, tokenize
+
+
+@pytest.fixture(scope="module", params=["fast", "bins"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def tokenizer(data: Path) -> FastTokenizer:
-    return load_tokenizer(data / "fast_tokenizer.json")
+def tokenizer(data: Path, scheme: str) -> FastTokenizer:
+    return load_tokenizer(data / f"{scheme}_tokenizer.json")
 
 
-def test_every_chunk_decodes_to_its_coefficients(data: Path, tokenizer: FastTokenizer) -> None:
+def test_every_chunk_decodes_to_its_coefficients(data: Path, scheme: str, tokenizer: FastTokenizer) -> None:
     pairs = load_action_pairs(data / "training_pairs_original.npz")
-    sequences = load_token_pairs(data / "training_pairs_fast.npz").token_seq
+    sequences = load_token_pairs(data / f"training_pairs_{scheme}.npz").token_seq
     integers, _ = tokenizer.quantise(pairs.action_chunk)
     bare = [[token for token in row if token not in (BOS, EOS, PAD)] for row in sequences.tolist()]
     assert_array_equal(tokenizer.decode(bare), integers)
@@ -42,7 +57,7 @@ def test_any_coefficients_in_range_round_trip(tokenizer: FastTokenizer, wild: np
 @given(arrays(np.float32, (2, 50, 1), elements=st.floats(-30, 30, width=32)))
 def test_out_of_range_values_are_clipped_and_counted(tokenizer: FastTokenizer, chunks: np.ndarray) -> None:
     integers, clipped = tokenizer.quantise(chunks)
-    free = FastTokenizer(tokenizer.scale, 50, 1, -(10**9), 10**9, tokenizer.bpe).quantise(chunks)[0]
+    free = replace(tokenizer, low=-(10**9), high=10**9).quantise(chunks)[0]
     assert integers.min() >= tokenizer.low and integers.max() <= tokenizer.high
     assert clipped == (integers != free).sum()
     assert_array_equal(tokenizer.decode(tokenizer.encode(integers)), integers)
@@ -55,6 +70,36 @@ def test_quantisation_error_is_at_most_half_a_step(data: Path, tokenizer: FastTo
     assert clipped == 0  # the alphabet is the training range
     error = np.linalg.norm(tokenizer.dequantise(integers)[..., 0] - train[..., 0], axis=1)
     assert error.max() <= np.sqrt(50) * 0.5 / tokenizer.scale + 1e-5  # the DCT is orthonormal
+
+
+def test_the_lowest_frequencies_have_the_fine_scale(data: Path) -> None:
+    chunks = load_action_pairs(data / "training_pairs_original.npz").action_chunk
+    plain, fine = (fit_tokenizer(chunks, 10, 1024, 40, count).quantise(chunks)[0] for count in (0, 10))
+    assert_array_equal(plain[:, 10:], fine[:, 10:])
+    assert_allclose(plain[:, :10], fine[:, :10] / 4, atol=0.63)  # half a step of each
+    assert np.abs(plain[:, :10] - fine[:, :10] / 4).max() > 0.3
+
+
+def test_bins_are_a_token_an_action(data: Path) -> None:
+    chunks = load_action_pairs(data / "training_pairs_original.npz").action_chunk
+    tokenizer = load_tokenizer(data / "bins_tokenizer.json")
+    integers, clipped = tokenizer.quantise(chunks)
+    assert {len(sequence) for sequence in tokenizer.encode(integers)} == {50}
+    assert_array_equal(
+        integers, np.rint(chunks[..., 0].astype(float) * tokenizer.scale).clip(tokenizer.low, tokenizer.high)
+    )
+    assert tokenizer.vocabulary == tokenizer.high - tokenizer.low + 1 + len(SPECIALS) and clipped < 10
+    assert load_tokenizer(data / "fast_tokenizer.json").digest != tokenizer.digest
+
+
+def test_files_without_the_newer_keys_are_plain_fast(data: Path) -> None:
+    chunks = load_action_pairs(data / "training_pairs_original.npz").action_chunk
+    plain = fit_tokenizer(chunks, 10, 512)
+    fields = json.loads(plain.to_json())
+    for key in ("fine_scale", "fine", "frequencies"):
+        del fields[key]
+    again = parse_tokenizer(json.dumps(fields))
+    assert_array_equal(again.quantise(chunks)[0], plain.quantise(chunks)[0])
 
 
 def test_dct_is_orthonormal_and_scaled() -> None:
@@ -80,10 +125,7 @@ def test_fitting_twice_gives_the_same_bytes_and_sees_train_only(data: Path, tmp_
     for name in ("fast_tokenizer.json", "training_pairs_fast.npz"):
         assert (tmp_path / name).read_bytes() == (data / name).read_bytes()
     train = pairs.action_chunk[split_pairs(pairs.trajectory, len(pairs.state)).train]
-    assert (
-        fit_tokenizer(train, settings.scale, settings.vocabulary).digest
-        == load_tokenizer(tmp_path / "fast_tokenizer.json").digest
-    )
+    assert fit(train, settings).digest == load_tokenizer(tmp_path / "fast_tokenizer.json").digest
 
 
 def test_summary_is_stored(data: Path) -> None:
@@ -117,6 +159,9 @@ def test_json_round_trip_and_faults(tokenizer: FastTokenizer) -> None:
         {"low": 10**9},
         {"bpe": {}},
         {"high": fields["low"]},
+        {"fine": -1},
+        {"fine_scale": 0.0},
+        {"frequencies": 1},
     ):
         with pytest.raises(ValueError):
             parse_tokenizer(json.dumps(fields | fault))

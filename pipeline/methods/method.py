@@ -22,8 +22,8 @@ from pipeline.tokenizer.fast import FastTokenizer
 Rows = tuple[Tensor, ...]
 """Training examples as tensors of equal first axis, in the order the method's loss takes them."""
 
-Loss = Callable[[nn.Module, Rows, torch.Generator], tuple[Tensor, int]]
-"""`loss(network, rows, generator) -> (sum, count)`: a mean is sum / count, also over batches of unequal size."""
+Loss = Callable[[nn.Module, Any, Rows, torch.Generator], tuple[Tensor, int]]
+"""`loss(network, settings, rows, generator) -> (sum, count)`: a mean is sum / count, also over unequal batches."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.config import Pi0Settings
+from pipeline.config import ChunkRecipe, Pi0Settings, RegressionSettings
 from pipeline.data.normalisation import Normalisation
 from pipeline.data.pairs import load_action_pairs
 from pipeline.data.split import split_pairs
@@ -23,7 +23,7 @@ from pipeline.models.original import OriginalFlowTransformer
 ORIGINAL_NOISE_LIMIT = 3.0  # the reference system clips its noise
 
 
-def prepare(settings: Pi0Settings) -> Prepared:
+def prepare(settings: Pi0Settings | RegressionSettings) -> Prepared:
     """Load the action pairs and standardise them by the training split; raises `DataError`, `SettingsError`."""
     pairs = load_action_pairs(settings.pairs)
     split = split_pairs(pairs.trajectory, len(pairs.state))
@@ -51,7 +51,7 @@ def prepare(settings: Pi0Settings) -> Prepared:
     )
 
 
-def build(settings: Pi0Settings, interface: Interface) -> nn.Module:
+def build(settings: Pi0Settings | RegressionSettings, interface: Interface) -> nn.Module:
     """Make the velocity network for these sizes."""
     state_dim, action_dim = len(interface.state.mean), len(interface.action.mean)
     if settings.arch == "original":
@@ -78,14 +78,21 @@ def draw_noise(network: nn.Module, shape: tuple[int, ...], generator: torch.Gene
     )
 
 
-def loss(network: nn.Module, rows: Rows, generator: torch.Generator) -> tuple[Tensor, int]:
+def weigh(squares: Tensor, settings: ChunkRecipe) -> Tensor:
+    """Sum `squares (B, H, A)`, those of the actions far ahead at a lower weight; the weights have mean one."""
+    weights = torch.full_like(squares[0], settings.far_weight)
+    weights[: settings.near] = 1
+    return (squares * (weights / weights.mean())).sum()
+
+
+def loss(network: nn.Module, settings: Pi0Settings, rows: Rows, generator: torch.Generator) -> tuple[Tensor, int]:
     """Sum and count of squared velocity errors for `state (B, S)` and `chunk (B, H, A)`, with fresh noise and times."""
     state, chunk = rows
     noise = draw_noise(network, tuple(chunk.shape), generator).to(chunk.device)
     time = torch.rand(len(chunk), generator=generator).to(chunk.device)
     noisy = torch.lerp(noise, chunk, time[:, None, None])
     error = network(state, noisy, time) - (chunk - noise)
-    return error.square().sum(), error.numel()
+    return weigh(error.square(), settings), error.numel()
 
 
 def integrate(network: nn.Module, state: Tensor, start: Tensor, steps: int) -> Tensor:

@@ -3,19 +3,22 @@
 Shapes: B batch, H horizon, A action, C = H*A coefficients, L tokens, V vocabulary, S state.
 """
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.config import Pi0FastSettings
+from pipeline.config import BinningSettings, Pi0FastSettings
 from pipeline.data.normalisation import Normalisation
 from pipeline.data.pairs import TokenPairs, load_token_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import DataError
 from pipeline.methods.method import Interface, Method, Plans, Prepared, Rows, split_rows, split_warning
-from pipeline.methods.pi0_fast_graph import pi0_fast_graph
+from pipeline.methods.pi0_fast_graph import MIN_P, pi0_fast_graph
 from pipeline.models.original import OriginalTokenTransformer
 from pipeline.models.token_transformer import TokenTransformer
 from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, load_tokenizer
@@ -100,12 +103,13 @@ def check_tokens(
 
 def build(settings: Pi0FastSettings, interface: Interface) -> nn.Module:
     """Make the next-token network. Every token is at least one coefficient, so BOS + C positions fit any chunk."""
-    tokenizer = _tokenizer(interface)
-    sizes = len(interface.state.mean), tokenizer.vocabulary, tokenizer.coefficients + 1
+    tokenizer, state_dim = _tokenizer(interface), len(interface.state.mean)
     if settings.arch == "original":
-        return OriginalTokenTransformer(*sizes)
+        return OriginalTokenTransformer(state_dim, tokenizer.vocabulary, tokenizer.coefficients + 1)
     return TokenTransformer(
-        *sizes,
+        state_dim,
+        tokenizer.pieces,
+        tokenizer.coefficients,
         width=settings.width,
         layers=settings.layers,
         heads=settings.heads,
@@ -113,7 +117,7 @@ def build(settings: Pi0FastSettings, interface: Interface) -> nn.Module:
     )
 
 
-def loss(network: nn.Module, rows: Rows, generator: torch.Generator) -> tuple[Tensor, int]:
+def loss(network: nn.Module, settings: Pi0FastSettings, rows: Rows, generator: torch.Generator) -> tuple[Tensor, int]:
     """Sum and count of cross-entropies over real tokens for `state (B, S)` and bare `sequences (B, L)`.
 
     The network reads BOS and the sequence, and is to predict the sequence and EOS; PAD is neither read nor predicted.
@@ -137,13 +141,18 @@ def fewest_tokens(lengths: Tensor, coefficients: int) -> Tensor:
     return torch.tensor(fewest, device=lengths.device)
 
 
-def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor) -> list[list[int]]:
-    """Generate the likeliest token at each step for `state (B, S)` until every chunk is full; ids without BOS, EOS.
+def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor, expected: bool) -> list[list[int]]:
+    """Generate a token at each step for `state (B, S)` until every chunk is full; ids without BOS and EOS.
 
+    Greedy decoding takes the likeliest token. `expected` decoding takes the likeliest of those that begin with the
+    integer nearest to the expectation of the next coefficient: where the distribution is broad its peak is chance,
+    while its mean is well known. (To flow matching, the same is the start from zero instead of noise.) Tokens less
+    likely than `MIN_P` times the likeliest do not count, so what is unlikely is neither averaged nor taken.
     A token that would overfill the chunk, or leave it impossible to fill in the positions that the network has, is
     masked, and EOS is due exactly when the chunk is full. So every sequence decodes to C coefficients.
     """
     lengths = torch.from_numpy(tokenizer.lengths).to(state.device)
+    first = torch.tensor([piece[0] if piece else 0 for piece in tokenizer.pieces], device=state.device)
     fewest = fewest_tokens(lengths, tokenizer.coefficients)
     token = torch.full((len(state),), BOS, device=state.device)
     remaining = torch.full_like(token, tokenizer.coefficients)
@@ -155,6 +164,12 @@ def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor) -> list[
         after = remaining[:, None] - lengths
         allowed = (lengths > 0) & (after >= 0) & (fewest[after.clamp(min=0)] < positions - position)
         logits = network.next_logits(token, cache).masked_fill(~allowed, -torch.inf)  # type: ignore[operator]
+        if expected:
+            likely = logits >= logits.max(1, keepdim=True).values + math.log(MIN_P)
+            logits = logits.masked_fill(~likely, -torch.inf)
+            mean = logits.softmax(1) @ first.float()  # NaN where nothing is allowed: the sequence has ended
+            distance = (first - mean[:, None]).abs().masked_fill(logits == -torch.inf, torch.inf)
+            logits = logits.masked_fill(first != first[distance.argmin(1)][:, None], -torch.inf)
         token = torch.where(remaining > 0, logits.argmax(1), EOS)
         remaining = remaining - lengths[token]
         generated[rows, position] = token
@@ -174,10 +189,10 @@ def act(
     states: NDArray[np.float32],
     generator: torch.Generator,
 ) -> Plans:
-    """Plan chunks for `states (B, S)` by greedy decoding; settings and generator have no say in it."""
+    """Plan chunks for `states (B, S)`; the generator has no say in it."""
     tokenizer = _tokenizer(interface)
     state = torch.from_numpy(interface.state.apply(states)).to(next(network.parameters()).device)
-    sequences = decode(network, tokenizer, state)
+    sequences = decode(network, tokenizer, state, settings.decoding == "expected")
     actions = tokenizer.dequantise(tokenizer.decode(sequences))  # which raises if a sequence is not a full chunk
     return Plans(actions, np.array([len(sequence) for sequence in sequences]), np.zeros(len(sequences), dtype=bool))
 
@@ -198,3 +213,6 @@ PI0_FAST = Method(
     act,
     pi0_fast_graph,
 )
+
+BINNING = replace(PI0_FAST, name="binning", prefix="tinybinning", settings_type=BinningSettings)
+"""The baseline without FAST: the same network and decoding on tokens of one action each."""

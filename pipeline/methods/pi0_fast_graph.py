@@ -7,6 +7,8 @@ Shapes: B batch, W width, N heads, D = W / N, V vocabulary, M coefficients of th
 L tokens of the longest sequence, S state.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import nn
@@ -21,12 +23,13 @@ from pipeline.models.graph import (
     Graph,
     block,
     layer_norm,
-    linear,
     mlp_embedding,
     standardise,
 )
 from pipeline.models.token_transformer import TokenTransformer
 from pipeline.tokenizer.fast import BOS, EOS, FastTokenizer
+
+MIN_P = 1e-3  # tokens less likely than this share of the likeliest are left out of expectations
 
 
 @torch.inference_mode()
@@ -44,14 +47,16 @@ def pi0_fast_graph(graph: Graph, network: nn.Module, settings: Pi0FastSettings, 
     batch = graph.op("Shape", condition, end=1)
 
     step = graph.body()  # inside, each (B,): "token", the last one, and "remaining", coefficients still to fill
+    filled = step.op("Sub", np.array(tokenizer.coefficients), "remaining")
     heads, width = network.heads, network.positions.shape[1]
     empty = graph.filled(graph.op("Concat", batch, np.array([heads, 0, width // heads]), axis=0), 0)  # (B, N, 0, D)
-    logits, caches = next_logits(step, network, condition, empty)
+    logits, caches = next_logits(step, network, condition, filled, empty)
     logits = step.op("Add", logits, step.op("Gather", allowed(tokenizer), "remaining"))
+    if settings.decoding == "expected":
+        logits = near_expectation(step, logits, tokenizer)
     token = step.op("ArgMax", logits, axis=1, keepdims=0)
     length = step.op("Gather", tokenizer.lengths, token)
     written = step.op("Gather", pieces(tokenizer), token)  # (B, M)
-    place = step.op("Sub", np.array(tokenizer.coefficients), "remaining")  # (B,)
     remaining = step.op("Sub", "remaining", length)
     more = step.op("Greater", step.op("ReduceMax", remaining, np.array([0]), keepdims=0), np.array(0))
     carried = [
@@ -59,16 +64,35 @@ def pi0_fast_graph(graph: Graph, network: nn.Module, settings: Pi0FastSettings, 
         Carried("remaining", graph.filled(batch, tokenizer.coefficients, np.int64), remaining, np.int64),
         *caches,
     ]
-    collected = [Collected(written), Collected(place, np.int64)]
+    collected = [Collected(written), Collected(filled, np.int64)]
     written, place = graph.loop(step, tokenizer.coefficients, more, carried, collected)  # (L, B, M), (L, B)
     return chunks(graph, tokenizer, batch, written, place)
 
 
-def next_logits(step: Graph, network: TokenTransformer, condition: str, empty: str) -> tuple[str, list[Carried]]:
-    """`TokenTransformer.next_logits` for "token" at "round": logits `(B, V)`, and caches `(B, N, 0.., D)` to carry."""
+def near_expectation(step: Graph, logits: str, tokenizer: FastTokenizer) -> str:
+    """Leave the logits `(B, V)` of tokens that begin with the integer nearest to the next coefficient's expectation."""
+    never = np.array(-np.inf, np.float32)
+    least = step.op("Add", step.op("ReduceMax", logits, np.array([1])), np.array(math.log(MIN_P), np.float32))
+    logits = step.op("Where", step.op("GreaterOrEqual", logits, least), logits, never)
+    first = np.array([piece[0] if piece else 0 for piece in tokenizer.pieces], np.float32)
+    mean = step.op("MatMul", step.op("Softmax", logits, axis=1), first[:, None])  # (B, 1)
+    distance = step.op("Abs", step.op("Sub", first, mean))
+    distance = step.op("Where", step.op("Equal", logits, never), -never, distance)
+    nearest = step.op("Gather", first, step.op("ArgMin", distance, axis=1, keepdims=1))
+    return step.op("Where", step.op("Equal", first, nearest), logits, never)
+
+
+def next_logits(
+    step: Graph, network: TokenTransformer, condition: str, filled: str, empty: str
+) -> tuple[str, list[Carried]]:
+    """`TokenTransformer.next_logits` for "token" where coefficients are `filled (B,)`.
+
+    Returns the logits' name `(B, V)`, and the caches `(B, N, 0.., D)` to carry.
+    """
     caches: list[Carried] = []
-    position = step.op("Gather", network.positions, "round")
-    x = step.op("Gather", network.token_embedding.weight, "token")
+    embedding, head = network.tables()
+    position = step.op("Gather", network.positions, filled)
+    x = step.op("Gather", embedding, "token")
     x = step.op("Add", x, step.op("Add", position, condition))
     for number, layer in enumerate(network.blocks):
         past = [f"{kind}_of_layer_{number}" for kind in ("keys", "values")]
@@ -82,7 +106,8 @@ def next_logits(step: Graph, network: TokenTransformer, condition: str, empty: s
             return step.op("Squeeze", mixed, one)
 
         x = block(step, x, layer, attend)
-    return linear(step, layer_norm(step, x, network.norm), network.logits), caches
+    normed = layer_norm(step, x, network.norm)
+    return step.op("Gemm", normed, head.T, network.token_bias), caches
 
 
 def chunks(graph: Graph, tokenizer: FastTokenizer, batch: str, written: str, place: str) -> str:

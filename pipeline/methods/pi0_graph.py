@@ -14,7 +14,6 @@ from pipeline.models.flow_transformer import FlowTransformer
 from pipeline.models.graph import Graph, block, layer_norm, linear, mlp_embedding, standardise, to_physical
 
 
-@torch.inference_mode()
 def pi0_graph(graph: Graph, network: nn.Module, settings: Pi0Settings, interface: Interface) -> str:
     """Add the nodes from "state" `(B, S)` to actions `(B, H, A)` in physical units, and return the actions' name.
 
@@ -25,14 +24,19 @@ def pi0_graph(graph: Graph, network: nn.Module, settings: Pi0Settings, interface
             f"start_noise: an exported policy starts from zero, found {settings.start_noise:g}; "
             "train with --start-noise 0."
         )
+    return flow_graph(graph, network, interface, settings.flow_steps)
+
+
+@torch.inference_mode()
+def flow_graph(graph: Graph, network: nn.Module, interface: Interface, steps: int) -> str:
+    """The same for any number of steps from zero; raises `SettingsError` for the reference system's network."""
     if not isinstance(network, FlowTransformer):
-        raise SettingsError(f"arch: only the small network can be exported, found {settings.arch!r}.")
+        raise SettingsError("arch: only the small network can be exported, found the original's.")
     patches, width = network.positions.shape
     state = mlp_embedding(
         graph, standardise(graph, "state", interface.state.mean, interface.state.std), network.state_embedding
     )
     state = graph.op("Unsqueeze", state, np.array([1]))  # (B, 1, W), the same at all times
-    steps = settings.flow_steps
     chunk = ""  # (B P, patch A) in standard units; until the first step it is 0
 
     def attend(qkv: str) -> str:

@@ -1,11 +1,16 @@
 """The network of pi0-FAST: the next token, given the state and the tokens so far.
 
+Tokens stand for integers, and the network knows which: it reads and writes them as features of the integers, so what it
+learns of one holds for its neighbours, and the number of parameters hardly depends on the vocabulary.
+
 Shapes: B batch, L tokens, R real tokens of the batch (padding left out), K slots of a packed row, W width,
-V vocabulary, S state.
+V vocabulary, F features, C coefficients of a chunk, S state.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,19 +26,28 @@ from pipeline.models.transformer import (
 )
 
 ROW_SLOTS = 32  # slots of a packed row, or as many as the longest sequence needs
+FEATURE_INTEGERS = 3  # of a token, the first ones
+FEATURE_PERIODS = 8  # of the waves that an integer is shown by, from 4 steps to 4 times the largest integer
+CODE = 6  # learned features a token: what its first integers do not tell
 
 
 @dataclass
 class Cache:
-    """What decoding keeps between tokens: the embedded state `(B, W)`, and keys and values a layer `(B, N, l, D)`."""
+    """What decoding keeps between tokens.
+
+    The embedded state `(B, W)`, the token tables `(V, W)`, how many coefficients are filled `(B,)`, and keys and values
+    a layer `(B, N, l, D)`.
+    """
 
     condition: Tensor
-    length: int = 0
+    embedding: Tensor
+    head: Tensor
+    filled: Tensor
     keys_values: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows of the batch only."""
-        self.condition = self.condition[rows]
+        self.condition, self.filled = self.condition[rows], self.filled[rows]
         self.keys_values = [(keys[rows], values[rows]) for keys, values in self.keys_values]
 
 
@@ -44,18 +58,40 @@ class TokenTransformer(nn.Module):
     next to nothing (sequences average a third of the longest) and every batch keeps its mix of lengths.
     """
 
+    features: Tensor
+    lengths: Tensor
+
     def __init__(
-        self, state_dim: int, vocabulary: int, max_tokens: int, *, width: int, layers: int, heads: int, dropout: float
+        self,
+        state_dim: int,
+        pieces: Sequence[tuple[int, ...]],
+        coefficients: int,
+        *,
+        width: int,
+        layers: int,
+        heads: int,
+        dropout: float,
     ) -> None:
+        """`pieces` are the integers of each token, `V` tuples, and `coefficients` those of a whole chunk."""
         super().__init__()
-        self.max_tokens = max_tokens
+        self.max_tokens = coefficients + 1  # BOS and, at worst, a token a coefficient
         self.heads = heads
+        self.register_buffer("features", token_features(pieces), persistent=False)
+        self.register_buffer("lengths", torch.tensor([len(piece) for piece in pieces]), persistent=False)
+        count = self.features.shape[1] + CODE
         self.state_embedding = mlp_embedding(state_dim, width)
-        self.token_embedding = nn.Embedding(vocabulary, width)
-        self.positions = learned_positions(max_tokens, width)
+        self.code = nn.Parameter(0.3 * torch.randn(len(pieces), CODE))
+        self.token_embedding = nn.Linear(count, width)
+        self.token_head = nn.Parameter(0.02 * torch.randn(count, width))
+        self.token_bias = nn.Parameter(torch.zeros(len(pieces)))
+        self.positions = learned_positions(coefficients + 1, width)  # by coefficients filled, not by tokens
         self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
-        self.logits = nn.Linear(width, vocabulary)
+
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """What tokens are read as and what they are chosen by, each `(V, W)`."""
+        features = torch.cat((self.features, self.code), 1)
+        return self.token_embedding(features), features @ self.token_head
 
     def forward(self, state: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
         """Logits `(R, V)` of the token after each real one of `tokens (B, L)`; `real (B, L)` marks prefixes."""
@@ -70,21 +106,24 @@ class TokenTransformer(nn.Module):
         mask = looking_mask((owner[:, :, None] == owner[:, None, :]) & earlier)
 
         # index_select, not [...]: its gradient adds up in one order, whatever the number of threads.
-        real_x = self.token_embedding(tokens[real]) + self.positions.index_select(0, position)
+        embedding, head = self.tables()
+        filled = self.lengths[tokens].cumsum(1)[real].clamp(max=self.max_tokens - 1)
+        real_x = embedding.index_select(0, tokens[real]) + self.positions.index_select(0, filled)
         real_x = real_x + self.state_embedding(state).index_select(0, sequence)
         x = real_x.new_zeros(rows * slots, real_x.shape[1]).index_copy(0, slot, real_x).view(rows, slots, -1)
         for block in self.blocks:
             x = block(x, lambda qkv: attend(qkv, self.heads, mask))
-        logits: Tensor = self.logits(self.norm(x.flatten(0, 1)[slot]))
-        return logits
+        return F.linear(self.norm(x.flatten(0, 1)[slot]), head, self.token_bias)
 
     def start(self, state: Tensor) -> Cache:
         """Begin decoding for `state (B, S)`."""
-        return Cache(self.state_embedding(state))
+        filled = torch.zeros(len(state), dtype=torch.long, device=state.device)
+        return Cache(self.state_embedding(state), *self.tables(), filled)
 
     def next_logits(self, token: Tensor, cache: Cache) -> Tensor:
         """Logits `(B, V)` of the token after `token (B,)`, whose keys and values join the cache."""
-        x = self.token_embedding(token) + self.positions[cache.length] + cache.condition
+        cache.filled = (cache.filled + self.lengths[token]).clamp(max=self.max_tokens - 1)
+        x = cache.embedding[token] + self.positions[cache.filled] + cache.condition
         for layer, block in enumerate(self.blocks):
 
             def attend_cached(qkv: Tensor, layer: int = layer) -> Tensor:
@@ -98,9 +137,23 @@ class TokenTransformer(nn.Module):
                 return join_heads(F.scaled_dot_product_attention(queries, keys, values))[:, 0]
 
             x = block(x, attend_cached)
-        cache.length += 1
-        logits: Tensor = self.logits(self.norm(x))
-        return logits
+        return F.linear(self.norm(x), cache.head, self.token_bias)
+
+
+def token_features(pieces: Sequence[tuple[int, ...]]) -> Tensor:
+    """What tells tokens apart and neighbours alike, `(V, F)`: their first integers, as waves, and how many they are."""
+    largest = max((abs(integer) for piece in pieces for integer in piece), default=0) or 1
+    value, present = np.zeros((2, len(pieces), FEATURE_INTEGERS))
+    for token, piece in enumerate(pieces):
+        first = piece[:FEATURE_INTEGERS]
+        value[token, : len(first)], present[token, : len(first)] = first, 1
+    share = 2 * value / largest
+    phases = value[..., None] * (2 * np.pi / np.geomspace(4, 4 * largest, FEATURE_PERIODS))
+    waves = np.stack((np.sin(phases), np.cos(phases)), -1).reshape(*value.shape, -1)
+    shown = np.concatenate((np.stack((np.ones_like(share), share, share**2), -1), waves), -1) * present[..., None]
+    lengths = np.array([len(piece) for piece in pieces])
+    size = np.stack((np.log1p(lengths), lengths / lengths.max(initial=1)), 1)
+    return torch.from_numpy(np.concatenate((shown.reshape(len(pieces), -1), size), 1)).float()
 
 
 def pack(lengths: list[int], slots: int) -> tuple[list[int], int]:

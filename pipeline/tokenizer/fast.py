@@ -2,6 +2,10 @@
 
     chunk (H, A) --DCT-II per dimension--> coefficients --x scale, round--> integers (H*A,) --BPE--> tokens
 
+The lowest frequencies may have a finer scale than the others: an unstable system adds up what they round off, and few
+tokens go to them. The paper has one scale for all (`fine = 0`). Without the DCT and without merges the same is plain
+binning, a token an action (as RT-2 does, Brohan et al. 2023, arXiv 2307.15818): the baseline.
+
 Integers are flattened lowest frequency first across dimensions. Byte-pair encoding (the `tokenizers` library) works
 on them as one-character symbols. Every integer of the training range is a symbol, so no chunk is unknown; a
 coefficient outside the range is clipped to it, and counted. Encoding loses nothing but the rounding.
@@ -44,12 +48,15 @@ Ints = NDArray[np.int64]
 class FastTokenizer:
     """A fitted tokenizer. `pieces[id]` are the integers that a token stands for; specials stand for none."""
 
-    scale: float
+    scale: float  # steps per action unit
     horizon: int
     action_dim: int
     low: int  # the alphabet: integers low..high
     high: int
     bpe: Tokenizer
+    fine_scale: float = 1.0  # of the lowest frequencies of each dimension,
+    fine: int = 0  # and how many these are
+    frequencies: bool = True  # integers are coefficients of the DCT; otherwise they are actions
 
     @property
     def coefficients(self) -> int:
@@ -74,22 +81,26 @@ class FastTokenizer:
         return np.array([len(piece) for piece in self.pieces])
 
     @cached_property
+    def steps(self) -> NDArray[np.float64]:
+        """Steps per action unit of each frequency, `(H, 1)`."""
+        return steps_of(self.scale, self.fine_scale, self.fine, self.horizon)
+
+    @cached_property
     def digest(self) -> str:
         """sha256 of the tokenizer's JSON text, 64 hex digits."""
         return sha256(self.to_json().encode()).hexdigest()
 
     def quantise(self, chunks: Floats) -> tuple[Ints, int]:
         """Turn `chunks (N, H, A)` in action units into integers `(N, C)` and the count of clipped ones."""
-        integers = np.rint(dct(chunks.astype(np.float64), norm="ortho", axis=1) * self.scale).astype(np.int64)
-        integers = integers.reshape(len(chunks), -1)
+        integers = to_integers(chunks, self.steps, self.frequencies)
         clipped = integers.clip(self.low, self.high)
         return clipped, int((clipped != integers).sum())
 
     def dequantise(self, integers: Ints) -> Floats:
         """Turn integers `(N, C)` into chunks `(N, H, A)` in action units."""
-        coefficients = integers.reshape(-1, self.horizon, self.action_dim) / self.scale
-        chunks: Floats = idct(coefficients, norm="ortho", axis=1).astype(np.float32)
-        return chunks
+        coefficients = integers.reshape(-1, self.horizon, self.action_dim) / self.steps
+        chunks = idct(coefficients, norm="ortho", axis=1) if self.frequencies else coefficients
+        return chunks.astype(np.float32)
 
     def encode(self, integers: Ints) -> list[list[int]]:
         """Turn integers `(N, C)` into token ids, without BOS and EOS.
@@ -128,6 +139,9 @@ class FastTokenizer:
             "action_dim": self.action_dim,
             "low": self.low,
             "high": self.high,
+            "fine_scale": self.fine_scale,
+            "fine": self.fine,
+            "frequencies": self.frequencies,
             "bpe": json.loads(self.bpe.to_str()),
         }
         return json.dumps(fields, ensure_ascii=True, indent=1)
@@ -138,33 +152,66 @@ class FastTokenizer:
             temporary.write_text(self.to_json(), encoding="utf-8")
 
 
-def fit_tokenizer(chunks: Floats, scale: float, vocabulary: int) -> FastTokenizer:
+def steps_of(scale: float, fine_scale: float, fine: int, horizon: int) -> NDArray[np.float64]:
+    """Steps per action unit of each frequency, `(H, 1)`: `fine_scale` for the `fine` lowest, `scale` for the others."""
+    return np.where(np.arange(horizon) < fine, fine_scale, scale)[:, None]
+
+
+def to_integers(chunks: Floats, steps: NDArray[np.float64], frequencies: bool) -> Ints:
+    """Quantise `chunks (N, H, A)` to integers `(N, C)`."""
+    values = chunks.astype(np.float64)
+    values = dct(values, norm="ortho", axis=1) if frequencies else values
+    return np.rint(values * steps).astype(np.int64).reshape(len(chunks), -1)
+
+
+def fit_tokenizer(
+    chunks: Floats, scale: float, vocabulary: int, fine_scale: float = 1.0, fine: int = 0
+) -> FastTokenizer:
     """Fit FAST on `chunks (N, H, A)` of the training split.
 
-    `scale` is in steps per action unit; the alphabet is the range of integers that occur in `chunks`.
+    `scale` is in steps per action unit, `fine_scale` that of the `fine` lowest frequencies; the alphabet is the range
+    of integers that occur in `chunks`.
     Raises `TokenizerError` if the vocabulary cannot hold alphabet and specials with at least one merge.
     """
     _, horizon, action_dim = chunks.shape
-    integers = np.rint(dct(chunks.astype(np.float64), norm="ortho", axis=1) * scale).astype(np.int64)
+    integers = to_integers(chunks, steps_of(scale, fine_scale, fine, horizon), frequencies=True)
     low, high = int(integers.min()), int(integers.max())
     alphabet = high - low + 1
     if alphabet > MAX_ALPHABET or alphabet + len(SPECIALS) >= vocabulary:
+        largest = max(scale, fine_scale) if fine else scale
         raise TokenizerError(
-            f"vocabulary: expected more than {alphabet + len(SPECIALS)} entries at scale {scale:g} ({alphabet} "
+            f"vocabulary: expected more than {alphabet + len(SPECIALS)} entries at scale {largest:g} ({alphabet} "
             f"integers from {low} to {high}, and {len(SPECIALS)} specials; at most {MAX_ALPHABET} integers), "
             f"found {vocabulary}. "
-            "Raise --vocabulary or lower --scale."
+            "Raise --vocabulary or lower the scales."
         )
+    bpe = _train_bpe(integers, low, high, vocabulary)
+    return FastTokenizer(float(scale), horizon, action_dim, low, high, bpe, float(fine_scale), fine)
+
+
+def fit_bins(chunks: Floats, scale: float) -> FastTokenizer:
+    """Make plain bins of `1 / scale` action units over the range of `chunks (N, H, A)`: a token an action."""
+    _, horizon, action_dim = chunks.shape
+    integers = to_integers(chunks, steps_of(scale, 1, 0, horizon), frequencies=False)
+    low, high = int(integers.min()), int(integers.max())
+    if (alphabet := high - low + 1) > MAX_ALPHABET:
+        raise TokenizerError(f"bins: expected at most {MAX_ALPHABET}, found {alphabet}. Lower --fine-scale.")
+    bpe = _train_bpe(integers, low, high, alphabet + len(SPECIALS))
+    return FastTokenizer(float(scale), horizon, action_dim, low, high, bpe, frequencies=False)
+
+
+def _train_bpe(integers: Ints, low: int, high: int, vocabulary: int) -> Tokenizer:
+    """Byte-pair encoding of `integers (N, C)`; a vocabulary of low..high and the specials leaves room for no merge."""
     bpe = Tokenizer(BPE())
     trainer = BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=list(SPECIALS),
-        initial_alphabet=[chr(FIRST_SYMBOL + offset) for offset in range(alphabet)],
+        initial_alphabet=[chr(FIRST_SYMBOL + offset) for offset in range(high - low + 1)],
         show_progress=False,
     )
-    symbols = integers.reshape(len(chunks), -1) - low + FIRST_SYMBOL
+    symbols = integers - low + FIRST_SYMBOL
     bpe.train_from_iterator(("".join(map(chr, row)) for row in symbols.tolist()), trainer)
-    return FastTokenizer(float(scale), horizon, action_dim, low, high, bpe)
+    return bpe
 
 
 def load_tokenizer(path: Path) -> FastTokenizer:
@@ -194,13 +241,21 @@ def parse_tokenizer(text: str) -> FastTokenizer:
     if not isinstance(scale, float) or not 0 < scale < 1e9 or not all(type(size) is int for size in sizes):
         raise ValueError("'scale', 'horizon', 'action_dim', 'low' and 'high' must be numbers in range")
     horizon, action_dim, low, high = sizes
+    # files of the time before these are plain FAST
+    fine_scale, fine, frequencies = (
+        fields.get(k, d) for k, d in (("fine_scale", 1.0), ("fine", 0), ("frequencies", True))
+    )
+    if not isinstance(fine_scale, float) or not 0 < fine_scale < 1e9 or type(fine) is not int or fine < 0:
+        raise ValueError("'fine_scale' and 'fine' must be numbers in range")
+    if type(frequencies) is not bool:
+        raise ValueError("'frequencies' must be true or false")
     if not (horizon > 0 and 1 <= horizon * action_dim <= 100_000 and 0 <= high - low < MAX_ALPHABET):
         raise ValueError("'horizon', 'action_dim', 'low' or 'high' is out of range")
     try:
         bpe = Tokenizer.from_str(json.dumps(fields.get("bpe")))
     except Exception as error:  # the library raises plain Exception
         raise ValueError(f"'bpe' is not a tokenizer: {one_line(error)}") from error
-    tokenizer = FastTokenizer(scale, horizon, action_dim, low, high, bpe)
+    tokenizer = FastTokenizer(scale, horizon, action_dim, low, high, bpe, fine_scale, fine, frequencies)
     if any(bpe.token_to_id(name) != token for token, name in enumerate(SPECIALS)):
         raise ValueError(f"'bpe' does not have {', '.join(SPECIALS)} as ids 0, 1, 2")
     if any(not all(low <= integer <= high for integer in piece) for piece in tokenizer.pieces):

@@ -87,7 +87,7 @@ def fit(problem: Problem, settings: TrainSettings) -> Iterator[Step | Epoch]:
         started = time.perf_counter()
         for batch in torch.split(torch.randperm(count, generator=order), settings.batch_size):
             with global_torch_stream(seed, "dropout", step):
-                total, terms = problem.loss(network, to_device(problem.train, batch, device), chance)
+                total, terms = problem.loss(network, settings, to_device(problem.train, batch, device), chance)
             mean = total / terms
             optimizer.zero_grad()
             mean.backward()  # type: ignore[no-untyped-call]
@@ -112,8 +112,8 @@ def fit(problem: Problem, settings: TrainSettings) -> Iterator[Step | Epoch]:
                 yield Step(step, steps_total, value, seen / (time.perf_counter() - started))
         seconds = time.perf_counter() - started
 
-        val_loss = evaluate(averaged, problem.loss, problem.val)
-        test_loss = evaluate(averaged, problem.loss, problem.test)
+        val_loss = evaluate(averaged, settings, problem.loss, problem.val)
+        test_loss = evaluate(averaged, settings, problem.loss, problem.test)
         improved = val_loss < best
         if improved:
             best, best_epoch = val_loss, epoch
@@ -159,14 +159,14 @@ def schedule_factor(settings: TrainSettings, step: int, steps_total: int) -> flo
 
 
 @torch.inference_mode()
-def evaluate(network: nn.Module, loss: Loss, rows: Rows) -> float:
+def evaluate(network: nn.Module, settings: TrainSettings, loss: Loss, rows: Rows) -> float:
     """The mean loss over all `rows`, with the fixed noise that every epoch and run sees."""
     network.eval()
     device = next(network.parameters()).device
     chance = torch_stream(EVALUATION_SEED, "evaluation")
     loss_sum = loss_count = 0.0
     for batch in torch.split(torch.arange(len(rows[0])), EVALUATION_BATCH):
-        total, terms = loss(network, to_device(rows, batch, device), chance)
+        total, terms = loss(network, settings, to_device(rows, batch, device), chance)
         loss_sum, loss_count = loss_sum + float(total), loss_count + terms
     return loss_sum / loss_count
 

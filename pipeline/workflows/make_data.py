@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.config import CollectSettings, Pi0FastSettings, TokenizeSettings, TrainSettings
+from pipeline.config import BinningSettings, CollectSettings, Pi0FastSettings, TokenizeSettings, TrainSettings, make
 from pipeline.data.pairs import load_token_pairs
 from pipeline.errors import DataError
 from pipeline.files import file_digest
@@ -42,7 +42,8 @@ def _make(path: Path, say: Callable[[str], None]) -> None:
     if path == TokenizeSettings().pairs:
         say(f"{path} is missing: collecting {CollectSettings().trajectories:,} demonstrations")
         collect(CollectSettings())
-    elif path in (Pi0FastSettings().pairs, Pi0FastSettings().tokenizer):
-        _make(TokenizeSettings().pairs, say)
-        say(f"{path} is missing: fitting the FAST tokenizer")
-        tokenize(TokenizeSettings())
+    for scheme, kind in (("fast", Pi0FastSettings()), ("bins", BinningSettings())):
+        if path in (kind.pairs, kind.tokenizer):
+            _make(TokenizeSettings().pairs, say)
+            say(f"{path} is missing: tokenizing")
+            tokenize(make(TokenizeSettings, {"scheme": scheme}))

@@ -11,16 +11,16 @@ from pipeline.data.pairs import TokenPairs, load_action_pairs, save_token_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import RunError
 from pipeline.files import file_digest
-from pipeline.tokenizer.fast import BOS, EOS, PAD, fit_tokenizer
+from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, Floats, fit_bins, fit_tokenizer
 
-TOKENIZER_FILE, PAIRS_FILE = "fast_tokenizer.json", "training_pairs_fast.npz"
+TOKENIZER_FILE, PAIRS_FILE = "{scheme}_tokenizer.json", "training_pairs_{scheme}.npz"
 
 
 @dataclass(frozen=True)
 class Tokenized:
     """How well the tokenizer does, over all pairs; also stored in the pairs' metadata."""
 
-    scale: float
+    scheme: str
     vocabulary: int
     alphabet: int  # integers of the training range
     vocabulary_used: int  # entries that occur in some sequence
@@ -36,7 +36,7 @@ def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
     """Write the tokenizer and the token pairs below `settings.out`; the same input gives the same bytes."""
     pairs = load_action_pairs(settings.pairs)
     split = split_pairs(pairs.trajectory, len(pairs.state))
-    tokenizer = fit_tokenizer(pairs.action_chunk[split.train], settings.scale, settings.vocabulary)
+    tokenizer = fit(pairs.action_chunk[split.train], settings)
     integers, clipped = tokenizer.quantise(pairs.action_chunk)
     sequences = tokenizer.encode(integers)
     if not np.array_equal(tokenizer.decode(sequences), integers):
@@ -47,7 +47,7 @@ def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
     error = np.abs(tokenizer.dequantise(integers) - pairs.action_chunk)
     lengths = np.array([len(sequence) for sequence in sequences])
     summary = Tokenized(
-        scale=settings.scale,
+        scheme=settings.scheme,
         vocabulary=tokenizer.vocabulary,
         alphabet=tokenizer.high - tokenizer.low + 1,
         vocabulary_used=len(set().union(*sequences)),
@@ -58,7 +58,7 @@ def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
         error_max=float(error.max()),
         by_trajectory=split.by_trajectory,
     )
-    files = (settings.out / TOKENIZER_FILE, settings.out / PAIRS_FILE)
+    files = tuple(settings.out / name.format(scheme=settings.scheme) for name in (TOKENIZER_FILE, PAIRS_FILE))
     metadata = {
         "made_by": "tinypi tokenize",
         "tokenizer_sha256": tokenizer.digest,
@@ -71,6 +71,13 @@ def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
         files[1], TokenPairs(pairs.state, pad_sequences(sequences), pairs.trajectory, pairs.step, metadata)
     )
     return summary, files
+
+
+def fit(chunks: Floats, settings: TokenizeSettings) -> FastTokenizer:
+    """Fit the tokenizer that the settings name on `chunks (N, H, A)`."""
+    if settings.scheme == "bins":
+        return fit_bins(chunks, settings.fine_scale)
+    return fit_tokenizer(chunks, settings.scale, settings.vocabulary, settings.fine_scale, settings.fine)
 
 
 def pad_sequences(sequences: list[list[int]]) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:

@@ -1,0 +1,56 @@
+"""Plain regression of the action chunk: the baseline that shows what flow matching adds.
+
+Network, data and loss weights are those of pi0. The network reads no noise and no time (zeros in their place), and
+predicts the chunk in one pass; the squared error makes that the expected chunk. Shapes: B batch, H horizon, A action,
+S state.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline.config import RegressionSettings
+from pipeline.methods.method import Interface, Method, Plans, Rows
+from pipeline.methods.pi0 import build, integrate, prepare, weigh
+from pipeline.methods.pi0_graph import flow_graph
+
+
+def predict(network: nn.Module, state: Tensor, shape: torch.Size) -> Tensor:
+    """The chunk `(B, H, A)` in standard units: a flow of one step from zero."""
+    return integrate(network, state, torch.zeros(shape, device=state.device), steps=1)
+
+
+def loss(
+    network: nn.Module, settings: RegressionSettings, rows: Rows, generator: torch.Generator
+) -> tuple[Tensor, int]:
+    """Sum and count of squared errors for `state (B, S)` and `chunk (B, H, A)`; the generator has no say in it."""
+    state, chunk = rows
+    error = predict(network, state, chunk.shape) - chunk
+    return weigh(error.square(), settings), error.numel()
+
+
+def act(
+    network: nn.Module,
+    settings: RegressionSettings,
+    interface: Interface,
+    states: NDArray[np.float32],
+    generator: torch.Generator,
+) -> Plans:
+    """Plan chunks for `states (B, S)`; settings and generator have no say in it."""
+    state = torch.from_numpy(interface.state.apply(states)).to(next(network.parameters()).device)
+    chunk = predict(network, state, torch.Size((len(states), interface.horizon, len(interface.action.mean))))
+    return Plans(interface.action.invert(chunk.cpu().numpy()))
+
+
+REGRESSION = Method(
+    "regression",
+    "tinyregression",
+    "squared error, standard units",
+    RegressionSettings,
+    prepare,
+    build,
+    loss,
+    act,
+    lambda graph, network, _settings, interface: flow_graph(graph, network, interface, steps=1),
+)

@@ -1,0 +1,9 @@
+"""`python -m train.train_binning`: train a model; `--help` lists the settings."""
+
+import sys
+
+from pipeline.cli import main, train_command
+from pipeline.config import BinningSettings
+
+if __name__ == "__main__":
+    sys.exit(main(train_command("binning", BinningSettings)))
