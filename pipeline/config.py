@@ -44,7 +44,7 @@ class TokenizeSettings(Settings):
     scheme: Literal["fast", "bins"] = Field("fast", description="FAST, or a token for each single action")
     scale: float = Field(10.0, gt=0, le=10_000, description="quantisation steps per action unit (FAST's gamma)")
     fine_scale: float = Field(60.0, gt=0, le=10_000, description="the same for the lowest frequencies, and for bins")
-    fine: int = Field(10, ge=0, le=100_000, description="lowest frequencies of fine scale; 0 for FAST as published")
+    fine: int = Field(8, ge=0, le=100_000, description="lowest frequencies of fine scale; 0 for FAST as published")
     vocabulary: int = Field(768, ge=5, le=65_536, description="FAST's tokens, specials included")
     pairs: Path = Field(Path("data/training_pairs_original.npz"), description="action pairs to tokenize")
     out: Path = Field(Path("data"), description="folder for SCHEME_tokenizer.json and training_pairs_SCHEME.npz")

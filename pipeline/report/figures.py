@@ -223,10 +223,10 @@ def draw_plans(path: Path, title: str, plans: Mapping[str, Plans], errors: Mappi
     save(figure, path)
 
 
-def draw_tokenizer_tradeoff(path: Path, rows: Sequence[Mapping[str, float]], chosen: tuple[float, int] | None) -> None:
-    """FAST: reconstruction error, alphabet and tokens a chunk against the scale, a line a vocabulary.
+def draw_tokenizer_tradeoff(path: Path, rows: Sequence[Mapping[str, float]], chosen: str | None) -> None:
+    """FAST with one scale: reconstruction error, alphabet and tokens a chunk against it, a line a vocabulary.
 
-    `chosen` is the scale and vocabulary of the study.
+    `chosen` says what the study has.
     """
     figure = Figure(figsize=(12, 4), layout="constrained")
     error, alphabet, tokens = figure.subplots(1, 3)
@@ -247,8 +247,6 @@ def draw_tokenizer_tradeoff(path: Path, rows: Sequence[Mapping[str, float]], cho
     for axes in (error, alphabet, tokens):
         axes.set_xlabel("scale, steps an action unit")
         axes.grid(alpha=0.25)
-        if chosen:
-            axes.axvline(chosen[0], color="0.6", linewidth=1, zorder=0)
-    about = f"; the study has scale {chosen[0]:g}, vocabulary {chosen[1]}" if chosen else ""
-    figure.suptitle(f"What FAST trades{about}")
+    about = f"; the study has {chosen}" if chosen else ""
+    figure.suptitle(f"What FAST trades with one scale for all frequencies{about}")
     save(figure, path)

@@ -68,6 +68,14 @@ class FastTokenizer:
         """V, specials included."""
         return int(self.bpe.get_vocab_size())
 
+    @property
+    def summary(self) -> str:
+        """What was chosen, in words."""
+        if not self.frequencies:
+            return f"bins, {self.scale:g} an action unit"
+        fine = f", {self.fine_scale:g} for the {self.fine} lowest frequencies" if self.fine else ""
+        return f"scale {self.scale:g}{fine}, vocabulary {self.vocabulary}"
+
     @cached_property
     def pieces(self) -> list[tuple[int, ...]]:
         """The integers of each token id, `V` tuples."""

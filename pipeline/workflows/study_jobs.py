@@ -73,7 +73,7 @@ def missing_jobs(
     if parts.tokenizer is not None:
         digest = file_digest(settings.pairs)
         if fetch(store, parts.study.run_id).tags.get(TRADEOFF_TAG) != digest:
-            chosen = (parts.tokenizer.scale, parts.tokenizer.vocabulary)
+            chosen = parts.tokenizer.summary
             work = partial(log_tradeoff, parts.study.run_id, settings.pairs, digest, chosen)
             jobs.append(Job("FAST trade-off", "tokenizer", work))
     for path, tokenizer in parts.originals:
@@ -148,7 +148,7 @@ def judge_beside(judge: Callable[[Report], Judged], place: Place, protocol: Prot
     return run.run_id
 
 
-def log_tradeoff(run_id: str, pairs_file: Path, digest: str, chosen: tuple[float, int], report: Report) -> str:
+def log_tradeoff(run_id: str, pairs_file: Path, digest: str, chosen: str, report: Report) -> str:
     """Measure what FAST trades, fitted on the training split, and log it to the study's run; returns the run's id."""
     pairs = load_action_pairs(pairs_file)
     split = split_pairs(pairs.trajectory, len(pairs.state))
