@@ -15,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run study test check ui bench clean
+.PHONY: help setup run study baselines test check ui bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -26,6 +26,11 @@ run: setup data/training_pairs_original.npz ## collect data if there is none, tr
 study: setup ## train, evaluate and compare 10 models a method; renew the results in README
 	$(BIN)/mlflow run . -e ensemble --env-manager local -P originals=$(ORIGINALS)
 	$(BIN)/python -m docs.renew_results
+
+baselines: setup ## train and evaluate regression and binning too; renew their table in README, after make study
+	$(BIN)/mlflow run . -e ensemble --env-manager local -P study=baselines -P methods=regression,binning
+	$(BIN)/python -m pipeline report --json > train/reports/all.json
+	$(BIN)/python -m docs.renew_results --baselines train/reports/all.json
 
 data/training_pairs_original.npz: | $(BIN)/.installed
 	$(BIN)/python -m pipeline collect

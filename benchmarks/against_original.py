@@ -90,7 +90,7 @@ Decide = Callable[[Floats], object]
 
 def original_tasks(folder: Path) -> dict[str, Task]:
     """What the original's loop trains: our pairs, and tokens at its scale and vocabulary, made in the folder."""
-    _, (_, token_file) = tokenize(TokenizeSettings(scale=SCALE, vocabulary=VOCABULARY, out=folder))
+    _, (_, token_file) = tokenize(TokenizeSettings(scale=SCALE, fine=0, vocabulary=VOCABULARY, out=folder))
     actions, tokens = load_action_pairs(Pi0Settings().pairs), load_token_pairs(token_file)
     rows = split_pairs(actions.trajectory, len(actions.state)).train
     return {"pi0": flow_task(actions, rows, SEED), "pi0_fast": token_task(tokens, rows, SEED)}

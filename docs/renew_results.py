@@ -1,8 +1,10 @@
 """Put a study's results into README: the tables between its marks, and figures in docs/.
 
     python -m docs.renew_results [FOLDER]
+    python -m docs.renew_results --baselines FILE
 
-FOLDER is a study's report, train/reports/ensemble by default.
+FOLDER is a study's report, train/reports/ensemble by default. FILE is `python -m pipeline report --json` over a store with
+the default study and one of the baselines: each method then stands beside what it has to beat.
 """
 
 import json
@@ -16,6 +18,8 @@ from pipeline.files import whole_file
 ROOT = Path(__file__).resolve().parent.parent
 README, FIGURES = ROOT / "README.md", ("scores", "converge_steps", "plans")
 BLOCK = re.compile(r"(<!-- results: `make study` renews this -->\n).*?(<!-- end of results -->)", re.DOTALL)
+BASELINES = re.compile(r"(<!-- baselines: `make baselines` renews this -->\n).*?(<!-- end of baselines -->)", re.DOTALL)
+COMPARED = (("pi0", "regression"), ("pi0_fast", "binning"), ("pi0", "pi0_fast"))
 LEFT_OUT = "zero action"
 ALPHA = 0.05
 
@@ -67,14 +71,36 @@ def render(report: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *(f"* {verdict}" for verdict in report["verdicts"]), ""])
 
 
+def render_baselines(report: dict[str, Any]) -> str:
+    """The same tables for all trained methods, with the differences that matter."""
+    groups = [group for group in report["groups"] if group["kind"] == "model"]
+    differences = [each for each in report["differences"] if (each["first"], each["second"]) in COMPARED]
+    lines: list[str] = []
+    for score in ("success", "converge"):
+        columns = [where(entry) for entry in groups[0]["scores"][score]]
+        lines += ["", f"| {score}: noise, replan | {' | '.join(columns)} |", "|---" + "|---:" * len(columns) + "|"]
+        lines += [group_row(group, score, columns) for group in groups]
+        lines += [difference_row(difference, score, columns) for difference in differences]
+    return "\n".join([*lines, ""])
+
+
+def renew(block: re.Pattern[str], content: str) -> None:
+    """Put `content` between the marks of a block of README."""
+    text = README.read_text()
+    assert block.search(text), f"{README} has lost its marks"
+    with whole_file(README) as temporary:
+        temporary.write_text(block.sub(lambda found: f"{found[1]}\n{content}\n{found[2]}", text))
+
+
 def main() -> None:
     """Renew README and the figures."""
+    if sys.argv[1:2] == ["--baselines"]:
+        renew(BASELINES, render_baselines(json.loads(Path(sys.argv[2]).read_text())).strip() + "\n")
+        print("renewed the baselines in README.md")
+        return
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "train" / "reports" / "ensemble"
     report = json.loads((folder / "report.json").read_text())
-    text = README.read_text()
-    assert BLOCK.search(text), f"{README} has lost its marks"
-    with whole_file(README) as temporary:
-        temporary.write_text(BLOCK.sub(lambda found: f"{found[1]}\n{render(report)}\n{found[2]}", text))
+    renew(BLOCK, render(report))
     for name in FIGURES:
         with whole_file(ROOT / "docs" / f"{name}.png") as temporary:
             temporary.write_bytes((folder / f"{name}.png").read_bytes())

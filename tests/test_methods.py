@@ -191,7 +191,7 @@ def test_expected_decoding_goes_on_near_the_expectation(tokenizer: FastTokenizer
     single = {piece[0]: token for token, piece in enumerate(tokenizer.pieces) if len(piece) == 1}
 
     class Broad(nn.Module):
-        """The likeliest integer is 9, but three quarters are about -3. Of what is likely, -2 is next to the mean, 0.13."""
+        """The likeliest integer is 9, three quarters are about -3. Of what is likely, -2 is next to the mean, 0.13."""
 
         max_tokens = 51
 
