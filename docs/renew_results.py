@@ -3,8 +3,8 @@
     python -m docs.renew_results [FOLDER]
     python -m docs.renew_results --baselines FILE
 
-FOLDER is a study's report, train/reports/ensemble by default. FILE is `python -m pipeline report --json` over a store with
-the default study and one of the baselines: each method then stands beside what it has to beat.
+FOLDER is a study's report, train/reports/ensemble by default. FILE is what `python -m pipeline report --json` says of a
+store with the default study and one of the baselines: each method then stands beside what it has to beat.
 """
 
 import json
