@@ -10,8 +10,8 @@ training        samples/s of the default settings' `fit`, and of the original's 
 its quality     seconds until our averaged weights control as well as the original's trained ones (see `to_quality`),
                 beside the seconds of ONE epoch of the original's loop. Its weights are those of the end of an epoch, so
                 they took at least that; its authors allow 200, and how many it took is not known
-decision        one plan for one state: ours in memory; the original as shipped, where every decision builds the network
-                and reads the weights, and the original kept in memory
+decision        one plan for one state: ours in memory, by torch and exported; the original as shipped, where every
+                decision builds the network and reads the weights, and the original kept in memory
 episodes        all at once on MuJoCo, and one Gymnasium environment and one state at a time, with the same policy
 demonstrations  all at once, and one Gymnasium environment at a time; both give the same states, to the bit
 
@@ -60,7 +60,7 @@ from benchmarks.to_quality import (
     train_original,
     train_until,
 )
-from pipeline.config import Pi0FastSettings, Pi0Settings, TokenizeSettings
+from pipeline.config import ExportSettings, Pi0FastSettings, Pi0Settings, TokenizeSettings
 from pipeline.console import OUT
 from pipeline.data.pairs import load_action_pairs, load_token_pairs
 from pipeline.data.split import split_pairs
@@ -70,14 +70,16 @@ from pipeline.env.pid import NestedPID, draw_gains
 from pipeline.evaluation.control import draw_episodes, evaluate_planner
 from pipeline.files import whole_file
 from pipeline.policies.checkpoint import save_checkpoint
+from pipeline.policies.exported import load_exported
 from pipeline.policies.load import load_policy
 from pipeline.policies.policy import Policy
 from pipeline.streams import numpy_stream, torch_stream
 from pipeline.tokenizer.fast import load_tokenizer
 from pipeline.versions import installed_versions
 from pipeline.workflows.collect import ACTION_NOISE
+from pipeline.workflows.export import export
 from pipeline.workflows.make_data import make_missing_data
-from pipeline.workflows.tokenize import TOKENIZER_FILE, tokenize
+from pipeline.workflows.tokenize import tokenize
 
 RESULTS = Path(__file__).parent / "results" / "against_original.json"
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "speed.png"
@@ -222,10 +224,12 @@ def main() -> None:
             path = folder / f"{name}.pth"
             save_checkpoint(path, progress.checkpoint)
             policy = load_policy(path)
-            rows += decision_latency(name, {"ours": policy.act}, original_deciders(name))
+            exported = load_exported(export(ExportSettings(checkpoint=path)).path)
+            ours = {"ours in torch": policy.act, "ours exported": exported.act}
+            rows += decision_latency(name, ours, original_deciders(name))
             rows.append(episode_rate(name, policy))
             if options.train_original:
-                samples, quality = train_original(tasks[name], folder / TOKENIZER_FILE, options.train_original)
+                samples, quality = train_original(tasks[name], folder / "fast_tokenizer.json", options.train_original)
                 OUT.print(f"the original's {TITLES[name]} after {samples:,} samples in its own loop: {quality}")
     rows += collection_rate()
 
