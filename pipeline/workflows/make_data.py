@@ -42,8 +42,8 @@ def _make(path: Path, say: Callable[[str], None]) -> None:
     if path == TokenizeSettings().pairs:
         say(f"{path} is missing: collecting {CollectSettings().trajectories:,} demonstrations")
         collect(CollectSettings())
-    for scheme, kind in (("fast", Pi0FastSettings()), ("bins", BinningSettings())):
+    for scheme, name, kind in (("fast", "FAST", Pi0FastSettings()), ("bins", "binning", BinningSettings())):
         if path in (kind.pairs, kind.tokenizer):
             _make(TokenizeSettings().pairs, say)
-            say(f"{path} is missing: tokenizing")
+            say(f"{path} is missing: fitting the {name} tokenizer")
             tokenize(make(TokenizeSettings, {"scheme": scheme}))
