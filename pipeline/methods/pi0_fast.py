@@ -148,12 +148,13 @@ def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor, expected
     integer nearest to the expectation of the next coefficient: where the distribution is broad its peak is chance,
     while its mean is well known. (To flow matching, the same is the start from zero instead of noise.) Tokens less
     likely than `MIN_P` times the likeliest do not count, so what is unlikely is neither averaged nor taken.
-    A token that would overfill the chunk, or leave it impossible to fill in the positions that the network has, is
+    A token that does not fit into the chunk, or leaves it impossible to fill in the positions that the network has, is
     masked, and EOS is due exactly when the chunk is full. So every sequence decodes to C coefficients.
     """
     lengths = torch.from_numpy(tokenizer.lengths).to(state.device)
     first = torch.tensor([piece[0] if piece else 0 for piece in tokenizer.pieces], device=state.device)
     fewest = fewest_tokens(lengths, tokenizer.coefficients)
+    fits = torch.from_numpy(tokenizer.fits).to(state.device)
     token = torch.full((len(state),), BOS, device=state.device)
     remaining = torch.full_like(token, tokenizer.coefficients)
     cache = network.start(state)  # type: ignore[operator]  # both token networks have start and next_logits
@@ -162,7 +163,7 @@ def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor, expected
     rows = torch.arange(len(state), device=state.device)  # the sequences that are still worked on
     for position in range(positions):
         after = remaining[:, None] - lengths
-        allowed = (lengths > 0) & (after >= 0) & (fewest[after.clamp(min=0)] < positions - position)
+        allowed = fits[remaining] & (fewest[after.clamp(min=0)] < positions - position)
         logits = network.next_logits(token, cache).masked_fill(~allowed, -torch.inf)  # type: ignore[operator]
         if expected:
             likely = logits >= logits.max(1, keepdim=True).values + math.log(MIN_P)

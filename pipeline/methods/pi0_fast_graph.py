@@ -134,8 +134,7 @@ def allowed(tokenizer: FastTokenizer) -> Floats:
     These are the tokens that `pi0_fast.decode` allows: its network has a position for each coefficient, and each
     coefficient has a token of its own, so the positions always suffice. When none remain there is EOS only.
     """
-    remaining = np.arange(tokenizer.coefficients + 1)[:, None]
-    fits = (tokenizer.lengths > 0) & (tokenizer.lengths <= remaining)
+    fits = tokenizer.fits.copy()
     fits[0, EOS] = True
     return np.where(fits, 0, -np.inf).astype(np.float32)
 

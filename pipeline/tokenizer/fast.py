@@ -2,9 +2,11 @@
 
     chunk (H, A) --DCT-II per dimension--> coefficients --x scale, round--> integers (H*A,) --BPE--> tokens
 
-The lowest frequencies may have a finer scale than the others: an unstable system adds up what they round off, and few
-tokens go to them. The paper has one scale for all (`fine = 0`). Without the DCT and without merges the same is plain
-binning, a token an action (as RT-2 does, Brohan et al. 2023, arXiv 2307.15818): the baseline.
+The lowest frequencies may have a finer scale than the others: an unstable system adds up what they round off. These
+are tokens of their own: after a token that could have been merged with the next integer, the integer that would have
+been merged is impossible, so an expectation of it would be biased. The paper has one scale for all and merges anywhere
+(`fine = 0`). Without the DCT and without merges the same is plain binning, a token an action (as RT-2 does, Brohan et
+al. 2023, arXiv 2307.15818): the baseline.
 
 Integers are flattened lowest frequency first across dimensions. Byte-pair encoding (the `tokenizers` library) works
 on them as one-character symbols. Every integer of the training range is a symbol, so no chunk is unknown; a
@@ -57,6 +59,7 @@ class FastTokenizer:
     fine_scale: float = 1.0  # of the lowest frequencies of each dimension,
     fine: int = 0  # and how many these are
     frequencies: bool = True  # integers are coefficients of the DCT; otherwise they are actions
+    unmerged: int = 0  # the first integers of a chunk, each of which is a token of its own
 
     @property
     def coefficients(self) -> int:
@@ -87,6 +90,17 @@ class FastTokenizer:
     def lengths(self) -> Ints:
         """How many coefficients each token id stands for, `(V,)`; 0 for specials."""
         return np.array([len(piece) for piece in self.pieces])
+
+    @cached_property
+    def fits(self) -> NDArray[np.bool_]:
+        """Which tokens may come next when r coefficients are missing, for r = 0..C: `(C + 1, V)`.
+
+        None that would overfill the chunk, none of several integers where each has a token of its own, and specials
+        never.
+        """
+        missing = np.arange(self.coefficients + 1)[:, None]
+        alone = self.coefficients - missing < self.unmerged
+        return (self.lengths > 0) & (self.lengths <= np.where(alone, np.minimum(missing, 1), missing))
 
     @cached_property
     def steps(self) -> NDArray[np.float64]:
@@ -121,8 +135,13 @@ class FastTokenizer:
                 f"coefficients: expected integers of the tokenizer's alphabet, found {integers[foreign][0]}, which "
                 f"has no token. Fit a tokenizer on these data with '{REBUILD}'."
             )
-        texts = ["".join(map(chr, row)) for row in (integers - self.low + FIRST_SYMBOL).tolist()]
-        return [encoding.ids for encoding in self.bpe.encode_batch(texts)]
+        single = np.zeros(self.high - self.low + 1, dtype=np.int64)
+        for token, piece in enumerate(self.pieces):
+            if len(piece) == 1:
+                single[piece[0] - self.low] = token
+        first = single[integers[:, : self.unmerged] - self.low].tolist()
+        rest = self.bpe.encode_batch(_texts(integers[:, self.unmerged :], self.low))
+        return [alone + merged.ids for alone, merged in zip(first, rest, strict=True)]
 
     def decode(self, ids: list[list[int]]) -> Ints:
         """Turn token ids (specials are skipped) back into integers `(N, C)`.
@@ -150,6 +169,7 @@ class FastTokenizer:
             "fine_scale": self.fine_scale,
             "fine": self.fine,
             "frequencies": self.frequencies,
+            "unmerged": self.unmerged,
             "bpe": json.loads(self.bpe.to_str()),
         }
         return json.dumps(fields, ensure_ascii=True, indent=1)
@@ -193,8 +213,11 @@ def fit_tokenizer(
             f"found {vocabulary}. "
             "Raise --vocabulary or lower the scales."
         )
-    bpe = _train_bpe(integers, low, high, vocabulary)
-    return FastTokenizer(float(scale), horizon, action_dim, low, high, bpe, float(fine_scale), fine)
+    unmerged = fine * action_dim
+    bpe = _train_bpe(integers[:, unmerged:], low, high, vocabulary)
+    return FastTokenizer(
+        float(scale), horizon, action_dim, low, high, bpe, float(fine_scale), fine, unmerged=unmerged
+    )
 
 
 def fit_bins(chunks: Floats, scale: float) -> FastTokenizer:
@@ -217,9 +240,13 @@ def _train_bpe(integers: Ints, low: int, high: int, vocabulary: int) -> Tokenize
         initial_alphabet=[chr(FIRST_SYMBOL + offset) for offset in range(high - low + 1)],
         show_progress=False,
     )
-    symbols = integers - low + FIRST_SYMBOL
-    bpe.train_from_iterator(("".join(map(chr, row)) for row in symbols.tolist()), trainer)
+    bpe.train_from_iterator(_texts(integers, low), trainer)
     return bpe
+
+
+def _texts(integers: Ints, low: int) -> list[str]:
+    """Each row of `integers (N, ..)` as text, a character an integer."""
+    return ["".join(map(chr, row)) for row in (integers - low + FIRST_SYMBOL).tolist()]
 
 
 def load_tokenizer(path: Path) -> FastTokenizer:
@@ -250,11 +277,12 @@ def parse_tokenizer(text: str) -> FastTokenizer:
         raise ValueError("'scale', 'horizon', 'action_dim', 'low' and 'high' must be numbers in range")
     horizon, action_dim, low, high = sizes
     # files of the time before these are plain FAST
-    fine_scale, fine, frequencies = (
-        fields.get(k, d) for k, d in (("fine_scale", 1.0), ("fine", 0), ("frequencies", True))
-    )
+    defaults = {"fine_scale": 1.0, "fine": 0, "frequencies": True, "unmerged": 0}
+    fine_scale, fine, frequencies, unmerged = (fields.get(name, default) for name, default in defaults.items())
     if not isinstance(fine_scale, float) or not 0 < fine_scale < 1e9 or type(fine) is not int or fine < 0:
         raise ValueError("'fine_scale' and 'fine' must be numbers in range")
+    if type(unmerged) is not int or unmerged < 0:
+        raise ValueError("'unmerged' must be a number in range")
     if type(frequencies) is not bool:
         raise ValueError("'frequencies' must be true or false")
     if not (horizon > 0 and 1 <= horizon * action_dim <= 100_000 and 0 <= high - low < MAX_ALPHABET):
@@ -263,7 +291,7 @@ def parse_tokenizer(text: str) -> FastTokenizer:
         bpe = Tokenizer.from_str(json.dumps(fields.get("bpe")))
     except Exception as error:  # the library raises plain Exception
         raise ValueError(f"'bpe' is not a tokenizer: {one_line(error)}") from error
-    tokenizer = FastTokenizer(scale, horizon, action_dim, low, high, bpe, fine_scale, fine, frequencies)
+    tokenizer = FastTokenizer(scale, horizon, action_dim, low, high, bpe, fine_scale, fine, frequencies, unmerged)
     if any(bpe.token_to_id(name) != token for token, name in enumerate(SPECIALS)):
         raise ValueError(f"'bpe' does not have {', '.join(SPECIALS)} as ids 0, 1, 2")
     if any(not all(low <= integer <= high for integer in piece) for piece in tokenizer.pieces):
