@@ -11,11 +11,13 @@ from pydantic.fields import FieldInfo
 from pipeline import commands
 from pipeline.config import (
     CollectSettings,
+    DoctorSettings,
     EnsembleSettings,
     EvaluateSettings,
     ExportSettings,
     ReportSettings,
     Settings,
+    SyncSettings,
     TokenizeSettings,
     TrainSettings,
     fields_of,
@@ -103,6 +105,8 @@ COMMANDS = click.Group(
         settings_command("export", ExportSettings, commands.export),
         settings_command("ensemble", EnsembleSettings, commands.ensemble),
         settings_command("report", ReportSettings, commands.report),
+        settings_command("doctor", DoctorSettings, commands.doctor),
+        settings_command("sync", SyncSettings, commands.sync),
     ],
 )
 

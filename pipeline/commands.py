@@ -2,17 +2,23 @@
 
 import json
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from pipeline.config import (
     CollectSettings,
+    DoctorSettings,
     EnsembleSettings,
     EvaluateSettings,
     ExportSettings,
     ReportSettings,
+    SyncSettings,
     TokenizeSettings,
     TrainSettings,
 )
 from pipeline.errors import RunError
+
+if TYPE_CHECKING:
+    from pipeline.workflows.doctor import Finding
 
 BY_PAIR = "the file has no 'trajectory' key, so chunks of one trajectory stand in several parts"
 
@@ -81,6 +87,8 @@ def train(method_name: str, settings: TrainSettings) -> None:
         ("in the UI", made.url),
         ("open the UI", ui_command()),
     ]
+    if made.undelivered:
+        rows.append(("MLflow", f"was away: {made.undelivered} calls wait; 'python -m pipeline sync' delivers them"))
     print_rows(made.mirror.name, rows)
 
 
@@ -158,3 +166,28 @@ def report(settings: ReportSettings) -> None:
         print(json.dumps(as_values(made.comparison), allow_nan=False))
     else:
         print((workflow.as_csv if settings.format == "csv" else as_markdown)(made.comparison), end="")
+
+
+def doctor(settings: DoctorSettings) -> None:
+    """Mend, and say what was found."""
+    from pipeline.workflows.doctor import doctor as workflow
+
+    _print_findings("doctor", workflow(), "nothing to mend: no run was left by a process that is gone")
+
+
+def sync(settings: SyncSettings) -> None:
+    """Deliver, and say what; raises `RunError` if something still waits."""
+    from pipeline.workflows.doctor import sync as workflow
+
+    _print_findings("sync", workflow(), "nothing waits to be delivered")
+
+
+def _print_findings(title: str, findings: "list[Finding]", nothing: str) -> None:
+    from pipeline.console import OUT, print_rows
+
+    if findings:
+        print_rows(title, [(found.what, f"{found.state}; {found.done}") for found in findings])
+    else:
+        OUT.print(nothing)
+    if any("still wait" in found.done for found in findings):
+        raise RunError("MLflow: the store is still away. Start it, and run the command again.")

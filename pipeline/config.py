@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from pipeline.errors import SettingsError
 
-AUTO, NONE, ALL = "auto", "none", "all"  # words, because MLproject parameters cannot be empty
+AUTO, NONE, ALL, LATEST = "auto", "none", "all", "latest"  # words, because MLproject parameters cannot be empty
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 FLAGS: dict[str, JsonValue] = {"flags": True}  # on the command line each choice is an option of its own: --json
 MAX_SEED = 2**31 - 1
@@ -110,6 +110,11 @@ class TrainSettings(Recipe):
 
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of weights, batch order, noise and dropout")
     run_name: str = Field(AUTO, pattern=f"^{NAME_PATTERN}$", description="name in MLflow; auto: the files' name")
+    resume: str = Field(
+        NONE,
+        pattern=f"^{NAME_PATTERN}$",
+        description="go on with a run that broke off: its id in MLflow, or latest",
+    )
 
 
 class Pi0Settings(FlowRecipe, TrainSettings):
@@ -215,6 +220,14 @@ class ExportSettings(Settings):
 
     checkpoint: Path = Field(description="model file, from train/trained_models")
     out: str = Field(AUTO, min_length=1, description="file to write; auto: beside the model, ending in .onnx")
+
+
+class DoctorSettings(Settings):
+    """Find runs whose process is gone, end them as KILLED, and deliver what MLflow has not got; say which can go on."""
+
+
+class SyncSettings(Settings):
+    """Deliver to MLflow what runs could not deliver while the store was away."""
 
 
 class ReportSettings(Settings):

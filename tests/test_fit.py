@@ -15,7 +15,8 @@ from pipeline.errors import RunError
 from pipeline.methods import METHODS
 from pipeline.policies.checkpoint import weights_digest
 from pipeline.streams import derive, global_torch_stream, torch_stream
-from pipeline.training.fit import Epoch, Plateau, Problem, Step, evaluate, fit, schedule_factor
+from pipeline.training.fit import Epoch, Problem, Step, evaluate, fit, schedule_factor
+from pipeline.training.state import Plateau
 from tests.conftest import files_of
 
 

@@ -215,9 +215,7 @@ def fit_tokenizer(
         )
     unmerged = fine * action_dim
     bpe = _train_bpe(integers[:, unmerged:], low, high, vocabulary)
-    return FastTokenizer(
-        float(scale), horizon, action_dim, low, high, bpe, float(fine_scale), fine, unmerged=unmerged
-    )
+    return FastTokenizer(float(scale), horizon, action_dim, low, high, bpe, float(fine_scale), fine, unmerged=unmerged)
 
 
 def fit_bins(chunks: Floats, scale: float) -> FastTokenizer:

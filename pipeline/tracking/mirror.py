@@ -1,13 +1,16 @@
 """The copy of a run's files in `train/`: log, model and loss picture under one unique name. Never read back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from pipeline.errors import StoreError
+from pipeline.files import whole_file
 
 MIRROR = Path("train")
 LOGS, MODELS, PICTURES = "logs", "trained_models", "loss_pics"
+FOLDERS = tuple(MIRROR / name for name in (LOGS, MODELS, PICTURES))
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,17 @@ class Mirror:
 
     def write(self, line: str) -> None:
         """Add a line to the log."""
-        path = self.log if self.log.exists() else self.hidden_log
-        with path.open("a", encoding="utf-8") as log:
+        with self.hidden_log.open("a", encoding="utf-8") as log:
             log.write(line + "\n")
 
+    def rewrite(self, lines: Sequence[str]) -> None:
+        """Begin the hidden log again with these lines."""
+        with whole_file(self.hidden_log) as temporary:
+            temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
     def publish_log(self) -> None:
-        """Show the log under its name; a second call changes nothing."""
-        if not self.log.exists():
+        """Show the log under its name. What is written after that begins another hidden log."""
+        if self.hidden_log.exists():
             self.hidden_log.replace(self.log)
 
 

@@ -1,8 +1,10 @@
 """One MLflow run, through one small object."""
 
 import json
+import math
 import os
 import re
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,17 +13,23 @@ from typing import Any
 
 import numpy as np
 from mlflow.data.numpy_dataset import from_numpy
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from numpy.typing import NDArray
+from requests import RequestException
 
 from pipeline.errors import StoreError, one_line
+from pipeline.tracking.delivery import briefly, deliver, is_away, patiently
+from pipeline.tracking.journal import ENDED, Journal
 from pipeline.tracking.store import experiment_id
 
+RETRY_SECONDS = 15.0  # between two tries to reach a store that is away: one may take a few seconds
+MLFLOW_BATCH = 1000  # metrics that the store takes at once
 FLUSH_SECONDS = 5.0  # a batch of metrics costs 10-20 ms on sqlite: this keeps logging far below 2% of training
+MACHINE = "machine"  # the tag that names the host whose processes work on a run
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
 DATASET_PREVIEW = 1000  # rows MLflow sees for its schema; the whole file's sha256 is the digest
 
@@ -35,49 +43,62 @@ class Place:
 
 
 class TrackedRun:
-    """A run that is RUNNING until `end`. Metrics are buffered for a few seconds at most."""
+    """A run that is RUNNING until `end`. Metrics are buffered for a few seconds at most.
 
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
+    With a journal, what cannot be delivered waits there in order, and nobody waits for it; without one, a call is made
+    again for up to a minute before it raises.
+    """
+
+    def __init__(self, client: MlflowClient, run_id: str, known: Run | None = None) -> None:
         self.client = client
         self.run_id = run_id
-        self._metrics: list[Metric] = []
+        self.journal: Journal | None = None
+        self._known = known  # the run as MLflow had it when we began
+        self._metrics: list[list[Any]] = []
         self._flushed = time.monotonic()
+        self._tried = -math.inf  # when what waits was last tried
+
+    def _begun(self) -> Run:
+        if self._known is None:
+            self._known = patiently(lambda: self.client.get_run(self.run_id))
+        return self._known
 
     @property
     def experiment(self) -> str:
         """The name of the experiment that the run is in."""
-        return str(self.client.get_experiment(self.client.get_run(self.run_id).info.experiment_id).name)
+        found = self._begun().info.experiment_id
+        return str(patiently(lambda: self.client.get_experiment(found)).name)
 
     @property
     def url(self) -> str:
         """The run's address below the UI's: `#/experiments/.../runs/...`."""
-        return f"#/experiments/{self.client.get_run(self.run_id).info.experiment_id}/runs/{self.run_id}"
+        return f"#/experiments/{self._begun().info.experiment_id}/runs/{self.run_id}"
 
     def params(self, values: Mapping[str, Any]) -> list[str]:
         """Log settings as params. Returns those whose value MLflow had already, otherwise, and keeps.
 
         `mlflow run` writes an entry point's params before it starts us, as the user typed them.
         """
-        known = self.client.get_run(self.run_id).data.params
+        known = self._begun().data.params
         text = {name: str(value) for name, value in values.items()}
-        self._log(params=[Param(name, value) for name, value in text.items() if name not in known])
+        self._send("batch", {"params": [(name, value) for name, value in text.items() if name not in known]})
         return [name for name, value in text.items() if not _same_value(known.get(name, value), value)]
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags."""
-        self._log(tags=[RunTag(name, value) for name, value in values.items()])
+        self._send("batch", {"tags": list(values.items())})
 
-    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Log metrics at `step`; they reach the store within seconds."""
-        now = int(time.time() * 1000)
-        self._metrics += [Metric(name, value, now, step) for name, value in values.items()]
+    def metrics(self, values: Mapping[str, float], step: int = 0, time_ms: int | None = None) -> None:
+        """Log metrics at `step`, as of now or of `time_ms`; they reach the store within seconds."""
+        when = int(time.time() * 1000) if time_ms is None else time_ms
+        self._metrics += [[name, value, when, step] for name, value in values.items()]
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
         """Send what is buffered."""
-        if self._metrics:
-            self._log(metrics=self._metrics)
+        for start in range(0, len(self._metrics), MLFLOW_BATCH):
+            self._send("batch", {"metrics": self._metrics[start : start + MLFLOW_BATCH]})
         self._metrics, self._flushed = [], time.monotonic()
 
     def dataset(self, arrays: Mapping[str, NDArray[Any]], source: Path, digest: str, context: str) -> None:
@@ -85,24 +106,75 @@ class TrackedRun:
         preview = {name: np.ascontiguousarray(array[:DATASET_PREVIEW]) for name, array in arrays.items()}
         described = from_numpy(preview, name=source.name, digest=digest[:32]).to_dict()
         described |= {"source_type": "local", "source": json.dumps({"uri": source.absolute().as_uri()})}
-        tag = InputTag(MLFLOW_DATASET_CONTEXT, context)
-        self.client.log_inputs(self.run_id, [DatasetInput(Dataset(**described), [tag])])
+        self._send("input", {"dataset": described, "tag": [MLFLOW_DATASET_CONTEXT, context]})
 
     def file(self, path: Path, folder: str | None = None) -> None:
         """Store a copy of a file as an artifact."""
-        self.client.log_artifact(self.run_id, str(path), folder)
+        self._send("file", {"folder": folder}, path)
 
     def json(self, name: str, content: Any) -> None:
         """Store JSON as an artifact."""
-        self.client.log_text(self.run_id, json.dumps(content, indent=2, sort_keys=True) + "\n", name)
+        self._send("text", {"name": name, "text": json.dumps(content, indent=2, sort_keys=True) + "\n"})
 
-    def end(self, status: str) -> None:
-        """Send the rest and end the run as FINISHED, FAILED or KILLED."""
+    def end(self, status: str, resumable: bool = False) -> int:
+        """Send the rest and end the run as FINISHED, FAILED or KILLED. Returns how many calls still wait.
+
+        The journal goes, unless calls wait in it or the run can be resumed from it.
+        """
         self.flush()
-        self.client.set_terminated(self.run_id, status)
+        self._send("end", {"status": status, "time": int(time.time() * 1000)})
+        if self.journal is None:
+            return 0
+        self.journal.describe((self.journal.about() or {}) | {ENDED: status})
+        # Who was interrupted is waited for: one try is enough for them.
+        hurry = status == "KILLED" and time.monotonic() - self._tried < RETRY_SECONDS
+        waiting = len(list(self.journal.waiting())) if hurry else self.deliver_waiting()[1]
+        if waiting or resumable:
+            self.journal.release()
+        else:
+            self.journal.remove()
+        return waiting
 
-    def _log(self, **what: Any) -> None:
-        self.client.log_batch(self.run_id, **what)
+    def deliver_waiting(self) -> tuple[int, int]:
+        """Deliver what waits in the journal, in order, as far as the store answers.
+
+        Returns how many calls were delivered, and how many still wait.
+        """
+        assert self.journal is not None, "only runs with a journal have something waiting"
+        waiting = list(self.journal.waiting())
+        done = 0
+        try:
+            with briefly():
+                for item in waiting:
+                    deliver(self.client, self.run_id, item)
+                    done += 1
+        except Exception as error:
+            if not is_away(error):
+                raise
+        finally:
+            self._tried = time.monotonic()
+            if done:
+                self.journal.delivered(done)
+        return done, len(waiting) - done
+
+    def _send(self, what: str, values: dict[str, Any], path: Path | None = None) -> None:
+        item = {"what": what, "values": values} | ({"path": str(path)} if path else {})
+        if self.journal is None:
+            patiently(lambda: deliver(self.client, self.run_id, item))
+            return
+        if self.journal.has_waiting and (
+            time.monotonic() - self._tried < RETRY_SECONDS or self.deliver_waiting()[1] > 0
+        ):
+            self.journal.put(item)
+            return
+        try:
+            with briefly():
+                deliver(self.client, self.run_id, item)
+        except Exception as error:
+            if not is_away(error):
+                raise
+            self._tried = time.monotonic()
+            self.journal.put(item)
 
 
 def start_run(client: MlflowClient, experiment: str, name: str, chosen: bool, place: Place | None = None) -> TrackedRun:
@@ -111,20 +183,43 @@ def start_run(client: MlflowClient, experiment: str, name: str, chosen: bool, pl
     A name the user chose (`chosen`, or one given to `mlflow run --run-name`) is not replaced by the files' name.
     Raises `StoreError`.
     """
-    try:
+
+    def start() -> TrackedRun:
+        tags = resolve_tags() | {MACHINE: socket.gethostname()}
         if place:
             home = client.get_run(place.parent).info.experiment_id
-            tags = resolve_tags() | {MLFLOW_PARENT_RUN_ID: place.parent} | place.tags
-            return TrackedRun(client, client.create_run(home, tags=tags, run_name=name).info.run_id)
-        if run_id := os.environ.get("MLFLOW_RUN_ID"):
-            given = client.get_run(run_id).info.run_name or ""
-            if chosen or not given or GENERATED_NAME.fullmatch(given):
+            tags |= {MLFLOW_PARENT_RUN_ID: place.parent} | place.tags
+        elif run_id := os.environ.get("MLFLOW_RUN_ID"):
+            known = client.get_run(run_id)
+            if chosen or not known.info.run_name or GENERATED_NAME.fullmatch(known.info.run_name):
                 client.set_tag(run_id, MLFLOW_RUN_NAME, name)
-            return TrackedRun(client, run_id)
-        run = client.create_run(experiment_id(client, experiment), tags=resolve_tags(), run_name=name)
-        return TrackedRun(client, run.info.run_id)
-    except MlflowException as error:
+            client.set_tag(run_id, MACHINE, tags[MACHINE])
+            return TrackedRun(client, run_id, known)
+        else:
+            home = experiment_id(client, experiment)
+        made = client.create_run(home, tags=tags, run_name=name)
+        return TrackedRun(client, made.info.run_id, made)
+
+    try:
+        return patiently(start)
+    except (MlflowException, RequestException) as error:
         raise StoreError(f"MLflow: the run could not be started: {one_line(error)[:300]}.") from error
+
+
+def resume_run(client: MlflowClient, run_id: str) -> TrackedRun:
+    """Go on with a run: it is RUNNING again. A run that `mlflow run` has started for this only says so.
+
+    Raises `StoreError`.
+    """
+    launched = os.environ.get("MLFLOW_RUN_ID")
+    try:
+        known = patiently(lambda: client.get_run(run_id))
+        if launched not in (None, run_id):
+            TrackedRun(client, str(launched)).tags({"kind": "continuation", "continued": run_id})
+        patiently(lambda: client.update_run(run_id, status="RUNNING"))
+    except (MlflowException, RequestException) as error:
+        raise StoreError(f"MLflow run {run_id}: it could not be continued: {one_line(error)[:300]}.") from error
+    return TrackedRun(client, run_id, known)
 
 
 def _same_value(known: str, value: str) -> bool:

@@ -11,6 +11,7 @@ from pipeline.errors import StoreError, one_line
 
 Store = MlflowClient
 DEFAULT_STORE = Path("mlruns/mlflow.db")
+BUSY_TIMEOUT = "?timeout=60"  # seconds that a call waits while another process writes to an sqlite file
 PATIENCE_SECONDS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
@@ -23,6 +24,11 @@ def database_file() -> Path | None:
     """The store's sqlite file, if that is what it is."""
     uri = tracking_uri()
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def home() -> Path:
+    """The folder for what we keep on this machine beside the store."""
+    return database.parent if (database := database_file()) else DEFAULT_STORE.parent
 
 
 def open_store() -> Store:
@@ -48,7 +54,7 @@ def _connect(uri: str) -> MlflowClient:
     before = {name: os.environ.get(name) for name in PATIENCE_SECONDS}
     os.environ.update({name: value for name, value in PATIENCE_SECONDS.items() if before[name] is None})
     try:
-        client = MlflowClient(uri)
+        client = MlflowClient(uri + BUSY_TIMEOUT if uri.startswith("sqlite:///") and "?" not in uri else uri)
         client.search_experiments(max_results=1)
         return client
     finally:

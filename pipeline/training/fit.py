@@ -1,13 +1,12 @@
 """The one training engine: any network, any loss, one epoch after another.
 
 `fit` is a generator, so logging, files and progress bars stay outside: `for event in fit(...)`. Being watched changes
-nothing. All chance comes from the streams named here.
+nothing, nor does being stopped and continued. All chance comes from the streams named in `state.py`, and dropout's.
 """
 
-import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,11 +16,11 @@ from pipeline.config import TrainSettings
 from pipeline.errors import RunError
 from pipeline.methods.method import Loss, Rows
 from pipeline.streams import global_torch_stream, torch_stream
+from pipeline.training.state import Snapshot, State, Sums, start
 
 EVALUATION_SEED = 7  # never the run's seed: validation and test see the same noise in every epoch and every run
 EVALUATION_BATCH = 512
-STEP_EVENTS = 20  # steps between two Step events
-PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.6, 6
+STEP_EVENTS, STEP_SECONDS = 20, 1.0  # a Step event comes after so many steps, or so long
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class Step:
-    """A sign of life within an epoch."""
+    """A sign of life within an epoch. `snapshot()` copies the training, until the generator goes on."""
 
     steps_done: int
     steps_total: int
     loss: float
     samples_per_second: float
+    snapshot: Callable[[], Snapshot]
 
 
 @dataclass(frozen=True)
@@ -55,98 +55,91 @@ class Epoch:
     test_loss: float
     lr: float  # of the last step
     grad_norm: float  # mean over the steps, before clipping
-    samples_per_second: float  # training alone
+    samples_per_second: float  # training alone, since the training was begun or continued
     weights: dict[str, Tensor] | None  # the averaged weights, if this is the best validation loss so far
+    snapshot: Callable[[], Snapshot]
 
 
-def fit(problem: Problem, settings: TrainSettings) -> Iterator[Step | Epoch]:
+def fit(problem: Problem, settings: TrainSettings, resumed: Snapshot | None = None) -> Iterator[Step | Epoch]:
     """Train until the last epoch, or until `patience` epochs bring no better validation loss.
 
-    The test loss decides nothing.
+    With `resumed` it goes on from there, to the same bits as without a break. The test loss decides nothing.
 
     Raises `RunError` naming the step, before any update, where loss or gradient is not finite.
     """
-    network, seed = problem.network, settings.seed
-    device = next(network.parameters()).device
-    parameters: list[Tensor] = list(network.parameters())
-    averaged = copy.deepcopy(network).requires_grad_(False)
-    averages: list[Tensor] = list(averaged.parameters())
-    optimizer = torch.optim.AdamW(
-        parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=device.type != "mps"
-    )
-    order, chance = torch_stream(seed, "order"), torch_stream(seed, "noise")
-
+    at = start(problem.network, settings)
+    if resumed:
+        at.restore(resumed)
+    device = next(problem.network.parameters()).device
     count = len(problem.train[0])
     steps_per_epoch = math.ceil(count / settings.batch_size)
     steps_total = settings.epochs * steps_per_epoch
-    step, best, best_epoch, plateau = 0, math.inf, 0, Plateau()
 
-    for epoch in range(1, settings.epochs + 1):
-        network.train()
-        loss_sum = loss_count = norm_sum = 0.0
-        started = time.perf_counter()
-        for batch in torch.split(torch.randperm(count, generator=order), settings.batch_size):
-            with global_torch_stream(seed, "dropout", step):
-                total, terms = problem.loss(network, settings, to_device(problem.train, batch, device), chance)
-            mean = total / terms
-            optimizer.zero_grad()
-            mean.backward()  # type: ignore[no-untyped-call]
-            norm = float(nn.utils.clip_grad_norm_(parameters, settings.grad_clip))
-            value = float(mean.detach())
-            if not (math.isfinite(value) and math.isfinite(norm)):
-                raise RunError(
-                    f"training step {step + 1} (epoch {epoch}): expected a finite loss and gradient, found loss "
-                    f"{value:g} and gradient norm {norm:g}. The weights were not updated; try a lower --lr."
-                )
-            lr = settings.lr * plateau.factor * schedule_factor(settings, step, steps_total)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            optimizer.step()
-            step += 1
-            decay = min(settings.ema, step / (step + 10))  # a young average follows fast
-            with torch.no_grad():
-                torch._foreach_lerp_(averages, parameters, 1 - decay)
-            loss_sum, loss_count, norm_sum = loss_sum + value * terms, loss_count + terms, norm_sum + norm
-            if step % STEP_EVENTS == 0:
-                seen = ((step - 1) % steps_per_epoch + 1) * settings.batch_size
-                yield Step(step, steps_total, value, seen / (time.perf_counter() - started))
-        seconds = time.perf_counter() - started
+    while at.epoch <= settings.epochs and at.epoch - 1 - at.best_epoch < settings.patience:
+        at.network.train()
+        at.order_before = at.order.get_state()
+        batches = torch.split(torch.randperm(count, generator=at.order), settings.batch_size)
+        done_before = at.step - (at.epoch - 1) * steps_per_epoch
+        begun = shown = time.perf_counter()
+        samples = 0
+        for batch in batches[done_before:]:
+            loss = take_step(at, problem, settings, to_device(problem.train, batch, device), steps_total)
+            samples += len(batch)
+            now = time.perf_counter()
+            if at.step % STEP_EVENTS == 0 or now - shown > STEP_SECONDS:
+                shown = now
+                yield Step(at.step, steps_total, loss, samples / (now - begun), at.snapshot)
+        seconds = time.perf_counter() - begun
 
-        val_loss = evaluate(averaged, settings, problem.loss, problem.val)
-        test_loss = evaluate(averaged, settings, problem.loss, problem.test)
-        improved = val_loss < best
+        val_loss = evaluate(at.averaged, settings, problem.loss, problem.val)
+        test_loss = evaluate(at.averaged, settings, problem.loss, problem.test)
+        improved = val_loss < at.best
         if improved:
-            best, best_epoch = val_loss, epoch
+            at.best, at.best_epoch = val_loss, at.epoch
         if settings.schedule == "plateau":
-            plateau = plateau.after(improved)
+            at.plateau = at.plateau.after(improved)
+        sums, at.sums = at.sums, Sums()
+        at.epoch += 1
+        at.order_before = at.order.get_state()
+        weights = {key: value.cpu().clone() for key, value in at.averaged.state_dict().items()} if improved else None
         yield Epoch(
-            epoch=epoch,
-            train_loss=loss_sum / loss_count,
+            epoch=at.epoch - 1,
+            train_loss=sums.loss / sums.terms,
             val_loss=val_loss,
             test_loss=test_loss,
-            lr=lr,
-            grad_norm=norm_sum / steps_per_epoch,
-            samples_per_second=count / seconds,
-            weights={key: value.cpu().clone() for key, value in averaged.state_dict().items()} if improved else None,
+            lr=at.lr,
+            grad_norm=sums.norm / steps_per_epoch,
+            samples_per_second=samples / seconds if samples else 0.0,
+            weights=weights,
+            snapshot=at.snapshot,
         )
-        if epoch - best_epoch >= settings.patience:
-            return
 
 
-@dataclass(frozen=True)
-class Plateau:
-    """The learning-rate factor of the `plateau` schedule: cut when validation has stood still for some epochs."""
-
-    factor: float = 1.0
-    waited: int = 0
-
-    def after(self, improved: bool) -> "Plateau":
-        """The state after an epoch."""
-        if improved:
-            return Plateau(self.factor)
-        if self.waited < PLATEAU_PATIENCE:
-            return Plateau(self.factor, self.waited + 1)
-        return Plateau(self.factor * PLATEAU_FACTOR)
+def take_step(at: State, problem: Problem, settings: TrainSettings, rows: Rows, steps_total: int) -> float:
+    """Update the weights and their average by one batch; returns its mean loss."""
+    parameters: list[Tensor] = list(at.network.parameters())
+    with global_torch_stream(settings.seed, "dropout", at.step):
+        total, terms = problem.loss(at.network, settings, rows, at.chance)
+    mean = total / terms
+    at.optimizer.zero_grad()
+    mean.backward()  # type: ignore[no-untyped-call]
+    norm = float(nn.utils.clip_grad_norm_(parameters, settings.grad_clip))
+    value = float(mean.detach())
+    if not (math.isfinite(value) and math.isfinite(norm)):
+        raise RunError(
+            f"training step {at.step + 1} (epoch {at.epoch}): expected a finite loss and gradient, found loss "
+            f"{value:g} and gradient norm {norm:g}. The weights were not updated; try a lower --lr."
+        )
+    at.lr = settings.lr * at.plateau.factor * schedule_factor(settings, at.step, steps_total)
+    for group in at.optimizer.param_groups:
+        group["lr"] = at.lr
+    at.optimizer.step()
+    at.step += 1
+    decay = min(settings.ema, at.step / (at.step + 10))  # a young average follows fast
+    with torch.no_grad():
+        torch._foreach_lerp_(list(at.averaged.parameters()), parameters, 1 - decay)
+    at.sums.loss, at.sums.terms, at.sums.norm = at.sums.loss + value * terms, at.sums.terms + terms, at.sums.norm + norm
+    return value
 
 
 def schedule_factor(settings: TrainSettings, step: int, steps_total: int) -> float:

@@ -26,7 +26,8 @@ from pipeline.tracking.study import open_method, open_study
 from pipeline.workflows.make_data import make_missing_data, require_same_data
 from pipeline.workflows.report import MIRROR, Reported, report_study
 from pipeline.workflows.study_jobs import JOB_KINDS, Member, Parts, job_name, missing_jobs
-from pipeline.workflows.train import check_sizes, choose_device, end_abandoned
+from pipeline.workflows.train import check_sizes, choose_device
+from pipeline.workflows.unfinished import end_abandoned
 
 Say = Callable[[str], None]
 Watch = Callable[[Event], None]
@@ -152,7 +153,7 @@ def one_at_a_time(study: str) -> Iterator[None]:
 def recipe(settings: EnsembleSettings, method: str, prepared: Prepared) -> dict[str, str]:
     """What all members of a method share, as text: the settings but for the seed, and the data's digests."""
     shared = settings.member(method, METHODS[method].settings_type, settings.base_seed)
-    values = shared.model_dump(mode="json", exclude={"seed", "run_name", "experiment", "device", "threads"})
+    values = shared.model_dump(mode="json", exclude={"seed", "run_name", "resume", "experiment", "device", "threads"})
     digests = {f"{what}_sha256": file_digest(path) for what, path in prepared.files.items()}
     paths = set(prepared.files) | {"pairs"}  # the same file may stand elsewhere: its digest counts
     return {name: str(value) for name, value in values.items() if name not in paths} | digests

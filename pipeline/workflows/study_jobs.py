@@ -20,7 +20,8 @@ from pipeline.tracking.run import Place, TrackedRun, start_run
 from pipeline.tracking.store import Store, open_store
 from pipeline.workflows.evaluate import EVALUATION, Judged, Protocol, judge_file, judge_run, judge_yardstick, log_judged
 from pipeline.workflows.report_figures import TRADEOFF_FILE, TRADEOFF_TAG
-from pipeline.workflows.train import end_abandoned, train
+from pipeline.workflows.train import train
+from pipeline.workflows.unfinished import end_abandoned
 
 JOB_KINDS = ("model", "original", "yardstick")  # of the runs that jobs make
 TRAINING_SHARE = 0.9  # of a member's time; the rest is its evaluation

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from pipeline.config import AUTO, TrainSettings
+from pipeline.config import AUTO, NONE, TrainSettings
 from pipeline.env.pendulum import ACTION_DIM, STATE_DIM
 from pipeline.errors import DataError, RunError, SettingsError, one_line
 from pipeline.evaluation.control import LONGEST_REPLAN, Condition, draw_episodes, evaluate_planner, mean_scores
@@ -18,17 +19,26 @@ from pipeline.policies.checkpoint import Checkpoint, save_checkpoint, weights_di
 from pipeline.policies.policy import policy_of
 from pipeline.report.loss_curves import draw_loss_curves
 from pipeline.streams import global_torch_stream
+from pipeline.tracking.journal import open_journal, starting
 from pipeline.tracking.mirror import MIRROR, Mirror, reserve
-from pipeline.tracking.run import Place, TrackedRun, start_run
+from pipeline.tracking.run import Place, TrackedRun, resume_run, start_run
 from pipeline.tracking.store import open_store
 from pipeline.training.fit import Epoch, Problem, Step, fit
+from pipeline.training.snapshots import load_snapshot, save_snapshot
+from pipeline.training.state import Snapshot
 from pipeline.versions import code_state, environment
 from pipeline.workflows.make_data import make_missing_data
+from pipeline.workflows.unfinished import Unfinished, find_unfinished, say_what_was_left
 
 # A first look at control after training, on other episodes than an evaluation meets, unless it is given this seed.
 CHECK_SEED, CHECK_EPISODES, CHECK = 1_000_003, 100, Condition(action_noise=0.03, replan=13)
+SNAPSHOT_SECONDS = 30.0  # a run that dies loses no more than this; every epoch's end is kept as well
+LOSSES = ("train_loss", "val_loss", "test_loss")
+BEST = "best."  # before the names of the best weights in a snapshot
 
 Say = Callable[[str], None]
+Note = Callable[..., None]
+"""`note(line, aloud=True)` writes a line to the run's log, and says it."""
 Watch = Callable[[Step], None]
 
 
@@ -42,14 +52,44 @@ class Trained:
     best_epoch: int
     metrics: dict[str, float]
     weights_digest: str
+    undelivered: int  # calls that wait for a store that is away
+
+
+@dataclass
+class Account:
+    """What has been measured and said in a run so far. It goes into its snapshots: a continued run tells the same."""
+
+    epochs: list[dict[str, float]] = field(default_factory=list)  # their metrics, `epoch` and `time_ms`
+    lines: list[str] = field(default_factory=list)  # of the log
+    best: dict[str, Tensor] = field(default_factory=dict)  # weights
+    best_epoch: int = 0
+    seconds: float = 0.0  # of training
+
+    def snapshot(self, training: Snapshot) -> Snapshot:
+        """The training's snapshot with the account in it."""
+        own = {"epochs": self.epochs, "lines": self.lines, "best_epoch": self.best_epoch, "seconds": self.seconds}
+        best = {BEST + name: tensor for name, tensor in self.best.items()}
+        return Snapshot(training.tensors | best, training.values | {"account": own})
+
+
+def account_of(snapshot: Snapshot) -> Account:
+    """The account in a snapshot."""
+    best = {name.removeprefix(BEST): each for name, each in snapshot.tensors.items() if name.startswith(BEST)}
+    return Account(**snapshot.values["account"], best=best)
 
 
 def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place: Place | None = None) -> Trained:
-    """Train, track and mirror one model, in a study's `place` if it is part of one.
+    """Train, track and mirror one model, in a study's `place` if it is part of one; or go on with a run that broke off.
 
     Bad input raises a `UserError` before any run is started. Once a run is started it ends FINISHED, FAILED with the
-    reason in its log, or KILLED.
+    reason in its log, or KILLED; if its process dies, `resume` goes on with it.
     """
+    unfinished = None
+    if settings.resume == NONE:
+        say_what_was_left(say)
+    else:
+        unfinished = find_unfinished(method, settings)
+        settings = unfinished.settings
     torch.set_num_threads(settings.threads)
     device = choose_device(settings.device)
     make_missing_data(settings, say)
@@ -59,22 +99,42 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place
         say(f"warning: {warning}")
     with global_torch_stream(settings.seed, "weights"):
         network = method.build(settings, prepared.interface).to(device)
-    client = open_store()
-
-    mirror = reserve(method.prefix, datetime.now())
-    try:
-        chosen = settings.run_name != AUTO
-        name = settings.run_name if chosen else mirror.name
-        run = start_run(client, settings.experiment, name, chosen, place)
-    except BaseException:
-        mirror.hidden_log.unlink()
-        raise
+    run, mirror, snapshot = begin(method, settings, prepared, place, unfinished)
     problem = Problem(network, method.loss, prepared.train, prepared.val, prepared.test)
     try:
-        return _tracked_fit(method, settings, prepared, problem, run, mirror, say, watch)
+        return _tracked_fit(method, settings, prepared, problem, run, mirror, snapshot, say, watch)
     except BaseException as error:
         _end_unfinished(run, mirror, error, say)
         raise
+
+
+def begin(
+    method: Method, settings: TrainSettings, prepared: Prepared, place: Place | None, unfinished: Unfinished | None
+) -> tuple[TrackedRun, Mirror, Snapshot | None]:
+    """Start a run with its files and its journal, or take up one that broke off, from its snapshot if it has one."""
+    client = open_store()
+    digests = {what: file_digest(path) for what, path in prepared.files.items()}
+    if unfinished:
+        unfinished.require_same_data(digests)
+        snapshot = load_snapshot(unfinished.journal.snapshot) if unfinished.journal.snapshot.exists() else None
+        resumed = resume_run(client, unfinished.run_id)
+        resumed.journal = unfinished.journal
+        return resumed, Mirror(unfinished.name, MIRROR), snapshot
+    mirror = reserve(method.prefix, datetime.now())
+    run: TrackedRun | None = None
+    try:
+        chosen = settings.run_name != AUTO
+        about: dict[str, Any] = {"method": method.name, "settings": settings.model_dump(mode="json")}
+        about |= {"name": mirror.name, "files": digests, "started": time.time()}
+        with starting():
+            run = start_run(client, settings.experiment, settings.run_name if chosen else mirror.name, chosen, place)
+            run.journal = open_journal(run.run_id, about)
+    except BaseException:
+        mirror.hidden_log.unlink()
+        if run:
+            run.end("FAILED")
+        raise
+    return run, mirror, None
 
 
 def _end_unfinished(run: TrackedRun, mirror: Mirror, error: BaseException, say: Say) -> None:
@@ -87,18 +147,7 @@ def _end_unfinished(run: TrackedRun, mirror: Mirror, error: BaseException, say: 
     except Exception as second:
         say(f"warning: the log could not be stored: {one_line(second)}")
     finally:
-        run.end("KILLED" if killed else "FAILED")
-
-
-def end_abandoned(run: TrackedRun, name: str, reason: str) -> None:
-    """End a run whose process is gone, and show the log that it left hidden in the mirror."""
-    mirror = Mirror(name, MIRROR)
-    run.tags({"failure": reason})
-    if mirror.hidden_log.exists():
-        mirror.write(f"failed: {reason}")
-        mirror.publish_log()
-        run.file(mirror.log)
-    run.end("FAILED")
+        run.end("KILLED" if killed else "FAILED", resumable=True)
 
 
 def check_sizes(interface: Interface) -> None:
@@ -129,84 +178,117 @@ def _tracked_fit(
     problem: Problem,
     run: TrackedRun,
     mirror: Mirror,
+    snapshot: Snapshot | None,
     say: Say,
     watch: Watch,
 ) -> Trained:
-    def note(line: str) -> None:
-        mirror.write(line)
-        say(line)
+    account = Account()
 
+    def note(line: str, aloud: bool = True) -> None:
+        account.lines.append(line)
+        mirror.write(line)
+        if aloud:
+            say(line)
+
+    mirror.rewrite(())
     provenance = _describe(method, settings, prepared, run, mirror, note)
     parameters = sum(p.numel() for p in problem.network.parameters())
     device = next(problem.network.parameters()).device
     note(f"{mirror.name}: {method.name}, seed {settings.seed}, {parameters:,} parameters on {device}")
-    for key, value in settings.model_dump(mode="json").items():
-        mirror.write(f"  {key} = {value}")
+    for key, value in settings.model_dump(mode="json", exclude={"resume"}).items():
+        note(f"  {key} = {value}", aloud=False)
     for what, path in prepared.files.items():
         note(f"{what}: {path}, sha256 {provenance[f'{what}_sha256'][:16]}")
     sizes = " / ".join(f"{len(rows[0]):,}" for rows in (prepared.train, prepared.val, prepared.test))
     by = "trajectory" if prepared.split.by_trajectory else "pair"
     note(f"split: {sizes} pairs to train / validate / test, by {by}, digest {prepared.split.digest[:16]}")
     note(f"{'epoch':>5} {'train':>9} {'val':>9} {'test':>9} {'lr':>9} {'gradient':>9} {'samples/s':>10}")
+    if snapshot:
+        account = account_of(snapshot)
+        mirror.rewrite(account.lines)
+        say(f"going on from step {snapshot.values['step']:,}")
 
-    epochs: list[Epoch] = []
-    best: Epoch | None = None
-    started = time.perf_counter()
-    for event in fit(problem, settings):
+    # Epochs measured before the run broke off are logged again, as of their time: MLflow keeps one of each.
+    for row in account.epochs:
+        log_epoch(run, row)
+    before, begun, kept = account.seconds, time.perf_counter(), time.monotonic()
+    for event in fit(problem, settings, snapshot):
+        account.seconds = before + time.perf_counter() - begun
         if isinstance(event, Step):
             watch(event)
-            continue
-        best = event if event.weights is not None else best
-        epochs.append(replace(event, weights=None))
-        run.metrics(
-            {
-                "train_loss": event.train_loss,
-                "val_loss": event.val_loss,
-                "test_loss": event.test_loss,
-                "lr": event.lr,
-                "grad_norm": event.grad_norm,
-                "samples_per_second": event.samples_per_second,
-            },
-            step=event.epoch,
-        )
-        note(
-            f"{event.epoch:>5} {event.train_loss:>9.5f} {event.val_loss:>9.5f} {event.test_loss:>9.5f}"
-            f" {event.lr:>9.2e} {event.grad_norm:>9.3f} {event.samples_per_second:>10,.0f}"
-            f"{'  *' if event is best else ''}"
-        )
-    seconds = time.perf_counter() - started
-    if best is None or best.weights is None:
+            due = time.monotonic() - kept > SNAPSHOT_SECONDS
+        else:
+            due = True
+            if event.weights is not None:
+                account.best, account.best_epoch = event.weights, event.epoch
+            row = {name: getattr(event, name) for name in (*LOSSES, "lr", "grad_norm", "samples_per_second", "epoch")}
+            account.epochs.append(row | {"time_ms": int(time.time() * 1000)})
+            note(
+                f"{event.epoch:>5} {event.train_loss:>9.5f} {event.val_loss:>9.5f} {event.test_loss:>9.5f}"
+                f" {event.lr:>9.2e} {event.grad_norm:>9.3f} {event.samples_per_second:>10,.0f}"
+                f"{'  *' if event.weights is not None else ''}"
+            )
+        if due and run.journal:
+            save_snapshot(run.journal.snapshot, account.snapshot(event.snapshot()))
+            kept = time.monotonic()
+        if isinstance(event, Epoch):
+            log_epoch(run, account.epochs[-1])
+    checkpoint = Checkpoint(method, settings, prepared.interface, account.best, provenance)
+    return _finish(checkpoint, account, run, mirror, note)
+
+
+def _finish(checkpoint: Checkpoint, account: Account, run: TrackedRun, mirror: Mirror, note: Note) -> Trained:
+    """Judge the best weights, and leave the files of the run: the same, if it is done a second time."""
+    if not account.best:
         raise RunError("training: expected a finite validation loss in some epoch, found none. Try a lower --lr.")
 
-    digest = weights_digest(best.weights)
-    final = {"best_val_loss": best.val_loss, "best_epoch": float(best.epoch), "best_test_loss": best.test_loss}
-    provenance |= {"weights_sha256": digest, **final}
-    checkpoint = Checkpoint(method, settings, prepared.interface, best.weights, provenance)
+    digest, best = weights_digest(account.best), account.epochs[account.best_epoch - 1]
+    final = {
+        "best_val_loss": best["val_loss"],
+        "best_epoch": float(account.best_epoch),
+        "best_test_loss": best["test_loss"],
+    }
+    checkpoint.provenance.update({"weights_sha256": digest, **final})
     episodes = draw_episodes((CHECK,), CHECK_EPISODES, CHECK_SEED)
-    (scores,) = mean_scores(evaluate_planner(policy_of(checkpoint).plan, episodes, settings.threads))
+    (scores,) = mean_scores(evaluate_planner(policy_of(checkpoint).plan, episodes, checkpoint.settings.threads))
     final |= {"check_success": scores["success"], "check_converge": scores["converge"]}
-    parameters = sum(weight.numel() for weight in best.weights.values())
-    run.metrics(final | {"train_seconds": seconds, "parameters": float(parameters)})
+    parameters = sum(weight.numel() for weight in account.best.values())
+    run.metrics(final | {"train_seconds": account.seconds, "parameters": float(parameters)})
     run.tags({"weights_sha256": digest})
 
-    note(f"best: epoch {best.epoch}, val {best.val_loss:.5f}, test {best.test_loss:.5f}; weights sha256 {digest[:16]}")
+    note(
+        f"best: epoch {account.best_epoch}, val {best['val_loss']:.5f}, test {best['test_loss']:.5f}; "
+        f"weights sha256 {digest[:16]}"
+    )
     note(
         f"control, a first look: success {final['check_success']:.2f}, converge {final['check_converge']:.2f} "
         f"({CHECK_EPISODES} episodes, action noise {CHECK.action_noise}, replan {CHECK.replan})"
     )
-    mirror.write(f"finished after {seconds:.1f} s of training")
+    note(f"finished after {account.seconds:.1f} s of training", aloud=False)
     save_checkpoint(mirror.model, checkpoint)
-    losses = {name: [getattr(epoch, f"{name}_loss") for epoch in epochs] for name in ("train", "val", "test")}
-    draw_loss_curves(mirror.picture, mirror.name, losses, best.epoch, method.loss_label)
+    losses = {name.removesuffix("_loss"): [row[name] for row in account.epochs] for name in LOSSES}
+    draw_loss_curves(mirror.picture, mirror.name, losses, account.best_epoch, checkpoint.method.loss_label)
     mirror.publish_log()
     for path in (mirror.log, mirror.model, mirror.picture):
         run.file(path)
-    run.end("FINISHED")
-    return Trained(mirror, run.run_id, run.url, best.epoch, final | {"train_seconds": seconds}, digest)
+    undelivered = run.end("FINISHED")
+    metrics = final | {"train_seconds": account.seconds}
+    return Trained(mirror, run.run_id, run.url, account.best_epoch, metrics, digest, undelivered)
+
+
+def log_epoch(run: TrackedRun, row: dict[str, float]) -> None:
+    """Log an epoch's metrics as of the time when it ended."""
+    metrics = {name: value for name, value in row.items() if name not in ("epoch", "time_ms")}
+    run.metrics(metrics, int(row["epoch"]), int(row["time_ms"]))
 
 
 def _describe(
-    method: Method, settings: TrainSettings, prepared: Prepared, run: TrackedRun, mirror: Mirror, note: Say
+    method: Method,
+    settings: TrainSettings,
+    prepared: Prepared,
+    run: TrackedRun,
+    mirror: Mirror,
+    note: Callable[[str], None],
 ) -> dict[str, Any]:
     """Log what the run is made of, and return it for the checkpoint."""
     commit, tree = code_state()
@@ -215,7 +297,8 @@ def _describe(
     tags |= {"split_digest": prepared.split.digest, **digests}
     tags |= {"pairs_sha256": prepared.pairs_sha256} if prepared.pairs_sha256 else {}
     run.tags(tags)
-    overridden = run.params(settings.model_dump(mode="json"))
+    shown = settings.model_dump(mode="json", exclude={"resume"})
+    overridden = run.params(shown)
     if overridden:
         used = ", ".join(f"{name}={getattr(settings, name)}" for name in overridden)
         run.tags({"settings_used": used})
@@ -227,6 +310,6 @@ def _describe(
         )
     run.dataset(prepared.arrays, prepared.files["data"], digests["data_sha256"], "train, val, test")
     versions = environment()
-    run.json("settings.json", settings.model_dump(mode="json"))
+    run.json("settings.json", shown)
     run.json("environment.json", versions)
     return tags | {"run_id": run.run_id, "versions": versions}

@@ -1,0 +1,79 @@
+"""Delivering to MLflow: calls as plain values, which can be kept on disk and made again without harm."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from requests import RequestException
+
+from pipeline.tracking.journal import Item
+
+# A server that is away, or hangs, holds nobody up for longer than this.
+BRIEFLY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}
+PATIENCE_SECONDS, PAUSE_SECONDS = 60.0, 0.5  # for calls that cannot wait on disk
+
+# What trying again would not change.
+FINAL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "PERMISSION_DENIED"}
+
+T = TypeVar("T")
+
+
+def is_away(error: Exception) -> bool:
+    """Whether the store did not answer, or was busy, rather than refused."""
+    if isinstance(error, MlflowException):
+        return error.error_code not in FINAL
+    return isinstance(error, RequestException)
+
+
+@contextmanager
+def briefly() -> Iterator[None]:
+    """Within it, requests to a server give up within seconds."""
+    before = {name: os.environ.get(name) for name in BRIEFLY}
+    os.environ.update(BRIEFLY)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """Make a call, again and again for up to a minute while the store is away or busy."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            with briefly():
+                return call()
+        except Exception as error:
+            if not is_away(error) or time.monotonic() > end:
+                raise
+        time.sleep(PAUSE_SECONDS)
+
+
+def deliver(client: MlflowClient, run_id: str, item: Item) -> None:
+    """Make one call. Made twice, it leaves the run as once: metrics carry their time, files and tags overwrite."""
+    values: Any = item["values"]
+    match item["what"]:
+        case "batch":
+            client.log_batch(
+                run_id,
+                metrics=[Metric(*each) for each in values.get("metrics", [])],
+                params=[Param(*each) for each in values.get("params", [])],
+                tags=[RunTag(*each) for each in values.get("tags", [])],
+            )
+        case "input":
+            client.log_inputs(run_id, [DatasetInput(Dataset(**values["dataset"]), [InputTag(*values["tag"])])])
+        case "file":
+            client.log_artifact(run_id, item["path"], values["folder"])
+        case "text":
+            client.log_text(run_id, values["text"], values["name"])
+        case "end":
+            client.set_terminated(run_id, values["status"], values["time"])

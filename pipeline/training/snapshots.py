@@ -1,0 +1,45 @@
+"""Snapshots of a training as files: safetensors, so reading one runs no code. Whole or not at all, and checked."""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from pipeline.errors import CheckpointError, one_line
+from pipeline.files import whole_file
+from pipeline.training.state import Snapshot
+
+VALUES, DIGEST = "values", "sha256"
+
+
+def save_snapshot(path: Path, snapshot: Snapshot) -> None:
+    """Write the file; what stood there before stays until the new one is whole."""
+    values = json.dumps(snapshot.values, sort_keys=True)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(save(snapshot.tensors, {VALUES: values, DIGEST: _digest(snapshot, values)}))
+
+
+def load_snapshot(path: Path) -> Snapshot:
+    """Read the file; raises `CheckpointError` if it is damaged or was changed."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            snapshot = Snapshot({name: file.get_tensor(name) for name in file.keys()}, json.loads(about[VALUES]))  # noqa: SIM118  # not a dict
+        if about[DIGEST] != _digest(snapshot, about[VALUES]):
+            raise ValueError("its numbers are not those that were written")
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path}: expected the snapshot of a training, found a damaged file ({one_line(error)}). "
+            "Train anew, without --resume."
+        ) from error
+    return snapshot
+
+
+def _digest(snapshot: Snapshot, values: str) -> str:
+    digest = sha256(values.encode())
+    for name in sorted(snapshot.tensors):
+        array = snapshot.tensors[name].contiguous().numpy()
+        digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()

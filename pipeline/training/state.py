@@ -1,0 +1,126 @@
+"""Where a training stands: all that decides how it goes on, so it can be stopped and continued to the same bits."""
+
+import copy
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.config import TrainSettings
+from pipeline.streams import torch_stream
+
+PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.6, 6
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A training between two steps: tensors on the CPU, and plain values. They are copies."""
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """The learning-rate factor of the `plateau` schedule: cut when validation has stood still for some epochs."""
+
+    factor: float = 1.0
+    waited: int = 0
+
+    def after(self, improved: bool) -> "Plateau":
+        """The state after an epoch."""
+        if improved:
+            return Plateau(self.factor)
+        if self.waited < PLATEAU_PATIENCE:
+            return Plateau(self.factor, self.waited + 1)
+        return Plateau(self.factor * PLATEAU_FACTOR)
+
+
+@dataclass
+class Sums:
+    """What the steps of an epoch add up to."""
+
+    loss: float = 0.0
+    terms: float = 0.0  # of the loss
+    norm: float = 0.0
+
+
+@dataclass
+class State:
+    """A training under way: weights, their average, the optimiser, the streams of chance, and how far it has come."""
+
+    network: nn.Module
+    averaged: nn.Module
+    optimizer: torch.optim.Optimizer
+    order: torch.Generator
+    chance: torch.Generator
+    order_before: Tensor  # state of `order` before it drew this epoch's batches
+    step: int = 0  # steps done, over all epochs
+    epoch: int = 1  # the one under way
+    lr: float = 0.0  # of the last step
+    sums: Sums = field(default_factory=Sums)  # of this epoch
+    best: float = math.inf  # validation loss
+    best_epoch: int = 0
+    plateau: Plateau = field(default_factory=Plateau)
+
+    def snapshot(self) -> Snapshot:
+        """Copy it all."""
+        moments = self.optimizer.state_dict()["state"]
+        tensors = {
+            **{f"network.{name}": tensor for name, tensor in self.network.state_dict().items()},
+            **{f"averaged.{name}": tensor for name, tensor in self.averaged.state_dict().items()},
+            **{f"moment.{n}.{name}": tensor for n, each in moments.items() for name, tensor in each.items()},
+            "order": self.order_before,
+            "chance": self.chance.get_state(),
+        }
+        values = {
+            "step": self.step,
+            "epoch": self.epoch,
+            "lr": self.lr,
+            "sums": [self.sums.loss, self.sums.terms, self.sums.norm],
+            "best": self.best if self.best_epoch else None,  # JSON knows no infinity
+            "best_epoch": self.best_epoch,
+            "plateau": [self.plateau.factor, self.plateau.waited],
+        }
+        return Snapshot({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, values)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot of a training with the same settings and data."""
+        tensors, values = snapshot.tensors, snapshot.values
+        self.network.load_state_dict(_below("network", tensors))
+        self.averaged.load_state_dict(_below("averaged", tensors))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _below("moment", tensors).items():
+            number, _, moment = name.partition(".")
+            moments.setdefault(int(number), {})[moment] = tensor
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        self.order.set_state(tensors["order"])
+        self.chance.set_state(tensors["chance"])
+        self.step, self.epoch, self.lr = values["step"], values["epoch"], values["lr"]
+        self.sums = Sums(*values["sums"])
+        self.best_epoch = values["best_epoch"]
+        self.best = values["best"] if self.best_epoch else math.inf
+        self.plateau = Plateau(*values["plateau"])
+
+
+def start(network: nn.Module, settings: TrainSettings) -> State:
+    """A training that has not begun."""
+    device = next(network.parameters()).device
+    order = torch_stream(settings.seed, "order")
+    return State(
+        network,
+        averaged=copy.deepcopy(network).requires_grad_(False),
+        optimizer=torch.optim.AdamW(
+            network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=device.type != "mps"
+        ),
+        order=order,
+        chance=torch_stream(settings.seed, "noise"),
+        order_before=order.get_state(),
+    )
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors named PREFIX.REST, by REST."""
+    return {name.removeprefix(f"{prefix}."): each for name, each in tensors.items() if name.startswith(f"{prefix}.")}
