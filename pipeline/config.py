@@ -103,6 +103,9 @@ class TokenRecipe(Settings):
     decoding: Literal["expected", "greedy"] = Field(
         "expected", description="next token when acting: nearest to the expected coefficient, or likeliest"
     )
+    expectation_weight: float = Field(
+        0.001, ge=0, le=1000, description="weight of the expected integer's squared error in the loss"
+    )
 
 
 class TrainSettings(Recipe):

@@ -118,27 +118,34 @@ def build(settings: Pi0FastSettings, interface: Interface) -> nn.Module:
 
 
 def loss(network: nn.Module, settings: Pi0FastSettings, rows: Rows, generator: torch.Generator) -> tuple[Tensor, int]:
-    """Sum and count of cross-entropies over real tokens for `state (B, S)` and bare `sequences (B, L)`.
+    """Sum and count over real tokens for `state (B, S)` and bare `sequences (B, L)`: of cross-entropies, and of what
+    `expectation_weight` adds.
 
-    The network reads BOS and the sequence, and is to predict the sequence and EOS; PAD is neither read nor predicted.
+    The network reads BOS and the sequence but for its last token, and is to predict the sequence. PAD is neither read
+    nor predicted, nor is EOS: a chunk ends when it is full. The addition is the squared error of the expected first
+    integer of the next token, which is what acting goes by: as a by-product of likelihood alone, it is less exact.
     """
     state, sequences = rows
     sequences = sequences[:, : int((sequences != PAD).sum(1).max())]
-    inputs = F.pad(sequences, (1, 0), value=BOS)
-    real = inputs != PAD
-    targets = F.pad(sequences, (0, 1), value=PAD)[real]
-    targets = torch.where(targets == PAD, EOS, targets)  # the one PAD that follows a sequence's last token
-    logits = network(state, inputs, real)
-    return F.cross_entropy(logits, targets, reduction="sum"), len(targets)
+    real = sequences != PAD
+    targets = sequences[real]
+    log_p = network(state, F.pad(sequences[:, :-1], (1, 0), value=BOS), real).log_softmax(1)
+    total = F.nll_loss(log_p, targets, reduction="sum")
+    if settings.expectation_weight and isinstance(network, TokenTransformer):
+        miss = log_p.exp() @ network.first - network.first[targets]
+        total = total + settings.expectation_weight * miss.square().sum()
+    return total, len(targets)
 
 
-def fewest_tokens(lengths: Tensor, coefficients: int) -> Tensor:
-    """The fewest tokens that stand for exactly r coefficients, for r = 0..C: `(C + 1,)`."""
-    sizes = {int(length) for length in lengths if 0 < length <= coefficients}
+def fewest_tokens(tokenizer: FastTokenizer) -> Tensor:
+    """The fewest tokens that fill a chunk in which r coefficients are missing, for r = 0..C: `(C + 1,)`."""
+    size = tokenizer.coefficients
+    lengths = {int(length) for length in tokenizer.lengths if length}
     fewest = [0]
-    for total in range(1, coefficients + 1):
-        fewest.append(1 + min((fewest[total - size] for size in sizes if size <= total), default=coefficients))
-    return torch.tensor(fewest, device=lengths.device)
+    for missing in range(1, size + 1):
+        usable = {1} if size - missing < tokenizer.unmerged else lengths
+        fewest.append(1 + min((fewest[missing - length] for length in usable if length <= missing), default=size))
+    return torch.tensor(fewest)
 
 
 def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor, expected: bool) -> list[list[int]]:
@@ -152,8 +159,8 @@ def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor, expected
     masked, and EOS is due exactly when the chunk is full. So every sequence decodes to C coefficients.
     """
     lengths = torch.from_numpy(tokenizer.lengths).to(state.device)
-    first = torch.tensor([piece[0] if piece else 0 for piece in tokenizer.pieces], device=state.device)
-    fewest = fewest_tokens(lengths, tokenizer.coefficients)
+    first = torch.from_numpy(tokenizer.first).to(state.device)
+    fewest = fewest_tokens(tokenizer).to(state.device)
     fits = torch.from_numpy(tokenizer.fits).to(state.device)
     token = torch.full((len(state),), BOS, device=state.device)
     remaining = torch.full_like(token, tokenizer.coefficients)
@@ -206,7 +213,7 @@ def _tokenizer(interface: Interface) -> FastTokenizer:
 PI0_FAST = Method(
     "pi0_fast",
     "tinypi0fast",
-    "cross-entropy, nats a token",
+    "cross-entropy and squared error of expectation",
     Pi0FastSettings,
     prepare,
     build,
