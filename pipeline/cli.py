@@ -16,6 +16,7 @@ from pipeline.config import (
     EvaluateSettings,
     ExportSettings,
     ReportSettings,
+    ReproduceSettings,
     Settings,
     SyncSettings,
     TokenizeSettings,
@@ -69,6 +70,8 @@ def options_of(field: str, info: FieldInfo) -> list[click.Parameter]:
     """
     spellings = list(dict.fromkeys((f"--{field.replace('_', '-')}", f"--{field}")))
     kind: Any = info.annotation
+    if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("argument"):
+        return [click.Argument([field], type=str)]
     if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("flags"):
         return [
             click.Option([f"--{choice}", field], flag_value=choice, type=str, help=f"print {choice.upper()} only")
@@ -105,6 +108,7 @@ COMMANDS = click.Group(
         settings_command("export", ExportSettings, commands.export),
         settings_command("ensemble", EnsembleSettings, commands.ensemble),
         settings_command("report", ReportSettings, commands.report),
+        settings_command("reproduce", ReproduceSettings, commands.reproduce),
         settings_command("doctor", DoctorSettings, commands.doctor),
         settings_command("sync", SyncSettings, commands.sync),
     ],

@@ -11,6 +11,7 @@ from pipeline.config import (
     EvaluateSettings,
     ExportSettings,
     ReportSettings,
+    ReproduceSettings,
     SyncSettings,
     TokenizeSettings,
     TrainSettings,
@@ -166,6 +167,26 @@ def report(settings: ReportSettings) -> None:
         print(json.dumps(as_values(made.comparison), allow_nan=False))
     else:
         print((workflow.as_csv if settings.format == "csv" else as_markdown)(made.comparison), end="")
+
+
+def reproduce(settings: ReproduceSettings) -> None:
+    """Train again and say whether it is the same; raises `RunError` if not."""
+    from pipeline.console import OUT, print_rows
+    from pipeline.progress import training_display
+    from pipeline.workflows import reproduce as workflow
+
+    with training_display(OUT) as display:
+        made = workflow.reproduce(settings, display.step)
+    rows = [
+        ("weights", "match bit for bit" if made.matches else "differ"),
+        ("sha256 then", made.then),
+        ("sha256 now", made.now),
+        *[(f"other {name}", f"{then} then, {now} now") for name, then, now in made.differences],
+    ]
+    print_rows(f"reproduced {made.name}", rows)
+    if not made.matches:
+        others = ", ".join(name for name, _, _ in made.differences) or "nothing that the run's lock knows"
+        raise RunError(f"run {settings.run}: the weights differ; what is not as it was then: {others}.")
 
 
 def doctor(settings: DoctorSettings) -> None:

@@ -13,6 +13,7 @@ from pipeline.errors import SettingsError
 
 AUTO, NONE, ALL, LATEST = "auto", "none", "all", "latest"  # words, because MLproject parameters cannot be empty
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+ARGUMENT: dict[str, JsonValue] = {"argument": True}  # on the command line it stands without a name
 FLAGS: dict[str, JsonValue] = {"flags": True}  # on the command line each choice is an option of its own: --json
 MAX_SEED = 2**31 - 1
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,6 +103,9 @@ class TokenRecipe(Settings):
 
     decoding: Literal["expected", "greedy"] = Field(
         "expected", description="next token when acting: nearest to the expected coefficient, or likeliest"
+    )
+    expectation_weight: float = Field(
+        0.001, ge=0, le=1000, description="weight of the expected integer's squared error in the loss"
     )
 
 
@@ -220,6 +224,12 @@ class ExportSettings(Settings):
 
     checkpoint: Path = Field(description="model file, from train/trained_models")
     out: str = Field(AUTO, min_length=1, description="file to write; auto: beside the model, ending in .onnx")
+
+
+class ReproduceSettings(Settings):
+    """Train a run again from what MLflow has of it, and say whether the weights match bit for bit."""
+
+    run: str = Field(description="id of a finished training run in MLflow", json_schema_extra=ARGUMENT)
 
 
 class DoctorSettings(Settings):

@@ -2,7 +2,11 @@
 
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
+import sys
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, distributions, version
+from pathlib import Path
+from typing import Any
 
 from pipeline.config import ROOT
 
@@ -29,6 +33,36 @@ def environment() -> dict[str, str]:
         "machine": platform.machine(),
         **installed_versions(*RECORDED),
     }
+
+
+def lock(data: dict[str, str]) -> dict[str, Any]:
+    """All that may decide the bits of a training: command, code, data digests, every package, processor and threads."""
+    commit, tree = code_state()
+    return {
+        "command": [sys.executable.rpartition("/")[2], *sys.argv],
+        "code": {"sha256": code_digest(), "commit": commit, "tree": tree},
+        "data": data,
+        "versions": environment(),
+        "processor": processor(),
+        "packages": {found.name: found.version for found in sorted(distributions(), key=lambda each: each.name)},
+    }
+
+
+def code_digest() -> str:
+    """sha256 over the names and bytes of our code, wherever it stands."""
+    digest = sha256()
+    for path in sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("pipeline/**/*.xml"), *ROOT.glob("train/*.py")]):
+        digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def code_state() -> tuple[str, str]:

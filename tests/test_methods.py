@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -100,27 +101,41 @@ class Uniform(nn.Module):
         return torch.zeros(int(real.sum()), 10)
 
 
-def test_token_loss_counts_eos_and_not_pad() -> None:
+def test_token_loss_counts_tokens_and_not_pad() -> None:
     network = Uniform()
     sequences = torch.tensor([[5, 6, 7, PAD, PAD], [8, PAD, PAD, PAD, PAD]])
     total, count = pi0_fast.loss(network, Pi0FastSettings(), (torch.zeros(2, 4), sequences), torch.Generator())
-    assert count == 4 + 2  # three tokens and EOS, one token and EOS
-    assert_close(float(total), 6 * math.log(10))
-    assert network.tokens.tolist() == [[BOS, 5, 6, 7], [BOS, 8, PAD, PAD]]
-    assert network.real.tolist() == [[True] * 4, [True, True, False, False]]
+    assert count == 3 + 1  # that a full chunk has ended needs no prediction
+    assert_close(float(total), 4 * math.log(10))
+    assert network.tokens.tolist() == [[BOS, 5, 6], [BOS, 8, PAD]]
+    assert network.real.tolist() == [[True] * 3, [True, False, False]]
 
 
 class Oracle(Uniform):
     """Knows every target of the batch above."""
 
     def forward(self, state: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
-        return 100 * torch.eye(10)[torch.tensor([5, 6, 7, EOS, 8, EOS])]
+        return 100 * torch.eye(10)[torch.tensor([5, 6, 7, 8])]
 
 
 def test_token_loss_targets_are_the_next_tokens() -> None:
     sequences = torch.tensor([[5, 6, 7, PAD], [8, PAD, PAD, PAD]])
     total, _ = pi0_fast.loss(Oracle(), Pi0FastSettings(), (torch.zeros(2, 4), sequences), torch.Generator())
     assert float(total) < 1e-6
+
+
+def test_token_loss_adds_the_squared_error_of_the_expected_integer() -> None:
+    pieces = ((), (), (), (-2,), (0,), (3,), (3, 3))  # BOS, EOS, PAD, then what tokens stand for
+    network = TokenTransformer(4, pieces, 4, width=8, layers=1, heads=1, dropout=0.0)
+    for parameter in network.parameters():
+        parameter.data *= 0  # so that all tokens are equally likely, and the expected first integer is 4 / 7
+    rows = torch.zeros(1, 4), torch.tensor([[3, 6, 5, PAD]])
+    for weight in (0.0, 0.5):
+        chosen = Pi0FastSettings(expectation_weight=weight)
+        total, count = pi0_fast.loss(network, chosen, rows, torch.Generator())
+        errors = sum((4 / 7 - integer) ** 2 for integer in (-2, 3, 3))
+        assert count == 3
+        assert_close(float(total), 3 * math.log(7) + weight * errors)
 
 
 @pytest.fixture(scope="module")
@@ -183,8 +198,10 @@ def test_decoding_takes_the_likeliest_token_that_fits(tokenizer: FastTokenizer) 
             return logits
 
     (sequence,) = pi0_fast.decode(Favourite(), tokenizer, torch.zeros(1, 4), expected=False)
-    fits = 50 // int(tokenizer.lengths[longest])
-    assert sequence[:fits] == [longest] * fits and sum(tokenizer.lengths[sequence]) == 50
+    alone = tokenizer.unmerged
+    fits = (50 - alone) // int(tokenizer.lengths[longest])
+    assert set(tokenizer.lengths[sequence[:alone]]) == {1} and sum(tokenizer.lengths[sequence]) == 50
+    assert sequence[alone : alone + fits] == [longest] * fits
 
 
 def test_expected_decoding_goes_on_near_the_expectation(tokenizer: FastTokenizer) -> None:
@@ -209,7 +226,10 @@ def test_expected_decoding_goes_on_near_the_expectation(tokenizer: FastTokenizer
 
 
 def test_fewest_tokens() -> None:
-    assert pi0_fast.fewest_tokens(torch.tensor([0, 1, 4, 5]), 11).tolist() == [0, 1, 2, 3, 1, 1, 2, 3, 2, 2, 2, 3]
+    merged = SimpleNamespace(lengths=np.array([0, 1, 4, 5]), coefficients=11, unmerged=0)
+    assert pi0_fast.fewest_tokens(merged).tolist() == [0, 1, 2, 3, 1, 1, 2, 3, 2, 2, 2, 3]
+    alone = SimpleNamespace(lengths=np.array([0, 1, 4, 5]), coefficients=11, unmerged=2)
+    assert pi0_fast.fewest_tokens(alone).tolist() == [0, 1, 2, 3, 1, 1, 2, 3, 2, 2, 3, 4]
 
 
 def prepare(name: str, data: Path, **values: object) -> tuple[Prepared, TrainSettings]:

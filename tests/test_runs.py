@@ -53,7 +53,7 @@ def test_what_a_run_leaves_and_that_it_repeats(run: Run, workplace: Path, module
     name = data.tags["name"]
     assert re.fullmatch(prefix + r"_\d{8}_\d{4}(_\d+)?", name) and first.info.run_name == name
     artifacts = {item.path for item in client.list_artifacts(first.info.run_id)}
-    assert artifacts == {f"{name}.pth", f"{name}.png", f"{name}.txt", "settings.json", "environment.json"}
+    assert artifacts == {f"{name}.pth", f"{name}.png", f"{name}.txt", "settings.json", "lock.json"}
     for folder, ending in (("logs", "txt"), ("trained_models", "pth"), ("loss_pics", "png")):
         mirrored = workplace / "train" / folder / f"{name}.{ending}"
         stored = Path(client.download_artifacts(first.info.run_id, f"{name}.{ending}"))

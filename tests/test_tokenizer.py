@@ -80,6 +80,22 @@ def test_the_lowest_frequencies_have_the_fine_scale(data: Path) -> None:
     assert np.abs(plain[:, :10] - fine[:, :10] / 4).max() > 0.3
 
 
+def test_fine_frequencies_are_tokens_of_their_own(data: Path) -> None:
+    chunks = load_action_pairs(data / "training_pairs_original.npz").action_chunk
+    for fine in (0, 5):
+        tokenizer = fit_tokenizer(chunks, 10, 512, 20, fine)
+        sequences = tokenizer.encode(tokenizer.quantise(chunks)[0])
+        alone = [set(tokenizer.lengths[sequence[:fine]]) for sequence in sequences]
+        assert all(lengths <= {1} for lengths in alone) and tokenizer.lengths.max() > 4  # others are merged
+        for sequence in sequences[:50]:
+            filled = 0
+            for token in sequence:
+                assert tokenizer.fits[50 - filled, token]
+                filled += int(tokenizer.lengths[token])
+        begins = tokenizer.lengths == 1 if fine else tokenizer.lengths >= 1
+        assert not tokenizer.fits[0].any() and (tokenizer.fits[50] == begins).all()
+
+
 def test_bins_are_a_token_an_action(data: Path) -> None:
     chunks = load_action_pairs(data / "training_pairs_original.npz").action_chunk
     tokenizer = load_tokenizer(data / "bins_tokenizer.json")
@@ -96,7 +112,7 @@ def test_files_without_the_newer_keys_are_plain_fast(data: Path) -> None:
     chunks = load_action_pairs(data / "training_pairs_original.npz").action_chunk
     plain = fit_tokenizer(chunks, 10, 512)
     fields = json.loads(plain.to_json())
-    for key in ("fine_scale", "fine", "frequencies"):
+    for key in ("fine_scale", "fine", "frequencies", "unmerged"):
         del fields[key]
     again = parse_tokenizer(json.dumps(fields))
     assert_array_equal(again.quantise(chunks)[0], plain.quantise(chunks)[0])

@@ -56,6 +56,7 @@ class Prepared:
     split: Split
     arrays: dict[str, NDArray[Any]]  # what the file holds, for the tracking store's record of the dataset
     files: dict[str, Path]  # what was read, by what it is: "data", "tokenizer"
+    digests: dict[str, str]  # sha256 of these files, as they were when they were read
     pairs_sha256: str | None  # of the action pairs behind the rows, where the file says so
     warnings: tuple[str, ...]
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.config import ChunkRecipe, Pi0Settings, RegressionSettings
+from pipeline.data.lock import data_lock
 from pipeline.data.normalisation import Normalisation
 from pipeline.data.pairs import load_action_pairs
 from pipeline.data.split import split_pairs
@@ -25,7 +26,8 @@ ORIGINAL_NOISE_LIMIT = 3.0  # the reference system clips its noise
 
 def prepare(settings: Pi0Settings | RegressionSettings) -> Prepared:
     """Load the action pairs and standardise them by the training split; raises `DataError`, `SettingsError`."""
-    pairs = load_action_pairs(settings.pairs)
+    with data_lock(settings.pairs.parent):
+        pairs, digest = load_action_pairs(settings.pairs), file_digest(settings.pairs)
     split = split_pairs(pairs.trajectory, len(pairs.state))
     horizon, action_dim = pairs.action_chunk.shape[1:]
     if settings.arch == "small" and horizon % settings.patch:
@@ -46,7 +48,8 @@ def prepare(settings: Pi0Settings | RegressionSettings) -> Prepared:
         split,
         arrays={"state": pairs.state, "action_chunk": pairs.action_chunk},
         files={"data": settings.pairs},
-        pairs_sha256=file_digest(settings.pairs),
+        digests={"data": digest},
+        pairs_sha256=digest,
         warnings=split_warning(settings.pairs, split),
     )
 

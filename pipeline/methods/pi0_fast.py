@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.config import BinningSettings, Pi0FastSettings
+from pipeline.data.lock import data_lock
 from pipeline.data.normalisation import Normalisation
 from pipeline.data.pairs import TokenPairs, load_token_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import DataError
+from pipeline.files import file_digest
 from pipeline.methods.method import Interface, Method, Plans, Prepared, Rows, split_rows, split_warning
 from pipeline.methods.pi0_fast_graph import MIN_P, pi0_fast_graph
 from pipeline.models.original import OriginalTokenTransformer
@@ -31,8 +33,11 @@ FOREIGN_SHORT = 0.5  # foreign files lose some coefficients; more than this mean
 
 def prepare(settings: Pi0FastSettings) -> Prepared:
     """Load token pairs and their tokenizer, and check one against the other; raises `UserError` kinds."""
-    tokenizer = load_tokenizer(settings.tokenizer)
-    pairs = load_token_pairs(settings.pairs)
+    files = {"data": settings.pairs, "tokenizer": settings.tokenizer}
+    with data_lock(settings.pairs.parent):
+        tokenizer = load_tokenizer(settings.tokenizer)
+        pairs = load_token_pairs(settings.pairs)
+        digests = {what: file_digest(path) for what, path in files.items()}
     sequences, warnings = check_tokens(pairs, tokenizer, settings)
     split = split_pairs(pairs.trajectory, len(pairs.state))
     unit = np.ones(tokenizer.action_dim, np.float32)  # the tokenizer takes actions in physical units
@@ -45,7 +50,8 @@ def prepare(settings: Pi0FastSettings) -> Prepared:
         *split_rows((state, torch.from_numpy(sequences)), split),
         split,
         arrays={"state": pairs.state, "token_seq": pairs.token_seq},
-        files={"data": settings.pairs, "tokenizer": settings.tokenizer},
+        files=files,
+        digests=digests,
         pairs_sha256=pairs.metadata.get("pairs_sha256"),
         warnings=(*split_warning(settings.pairs, split), *warnings),
     )
@@ -118,27 +124,34 @@ def build(settings: Pi0FastSettings, interface: Interface) -> nn.Module:
 
 
 def loss(network: nn.Module, settings: Pi0FastSettings, rows: Rows, generator: torch.Generator) -> tuple[Tensor, int]:
-    """Sum and count of cross-entropies over real tokens for `state (B, S)` and bare `sequences (B, L)`.
+    """Sum and count over real tokens for `state (B, S)` and bare `sequences (B, L)`: of cross-entropies, and of what
+    `expectation_weight` adds.
 
-    The network reads BOS and the sequence, and is to predict the sequence and EOS; PAD is neither read nor predicted.
+    The network reads BOS and the sequence but for its last token, and is to predict the sequence. PAD is neither read
+    nor predicted, nor is EOS: a chunk ends when it is full. The addition is the squared error of the expected first
+    integer of the next token, which is what acting goes by: as a by-product of likelihood alone, it is less exact.
     """
     state, sequences = rows
     sequences = sequences[:, : int((sequences != PAD).sum(1).max())]
-    inputs = F.pad(sequences, (1, 0), value=BOS)
-    real = inputs != PAD
-    targets = F.pad(sequences, (0, 1), value=PAD)[real]
-    targets = torch.where(targets == PAD, EOS, targets)  # the one PAD that follows a sequence's last token
-    logits = network(state, inputs, real)
-    return F.cross_entropy(logits, targets, reduction="sum"), len(targets)
+    real = sequences != PAD
+    targets = sequences[real]
+    log_p = network(state, F.pad(sequences[:, :-1], (1, 0), value=BOS), real).log_softmax(1)
+    total = F.nll_loss(log_p, targets, reduction="sum")
+    if settings.expectation_weight and isinstance(network, TokenTransformer):
+        miss = log_p.exp() @ network.first - network.first[targets]
+        total = total + settings.expectation_weight * miss.square().sum()
+    return total, len(targets)
 
 
-def fewest_tokens(lengths: Tensor, coefficients: int) -> Tensor:
-    """The fewest tokens that stand for exactly r coefficients, for r = 0..C: `(C + 1,)`."""
-    sizes = {int(length) for length in lengths if 0 < length <= coefficients}
+def fewest_tokens(tokenizer: FastTokenizer) -> Tensor:
+    """The fewest tokens that fill a chunk in which r coefficients are missing, for r = 0..C: `(C + 1,)`."""
+    size = tokenizer.coefficients
+    lengths = {int(length) for length in tokenizer.lengths if length}
     fewest = [0]
-    for total in range(1, coefficients + 1):
-        fewest.append(1 + min((fewest[total - size] for size in sizes if size <= total), default=coefficients))
-    return torch.tensor(fewest, device=lengths.device)
+    for missing in range(1, size + 1):
+        usable = {1} if size - missing < tokenizer.unmerged else lengths
+        fewest.append(1 + min((fewest[missing - length] for length in usable if length <= missing), default=size))
+    return torch.tensor(fewest)
 
 
 def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor, expected: bool) -> list[list[int]]:
@@ -152,8 +165,8 @@ def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor, expected
     masked, and EOS is due exactly when the chunk is full. So every sequence decodes to C coefficients.
     """
     lengths = torch.from_numpy(tokenizer.lengths).to(state.device)
-    first = torch.tensor([piece[0] if piece else 0 for piece in tokenizer.pieces], device=state.device)
-    fewest = fewest_tokens(lengths, tokenizer.coefficients)
+    first = torch.from_numpy(tokenizer.first).to(state.device)
+    fewest = fewest_tokens(tokenizer).to(state.device)
     fits = torch.from_numpy(tokenizer.fits).to(state.device)
     token = torch.full((len(state),), BOS, device=state.device)
     remaining = torch.full_like(token, tokenizer.coefficients)
@@ -206,7 +219,7 @@ def _tokenizer(interface: Interface) -> FastTokenizer:
 PI0_FAST = Method(
     "pi0_fast",
     "tinypi0fast",
-    "cross-entropy, nats a token",
+    "cross-entropy and squared error of expectation",
     Pi0FastSettings,
     prepare,
     build,

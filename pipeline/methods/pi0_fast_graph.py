@@ -74,7 +74,7 @@ def near_expectation(step: Graph, logits: str, tokenizer: FastTokenizer) -> str:
     never = np.array(-np.inf, np.float32)
     least = step.op("Add", step.op("ReduceMax", logits, np.array([1])), np.array(math.log(MIN_P), np.float32))
     logits = step.op("Where", step.op("GreaterOrEqual", logits, least), logits, never)
-    first = np.array([piece[0] if piece else 0 for piece in tokenizer.pieces], np.float32)
+    first = tokenizer.first.astype(np.float32)
     mean = step.op("MatMul", step.op("Softmax", logits, axis=1), first[:, None])  # (B, 1)
     distance = step.op("Abs", step.op("Sub", first, mean))
     distance = step.op("Where", step.op("Equal", logits, never), -never, distance)

@@ -60,6 +60,7 @@ class TokenTransformer(nn.Module):
 
     features: Tensor
     lengths: Tensor
+    first: Tensor
 
     def __init__(
         self,
@@ -78,6 +79,8 @@ class TokenTransformer(nn.Module):
         self.heads = heads
         self.register_buffer("features", token_features(pieces), persistent=False)
         self.register_buffer("lengths", torch.tensor([len(piece) for piece in pieces]), persistent=False)
+        first = torch.tensor([float(piece[0]) if piece else 0.0 for piece in pieces])
+        self.register_buffer("first", first, persistent=False)  # first integers, 0 for specials
         count = self.features.shape[1] + CODE
         self.state_embedding = mlp_embedding(state_dim, width)
         self.code = nn.Parameter(0.3 * torch.randn(len(pieces), CODE))

@@ -92,6 +92,11 @@ class FastTokenizer:
         return np.array([len(piece) for piece in self.pieces])
 
     @cached_property
+    def first(self) -> Ints:
+        """The first integer of each token id, `(V,)`; 0 for specials."""
+        return np.array([piece[0] if piece else 0 for piece in self.pieces])
+
+    @cached_property
     def fits(self) -> NDArray[np.bool_]:
         """Which tokens may come next when r coefficients are missing, for r = 0..C: `(C + 1, V)`.
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import CollectSettings
+from pipeline.data.lock import data_lock
 from pipeline.data.pairs import save_action_pairs
 from pipeline.data.trajectories import Trajectories, cut_pairs, save_trajectories
 from pipeline.env.pendulum import (
@@ -108,9 +109,11 @@ def collect(settings: CollectSettings) -> Collected:
     trajectories, refused = demonstrate(settings)
     converge_step = float(first_calm_step(trajectories.states.astype(np.float64)).mean())
     files = [settings.out / TRAJECTORIES_FILE, settings.out / PAIRS_FILE]
-    save_trajectories(files[0], trajectories)
-    pairs = cut_pairs(trajectories, trajectories.metadata | {"trajectories_sha256": file_digest(files[0])})
-    save_action_pairs(files[1], pairs)
+    settings.out.mkdir(parents=True, exist_ok=True)
+    with data_lock(settings.out):
+        save_trajectories(files[0], trajectories)
+        pairs = cut_pairs(trajectories, trajectories.metadata | {"trajectories_sha256": file_digest(files[0])})
+        save_action_pairs(files[1], pairs)
     if settings.plots:
         from pipeline.report.trajectory_plots import plot_trajectories  # matplotlib is slow to import
 

@@ -15,7 +15,6 @@ from pipeline.config import NONE, EnsembleSettings
 from pipeline.data.pairs import load_action_pairs
 from pipeline.errors import DataError, SettingsError
 from pipeline.executors.pool import Event, Failed, Job, run_jobs
-from pipeline.files import file_digest
 from pipeline.methods import METHODS
 from pipeline.methods.method import Prepared
 from pipeline.policies.load import load_policy
@@ -154,7 +153,7 @@ def recipe(settings: EnsembleSettings, method: str, prepared: Prepared) -> dict[
     """What all members of a method share, as text: the settings but for the seed, and the data's digests."""
     shared = settings.member(method, METHODS[method].settings_type, settings.base_seed)
     values = shared.model_dump(mode="json", exclude={"seed", "run_name", "resume", "experiment", "device", "threads"})
-    digests = {f"{what}_sha256": file_digest(path) for what, path in prepared.files.items()}
+    digests = {f"{what}_sha256": digest for what, digest in prepared.digests.items()}
     paths = set(prepared.files) | {"pairs"}  # the same file may stand elsewhere: its digest counts
     return {name: str(value) for name, value in values.items() if name not in paths} | digests
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.config import BinningSettings, CollectSettings, Pi0FastSettings, TokenizeSettings, TrainSettings, make
+from pipeline.data.lock import data_lock
 from pipeline.data.pairs import load_token_pairs
 from pipeline.errors import DataError
 from pipeline.files import file_digest
@@ -20,8 +21,10 @@ def make_missing_data(settings: TrainSettings, say: Callable[[str], None]) -> No
     files = {name: getattr(settings, name) for name in ("pairs", "tokenizer") if name in fields}
     if any(path != fields[name].default for name, path in files.items()):
         return
-    for path in files.values():
-        _make(path, say)
+    CollectSettings().out.mkdir(parents=True, exist_ok=True)
+    with data_lock(CollectSettings().out):  # others that miss the same data wait for it
+        for path in files.values():
+            _make(path, say)
     if "tokenizer" in files and TokenizeSettings().pairs.exists():
         require_same_data(files["pairs"], TokenizeSettings().pairs)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import TokenizeSettings
+from pipeline.data.lock import data_lock
 from pipeline.data.pairs import TokenPairs, load_action_pairs, save_token_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import RunError
@@ -34,7 +35,8 @@ class Tokenized:
 
 def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
     """Write the tokenizer and the token pairs below `settings.out`; the same input gives the same bytes."""
-    pairs = load_action_pairs(settings.pairs)
+    with data_lock(settings.pairs.parent):
+        pairs, digest = load_action_pairs(settings.pairs), file_digest(settings.pairs)
     split = split_pairs(pairs.trajectory, len(pairs.state))
     tokenizer = fit(pairs.action_chunk[split.train], settings)
     integers, clipped = tokenizer.quantise(pairs.action_chunk)
@@ -62,14 +64,15 @@ def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
     metadata = {
         "made_by": "tinypi tokenize",
         "tokenizer_sha256": tokenizer.digest,
-        "pairs_sha256": file_digest(settings.pairs),
+        "pairs_sha256": digest,
         "split_digest": split.digest,
         "summary": json.loads(json.dumps(asdict(summary))),
     }
-    tokenizer.save(files[0])
-    save_token_pairs(
-        files[1], TokenPairs(pairs.state, pad_sequences(sequences), pairs.trajectory, pairs.step, metadata)
-    )
+    rows = pad_sequences(sequences)
+    settings.out.mkdir(parents=True, exist_ok=True)
+    with data_lock(settings.out):
+        tokenizer.save(files[0])
+        save_token_pairs(files[1], TokenPairs(pairs.state, rows, pairs.trajectory, pairs.step, metadata))
     return summary, files
 
 

@@ -13,7 +13,6 @@ from pipeline.config import AUTO, NONE, TrainSettings
 from pipeline.env.pendulum import ACTION_DIM, STATE_DIM
 from pipeline.errors import DataError, RunError, SettingsError, one_line
 from pipeline.evaluation.control import LONGEST_REPLAN, Condition, draw_episodes, evaluate_planner, mean_scores
-from pipeline.files import file_digest
 from pipeline.methods.method import Interface, Method, Prepared
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint, weights_digest
 from pipeline.policies.policy import policy_of
@@ -26,13 +25,14 @@ from pipeline.tracking.store import open_store
 from pipeline.training.fit import Epoch, Problem, Step, fit
 from pipeline.training.snapshots import load_snapshot, save_snapshot
 from pipeline.training.state import Snapshot
-from pipeline.versions import code_state, environment
+from pipeline.versions import code_state, environment, lock
 from pipeline.workflows.make_data import make_missing_data
 from pipeline.workflows.unfinished import Unfinished, find_unfinished, say_what_was_left
 
 # A first look at control after training, on other episodes than an evaluation meets, unless it is given this seed.
 CHECK_SEED, CHECK_EPISODES, CHECK = 1_000_003, 100, Condition(action_noise=0.03, replan=13)
 SNAPSHOT_SECONDS = 30.0  # a run that dies loses no more than this; every epoch's end is kept as well
+SETTINGS_FILE, LOCK_FILE = "settings.json", "lock.json"
 LOSSES = ("train_loss", "val_loss", "test_loss")
 BEST = "best."  # before the names of the best weights in a snapshot
 
@@ -113,9 +113,8 @@ def begin(
 ) -> tuple[TrackedRun, Mirror, Snapshot | None]:
     """Start a run with its files and its journal, or take up one that broke off, from its snapshot if it has one."""
     client = open_store()
-    digests = {what: file_digest(path) for what, path in prepared.files.items()}
     if unfinished:
-        unfinished.require_same_data(digests)
+        unfinished.require_same_data(prepared.digests)
         snapshot = load_snapshot(unfinished.journal.snapshot) if unfinished.journal.snapshot.exists() else None
         resumed = resume_run(client, unfinished.run_id)
         resumed.journal = unfinished.journal
@@ -125,7 +124,7 @@ def begin(
     try:
         chosen = settings.run_name != AUTO
         about: dict[str, Any] = {"method": method.name, "settings": settings.model_dump(mode="json")}
-        about |= {"name": mirror.name, "files": digests, "started": time.time()}
+        about |= {"name": mirror.name, "files": prepared.digests, "started": time.time()}
         with starting():
             run = start_run(client, settings.experiment, settings.run_name if chosen else mirror.name, chosen, place)
             run.journal = open_journal(run.run_id, about)
@@ -292,7 +291,7 @@ def _describe(
 ) -> dict[str, Any]:
     """Log what the run is made of, and return it for the checkpoint."""
     commit, tree = code_state()
-    digests = {f"{what}_sha256": file_digest(path) for what, path in prepared.files.items()}
+    digests = {f"{what}_sha256": digest for what, digest in prepared.digests.items()}
     tags = {"kind": "model", "method": method.name, "name": mirror.name, "code_commit": commit, "code_tree": tree}
     tags |= {"split_digest": prepared.split.digest, **digests}
     tags |= {"pairs_sha256": prepared.pairs_sha256} if prepared.pairs_sha256 else {}
@@ -309,7 +308,6 @@ def _describe(
             "with 'mlflow run', choose it by --experiment-name"
         )
     run.dataset(prepared.arrays, prepared.files["data"], digests["data_sha256"], "train, val, test")
-    versions = environment()
-    run.json("settings.json", shown)
-    run.json("environment.json", versions)
-    return tags | {"run_id": run.run_id, "versions": versions}
+    run.json(SETTINGS_FILE, shown)
+    run.json(LOCK_FILE, lock(prepared.digests))
+    return tags | {"run_id": run.run_id, "versions": environment()}

@@ -1,0 +1,85 @@
+"""Train a run again from what it left in MLflow, and say whether the weights are the same to the bit."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.config import ReproduceSettings, make
+from pipeline.errors import RunError, SettingsError
+from pipeline.methods import METHODS
+from pipeline.policies.checkpoint import weights_digest
+from pipeline.streams import global_torch_stream
+from pipeline.tracking.query import artifact, fetch, is_model
+from pipeline.tracking.store import open_store
+from pipeline.training.fit import Epoch, Problem, Step, fit
+from pipeline.versions import lock
+from pipeline.workflows.train import LOCK_FILE, SETTINGS_FILE, choose_device
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """The digests of the weights then and now, and what else is not as it was: its name, then, now."""
+
+    name: str
+    then: str
+    now: str
+    differences: tuple[tuple[str, str, str], ...]
+
+    @property
+    def matches(self) -> bool:
+        return self.then == self.now
+
+
+def reproduce(settings: ReproduceSettings, watch: Callable[[Step], None]) -> Reproduced:
+    """Train again, without a run and without files; raises `UserError` kinds if run or data are not there."""
+    store = open_store()
+    run = fetch(store, settings.run)
+    if run.status != "FINISHED" or not is_model(run):
+        raise SettingsError(f"run: expected a finished training run, found '{run.name}' ({run.run_id}).")
+    method = METHODS[run.tags["method"]]
+    with artifact(store, run.run_id, SETTINGS_FILE) as path:
+        chosen = make(method.settings_type, _read(path))
+    with artifact(store, run.run_id, LOCK_FILE) as path:
+        then = _read(path)
+    torch.set_num_threads(chosen.threads)
+    prepared = method.prepare(chosen)
+    with global_torch_stream(chosen.seed, "weights"):
+        network = method.build(chosen, prepared.interface).to(choose_device(chosen.device))
+    best: dict[str, torch.Tensor] = {}
+    for event in fit(Problem(network, method.loss, prepared.train, prepared.val, prepared.test), chosen):
+        if isinstance(event, Step):
+            watch(event)
+        elif isinstance(event, Epoch) and event.weights is not None:
+            best = event.weights
+    if not best:
+        raise RunError("training: expected a finite validation loss in some epoch, found none.")
+    differences = compare(then, lock(prepared.digests))
+    return Reproduced(run.name, run.tags["weights_sha256"], weights_digest(best), differences)
+
+
+def compare(then: dict[str, Any], now: dict[str, Any]) -> tuple[tuple[str, str, str], ...]:
+    """What differs between two locks, but for the command and where git stands: rows of name, then, now."""
+    flat = [
+        {
+            "processor": each["processor"],
+            "code": each["code"]["sha256"][:16],
+            **{f"{what} file": digest[:16] for what, digest in each["data"].items()},
+            **{name: each["versions"][name] for name in ("python", "platform", "machine")},
+            **{f"package {name}": version for name, version in each["packages"].items()},
+        }
+        for each in (then, now)
+    ]
+    names = dict.fromkeys([*flat[0], *flat[1]])
+    rows = [(name, flat[0].get(name, "absent"), flat[1].get(name, "absent")) for name in names]
+    return tuple(row for row in rows if row[1] != row[2])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise SettingsError(f"{path.name}: expected an object, found {type(found).__name__}.")
+    return found
