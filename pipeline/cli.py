@@ -1,7 +1,10 @@
 """The command line: options made from the settings, errors as one line, exit codes 0, 1 (failed run), 2 (bad input)."""
 
+import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from typing import Any, get_args, get_origin
 
@@ -127,6 +130,8 @@ def main(command: click.Command, arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     program = f"python -m {'pipeline' if command is COMMANDS else f'train.{command.name}'}"
     before = {number: signal.signal(number, _interrupt) for number in INTERRUPTS}
+    if "MLFLOW_RUN_ID" in os.environ:
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:
         with command.make_context(program, list(words)) as context:
             command.invoke(context)
@@ -152,6 +157,13 @@ def main(command: click.Command, arguments: list[str] | None = None) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _end_with(parent: int) -> None:
+    """Interrupt this process once `mlflow run`, which has started it, is gone: a SIGTERM ends that and not its child."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -217,13 +217,14 @@ def start(workplace: Path, *words: object) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def wait_for_training(workplace: Path, known: set[str]) -> str:
-    """The id of a run of seed 0 that has begun and is none of `known`.
+def wait_for_training(workplace: Path, resumed: int = 0) -> str:
+    """The id of the run of seed 0, once it is training, can be resumed, and has been that often.
 
     Reads the database by itself: an MLflow client would migrate a store that is just being made.
     """
     path = workplace / "mlruns/mlflow.db"
-    query = "select r.run_uuid from runs r join params p on r.run_uuid = p.run_uuid "
+    query = "select r.run_uuid, coalesce(t.value, '0') from runs r join params p on r.run_uuid = p.run_uuid "
+    query += "left join tags t on r.run_uuid = t.run_uuid and t.key = 'resumed' "
     query += "where r.status = 'RUNNING' and p.key = 'seed' and p.value = '0'"
     for _ in range(1200):
         time.sleep(0.1)
@@ -231,8 +232,8 @@ def wait_for_training(workplace: Path, known: set[str]) -> str:
             continue
         database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
         with contextlib.closing(database), contextlib.suppress(sqlite3.OperationalError):  # while it is being made
-            for (run_id,) in database.execute(query):
-                if run_id not in known:
+            for run_id, times in database.execute(query):
+                if int(times) == resumed and (workplace / f"mlruns/journals/{run_id}/snapshot.safetensors").exists():
                     return str(run_id)
     raise AssertionError("no training was seen")
 
@@ -243,12 +244,11 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in found.stdout.split()]
 
 
-def test_a_killed_member_is_tried_again_then_recorded_and_the_rest_goes_on(workplace: Path, run: Run) -> None:
+def test_a_killed_member_goes_on_where_it_was_then_is_recorded_and_the_rest_goes_on(workplace: Path, run: Run) -> None:
     words = ("--n-models", 2, "--epochs", 30, "--batch-size", 32, "--workers", 1, *TINY_WORDS[2:])
     process = start(workplace, *words)
-    killed: set[str] = set()
-    for _ in range(2):
-        killed.add(wait_for_training(workplace, killed))
+    for resumed in range(2):
+        killed = wait_for_training(workplace, resumed)
         (worker,) = children(process.pid)
         os.kill(worker, signal.SIGKILL)
     out, errors = process.communicate(timeout=300)
@@ -257,12 +257,11 @@ def test_a_killed_member_is_tried_again_then_recorded_and_the_rest_goes_on(workp
     assert "error: study 'ensemble': 1 jobs failed, the first: pi0 seed 0: its process was killed" in errors
     assert "5 done now, 0 models found done, 1 failed" in out
 
-    status = {run.info.run_id: run for run in of_kind(workplace, "model")}
-    assert [status[run_id].info.status for run_id in killed] == ["FAILED"] * 2 and len(status) == 3
-    for run_id in killed:
-        assert status[run_id].data.tags["failure"] == "its process was killed by SIGKILL"
-        log = workplace / f"train/logs/{status[run_id].info.run_name}.txt"
-        assert log.read_text().endswith("failed: its process was killed by SIGKILL\n")
+    models = {run.info.run_id: run for run in of_kind(workplace, "model")}
+    assert models[killed].info.status == "FAILED" and len(models) == 2
+    assert models[killed].data.tags["failure"] == "its process was killed by SIGKILL"
+    log = workplace / f"train/logs/{models[killed].info.run_name}.txt"
+    assert log.read_text().endswith("failed: its process was killed by SIGKILL\n")
     assert not list((workplace / "train/logs").glob(".*"))
     (parent,) = of_kind(workplace, "study")
     assert parent.info.status == "FAILED" and parent.data.tags["failures"].startswith("pi0 seed 0: its process")
@@ -271,11 +270,18 @@ def test_a_killed_member_is_tried_again_then_recorded_and_the_rest_goes_on(workp
     assert again.returncode == 0 and "1 done now, 1 models found done, 0 failed" in again.stdout
     (parent,) = of_kind(workplace, "study")
     assert parent.info.status == "FINISHED" and parent.data.tags["failures"] == "none"
+    assert len(of_kind(workplace, "model")) == 2
+    resumed = store(workplace).get_run(killed)
+    assert resumed.info.status == "FINISHED" and resumed.data.tags["resumed"] == "2"
+    alone = run("train.train_pi0", "--epochs", 30, "--batch-size", 32, *TINY_WORDS[2:6])
+    assert alone.returncode == 0
+    (single,) = [run for run in of_kind(workplace, "model") if "study" not in run.data.tags]
+    assert single.data.tags["weights_sha256"] == resumed.data.tags["weights_sha256"]
 
 
 def test_an_interrupted_study_leaves_nothing_running(workplace: Path) -> None:
     process = start(workplace, "--n-models", 2, "--epochs", 100_000, *TINY_WORDS[2:])
-    wait_for_training(workplace, set())
+    wait_for_training(workplace)
     other = start(workplace, "--n-models", 2, "--epochs", 100_000, *TINY_WORDS[2:])
     _, errors = other.communicate(timeout=60)
     assert other.returncode == 2 and "'ensemble' is running already in another process" in errors

@@ -30,6 +30,7 @@ RETRY_SECONDS = 15.0  # between two tries to reach a store that is away: one may
 MLFLOW_BATCH = 1000  # metrics that the store takes at once
 FLUSH_SECONDS = 5.0  # a batch of metrics costs 10-20 ms on sqlite: this keeps logging far below 2% of training
 MACHINE = "machine"  # the tag that names the host whose processes work on a run
+FAILURE, RESUMED = "failure", "resumed"  # tags: why a run ended that should not have, how often it was gone on with
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
 DATASET_PREVIEW = 1000  # rows MLflow sees for its schema; the whole file's sha256 is the digest
 
@@ -207,7 +208,9 @@ def start_run(client: MlflowClient, experiment: str, name: str, chosen: bool, pl
 
 
 def resume_run(client: MlflowClient, run_id: str) -> TrackedRun:
-    """Go on with a run: it is RUNNING again. A run that `mlflow run` has started for this only says so.
+    """Go on with a run: it is RUNNING again, and its tag `resumed` counts how often that was.
+
+    A run that `mlflow run` has started for this only says so.
 
     Raises `StoreError`.
     """
@@ -216,6 +219,9 @@ def resume_run(client: MlflowClient, run_id: str) -> TrackedRun:
         known = patiently(lambda: client.get_run(run_id))
         if launched not in (None, run_id):
             TrackedRun(client, str(launched)).tags({"kind": "continuation", "continued": run_id})
+        if FAILURE in known.data.tags:
+            patiently(lambda: client.delete_tag(run_id, FAILURE))
+        patiently(lambda: client.set_tag(run_id, RESUMED, str(int(known.data.tags.get(RESUMED, "0")) + 1)))
         patiently(lambda: client.update_run(run_id, status="RUNNING"))
     except (MlflowException, RequestException) as error:
         raise StoreError(f"MLflow run {run_id}: it could not be continued: {one_line(error)[:300]}.") from error

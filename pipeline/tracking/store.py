@@ -8,6 +8,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from pipeline.errors import StoreError, one_line
+from pipeline.files import whole_file
 
 Store = MlflowClient
 DEFAULT_STORE = Path("mlruns/mlflow.db")
@@ -34,7 +35,8 @@ def home() -> Path:
 def open_store() -> Store:
     """Connect to the store, making or upgrading an sqlite one; raises `StoreError` if it does not answer in seconds.
 
-    A fresh sqlite file is migrated under a lock: several processes at once would corrupt it.
+    A fresh sqlite file is made aside and under a lock: several processes at once would corrupt it, and so would the
+    death of the one that makes it.
     """
     uri = tracking_uri()
     try:
@@ -42,6 +44,9 @@ def open_store() -> Store:
             return _connect(uri)
         database.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(database.with_name(f".{database.name}.lock")):
+            if not database.exists():
+                with whole_file(database) as temporary:
+                    _connect(f"sqlite:///{temporary.absolute()}")
             return _connect(uri)
     except Exception as error:  # MLflow's, SQLAlchemy's, a missing driver's: whatever it is, the store does not answer
         raise StoreError(

@@ -100,7 +100,7 @@ def label(run: StoredRun) -> str:
 
 def temporary_files() -> list[Path]:
     """Files in the making, in the folders that are ours to write to."""
-    folders = [*FOLDERS, CollectSettings().out, *(journal.folder for journal in _journals())]
+    folders = [*FOLDERS, CollectSettings().out, home(), *(journal.folder for journal in _journals())]
     return [
         path for folder in folders if folder.is_dir() for path in folder.iterdir() if TEMPORARY.fullmatch(path.name)
     ]

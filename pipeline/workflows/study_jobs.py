@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from pipeline.config import EnsembleSettings, TrainSettings
+from pipeline.config import NONE, EnsembleSettings, TrainSettings
 from pipeline.data.pairs import load_action_pairs
 from pipeline.data.split import split_pairs
 from pipeline.evaluation.expert import spread
@@ -21,7 +21,7 @@ from pipeline.tracking.store import Store, open_store
 from pipeline.workflows.evaluate import EVALUATION, Judged, Protocol, judge_file, judge_run, judge_yardstick, log_judged
 from pipeline.workflows.report_figures import TRADEOFF_FILE, TRADEOFF_TAG
 from pipeline.workflows.train import train
-from pipeline.workflows.unfinished import end_abandoned
+from pipeline.workflows.unfinished import can_resume, end_abandoned
 
 JOB_KINDS = ("model", "original", "yardstick")  # of the runs that jobs make
 TRAINING_SHARE = 0.9  # of a member's time; the rest is its evaluation
@@ -118,14 +118,19 @@ def job_name(run: StoredRun) -> str:
 
 
 def make_member(member: Member, place: Place, protocol: Protocol, report: Report) -> str:
-    """Train a member, unless a run of the study has done so, and evaluate it; returns the run's id."""
-    finished = [run for run in search(open_store(), **place.tags) if run.status == "FINISHED" and is_model(run)]
+    """Train a member and evaluate it; returns the run's id.
+
+    A run of the study that has trained it already counts, and one that broke off goes on.
+    """
+    earlier = search(open_store(), **place.tags)
+    finished = [run for run in earlier if run.status == "FINISHED" and is_model(run)]
     if finished:
         run_id = finished[-1].run_id
     else:
+        resumable = [run.run_id for run in earlier if can_resume(run.run_id, member.settings)]
         made = train(
             METHODS[member.method],
-            member.settings,
+            member.settings.model_copy(update={"resume": resumable[-1] if resumable else NONE}),
             lambda _line: None,  # the lines are in the run's log
             lambda step: report(TRAINING_SHARE * step.steps_done / step.steps_total),
             place,

@@ -9,7 +9,7 @@ from pipeline.errors import DataError, SettingsError
 from pipeline.methods.method import Method
 from pipeline.tracking.journal import ENDED, Journal, journal_of, left_journals
 from pipeline.tracking.mirror import MIRROR, Mirror
-from pipeline.tracking.run import TrackedRun
+from pipeline.tracking.run import FAILURE, TrackedRun
 
 GONE = "its process was gone"
 LOOK = "'python -m pipeline doctor' lists those that broke off"
@@ -57,6 +57,15 @@ def find_unfinished(method: Method, settings: TrainSettings) -> Unfinished:
         raise
 
 
+def can_resume(run_id: str, settings: TrainSettings) -> bool:
+    """Whether a run broke off, nobody works on it, and it was started with these settings."""
+    journal = journal_of(run_id)
+    if not (journal.snapshot.exists() and journal.own()):
+        return False
+    journal.release()
+    return bool((journal.about() or {}).get("settings") == settings.model_dump(mode="json"))
+
+
 def _unfinished(method: Method, settings: TrainSettings, journal: Journal) -> Unfinished:
     about: dict[str, Any] = journal.about() or {}
     if about.get("method") != method.name:
@@ -87,8 +96,11 @@ def _latest(method: Method) -> Journal:
 
 def end_abandoned(run: TrackedRun, name: str, reason: str, status: str = "FAILED") -> None:
     """End a run whose process is gone, and show the log that it left hidden in the mirror."""
+    journal = journal_of(run.run_id)
+    if run.journal is None and journal.folder.is_dir() and journal.own():
+        run.journal = journal
     mirror = Mirror(name, MIRROR)
-    run.tags({"failure": reason})
+    run.tags({FAILURE: reason})
     if mirror.hidden_log.exists():
         mirror.write(f"{status.lower()}: {reason}")
         mirror.publish_log()
