@@ -160,7 +160,7 @@ def main(command: click.Command, arguments: list[str] | None = None) -> int:
 
 
 def _end_with(parent: int) -> None:
-    """Interrupt this process once `mlflow run`, which has started it, is gone: a SIGTERM ends that and not its child."""
+    """Interrupt this process once `mlflow run`, which has started it, is gone: a signal to that does not reach us."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)

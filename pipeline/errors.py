@@ -37,6 +37,10 @@ class RunError(RuntimeError):
     """A run that was started could not be finished."""
 
 
+class WriteError(RunError):
+    """A file could not be written: a full disk, a folder that is read-only."""
+
+
 def one_line(error: BaseException) -> str:
     """The message of `error` as one line, for quoting a library's error inside one of ours."""
     return " ".join(str(error).split()) or type(error).__name__

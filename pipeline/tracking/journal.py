@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipeline.errors import StoreError
-from pipeline.files import whole_file
+from pipeline.files import whole_file, writing
 from pipeline.tracking.store import home
 
 JOURNALS = "journals"
@@ -84,7 +84,7 @@ class Journal:
             with whole_file(copy) as temporary:
                 shutil.copyfile(item["path"], temporary)
             item = item | {"path": str(copy.relative_to(self.folder))}
-        with self._outbox.open("a", encoding="utf-8") as outbox:
+        with writing(self._outbox), self._outbox.open("a", encoding="utf-8") as outbox:
             outbox.write(json.dumps(item) + "\n")
 
     @property

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pipeline.errors import StoreError
-from pipeline.files import whole_file
+from pipeline.files import whole_file, writing
 
 MIRROR = Path("train")
 LOGS, MODELS, PICTURES = "logs", "trained_models", "loss_pics"
@@ -38,7 +38,7 @@ class Mirror:
 
     def write(self, line: str) -> None:
         """Add a line to the log."""
-        with self.hidden_log.open("a", encoding="utf-8") as log:
+        with writing(self.log), self.hidden_log.open("a", encoding="utf-8") as log:
             log.write(line + "\n")
 
     def rewrite(self, lines: Sequence[str]) -> None:
