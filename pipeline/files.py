@@ -1,11 +1,19 @@
-"""Files that appear whole or not at all, and their digests."""
+"""Files that appear whole or not at all, their digests, and zips that are safe to read."""
 
 import os
 import tempfile
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+# A zip may unpack to so many times its size, and a small one to so many bytes. Deflate reaches a factor of 1,000, for a
+# bomb; token sequences padded to the longest reach 20.
+MOST_RATIO, MOST_SMALL = 100, 64 * 2**20
 
 
 @contextmanager
@@ -13,7 +21,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; it takes the name `path` only if the body succeeds.
 
     What stood under `path` before stays readable until then, and stays for good if the body raises.
-    The temporary file is hidden (leading dot), keeps the ending of `path`, and is removed on failure.
+    The temporary file is hidden (leading dot), keeps the ending of `path`, and is removed on failure. A symbolic link
+    under the name `path` is replaced, and what it points to stays as it is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
@@ -29,6 +38,41 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a file that one may look at. A name that no file can have names none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, of a folder that is closed to us, with a zero byte
+        return False
+
+
 def file_digest(path: Path) -> str:
     """Return the sha256 of the file's bytes as 64 hex digits (the same as `sha256sum` prints)."""
     return sha256(path.read_bytes()).hexdigest()
+
+
+def arrays_digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """sha256 over the names, dtypes, shapes and bytes of arrays: equal digests, equal arrays to the bit."""
+    digest = sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def check_zip(path: Path) -> int:
+    """Return how many bytes the zip unpacks to, once it is known to be whole. Nothing is written anywhere.
+
+    Raises `ValueError` if it declares to unpack to far more than its size (before any of it is unpacked), holds a name
+    twice, or a member does not have its checksum. Damage raises nearly anything.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        total, most = sum(member.file_size for member in members), MOST_SMALL + MOST_RATIO * path.stat().st_size
+        if total > most:
+            raise ValueError(f"it unpacks to {total:,} bytes, more than the {most:,} that are plausible")
+        if len({member.filename for member in members}) < len(members):
+            raise ValueError("it holds two members of one name")
+        if (damaged := archive.testzip()) is not None:
+            raise ValueError(f"bad checksum of {damaged[:100]!r}")
+    return total
