@@ -1,5 +1,10 @@
-"""The copy of a run's files in `train/`: log, model and loss picture under one unique name. Never read back."""
+"""The copy of a run's files in `train/`: log, model and loss picture under one unique name. Never read back.
 
+The folders may be symbolic links, to a larger disk for example. In the place of a file a link is never followed: a name
+that is taken by one is taken, and one that appears later is replaced by the file.
+"""
+
+import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -35,14 +40,21 @@ class Mirror:
 
     def write(self, line: str) -> None:
         """Add a line to the log."""
-        path = self.log if self.log.exists() else self.hidden_log
-        with path.open("a", encoding="utf-8") as log:
+        path = self.log if self._is_published() else self.hidden_log
+        with open(path, "a", encoding="utf-8", opener=_open_no_link) as log:
             log.write(line + "\n")
 
     def publish_log(self) -> None:
         """Show the log under its name; a second call changes nothing."""
-        if not self.log.exists():
+        if not self._is_published():
             self.hidden_log.replace(self.log)
+
+    def _is_published(self) -> bool:
+        return self.log.exists() and not self.log.is_symlink()
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o644)
 
 
 def reserve(prefix: str, now: datetime, folder: Path = MIRROR) -> Mirror:
@@ -67,7 +79,7 @@ def reserve(prefix: str, now: datetime, folder: Path = MIRROR) -> Mirror:
         except OSError as error:
             raise StoreError(f"{folder}: expected a folder to write the run's files to, found: {error}.") from error
         # A finished run published its files before it gave up the hidden log, so this look misses none.
-        if not any(kept.exists() for kept in (mirror.log, mirror.model, mirror.picture)):
+        if not any(os.path.lexists(kept) for kept in (mirror.log, mirror.model, mirror.picture)):
             return mirror
         mirror.hidden_log.unlink()
         number += 1
