@@ -11,6 +11,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from pipeline.errors import SettingsError
+
 # A zip may unpack to so many times its size, and a small one to so many bytes. Deflate reaches a factor of 1,000, for a
 # bomb; token sequences padded to the longest reach 20.
 MOST_RATIO, MOST_SMALL = 100, 64 * 2**20
@@ -36,6 +38,17 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_folder(folder: Path, content: str) -> None:
+    """Raise `SettingsError` unless `content` can be written below the folder `out`, which need not be there yet."""
+    try:
+        nearest = next(place for place in (folder, *folder.parents) if place.exists())
+        writable = nearest.is_dir() and os.access(nearest, os.W_OK)
+    except OSError:  # of a folder that is closed to us
+        nearest, writable = folder, False
+    if not writable:
+        raise SettingsError(f"out: expected a folder to write {content} to, found '{nearest}'. See --help.")
 
 
 def is_file(path: Path) -> bool:

@@ -134,6 +134,9 @@ def parse_checkpoint(path: Path, content: dict[str, Any]) -> Checkpoint:
             f"method {str(content.get('method'))[:50]!r}. It is another kind of file, or of another version."
         )
     try:
+        for name in ("settings", "weights", "normalisation", "provenance"):
+            if not isinstance(content[name], dict):
+                raise ValueError(f"'{name}' must be a dictionary, found {type(content[name]).__name__}")
         method, horizon = METHODS[content["method"]], content["horizon"]
         tokenizer = None if content["tokenizer"] is None else parse_tokenizer(content["tokenizer"])
         if type(horizon) is not int or horizon < 1:
@@ -164,7 +167,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return parse_checkpoint(path, read_pth(path))
 
 
-def _normalisation(part: dict[str, Tensor]) -> Normalisation:
+def _normalisation(part: Any) -> Normalisation:
+    if not isinstance(part, dict):
+        raise ValueError(f"'normalisation' must hold dictionaries, found {type(part).__name__}")
     mean, std = part["mean"].numpy(), part["std"].numpy()
     plain = mean.ndim == 1 and len(mean) > 0 and mean.shape == std.shape and mean.dtype == std.dtype == np.float32
     if not plain or not np.isfinite(mean).all() or not ((std > 0) & np.isfinite(std)).all():

@@ -23,7 +23,7 @@ from pipeline.env.pendulum import (
 from pipeline.env.pid import NestedPID, draw_gains
 from pipeline.env.scores import first_calm_step
 from pipeline.errors import RunError
-from pipeline.files import file_digest
+from pipeline.files import check_folder, file_digest
 from pipeline.streams import numpy_stream
 from pipeline.versions import installed_versions
 
@@ -105,6 +105,7 @@ def find_faults(states: Floats, actions: Floats) -> dict[str, NDArray[np.bool_]]
 
 def collect(settings: CollectSettings) -> Collected:
     """Write trajectories and training pairs below `settings.out`; the same seed gives the same bytes."""
+    check_folder(settings.out, "trajectories and pairs")
     trajectories, refused = demonstrate(settings)
     converge_step = float(first_calm_step(trajectories.states.astype(np.float64)).mean())
     files = [settings.out / TRAJECTORIES_FILE, settings.out / PAIRS_FILE]

@@ -10,7 +10,7 @@ from pipeline.config import TokenizeSettings
 from pipeline.data.pairs import TokenPairs, load_action_pairs, save_token_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import RunError
-from pipeline.files import file_digest
+from pipeline.files import check_folder, file_digest
 from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, Floats, fit_bins, fit_tokenizer
 
 TOKENIZER_FILE, PAIRS_FILE = "{scheme}_tokenizer.json", "training_pairs_{scheme}.npz"
@@ -34,6 +34,7 @@ class Tokenized:
 
 def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
     """Write the tokenizer and the token pairs below `settings.out`; the same input gives the same bytes."""
+    check_folder(settings.out, "tokens")
     pairs = load_action_pairs(settings.pairs)
     split = split_pairs(pairs.trajectory, len(pairs.state))
     tokenizer = fit(pairs.action_chunk[split.train], settings)
