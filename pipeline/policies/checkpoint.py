@@ -59,7 +59,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the file, whole or not at all."""
+    """Write the file, whole or not at all; the same content gives the same bytes."""
     interface = checkpoint.interface
     content = {
         "format": FORMAT,
@@ -74,8 +74,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "tokenizer": interface.tokenizer.to_json() if interface.tokenizer else None,
         "provenance": checkpoint.provenance,
     }
-    with whole_file(path) as temporary:
-        torch.save(content | {DIGEST: _digest(content)}, temporary)
+    with whole_file(path) as temporary, temporary.open("wb") as stream:  # given a path, torch writes its name inside
+        torch.save(content | {DIGEST: _digest(content)}, stream)
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
