@@ -59,7 +59,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the file, whole or not at all; the same content gives the same bytes."""
+    """Write the file, whole or not at all; the same checkpoint gives the same bytes."""
     interface = checkpoint.interface
     content = {
         "format": FORMAT,
