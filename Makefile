@@ -15,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run study baselines test check ui bench clean
+.PHONY: help setup run study baselines test check audit ui bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -58,6 +58,11 @@ check: $(BIN)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+audit: $(BIN)/.installed-dev ## ask pip-audit, in an environment of its own, for known vulnerabilities (needs the network)
+	test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit; }
+	$(BIN)/python -m pip freeze --exclude-editable > .venv-audit/installed.txt
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement .venv-audit/installed.txt
+
 ui: setup ## open MLflow's UI over the store, on this machine only
 	$(BIN)/mlflow ui --backend-store-uri "$(MLFLOW_TRACKING_URI)" --host $(HOST) --port $(PORT)
 
@@ -68,4 +73,4 @@ bench: $(BIN)/.installed-dev ## measure what README and docs quote: costs, laten
 	$(BIN)/python -m benchmarks.against_original
 
 clean: ## remove the environment; data and runs stay
-	rm -rf .venv *.egg-info
+	rm -rf .venv .venv-audit *.egg-info

@@ -57,7 +57,9 @@ def settings_command(name: str, kind: type[Settings], run: Callable[[Any], None]
     options: list[click.Parameter] = [
         option for field, info in fields_of(kind).items() for option in options_of(field, info)
     ]
-    options.append(click.Option(["--debug"], is_flag=True, expose_value=False, help="show tracebacks"))
+    options.append(
+        click.Option(["--debug"], is_flag=True, expose_value=False, callback=_remember, help="show tracebacks")
+    )
 
     def call(**values: Any) -> None:
         run(make(kind, {field: value for field, value in values.items() if value not in (None, ())}))
@@ -100,6 +102,11 @@ def options_of(field: str, info: FieldInfo) -> list[click.Parameter]:
     return [click.Option([*spellings, field], type=str, metavar=metavar, required=required, help=help_text)]
 
 
+def _remember(context: click.Context, option: click.Parameter, value: bool) -> None:
+    """Tell `main`: the word alone is not enough, for it may stand there as another option's value."""
+    context.obj[option.name] = value
+
+
 COMMANDS = click.Group(
     "pipeline",
     help="Data, evaluation, ensembles and reports for pi0 and pi0-FAST. "
@@ -129,11 +136,12 @@ def main(command: click.Command, arguments: list[str] | None = None) -> int:
 
     words = sys.argv[1:] if arguments is None else arguments
     program = f"python -m {'pipeline' if command is COMMANDS else f'train.{command.name}'}"
+    flags: dict[str, bool] = {}
     before = {number: signal.signal(number, _interrupt) for number in INTERRUPTS}
     if "MLFLOW_RUN_ID" in os.environ:
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:
-        with command.make_context(program, list(words)) as context:
+        with command.make_context(program, list(words), obj=flags) as context:
             command.invoke(context)
         return 0
     except click.exceptions.Exit as done:  # --help
@@ -146,7 +154,7 @@ def main(command: click.Command, arguments: list[str] | None = None) -> int:
         print_error("interrupted; a run that was started is recorded as KILLED")
         return EXIT_INTERRUPTED
     except Exception as error:
-        if "--debug" in words:
+        if flags.get("debug"):
             raise
         expected = (UserError, RunError, OSError, click.UsageError)
         message = error.format_message() if isinstance(error, click.UsageError) else one_line(error)

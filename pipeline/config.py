@@ -3,10 +3,11 @@
 The command line is made from these classes, and a test holds `MLproject` to them.
 """
 
+import os
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from pipeline.errors import SettingsError
@@ -16,6 +17,8 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 ARGUMENT: dict[str, JsonValue] = {"argument": True}  # on the command line it stands without a name
 FLAGS: dict[str, JsonValue] = {"flags": True}  # on the command line each choice is an option of its own: --json
 MAX_SEED = 2**31 - 1
+MAX_SHOWN = 100  # characters of a refused value
+MAX_TEXT, MAX_PART = 4095, 255  # characters of a path, and bytes of a name in it
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -23,6 +26,16 @@ class Settings(BaseModel):
     """Frozen, validated when made; unknown names are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
+
+    @field_validator("*")
+    @classmethod
+    def _is_a_possible_name(cls, value: Any) -> Any:
+        """Refuse what no system takes as a path, here rather than where a file is looked for."""
+        for text in map(str, value if isinstance(value, tuple) else (value,)):
+            longest = max(len(os.fsencode(part)) for part in text.split("/"))
+            if "\0" in text or len(text) > MAX_TEXT or longest > MAX_PART:
+                raise ValueError(f"expected text without zero bytes, of at most {MAX_PART} bytes between slashes")
+        return value
 
 
 S = TypeVar("S", bound=Settings)
@@ -43,8 +56,8 @@ class TokenizeSettings(Settings):
     """Fit a tokenizer on the training split, FAST or plain bins, and write the token pairs."""
 
     scheme: Literal["fast", "bins"] = Field("fast", description="FAST, or a token for each single action")
-    scale: float = Field(10.0, gt=0, le=10_000, description="quantisation steps per action unit (FAST's gamma)")
-    fine_scale: float = Field(60.0, gt=0, le=10_000, description="the same for the lowest frequencies, and for bins")
+    scale: float = Field(10.0, ge=1e-6, le=10_000, description="quantisation steps per action unit (FAST's gamma)")
+    fine_scale: float = Field(60.0, ge=1e-6, le=10_000, description="the same for the lowest frequencies, and for bins")
     fine: int = Field(8, ge=0, le=100_000, description="lowest frequencies of fine scale; 0 for FAST as published")
     vocabulary: int = Field(768, ge=5, le=65_536, description="FAST's tokens, specials included")
     pairs: Path = Field(Path("data/training_pairs_original.npz"), description="action pairs to tokenize")
@@ -270,4 +283,6 @@ def make(kind: type[S], values: dict[str, Any]) -> S:
         )
         if not where:
             raise SettingsError(f"{message}. See --help.") from error
-        raise SettingsError(f"{where}: {message}, found {fault['input']!r}. See --help.") from error
+        found = repr(fault["input"])
+        found = found if len(found) <= MAX_SHOWN else f"{found[:MAX_SHOWN]}..."
+        raise SettingsError(f"{where}: {message}, found {found}. See --help.") from error

@@ -22,6 +22,7 @@ from pipeline.errors import CheckpointError, MissingExtraError
 from pipeline.methods import METHODS
 from pipeline.methods.method import Interface
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint, weights_digest
+from pipeline.policies.exported import seal
 from pipeline.tokenizer.fast import fit_bins, fit_tokenizer
 from pipeline.workflows import export as workflow
 from tests.conftest import ROOT, files_of
@@ -202,7 +203,10 @@ def test_files_of_other_kinds_are_refused(exported: Path, tmp_path: Path) -> Non
     for changes in ({"format": "tinypi-onnx-9"}, {"horizon": "7"}, {"state_dim": "x"}, {"provenance": "{"}):
         foreign = onnx.load(exported)
         helper.set_model_props(foreign, facts | changes)
-        onnx.save(foreign, path)
+        path.write_bytes(foreign.SerializeToString())
+        with pytest.raises(CheckpointError, match="it does not have its content_sha256"):
+            pipeline.load_policy(path)
+        path.write_bytes(seal(foreign.SerializeToString()))
         with pytest.raises(CheckpointError, match=r"other\.onnx: expected a policy in the format tinypi-onnx-1"):
             pipeline.load_policy(path)
     foreign = onnx.load(exported)

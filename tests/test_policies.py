@@ -43,6 +43,9 @@ def test_checkpoint_is_all_that_is_needed(checkpoint: Checkpoint, tmp_path: Path
     assert weights_digest(again.weights) == weights_digest(checkpoint.weights)
     assert again.settings == checkpoint.settings and again.provenance == checkpoint.provenance
 
+    save_checkpoint(tmp_path / "again.pth", checkpoint)
+    assert (tmp_path / "again.pth").read_bytes() == path.read_bytes()
+
     policy = pipeline.load_policy(path)
     actions = policy.act(STATES)
     assert actions.shape == (6, 50, 1) == (6, policy.horizon, policy.action_dim)

@@ -1,8 +1,14 @@
-"""Reading and writing `.npz` files: whole files only, no pickle, and every fault as one clear line."""
+"""Reading and writing `.npz` files: whole files only, no pickle, and every fault as one clear line.
+
+What we write carries a digest of all its arrays and its metadata, which is checked on reading. It finds changes, not
+forgery: files without a digest load too.
+"""
 
 import json
+import math
+import re
+import warnings
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,45 +17,80 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError, one_line
-from pipeline.files import whole_file
+from pipeline.files import arrays_digest, check_zip, is_file, whole_file
 
 Arrays = dict[str, NDArray[Any]]
 METADATA = "metadata"  # the key that holds a JSON object as text
+DIGEST = "content_sha256"  # in the metadata, of all but itself
+LARGEST = 1e18  # the square of a number still fits into float32
+READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> None:
     """Write arrays and a metadata object to `path`; the same content gives the same bytes."""
+    sealed = {**metadata, DIGEST: _digest(arrays, metadata)}
     with whole_file(path) as temporary, temporary.open("wb") as stream:
-        content = {**arrays, METADATA: np.array(json.dumps(metadata, sort_keys=True))}
+        content = {**arrays, METADATA: np.array(json.dumps(sealed, sort_keys=True))}
         np.savez(stream, allow_pickle=False, **content)
 
 
 def read_npz(path: Path, rebuild: str) -> tuple[Arrays, dict[str, Any]]:
     """Return the arrays of `path` and its metadata (empty if it has none).
 
-    Raises `DataError` if the file is missing, truncated, not an npz, or holds Python objects;
-    `rebuild` is the command that makes it, named in the message.
+    Raises `DataError` if the file is missing, truncated, not an npz, changed since we wrote it, a zip bomb, or holds
+    Python objects; `rebuild` is the command that makes it, named in the message.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise DataError(f"{path}: expected an .npz file, found none. Make it with '{rebuild}', or name another file.")
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("a single .npy array")
-        with archive:
-            arrays = {key: archive[key] for key in archive.files}
-        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-            raise ValueError("a member that is not an array")
-        metadata = json.loads(str(arrays.pop(METADATA))) if METADATA in arrays else {}
-        if not isinstance(metadata, dict):
-            raise ValueError(f"'{METADATA}' is not a JSON object")
-    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        check_zip(path)
+        with zipfile.ZipFile(path) as archive, warnings.catch_warnings(action="ignore"):  # of headers of old times
+            arrays = {member.filename.removesuffix(".npy"): _array(archive, member) for member in archive.infolist()}
+        metadata = _metadata(arrays.pop(METADATA)) if METADATA in arrays else {}
+        if DIGEST in metadata and metadata.pop(DIGEST) != _digest(arrays, metadata):
+            raise ValueError(f"it has changed since it was written: it does not have its {DIGEST}")
+    except Exception as error:  # damage can surface as nearly anything
         raise DataError(
             f"{path}: expected an .npz file of plain arrays, found a damaged or foreign file "
-            f"({one_line(error).split('. ')[0]}). "
+            f"({one_line(error).split('. ')[0][:200]}). "
             f"Make it again with '{rebuild}'."
         ) from error
     return arrays, metadata
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
+    """Read a member, once its header is known to claim as many bytes as there are; raises `ValueError`."""
+    if not member.filename.endswith(".npy"):
+        raise ValueError("a member that is not an array")
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version not in READ_HEADER:
+            raise ValueError(f"an array in the .npy format {version}")
+        shape, _, dtype = READ_HEADER[version](stream)
+        claimed, held = math.prod(shape) * dtype.itemsize, member.file_size - stream.tell()
+    if dtype.hasobject:
+        raise ValueError("Object arrays are never loaded: they can run code")
+    if claimed != held:
+        raise ValueError(f"an array that claims {claimed:,} bytes and has {held:,}")
+    with archive.open(member) as stream:
+        array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+    return array
+
+
+def _metadata(array: NDArray[Any]) -> dict[str, Any]:
+    """Parse the metadata; raises `ValueError`."""
+    metadata = json.loads(array.item()) if array.shape == () and array.dtype.kind == "U" else None
+    if not isinstance(metadata, dict):
+        raise ValueError(f"'{METADATA}' is not a JSON object as text")
+    for name, value in metadata.items():
+        if name.endswith("_sha256") and not (isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value)):
+            raise ValueError(f"'{name[:100]}' in '{METADATA}' is not a sha256")
+    return metadata
+
+
+def _digest(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> str:
+    text = json.dumps({name: value for name, value in metadata.items() if name != DIGEST}, sort_keys=True)
+    return arrays_digest({**arrays, METADATA: np.array(text)})
 
 
 def require(
@@ -57,7 +98,8 @@ def require(
 ) -> NDArray[Any]:
     """Return `arrays[key]` after checking it; None in `shape` stands for any length of at least 1.
 
-    `kind` is NumPy's kind letter: "i" for integers; "f" for floating-point, finite, returned as float32.
+    `kind` is NumPy's kind letter: "i" for integers; "f" for floating-point, finite, returned as float32. Numbers beyond
+    int64, or beyond 1e18, which float32 cannot square, are refused: to go on with them would change them in silence.
     """
     if key not in arrays:
         raise DataError(f"{path}: expected the key '{key}', found only {sorted(arrays)}. Make it with '{rebuild}'.")
@@ -72,13 +114,16 @@ def require(
         name = {"i": "integers", "f": "floating-point numbers"}[kind]
         raise DataError(f"{path}: '{key}' must hold {name}, found {array.dtype}. Make it with '{rebuild}'.")
     if kind == "i":
+        if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
+            raise DataError(f"{path}: '{key}' must hold numbers of 64 bits with a sign, found {array.max()}.")
         return array
     with np.errstate(over="ignore"):  # beyond float32's range counts as infinite
         array = array.astype(np.float32)
-    if not np.isfinite(array).all():
-        row = int(np.argwhere(~np.isfinite(array))[0][0])
+    wrong = ~(np.abs(array) <= LARGEST)
+    if wrong.any():
+        row = int(np.argwhere(wrong)[0][0])
         raise DataError(
-            f"{path}: '{key}' must hold finite numbers, found {int((~np.isfinite(array)).sum())} NaN or infinite, "
+            f"{path}: '{key}' must hold finite numbers up to {LARGEST:g}, found {int(wrong.sum())} NaN or infinite, "
             f"the first in row {row}. Remove those rows, or make the file with '{rebuild}'."
         )
     return array

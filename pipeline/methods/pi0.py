@@ -30,11 +30,7 @@ def prepare(settings: Pi0Settings | RegressionSettings) -> Prepared:
         pairs, digest = load_action_pairs(settings.pairs), file_digest(settings.pairs)
     split = split_pairs(pairs.trajectory, len(pairs.state))
     horizon, action_dim = pairs.action_chunk.shape[1:]
-    if settings.arch == "small" and horizon % settings.patch:
-        raise SettingsError(f"patch: must divide the chunk's horizon {horizon}, found {settings.patch}. See --help.")
-    if settings.arch == "original" and action_dim != 1:
-        raise SettingsError(f"arch: the original network takes 1 action dimension, {settings.pairs} has {action_dim}.")
-
+    check_network(settings, horizon, action_dim)
     interface = Interface(
         horizon, Normalisation.of(pairs.state[split.train]), Normalisation.of(pairs.action_chunk[split.train])
     )
@@ -54,9 +50,18 @@ def prepare(settings: Pi0Settings | RegressionSettings) -> Prepared:
     )
 
 
+def check_network(settings: Pi0Settings | RegressionSettings, horizon: int, action_dim: int) -> None:
+    """Raise `SettingsError` if no network of these settings plans chunks of that shape."""
+    if settings.arch == "small" and horizon % settings.patch:
+        raise SettingsError(f"patch: must divide the chunk's horizon {horizon}, found {settings.patch}. See --help.")
+    if settings.arch == "original" and action_dim != 1:
+        raise SettingsError(f"arch: the original network takes 1 action dimension, {settings.pairs} has {action_dim}.")
+
+
 def build(settings: Pi0Settings | RegressionSettings, interface: Interface) -> nn.Module:
-    """Make the velocity network for these sizes."""
+    """Make the velocity network for these sizes; raises `SettingsError`, which `prepare` does before."""
     state_dim, action_dim = len(interface.state.mean), len(interface.action.mean)
+    check_network(settings, interface.horizon, action_dim)
     if settings.arch == "original":
         return OriginalFlowTransformer(state_dim, interface.horizon)
     return FlowTransformer(

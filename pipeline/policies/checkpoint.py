@@ -8,27 +8,38 @@ horizon        actions a chunk
 normalisation  {"state": {"mean", "std"}, "action": {"mean", "std"}} as tensors
 tokenizer      the FAST tokenizer's JSON text, or None
 provenance     plain values: name, run id, best epoch and losses, digests, code, versions
+content_sha256 of all of the above; files of earlier versions have none
+
+Loading never needs pickle: `weights_only` reads the file with torch's own restricted reader, which makes tensors and
+plain values and calls nothing that the file names. The file is a zip, and it is checked as one before that.
 """
 
+import json
 import pickle
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pipeline.config import TrainSettings, make
 from pipeline.data.normalisation import Normalisation
-from pipeline.errors import CheckpointError, UserError, one_line
-from pipeline.files import whole_file
+from pipeline.errors import CheckpointError, one_line
+from pipeline.files import arrays_digest, check_zip, is_file, whole_file
 from pipeline.methods import METHODS
 from pipeline.methods.method import Interface, Method
-from pipeline.tokenizer.fast import parse_tokenizer
+from pipeline.policies.states import is_name
+from pipeline.tokenizer.fast import MAX_CHUNK, parse_tokenizer
 
 FORMAT = "tinypi-1"
+DIGEST = "content_sha256"
+MAX_VALUES = 1_000_000  # keys, numbers and tensors in a file
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the file, whole or not at all."""
+    """Write the file, whole or not at all; the same checkpoint gives the same bytes."""
     interface = checkpoint.interface
     content = {
         "format": FORMAT,
@@ -64,28 +75,44 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "tokenizer": interface.tokenizer.to_json() if interface.tokenizer else None,
         "provenance": checkpoint.provenance,
     }
+    stream = BytesIO()  # given a path, torch writes its name inside, and does not say that a disk is full
+    torch.save(content | {DIGEST: _digest(content)}, stream)
     with whole_file(path) as temporary:
-        torch.save(content, temporary)
+        temporary.write_bytes(stream.getvalue())
 
 
-def weights_digest(weights: dict[str, Tensor]) -> str:
-    """sha256 over the names, shapes and bytes of the weights: equal digests, equal weights to the bit."""
-    digest = sha256()
-    for name in sorted(weights):
-        array = weights[name].numpy()
-        digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
-    return digest.hexdigest()
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """sha256 over the names, types, shapes and bytes of the weights: equal digests, equal weights to the bit."""
+    return arrays_digest({name: tensor.numpy() for name, tensor in weights.items()})
+
+
+def check_weights(weights: Mapping[str, Tensor], network: nn.Module) -> None:
+    """Raise `ValueError` unless the weights are the network's, each of its shape and type, and finite."""
+    wanted = network.state_dict()
+    if weights.keys() != wanted.keys():
+        raise ValueError(f"weights: expected other names, found {sorted(map(str, weights.keys() ^ wanted.keys()))[:3]}")
+    for name, tensor in weights.items():
+        expected = wanted[name].dtype, tuple(wanted[name].shape)
+        if (found := (tensor.dtype, tuple(tensor.shape))) != expected:
+            raise ValueError(f"weights: '{name}' must be {expected}, found {found}")
+        if not tensor.isfinite().all():
+            raise ValueError(f"weights: '{name}' holds NaN or infinite numbers")
 
 
 def read_pth(path: Path) -> dict[str, Any]:
-    """Read a `.pth` without running any code in it; raises `CheckpointError`."""
-    if not path.is_file():
+    """Read a `.pth` without running any code in it; raises `CheckpointError`.
+
+    What it holds is plain: a dictionary of text, numbers, and tensors on the CPU that are no larger than the file.
+    """
+    if not is_file(path):
         raise CheckpointError(
             f"{path}: expected a model file, found none. Name a .pth, e.g. from train/trained_models."
         )
     try:
+        size = check_zip(path)
         with warnings.catch_warnings(action="ignore"):  # torch warns of files that it then refuses
             content = torch.load(path, map_location="cpu", weights_only=True)
+            _check_plain(content, size)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: expected plain tensors and values, found Python objects or damage, which are never loaded "
@@ -106,18 +133,17 @@ def parse_checkpoint(path: Path, content: dict[str, Any]) -> Checkpoint:
     found = content.get("format")
     if found != FORMAT or str(content.get("method")) not in METHODS:
         raise CheckpointError(
-            f"{path}: expected a {FORMAT} checkpoint of {' or '.join(METHODS)}, found format {found!r} and "
-            f"method {content.get('method')!r}. It is another kind of file, or of another version."
+            f"{path}: expected a {FORMAT} checkpoint of {' or '.join(METHODS)}, found format {str(found)[:50]!r} and "
+            f"method {str(content.get('method'))[:50]!r}. It is another kind of file, or of another version."
         )
     try:
+        for name in ("settings", "weights", "normalisation", "provenance"):
+            if not isinstance(content[name], dict):
+                raise ValueError(f"'{name}' must be a dictionary, found {type(content[name]).__name__}")
         method, horizon = METHODS[content["method"]], content["horizon"]
         tokenizer = None if content["tokenizer"] is None else parse_tokenizer(content["tokenizer"])
-        if not isinstance(content["provenance"], dict):
-            raise ValueError("'provenance' must be a dictionary")
-        if type(horizon) is not int or horizon < 1 or (tokenizer and tokenizer.horizon != horizon):
-            raise ValueError(
-                f"'horizon' must be a positive number, and the tokenizer's if there is one, found {horizon!r}"
-            )
+        if type(horizon) is not int or horizon < 1:
+            raise ValueError(f"'horizon' must be a positive number, found {horizon!r}")
         checkpoint = Checkpoint(
             method,
             make(method.settings_type, content["settings"]),
@@ -130,8 +156,9 @@ def parse_checkpoint(path: Path, content: dict[str, Any]) -> Checkpoint:
             content["weights"],
             content["provenance"],
         )
-        checkpoint.network()
-    except (UserError, KeyError, TypeError, AttributeError, AssertionError, ValueError, RuntimeError) as error:
+        _check_fit(checkpoint)
+        _check_digests(content)
+    except Exception as error:  # as above
         raise CheckpointError(
             f"{path}: its parts do not fit together ({one_line(error)[:200]}). Copy or train it again."
         ) from error
@@ -143,8 +170,72 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return parse_checkpoint(path, read_pth(path))
 
 
-def _normalisation(part: dict[str, Tensor]) -> Normalisation:
+def _normalisation(part: Any) -> Normalisation:
+    if not isinstance(part, dict):
+        raise ValueError(f"'normalisation' must hold dictionaries, found {type(part).__name__}")
     mean, std = part["mean"].numpy(), part["std"].numpy()
-    if mean.ndim != 1 or mean.shape != std.shape or not (std > 0).all():
-        raise ValueError("'normalisation' must hold means and positive deviations of one shape (D,)")
+    plain = mean.ndim == 1 and len(mean) > 0 and mean.shape == std.shape and mean.dtype == std.dtype == np.float32
+    if not plain or not np.isfinite(mean).all() or not ((std > 0) & np.isfinite(std)).all():
+        raise ValueError("'normalisation' must hold finite means and positive deviations, float32, of one shape (D,)")
     return Normalisation(mean, std)
+
+
+def _check_plain(content: Any, size: int) -> None:
+    """Raise `ValueError` unless `content` is made of plain values and CPU tensors, no more than `size` bytes can hold.
+
+    A value may stand in many places, and a tensor may show one number many times: a small file can mean far too much.
+    """
+    waiting, seen, held = [content], 0, 0
+    while waiting:
+        value = waiting.pop()
+        seen += 1
+        if isinstance(value, dict):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list | tuple):
+            waiting += value
+        elif isinstance(value, str):
+            held += len(value)
+        elif isinstance(value, Tensor):
+            if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
+                raise ValueError("a tensor that is not plain numbers")
+            held += value.nbytes
+        elif value is not None and not isinstance(value, int | float):
+            raise ValueError(f"a value of the type {type(value).__name__}")
+        if seen + len(waiting) > MAX_VALUES or held > 2 * size:
+            raise ValueError("values that stand in more places than the file has room for")
+
+
+def _check_fit(checkpoint: Checkpoint) -> None:
+    """Raise `ValueError` or `RuntimeError` unless the parts, each fine by itself, fit together.
+
+    The network is made to compare its weights. How large it is the file claims, so first that must be plausible.
+    """
+    settings, weights = checkpoint.settings, checkpoint.weights
+    interface, tokenizer = checkpoint.interface, checkpoint.interface.tokenizer
+    if not is_name(checkpoint.provenance.get("name", "")):
+        raise ValueError("'name' in 'provenance' must be a line of text")
+    if tokenizer and (tokenizer.horizon, tokenizer.action_dim) != (interface.horizon, len(interface.action.mean)):
+        raise ValueError("'horizon' and the actions of 'normalisation' must be the tokenizer's")
+    if interface.horizon * len(interface.action.mean) > MAX_CHUNK:
+        raise ValueError(f"a chunk must have at most {MAX_CHUNK:,} numbers, found {interface.horizon} actions")
+    numbers = sum(tensor.numel() for tensor in weights.values())
+    if settings.arch == "small" and settings.layers * settings.width**2 > numbers:
+        raise ValueError(f"{settings.layers} layers of width {settings.width} are more than {numbers:,} weights")
+    check_weights(weights, checkpoint.method.build(settings, interface))
+
+
+def _check_digests(content: dict[str, Any]) -> None:
+    """Raise `ValueError` if the content, or in files of earlier versions its weights, are not as written."""
+    if DIGEST in content and content[DIGEST] != _digest(content):
+        raise ValueError(f"the content has changed since it was written: it does not have its {DIGEST}")
+    declared = content["provenance"].get("weights_sha256")
+    if declared is not None and declared != weights_digest(content["weights"]):
+        raise ValueError("the weights have changed since they were written: they do not have their weights_sha256")
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """sha256 over all that the file holds, but for the digest itself: tensors by their bytes, the rest as JSON."""
+    plain = {name: value for name, value in content.items() if name not in ("weights", "normalisation", DIGEST)}
+    parts = {f"{name} {key}": part[key].numpy() for name, part in content["normalisation"].items() for key in part}
+    text = json.dumps([plain, weights_digest(content["weights"]), arrays_digest(parts)], sort_keys=True)
+    return sha256(text.encode()).hexdigest()

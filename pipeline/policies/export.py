@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.errors import CheckpointError, MissingExtraError, SettingsError
 from pipeline.models.graph import Graph
 from pipeline.policies.checkpoint import Checkpoint, weights_digest
-from pipeline.policies.exported import FORMAT, INSTALL
+from pipeline.policies.exported import DIGEST, FORMAT, INSTALL, UNSEALED, seal
 
 
 def onnx_bytes(path: Path, checkpoint: Checkpoint) -> bytes:
@@ -33,5 +33,6 @@ def onnx_bytes(path: Path, checkpoint: Checkpoint) -> bytes:
         "state_dim": str(state_dim),
         "action_dim": str(action_dim),
         "provenance": json.dumps(checkpoint.provenance | {"weights_sha256": weights_digest(checkpoint.weights)}),
+        DIGEST: UNSEALED,
     }
-    return graph.to_bytes(("B", state_dim), actions, ("B", interface.horizon, action_dim), metadata)
+    return seal(graph.to_bytes(("B", state_dim), actions, ("B", interface.horizon, action_dim), metadata))

@@ -3,11 +3,14 @@
 input   state    (B, S) float32, physical units
 output  actions  (B, H, A) float32, physical units
 
-Its metadata, all text: format "tinypi-onnx-1", name, method, horizon, state_dim, action_dim, and provenance as JSON.
+Its metadata, all text: format "tinypi-onnx-1", name, method, horizon, state_dim, action_dim, provenance as JSON, and
+content_sha256, the digest of the file's bytes with zeros in the digest's own place.
 """
 
 import json
+import re
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pipeline.errors import CheckpointError, MissingExtraError, one_line
-from pipeline.policies.states import Floats, checked_states
+from pipeline.files import is_file
+from pipeline.policies.states import Floats, checked_states, is_name
 
 FORMAT = "tinypi-onnx-1"
+DIGEST, UNSEALED = "content_sha256", 64 * "0"
+# the digest's place in an ONNX file: the key, then (field 2, 64 bytes long) the value
+PLACE = re.compile(DIGEST.encode() + rb"\x12\x40([0-9a-f]{64})")
 INSTALL = "Install what it needs with: pip install -e '.[export]'"
 
 
@@ -45,13 +52,25 @@ class ExportedPolicy:
         return actions
 
 
+def seal(content: bytes) -> bytes:
+    """The content of an `.onnx` file with its digest in the place of what stood there.
+
+    Raises `ValueError` if it has no such place, or more than one.
+    """
+    (place,) = PLACE.finditer(content)
+    start, end = place.span(1)
+    zeroed = content[:start] + UNSEALED.encode() + content[end:]
+    return content[:start] + sha256(zeroed).hexdigest().encode() + content[end:]
+
+
 def load_exported(path: str | Path) -> ExportedPolicy:
     """Open an `.onnx` file, ready to act on one core.
 
-    Raises `CheckpointError` if it is missing, damaged or not one of ours, `MissingExtraError` without ONNX Runtime.
+    Raises `CheckpointError` if it is missing, damaged, changed since it was exported, or not one of ours,
+    `MissingExtraError` without ONNX Runtime.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise CheckpointError(
             f"{path}: expected an exported policy, found no file. Make one with 'python -m pipeline export'."
         )
@@ -64,13 +83,19 @@ def load_exported(path: str | Path) -> ExportedPolicy:
     try:
         if facts["format"] != FORMAT:
             raise ValueError(f"format {facts['format']!r}")
+        if DIGEST not in facts:
+            raise ValueError(f"no {DIGEST}")
+        if not (is_name(facts["name"]) and is_name(facts["method"])):
+            raise ValueError("'name' or 'method' is not a line of text")
         state_dim, horizon, action_dim = (int(facts[key]) for key in ("state_dim", "horizon", "action_dim"))
         expected = [("state", ["state"], [[state_dim]]), ("actions", ["actions"], [[horizon, action_dim]])]
         if ports != expected:
             raise ValueError(f"inputs and outputs {ports}")
         provenance = json.loads(facts["provenance"])
+        if not isinstance(provenance, dict):
+            raise ValueError("provenance that is not a JSON object")
         return ExportedPolicy(facts["name"], facts["method"], state_dim, horizon, action_dim, provenance, session)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: expected a policy in the format {FORMAT}, found an ONNX file of another kind or version "
             f"({one_line(error)[:200]}). Make it with 'python -m pipeline export'."
@@ -90,7 +115,10 @@ def _open(path: Path) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # its errors arrive as exceptions
     try:
-        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        content = path.read_bytes()
+        if PLACE.search(content) and seal(content) != content:
+            raise ValueError(f"it has changed since it was exported: it does not have its {DIGEST}")
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the library raises kinds of its own, without a common base
         raise CheckpointError(
             f"{path}: expected an exported policy, found a damaged or foreign file ({one_line(error)[:200]}). "

@@ -7,10 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.errors import CheckpointError, TokenizerError
+from pipeline.errors import CheckpointError, UserError, one_line
 from pipeline.methods.method import Plans
 from pipeline.methods.pi0 import draw_noise, integrate
 from pipeline.models.original import MAX_TOKENS, OriginalFlowTransformer, OriginalTokenTransformer
+from pipeline.policies.checkpoint import check_weights
 from pipeline.policies.policy import Act, Policy
 from pipeline.tokenizer.fast import BOS, EOS, FastTokenizer, load_tokenizer
 
@@ -24,6 +25,7 @@ def import_original(path: Path, weights: dict[str, Tensor], tokenizer: Path | No
     try:
         if "flow_output.weight" in weights:
             flow = OriginalFlowTransformer(STATE_DIM, HORIZON)
+            check_weights(weights, flow)
             flow.load_state_dict(weights)
             flow.requires_grad_(False).eval()
             return Policy(f"original {path.stem}", "pi0", STATE_DIM, HORIZON, 1, _flow_act(flow))
@@ -33,19 +35,24 @@ def import_original(path: Path, weights: dict[str, Tensor], tokenizer: Path | No
                     f"{path}: original pi0-FAST weights come without their tokenizer; name it with --tokenizer."
                 )
             fast = load_tokenizer(tokenizer)
+            if (fast.horizon, fast.action_dim) != (HORIZON, 1):
+                raise CheckpointError(
+                    f"{path}: expected the original's tokenizer, of {HORIZON} x 1 actions; found {tokenizer}, of "
+                    f"{fast.horizon} x {fast.action_dim}. Name another with --tokenizer."
+                )
             tokens = OriginalTokenTransformer(STATE_DIM, fast.vocabulary)
+            check_weights(weights, tokens)
             tokens.load_state_dict(weights)
             tokens.requires_grad_(False).eval()
             return Policy(f"original {path.stem}", "pi0_fast", STATE_DIM, HORIZON, 1, _token_act(tokens, fast))
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path}: looks like an original state_dict, but its weights do not fit strictly."
-        ) from error
-    except TokenizerError as error:
+    except UserError as error:
         raise CheckpointError(str(error)) from error
-    raise CheckpointError(
-        f"{path}: expected a tinypi checkpoint or an original state_dict, found keys {sorted(weights)[:3]}."
-    )
+    except (ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path}: looks like an original state_dict, but its weights do not fit strictly ({one_line(error)[:200]})."
+        ) from error
+    keys = str(sorted(map(str, weights))[:3])[:200]
+    raise CheckpointError(f"{path}: expected a tinypi checkpoint or an original state_dict, found keys {keys}.")
 
 
 def _flow_act(network: OriginalFlowTransformer) -> Act:

@@ -1,9 +1,15 @@
-"""What every policy asks of the states it acts on."""
+"""What every policy asks of its name and of the states it acts on."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float32]
+MAX_NAME = 200  # characters
+
+
+def is_name(name: object) -> bool:
+    """Whether a file may call its policy that: a line of text, fit to be printed."""
+    return isinstance(name, str) and len(name) <= MAX_NAME and name.isprintable()
 
 
 def checked_states(name: str, state_dim: int, states: ArrayLike) -> Floats:

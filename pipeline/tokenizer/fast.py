@@ -30,7 +30,7 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
 from pipeline.errors import TokenizerError, one_line
-from pipeline.files import whole_file
+from pipeline.files import is_file, whole_file
 
 BOS, EOS, PAD = 0, 1, 2
 SPECIALS = ("[BOS]", "[EOS]", "[PAD]")
@@ -38,6 +38,10 @@ UNKNOWN = "[UNK]"  # only in the reference system's tokenizers; ours leaves noth
 FIRST_SYMBOL = 0x4E00  # the code point of the lowest integer: a long run of plain letters follows it
 MAX_ALPHABET = 20_000  # as many as that run has
 MAX_FILE_BYTES = 16 * 2**20
+MAX_CHUNK = 100_000  # numbers in a chunk
+MAX_TABLE = 2**27  # vocabulary times coefficients: decoding keeps a table of that size
+MAX_INTEGER = 2**53  # float64 counts exactly so far
+MIN_SCALE, MAX_SCALE = 1e-6, 1e9
 FORMAT = "tinypi-fast-1"
 ORIGINAL_SCALE, ORIGINAL_HORIZON = 10.0, 50
 REBUILD = "python -m pipeline tokenize"
@@ -114,8 +118,8 @@ class FastTokenizer:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of the tokenizer's JSON text, 64 hex digits."""
-        return sha256(self.to_json().encode()).hexdigest()
+        """sha256 of the tokenizer's JSON text without its own field `sha256`, 64 hex digits."""
+        return sha256(_json(self._fields()).encode()).hexdigest()
 
     def quantise(self, chunks: Floats) -> tuple[Ints, int]:
         """Turn `chunks (N, H, A)` in action units into integers `(N, C)` and the count of clipped ones."""
@@ -163,8 +167,11 @@ class FastTokenizer:
         return np.array(rows, dtype=np.int64).reshape(len(rows), self.coefficients)
 
     def to_json(self) -> str:
-        """The whole tokenizer as JSON text; equal tokenizers give equal text."""
-        fields = {
+        """The whole tokenizer as JSON text, with its digest; equal tokenizers give equal text."""
+        return _json(self._fields() | {"sha256": self.digest})
+
+    def _fields(self) -> dict[str, Any]:
+        return {
             "format": FORMAT,
             "scale": self.scale,
             "horizon": self.horizon,
@@ -177,12 +184,15 @@ class FastTokenizer:
             "unmerged": self.unmerged,
             "bpe": json.loads(self.bpe.to_str()),
         }
-        return json.dumps(fields, ensure_ascii=True, indent=1)
 
     def save(self, path: Path) -> None:
         """Write the JSON text to `path`."""
         with whole_file(path) as temporary:
             temporary.write_text(self.to_json(), encoding="utf-8")
+
+
+def _json(fields: dict[str, Any]) -> str:
+    return json.dumps(fields, ensure_ascii=True, indent=1)
 
 
 def steps_of(scale: float, fine_scale: float, fine: int, horizon: int) -> NDArray[np.float64]:
@@ -191,10 +201,10 @@ def steps_of(scale: float, fine_scale: float, fine: int, horizon: int) -> NDArra
 
 
 def to_integers(chunks: Floats, steps: NDArray[np.float64], frequencies: bool) -> Ints:
-    """Quantise `chunks (N, H, A)` to integers `(N, C)`."""
+    """Quantise `chunks (N, H, A)` to integers `(N, C)`, at most `MAX_INTEGER` in size."""
     values = chunks.astype(np.float64)
     values = dct(values, norm="ortho", axis=1) if frequencies else values
-    return np.rint(values * steps).astype(np.int64).reshape(len(chunks), -1)
+    return np.rint(values * steps).clip(-MAX_INTEGER, MAX_INTEGER).astype(np.int64).reshape(len(chunks), -1)
 
 
 def fit_tokenizer(
@@ -254,21 +264,25 @@ def _texts(integers: Ints, low: int) -> list[str]:
 
 def load_tokenizer(path: Path) -> FastTokenizer:
     """Read a tokenizer written by `save`, or one of the reference system's; raises `TokenizerError`."""
-    if not path.is_file():
+    if not is_file(path):
         raise TokenizerError(f"{path}: expected a FAST tokenizer, found no file. Make it with '{REBUILD}'.")
     if path.stat().st_size > MAX_FILE_BYTES:
         raise TokenizerError(f"{path}: expected a tokenizer of at most {MAX_FILE_BYTES} bytes, found a larger file.")
     try:
         return parse_tokenizer(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # damage can surface as nearly anything
         raise TokenizerError(
             f"{path}: expected a FAST tokenizer in the format {FORMAT}, found a damaged or foreign file "
-            f"({one_line(error)}). Make it again with '{REBUILD}'."
+            f"({one_line(error)[:200]}). Make it again with '{REBUILD}'."
         ) from error
 
 
 def parse_tokenizer(text: str) -> FastTokenizer:
-    """Rebuild a tokenizer from its JSON text; raises `ValueError` saying what does not fit."""
+    """Rebuild a tokenizer from its JSON text.
+
+    Raises `ValueError` saying what does not fit, or if the text has another digest than it says; damage can also raise
+    nearly anything else.
+    """
     fields: Any = json.loads(text)
     if isinstance(fields, dict) and fields.keys() == {"vocab", "merges"}:
         fields = _translate_original(fields)
@@ -276,32 +290,52 @@ def parse_tokenizer(text: str) -> FastTokenizer:
         raise ValueError(f"'format' is not {FORMAT}")
     scale: Any = fields.get("scale")
     sizes: list[Any] = [fields.get(key) for key in ("horizon", "action_dim", "low", "high")]
-    if not isinstance(scale, float) or not 0 < scale < 1e9 or not all(type(size) is int for size in sizes):
+    if not _is_scale(scale) or not all(type(size) is int for size in sizes):
         raise ValueError("'scale', 'horizon', 'action_dim', 'low' and 'high' must be numbers in range")
     horizon, action_dim, low, high = sizes
     # files of the time before these are plain FAST
     defaults = {"fine_scale": 1.0, "fine": 0, "frequencies": True, "unmerged": 0}
     fine_scale, fine, frequencies, unmerged = (fields.get(name, default) for name, default in defaults.items())
-    if not isinstance(fine_scale, float) or not 0 < fine_scale < 1e9 or type(fine) is not int or fine < 0:
+    if not _is_scale(fine_scale) or type(fine) is not int or fine < 0:
         raise ValueError("'fine_scale' and 'fine' must be numbers in range")
     if type(unmerged) is not int or unmerged < 0:
         raise ValueError("'unmerged' must be a number in range")
     if type(frequencies) is not bool:
         raise ValueError("'frequencies' must be true or false")
-    if not (horizon > 0 and 1 <= horizon * action_dim <= 100_000 and 0 <= high - low < MAX_ALPHABET):
+    ordered = -MAX_INTEGER <= low <= high <= MAX_INTEGER and high - low < MAX_ALPHABET
+    if not (horizon > 0 and 1 <= horizon * action_dim <= MAX_CHUNK and ordered):
         raise ValueError("'horizon', 'action_dim', 'low' or 'high' is out of range")
     try:
         bpe = Tokenizer.from_str(json.dumps(fields.get("bpe")))
     except Exception as error:  # the library raises plain Exception
         raise ValueError(f"'bpe' is not a tokenizer: {one_line(error)}") from error
+    if _without_content(bpe) != _without_content(Tokenizer(BPE())):
+        raise ValueError("'bpe' is not a plain BPE")
     tokenizer = FastTokenizer(scale, horizon, action_dim, low, high, bpe, fine_scale, fine, frequencies, unmerged)
     if any(bpe.token_to_id(name) != token for token, name in enumerate(SPECIALS)):
         raise ValueError(f"'bpe' does not have {', '.join(SPECIALS)} as ids 0, 1, 2")
+    if sorted(bpe.get_vocab().values()) != list(range(tokenizer.vocabulary)):
+        raise ValueError("'bpe' does not have the ids from 0 on, each once")
+    if tokenizer.vocabulary * tokenizer.coefficients > MAX_TABLE:
+        raise ValueError(f"vocabulary times coefficients is more than {MAX_TABLE:,}")
     if any(not all(low <= integer <= high for integer in piece) for piece in tokenizer.pieces):
         raise ValueError("'bpe' has tokens outside its range")
     if 1 not in tokenizer.lengths:
         raise ValueError("'bpe' has no token for a single integer")
+    if "sha256" in fields and fields["sha256"] != tokenizer.digest:
+        raise ValueError("it has changed since it was written: it does not have its sha256")
     return tokenizer
+
+
+def _is_scale(value: Any) -> bool:
+    return isinstance(value, float) and MIN_SCALE <= value <= MAX_SCALE
+
+
+def _without_content(bpe: Tokenizer) -> dict[str, Any]:
+    """How a tokenizer of the library works, without what it knows: ours have no steps before or after the BPE."""
+    parts: dict[str, Any] = json.loads(bpe.to_str())
+    model = {name: value for name, value in parts["model"].items() if name not in ("vocab", "merges")}
+    return parts | {"model": model, "added_tokens": []}
 
 
 def _translate_original(fields: dict[str, Any]) -> dict[str, Any]:

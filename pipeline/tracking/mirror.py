@@ -1,5 +1,11 @@
-"""The copy of a run's files in `train/`: log, model and loss picture under one unique name. Never read back."""
+"""The copy of a run's files in `train/`: log, model and loss picture under one unique name. Never read back.
 
+
+The folders may be symbolic links, to a larger disk for example. In the place of a file a link is never followed: a name
+that is taken by one is taken, and one that appears later is replaced by the file.
+"""
+
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,7 +44,7 @@ class Mirror:
 
     def write(self, line: str) -> None:
         """Add a line to the log."""
-        with writing(self.log), self.hidden_log.open("a", encoding="utf-8") as log:
+        with writing(self.log), open(self.hidden_log, "a", encoding="utf-8", opener=_open_no_link) as log:
             log.write(line + "\n")
 
     def rewrite(self, lines: Sequence[str]) -> None:
@@ -50,6 +56,10 @@ class Mirror:
         """Show the log under its name. What is written after that begins another hidden log."""
         if self.hidden_log.exists():
             self.hidden_log.replace(self.log)
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o644)
 
 
 def reserve(prefix: str, now: datetime, folder: Path = MIRROR) -> Mirror:
@@ -74,7 +84,7 @@ def reserve(prefix: str, now: datetime, folder: Path = MIRROR) -> Mirror:
         except OSError as error:
             raise StoreError(f"{folder}: expected a folder to write the run's files to, found: {error}.") from error
         # A finished run published its files before it gave up the hidden log, so this look misses none.
-        if not any(kept.exists() for kept in (mirror.log, mirror.model, mirror.picture)):
+        if not any(os.path.lexists(kept) for kept in (mirror.log, mirror.model, mirror.picture)):
             return mirror
         mirror.hidden_log.unlink()
         number += 1

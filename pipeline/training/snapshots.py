@@ -1,14 +1,14 @@
 """Snapshots of a training as files: safetensors, so reading one runs no code. Whole or not at all, and checked."""
 
 import json
-from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from pipeline.errors import CheckpointError, one_line
-from pipeline.files import whole_file
+from pipeline.files import arrays_digest, whole_file
 from pipeline.training.state import Snapshot
 
 VALUES, DIGEST = "values", "sha256"
@@ -38,8 +38,5 @@ def load_snapshot(path: Path) -> Snapshot:
 
 
 def _digest(snapshot: Snapshot, values: str) -> str:
-    digest = sha256(values.encode())
-    for name in sorted(snapshot.tensors):
-        array = snapshot.tensors[name].contiguous().numpy()
-        digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
-    return digest.hexdigest()
+    arrays = {name: tensor.numpy() for name, tensor in snapshot.tensors.items()}
+    return arrays_digest(arrays | {VALUES: np.array(values)})

@@ -24,7 +24,7 @@ from pipeline.env.pendulum import (
 from pipeline.env.pid import NestedPID, draw_gains
 from pipeline.env.scores import first_calm_step
 from pipeline.errors import RunError
-from pipeline.files import file_digest, require_writable
+from pipeline.files import check_folder, file_digest
 from pipeline.streams import numpy_stream
 from pipeline.versions import installed_versions
 
@@ -106,7 +106,7 @@ def find_faults(states: Floats, actions: Floats) -> dict[str, NDArray[np.bool_]]
 
 def collect(settings: CollectSettings) -> Collected:
     """Write trajectories and training pairs below `settings.out`; the same seed gives the same bytes."""
-    require_writable(settings.out)
+    check_folder(settings.out, "trajectories and pairs")
     trajectories, refused = demonstrate(settings)
     converge_step = float(first_calm_step(trajectories.states.astype(np.float64)).mean())
     files = [settings.out / TRAJECTORIES_FILE, settings.out / PAIRS_FILE]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import AUTO, ExportSettings
 from pipeline.errors import RunError, SettingsError
-from pipeline.files import require_writable, whole_file
+from pipeline.files import check_folder, whole_file
 from pipeline.policies.checkpoint import load_checkpoint
 from pipeline.policies.export import onnx_bytes
 from pipeline.policies.exported import ExportedPolicy, load_exported
@@ -86,6 +86,6 @@ def _check_out(path: Path, checkpoint: Path) -> None:
         raise SettingsError(f"out: expected a file name ending in .onnx, found '{path}'. See --help.")
     if path.is_dir():
         raise SettingsError(f"out: expected a file, found the folder '{path}'. See --help.")
-    require_writable(path.parent)
+    check_folder(path.parent, f"'{path.name}'")
     if path.resolve() == checkpoint.resolve():
         raise SettingsError(f"out: expected another file than the model '{path}', which is kept. See --help.")

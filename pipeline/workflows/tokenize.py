@@ -11,7 +11,7 @@ from pipeline.data.lock import data_lock
 from pipeline.data.pairs import TokenPairs, load_action_pairs, save_token_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import RunError
-from pipeline.files import file_digest, require_writable
+from pipeline.files import check_folder, file_digest
 from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, Floats, fit_bins, fit_tokenizer
 
 TOKENIZER_FILE, PAIRS_FILE = "{scheme}_tokenizer.json", "training_pairs_{scheme}.npz"
@@ -35,7 +35,7 @@ class Tokenized:
 
 def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
     """Write the tokenizer and the token pairs below `settings.out`; the same input gives the same bytes."""
-    require_writable(settings.out)
+    check_folder(settings.out, "tokens")
     with data_lock(settings.pairs.parent):
         pairs, digest = load_action_pairs(settings.pairs), file_digest(settings.pairs)
     split = split_pairs(pairs.trajectory, len(pairs.state))
