@@ -47,8 +47,8 @@ def environment(**changes: str) -> dict[str, str]:
     return outside | {"PYTHONPATH": str(ROOT)} | changes
 
 
-def mlflow_run(workplace: Path, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """`mlflow run` on the real project, with its store and its files in the workplace."""
+def mlflow_command(workplace: Path) -> tuple[list[str], dict[str, str]]:
+    """`mlflow run` on the real project, with its store and its files in the workplace: the command, its environment."""
     project = workplace / "project"
     project.mkdir(exist_ok=True)
     for name in ("MLproject", "conda.yaml", "pipeline", *TRAIN_SCRIPTS):
@@ -63,10 +63,13 @@ def mlflow_run(workplace: Path, *words: str, check: bool = True) -> subprocess.C
         MLFLOW_TRACKING_URI=f"sqlite:///{workplace}/mlruns/mlflow.db",
     )
     (workplace / "mlruns").mkdir(exist_ok=True)
-    result = subprocess.run(
-        [sys.executable, "-m", "mlflow", "run", str(project), "--env-manager", "local", *words],
-        env=env, cwd=workplace, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    return [sys.executable, "-m", "mlflow", "run", str(project), "--env-manager", "local"], env
+
+
+def mlflow_run(workplace: Path, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run `mlflow run` in the workplace to its end."""
+    command, env = mlflow_command(workplace)
+    result = subprocess.run([*command, *words], env=env, cwd=workplace, capture_output=True, text=True, timeout=300)
     assert not check or result.returncode == 0, result.stderr
     return result
 

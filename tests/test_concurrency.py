@@ -1,0 +1,95 @@
+"""Many processes at once on one store and one folder of data: nothing is lost, locked or half built."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import CollectSettings, TokenizeSettings
+from pipeline.methods import METHODS
+from pipeline.workflows.collect import collect
+from pipeline.workflows.tokenize import tokenize
+from tests.conftest import environment, files_of, runs_of, store
+from tests.test_runs import EPOCH_METRICS
+
+SMALL = ("--epochs", "3", "--width", "16", "--layers", "1", "--batch-size", "50")
+
+WRITER = """
+from pathlib import Path
+from pipeline.config import TokenizeSettings
+from pipeline.workflows.tokenize import tokenize
+for number in range(12):
+    pairs = Path("data/training_pairs_original.npz")
+    tokenize(TokenizeSettings(pairs=pairs, out=Path("data"), vocabulary=700 + 200 * (number % 2)))
+"""
+
+
+def start(workplace: Path, *words: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", *map(str, words)],
+        cwd=workplace, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_eight_trainings_at_once_on_a_fresh_store(workplace: Path) -> None:
+    processes = [
+        start(workplace, f"train.train_{m}", *SMALL, "--seed", s) for s in range(4) for m in ("pi0", "pi0_fast")
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0 and errors == "", errors
+    runs, client = runs_of(workplace), store(workplace)
+    assert [run.info.status for run in runs] == ["FINISHED"] * 8
+    names = {run.data.tags["name"] for run in runs}
+    assert len(names) == 8 == len({run.data.tags["weights_sha256"] for run in runs})
+    for run in runs:
+        for metric in EPOCH_METRICS:
+            assert [point.step for point in client.get_metric_history(run.info.run_id, metric)] == [1, 2, 3]
+        stored = {item.path for item in client.list_artifacts(run.info.run_id)}
+        name = run.data.tags["name"]
+        assert stored == {f"{name}.txt", f"{name}.pth", f"{name}.png", "settings.json", "lock.json"}
+    for folder in ("logs", "trained_models", "loss_pics"):
+        assert {path.stem for path in (workplace / "train" / folder).iterdir()} == names
+
+
+@pytest.mark.slow
+def test_missing_data_are_made_once_by_trainings_that_start_together(workplace: Path) -> None:
+    (workplace / "data").unlink()
+    words = ("--epochs", "1", "--width", "16", "--layers", "1", "--batch-size", "5000")
+    processes = [start(workplace, "train.train_pi0_fast", *words, "--seed", seed) for seed in range(3)]
+    outputs = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    assert sum("collecting 4,000 demonstrations" in out for out, _ in outputs) == 1
+    assert sum("fitting the FAST tokenizer" in out for out, _ in outputs) == 1
+    assert len({run.data.tags["tokenizer_sha256"] for run in runs_of(workplace)}) == 1
+
+
+def test_readers_of_data_that_are_being_built_see_old_or_new_and_never_a_mixture(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    pairs = folder / "training_pairs_original.npz"
+    collect(CollectSettings(trajectories=20, out=folder))
+    expected = set()
+    for vocabulary in (700, 900):
+        tokenize(TokenizeSettings(pairs=pairs, out=folder, vocabulary=vocabulary))
+        expected.add(hashlib.sha256((folder / "fast_tokenizer.json").read_bytes()).hexdigest())
+    writer = subprocess.Popen([sys.executable, "-c", WRITER], cwd=tmp_path, env=environment())
+    method = METHODS["pi0_fast"]
+    settings = method.settings_type(**files_of("pi0_fast", folder))
+    seen = set()
+    while writer.poll() is None:
+        seen.add(method.prepare(settings).digests["tokenizer"])
+    assert writer.returncode == 0 and seen <= expected
+
+
+@pytest.mark.slow
+def test_two_studies_of_one_name(workplace: Path) -> None:
+    words = ("pipeline", "ensemble", "--methods", "pi0", "--n-models", 1, "--episodes", 2, *SMALL)
+    processes = [start(workplace, *words) for _ in range(2)]
+    outputs = [process.communicate(timeout=300) for process in processes]
+    assert sorted(process.returncode for process in processes) == [0, 2], outputs
+    assert sum("is running already in another process" in errors for _, errors in outputs) == 1
+    kinds = [run.data.tags.get("kind") for run in runs_of(workplace)]
+    assert kinds.count("study") == kinds.count("model") == 1

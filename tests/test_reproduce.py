@@ -1,0 +1,82 @@
+"""A run is trained again from what MLflow has of it; what differs is named."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.data.pairs import ActionPairs, load_action_pairs, save_action_pairs
+from pipeline.workflows.reproduce import compare
+from tests.conftest import Run, mlflow_command, runs_of, store
+
+SMALL = ("--epochs", 2, "--width", 16, "--layers", 1, "--seed", 3)
+
+
+@pytest.mark.parametrize("module", ["train_pi0", "train_pi0_fast"])
+def test_a_run_is_reproduced_to_the_bit(run: Run, workplace: Path, module: str) -> None:
+    assert run(f"train.{module}", *SMALL).returncode == 0
+    (made,) = runs_of(workplace)
+    result = run("pipeline", "reproduce", made.info.run_id)
+    assert result.returncode == 0 and "match bit for bit" in result.stdout, result.stderr
+    assert result.stdout.count(made.data.tags["weights_sha256"]) == 2 and "other " not in result.stdout
+    assert len(runs_of(workplace)) == 1  # it leaves nothing
+
+
+def test_other_data_are_named(run: Run, workplace: Path, data: Path) -> None:
+    found = load_action_pairs(data / "training_pairs_original.npz")
+    mine = workplace / "mine.npz"
+    save_action_pairs(mine, found)
+    assert run("train.train_pi0", *SMALL, "--pairs", mine).returncode == 0
+    (made,) = runs_of(workplace)
+    chunks = found.action_chunk + np.float32(0.01)
+    save_action_pairs(mine, ActionPairs(found.state, chunks, found.trajectory, found.step, found.metadata))
+    result = run("pipeline", "reproduce", made.info.run_id)
+    assert result.returncode == 1 and "other data file" in result.stdout
+    assert result.stderr.startswith("error: run ") and "what is not as it was then: data file." in result.stderr
+
+
+def test_what_cannot_be_reproduced_is_refused(run: Run, workplace: Path) -> None:
+    for words, message in (((), "Missing argument"), (("nowhere",), "expected a run of this store")):
+        result = run("pipeline", "reproduce", *words)
+        assert result.returncode == 2 and message in result.stderr
+
+
+def test_locks_are_compared() -> None:
+    then = {
+        "processor": "one", "code": {"sha256": "a" * 64, "commit": "c", "tree": "clean"}, "data": {"data": "d" * 64},
+        "versions": {"python": "3.11", "platform": "p", "machine": "m"}, "packages": {"torch": "1", "gone": "2"},
+        "command": ["x"],
+    }  # fmt: skip
+    now = then | {"processor": "two", "packages": {"torch": "1", "new": "3"}, "command": ["y"]}
+    assert compare(then, then) == ()
+    assert compare(then, now) == (
+        ("processor", "one", "two"),
+        ("package gone", "2", "absent"),
+        ("package new", "absent", "3"),
+    )
+
+
+def test_what_mlflow_run_has_started_ends_with_it(workplace: Path) -> None:
+    command, env = mlflow_command(workplace)
+    process = subprocess.Popen(
+        [*command, "-e", "train_pi0", "-P", "epochs=100000"],
+        cwd=workplace, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    while not (line := process.stdout.readline()).lstrip().startswith("1 "):
+        assert line, "the training ended by itself"
+    (child,) = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    while Path(f"/proc/{child}").exists() and time.monotonic() - begun < 20:
+        process.poll()
+        time.sleep(0.1)
+    assert not Path(f"/proc/{child}").exists() and time.monotonic() - begun < 10
+    process.communicate(timeout=20)
+    (killed,) = store(workplace).search_runs(["0"])
+    assert killed.info.status == "KILLED"
