@@ -3,7 +3,10 @@
 import multiprocessing
 import os
 import random
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from mlflow.tracking import MlflowClient
 from pipeline.cli import COMMANDS, main, train_command
 from pipeline.config import Pi0FastSettings, Pi0Settings
 from pipeline.policies.checkpoint import weights_digest
-from tests.conftest import runs_of, store
+from tests.conftest import environment, runs_of, store
 from tests.test_runs import EPOCH_METRICS, log_without_times
 
 TRAININGS = {"pi0": Pi0Settings, "pi0_fast": Pi0FastSettings}
@@ -82,6 +85,14 @@ def bits(folder: Path, client: MlflowClient) -> tuple[object, ...]:
     return run.data.tags["weights_sha256"], history, log_without_times(folder, name), run.data.params, inputs
 
 
+def kill(process: multiprocessing.Process, after: float) -> None:
+    process.join(after)
+    if process.exitcode is None:
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+    process.join()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", list(TRAININGS))
 def test_killed_at_any_moment_and_resumed_a_run_ends_as_if_nothing_had_been(
@@ -106,12 +117,7 @@ def test_killed_at_any_moment_and_resumed_a_run_ends_as_if_nothing_had_been(
             if any(run.info.status == "FINISHED" for run in runs_of(folder)):
                 break
             again = ["--resume", "latest"] if list(folder.glob("mlruns/journals/*/about.json")) else SMALL
-            process = start(folder, method, *again)
-            process.join(whole * moments.random())
-            if process.exitcode is None:
-                assert process.pid is not None
-                os.kill(process.pid, signal.SIGKILL)
-            process.join()
+            kill(start(folder, method, *again), whole * moments.random())
             looks_whole(folder)
         finish(folder, "doctor", "doctor")
         unfinished = list(folder.glob("mlruns/journals/*/about.json"))
@@ -123,3 +129,111 @@ def test_killed_at_any_moment_and_resumed_a_run_ends_as_if_nothing_had_been(
         looks_whole(folder)
         assert bits(folder, store(folder)) == expected, f"kill {number}"
     assert resumed >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["collect", "tokenize", "export", "report"])
+def test_killed_at_any_moment_other_commands_leave_whole_files_or_none(
+    command: str, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "data").symlink_to(data)
+    (tmp_path / "model").mkdir()
+    finish(tmp_path, "pi0", *SMALL)
+    if command == "report":
+        finish(tmp_path, "evaluate", "evaluate", "--run", runs_of(tmp_path)[0].info.run_id, "--episodes", "2")
+    (model,) = tmp_path.glob("train/trained_models/*.pth")
+    pairs = str(data / "training_pairs_original.npz")
+    words, made = {
+        "collect": (["--trajectories", "500", "--out", "made"], "made"),
+        "tokenize": (["--pairs", pairs, "--out", "made"], "made"),
+        "export": (["--checkpoint", str(model), "--out", "made/model.onnx"], "made"),
+        "report": ([], "train/reports/all"),
+    }[command]
+    begun = time.monotonic()
+    finish(tmp_path, command, command, *words)
+    whole = time.monotonic() - begun
+    folder = tmp_path / made
+
+    def seen() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.glob("[!.]*")} if folder.exists() else {}
+
+    expected = seen()
+    assert expected
+    moments = random.Random(5)
+    for _ in range(5):
+        shutil.rmtree(folder, ignore_errors=True)
+        kill(start(tmp_path, command, command, *words), whole * moments.random())
+        found = seen()
+        assert found.items() <= expected.items()  # the final bytes under a name, or nothing
+    finish(tmp_path, command, command, *words)
+    assert seen() == expected
+
+
+def test_doctor_ends_what_a_dead_process_left_and_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to(data)
+    process = start(tmp_path, "pi0", *SMALL, "--epochs", "100000")
+    while not (snapshots := list(tmp_path.glob("mlruns/journals/*/snapshot.safetensors"))):
+        time.sleep(0.05)
+    kill(process, 0)
+    run_id = snapshots[0].parent.name
+    client = store(tmp_path)
+    assert client.get_run(run_id).info.status == "RUNNING"
+    (tmp_path / "train/logs/.torn-abcdefgh.txt").write_text("half")
+    os.utime(tmp_path / "train/logs/.torn-abcdefgh.txt", (0, 0))
+
+    def command(*words: str) -> str:
+        env = environment(MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+        done = subprocess.run(
+            [sys.executable, "-m", *words], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    assert "1 earlier runs were left" in command("train.train_pi0", "--epochs", "1", "--width", "16")
+    mended = command("pipeline", "doctor")
+    assert f"ended as KILLED, --resume {run_id} goes on with it" in mended and "1 files" in mended
+    run = client.get_run(run_id)
+    assert run.info.status == "KILLED" and run.data.tags["failure"] == "its process was gone"
+    name = run.data.tags["name"]
+    assert (tmp_path / f"train/logs/{name}.txt").read_text().endswith("killed: its process was gone\n")
+    assert not list((tmp_path / "train/logs").glob(".*"))
+    assert "left" not in command("train.train_pi0", "--epochs", "1", "--width", "16")
+    assert "ended as KILLED" in command("pipeline", "doctor")  # it can still go on
+    assert "nothing waits" in command("pipeline", "sync")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--resume", "latest"], "expected a run of pi0 that broke off, found none"),
+        (["--resume", "0123"], "expected a run that broke off, found none with the id '0123'"),
+        (["--resume", "../../x"], "resume: expected text of the pattern"),
+    ],
+)
+def test_what_cannot_be_resumed_is_refused(
+    words: list[str], message: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(train_command("pi0", Pi0Settings), words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_run_goes_on_as_it_was_started(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to(data)
+    process = start(tmp_path, "pi0", *SMALL, "--epochs", "100000")
+    while not (snapshots := list(tmp_path.glob("mlruns/journals/*/snapshot.safetensors"))):
+        time.sleep(0.05)
+    alive = start(tmp_path, "pi0", "--resume", snapshots[0].parent.name)
+    alive.join(60)
+    assert alive.exitcode == 2  # a process works on it
+    kill(process, 0)
+    for method, words in (("pi0", ["--lr", "0.5"]), ("pi0_fast", [])):
+        other = start(tmp_path, method, "--resume", snapshots[0].parent.name, *words)
+        other.join(60)
+        assert other.exitcode == 2
+    content = bytearray(snapshots[0].read_bytes())
+    content[-9] ^= 1
+    snapshots[0].write_bytes(content)
+    changed = start(tmp_path, "pi0", "--resume", "latest")
+    changed.join(60)
+    assert changed.exitcode == 2
+    (run,) = runs_of(tmp_path)
+    assert run.info.status == "RUNNING"  # refused before anything was changed
