@@ -370,6 +370,9 @@ def test_links_in_the_place_of_mirrored_files(workplace: Path, outside: Path) ->
             temporary.write_text("new")
     mirror.publish_log()
     assert mirror.log.read_text() == "one\ntwo\n"
+    mirror.write("three")
+    mirror.publish_log()
+    assert mirror.log.read_text() == "one\ntwo\nthree\n"
     assert not any(path.is_symlink() for path in (mirror.log, mirror.model, mirror.picture))
 
     mirror = reserve("x", now)

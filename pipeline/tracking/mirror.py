@@ -43,7 +43,9 @@ class Mirror:
         return self.log.with_name(f".{self.log.name}")
 
     def write(self, line: str) -> None:
-        """Add a line to the log."""
+        """Add a line to the hidden log, which goes on where a published one ends."""
+        if self.log.exists() and not self.hidden_log.exists():
+            self.rewrite(self.log.read_text(encoding="utf-8").splitlines())
         with writing(self.log), open(self.hidden_log, "a", encoding="utf-8", opener=_open_no_link) as log:
             log.write(line + "\n")
 
@@ -53,7 +55,7 @@ class Mirror:
             temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
     def publish_log(self) -> None:
-        """Show the log under its name. What is written after that begins another hidden log."""
+        """Show the log under its name."""
         if self.hidden_log.exists():
             self.hidden_log.replace(self.log)
 

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,7 +33,8 @@ from pipeline.workflows.unfinished import Unfinished, find_unfinished, say_what_
 
 # A first look at control after training, on other episodes than an evaluation meets, unless it is given this seed.
 CHECK_SEED, CHECK_EPISODES, CHECK = 1_000_003, 100, Condition(action_noise=0.03, replan=13)
-SNAPSHOT_SECONDS = 30.0  # a run that dies loses no more than this; every epoch's end is kept as well
+# A run that dies loses no more than this, and one that is interrupted no more than that; an epoch's end is always kept.
+SNAPSHOT_SECONDS, COPY_SECONDS = 30.0, 1.0
 SETTINGS_FILE, LOCK_FILE = "settings.json", "lock.json"
 LOSSES = ("train_loss", "val_loss", "test_loss")
 BEST = "best."  # before the names of the best weights in a snapshot
@@ -67,9 +70,33 @@ class Account:
 
     def snapshot(self, training: Snapshot) -> Snapshot:
         """The training's snapshot with the account in it."""
-        own = {"epochs": self.epochs, "lines": self.lines, "best_epoch": self.best_epoch, "seconds": self.seconds}
+        own = {"epochs": [*self.epochs], "lines": [*self.lines]}
+        own |= {"best_epoch": self.best_epoch, "seconds": self.seconds}
         best = {BEST + name: tensor for name, tensor in self.best.items()}
         return Snapshot(training.tensors | best, training.values | {"account": own})
+
+
+class Keeper:
+    """Keeps snapshots of a run: a fresh one in memory, and one on disk that is not too old."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fresh: Snapshot | None = None  # newer than the one on disk
+        self._copied = self._written = time.monotonic()
+
+    def keep(self, snapshot: Callable[[], Snapshot], at_once: bool) -> None:
+        """Take a snapshot if it is time to, and write it if it is time to or `at_once`."""
+        now = time.monotonic()
+        if at_once or now - self._copied > min(COPY_SECONDS, SNAPSHOT_SECONDS):
+            self._fresh, self._copied = snapshot(), now
+        if at_once or now - self._written > SNAPSHOT_SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        """Write the freshest snapshot, unless it is on disk."""
+        if self._fresh is not None:
+            save_snapshot(self._path, self._fresh)
+            self._fresh, self._written = None, time.monotonic()
 
 
 def account_of(snapshot: Snapshot) -> Account:
@@ -100,11 +127,13 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place
     with global_torch_stream(settings.seed, "weights"):
         network = method.build(settings, prepared.interface).to(device)
     run, mirror, snapshot = begin(method, settings, prepared, place, unfinished)
+    assert run.journal is not None, "a run that is begun has its journal"
+    keeper = Keeper(run.journal.snapshot)
     problem = Problem(network, method.loss, prepared.train, prepared.val, prepared.test)
     try:
-        return _tracked_fit(method, settings, prepared, problem, run, mirror, snapshot, say, watch)
+        return _tracked_fit(method, settings, prepared, problem, run, mirror, snapshot, keeper, say, watch)
     except BaseException as error:
-        _end_unfinished(run, mirror, error, say)
+        _end_unfinished(run, mirror, keeper, error, say)
         raise
 
 
@@ -136,17 +165,24 @@ def begin(
     return run, mirror, None
 
 
-def _end_unfinished(run: TrackedRun, mirror: Mirror, error: BaseException, say: Say) -> None:
+def _end_unfinished(run: TrackedRun, mirror: Mirror, keeper: Keeper, error: BaseException, say: Say) -> None:
     """End the run as KILLED or FAILED, whatever else goes wrong on the way, with the reason in its log."""
     killed = isinstance(error, (KeyboardInterrupt, SystemExit))
+    mirror_log = partial(_publish_log, run, mirror, f"{'killed' if killed else 'failed'}: {one_line(error)}")
     try:
-        mirror.write(f"{'killed' if killed else 'failed'}: {one_line(error)}")
-        mirror.publish_log()
-        run.file(mirror.log)
-    except Exception as second:
-        say(f"warning: the log could not be stored: {one_line(second)}")
+        for what, store in (("snapshot", keeper.write), ("log", mirror_log)):
+            try:
+                store()
+            except Exception as second:
+                say(f"warning: the {what} could not be stored: {one_line(second)}")
     finally:
         run.end("KILLED" if killed else "FAILED", resumable=True)
+
+
+def _publish_log(run: TrackedRun, mirror: Mirror, last_line: str) -> None:
+    mirror.write(last_line)
+    mirror.publish_log()
+    run.file(mirror.log)
 
 
 def check_sizes(interface: Interface) -> None:
@@ -178,6 +214,7 @@ def _tracked_fit(
     run: TrackedRun,
     mirror: Mirror,
     snapshot: Snapshot | None,
+    keeper: Keeper,
     say: Say,
     watch: Watch,
 ) -> Trained:
@@ -210,14 +247,12 @@ def _tracked_fit(
     # Epochs measured before the run broke off are logged again, as of their time: MLflow keeps one of each.
     for row in account.epochs:
         log_epoch(run, row)
-    before, begun, kept = account.seconds, time.perf_counter(), time.monotonic()
+    before, begun = account.seconds, time.perf_counter()
     for event in fit(problem, settings, snapshot):
         account.seconds = before + time.perf_counter() - begun
         if isinstance(event, Step):
             watch(event)
-            due = time.monotonic() - kept > SNAPSHOT_SECONDS
         else:
-            due = True
             if event.weights is not None:
                 account.best, account.best_epoch = event.weights, event.epoch
             row = {name: getattr(event, name) for name in (*LOSSES, "lr", "grad_norm", "samples_per_second", "epoch")}
@@ -227,9 +262,7 @@ def _tracked_fit(
                 f" {event.lr:>9.2e} {event.grad_norm:>9.3f} {event.samples_per_second:>10,.0f}"
                 f"{'  *' if event.weights is not None else ''}"
             )
-        if due and run.journal:
-            save_snapshot(run.journal.snapshot, account.snapshot(event.snapshot()))
-            kept = time.monotonic()
+        keeper.keep(partial(_copy, account, event), at_once=isinstance(event, Epoch))
         if isinstance(event, Epoch):
             log_epoch(run, account.epochs[-1])
     checkpoint = Checkpoint(method, settings, prepared.interface, account.best, provenance)
@@ -273,6 +306,10 @@ def _finish(checkpoint: Checkpoint, account: Account, run: TrackedRun, mirror: M
     undelivered = run.end("FINISHED")
     metrics = final | {"train_seconds": account.seconds}
     return Trained(mirror, run.run_id, run.url, account.best_epoch, metrics, digest, undelivered)
+
+
+def _copy(account: Account, event: Step | Epoch) -> Snapshot:
+    return account.snapshot(event.snapshot())
 
 
 def log_epoch(run: TrackedRun, row: dict[str, float]) -> None:
