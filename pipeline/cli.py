@@ -30,7 +30,9 @@ from pipeline.config import (
 from pipeline.errors import RunError, UserError, one_line
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTS = [signal.SIGINT, signal.SIGTERM]
+if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it: then a closed terminal is no reason to end
+    INTERRUPTS.append(signal.SIGHUP)
 
 
 class Command(click.Command):

@@ -176,17 +176,16 @@ def reproduce(settings: ReproduceSettings) -> None:
     from pipeline.workflows import reproduce as workflow
 
     with training_display(OUT) as display:
-        made = workflow.reproduce(settings, display.step)
+        made = workflow.reproduce(settings, display.line, display.step)
     rows = [
         ("weights", "match bit for bit" if made.matches else "differ"),
         ("sha256 then", made.then),
         ("sha256 now", made.now),
-        *[(f"other {name}", f"{then} then, {now} now") for name, then, now in made.differences],
     ]
     print_rows(f"reproduced {made.name}", rows)
     if not made.matches:
         others = ", ".join(name for name, _, _ in made.differences) or "nothing that the run's lock knows"
-        raise RunError(f"run {settings.run}: the weights differ; what is not as it was then: {others}.")
+        raise RunError(f"run {settings.run}: the weights differ; other than then: {others}. Bring that back.")
 
 
 def doctor(settings: DoctorSettings) -> None:
@@ -210,5 +209,5 @@ def _print_findings(title: str, findings: "list[Finding]", nothing: str) -> None
         print_rows(title, [(found.what, f"{found.state}; {found.done}") for found in findings])
     else:
         OUT.print(nothing)
-    if any("still wait" in found.done for found in findings):
-        raise RunError("MLflow: the store is still away. Start it, and run the command again.")
+    if waiting := sum(found.waiting for found in findings):
+        raise RunError(f"MLflow: expected the store to take everything, {waiting} calls still wait. Try again later.")

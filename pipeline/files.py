@@ -18,6 +18,7 @@ from pipeline.errors import SettingsError, WriteError
 # bomb; token sequences padded to the longest reach 20.
 MOST_RATIO, MOST_SMALL = 100, 64 * 2**20
 
+IN_THE_MAKING = ".part-"  # how the names of files begin that are not whole yet
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -33,7 +34,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=IN_THE_MAKING, suffix=path.suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -56,7 +57,7 @@ def writing(path: Path) -> Iterator[None]:
             raise
         raise WriteError(
             f"{path}: expected to write it, found: {os.strerror(error.errno)}. "
-            "What stood there is untouched; make room, or name another folder, and try again."
+            "Nothing that was whole is lost; make room, or name another folder, and try again."
         ) from error
 
 

@@ -36,7 +36,7 @@ def environment() -> dict[str, str]:
 
 
 def lock(data: dict[str, str]) -> dict[str, Any]:
-    """All that may decide the bits of a training: command, code, data digests, every package, processor and threads."""
+    """All that may decide the bits of a training: command, code, data digests, every package, processor."""
     commit, tree = code_state()
     return {
         "command": [sys.executable.rpartition("/")[2], *sys.argv],
@@ -44,7 +44,7 @@ def lock(data: dict[str, str]) -> dict[str, Any]:
         "data": data,
         "versions": environment(),
         "processor": processor(),
-        "packages": {found.name: found.version for found in sorted(distributions(), key=lambda each: each.name)},
+        "packages": dict(sorted((found.name or "", found.version) for found in distributions())),
     }
 
 

@@ -178,8 +178,8 @@ def test_doctor_ends_what_a_dead_process_left_and_says_how_to_go_on(data: Path, 
     run_id = snapshots[0].parent.name
     client = store(tmp_path)
     assert client.get_run(run_id).info.status == "RUNNING"
-    (tmp_path / "train/logs/.torn-abcdefgh.txt").write_text("half")
-    os.utime(tmp_path / "train/logs/.torn-abcdefgh.txt", (0, 0))
+    (tmp_path / "train/logs/.part-abcdefgh.txt").write_text("half")
+    os.utime(tmp_path / "train/logs/.part-abcdefgh.txt", (0, 0))
 
     def command(*words: str) -> str:
         env = environment(MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/mlruns/mlflow.db")
@@ -188,7 +188,7 @@ def test_doctor_ends_what_a_dead_process_left_and_says_how_to_go_on(data: Path, 
         )
         return done.stdout
 
-    assert "1 earlier runs were left" in command("train.train_pi0", "--epochs", "1", "--width", "16")
+    assert "1 earlier run was left" in command("train.train_pi0", "--epochs", "1", "--width", "16")
     mended = command("pipeline", "doctor")
     assert f"ended as KILLED, --resume {run_id} goes on with it" in mended and "1 files" in mended
     run = client.get_run(run_id)
@@ -204,8 +204,8 @@ def test_doctor_ends_what_a_dead_process_left_and_says_how_to_go_on(data: Path, 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--resume", "latest"], "expected a run of pi0 that broke off, found none"),
-        (["--resume", "0123"], "expected a run that broke off, found none with the id '0123'"),
+        (["--resume", "latest"], "expected a run of pi0 that broke off, found none for 'latest'"),
+        (["--resume", "0123"], "expected a run of pi0 that broke off, found none for '0123'"),
         (["--resume", "../../x"], "resume: expected text of the pattern"),
     ],
 )

@@ -34,8 +34,8 @@ def test_other_data_are_named(run: Run, workplace: Path, data: Path) -> None:
     chunks = found.action_chunk + np.float32(0.01)
     save_action_pairs(mine, ActionPairs(found.state, chunks, found.trajectory, found.step, found.metadata))
     result = run("pipeline", "reproduce", made.info.run_id)
-    assert result.returncode == 1 and "other data file" in result.stdout
-    assert result.stderr.startswith("error: run ") and "what is not as it was then: data file." in result.stderr
+    assert result.returncode == 1 and "note: other data file than then" in result.stdout
+    assert result.stderr.startswith("error: run ") and "other than then: data file. " in result.stderr
 
 
 def test_what_cannot_be_reproduced_is_refused(run: Run, workplace: Path) -> None:

@@ -62,18 +62,20 @@ class Checkpoint:
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write the file, whole or not at all; the same checkpoint gives the same bytes."""
     interface = checkpoint.interface
-    content = {
+    plain = {
         "format": FORMAT,
         "method": checkpoint.method.name,
         "settings": checkpoint.settings.model_dump(mode="json"),
-        "weights": checkpoint.weights,
         "horizon": interface.horizon,
+        "tokenizer": interface.tokenizer.to_json() if interface.tokenizer else None,
+        "provenance": checkpoint.provenance,
+    }
+    content = json.loads(json.dumps(plain)) | {  # made anew: the file would tell which texts were one object
+        "weights": {name: checkpoint.weights[name] for name in sorted(checkpoint.weights)},
         "normalisation": {
             name: {"mean": torch.from_numpy(part.mean), "std": torch.from_numpy(part.std)}
             for name, part in (("state", interface.state), ("action", interface.action))
         },
-        "tokenizer": interface.tokenizer.to_json() if interface.tokenizer else None,
-        "provenance": checkpoint.provenance,
     }
     stream = BytesIO()  # given a path, torch writes its name inside, and does not say that a disk is full
     torch.save(content | {DIGEST: _digest(content)}, stream)

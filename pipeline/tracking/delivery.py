@@ -1,9 +1,7 @@
 """Delivering to MLflow: calls as plain values, which can be kept on disk and made again without harm."""
 
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
@@ -12,13 +10,14 @@ from mlflow.tracking import MlflowClient
 from requests import RequestException
 
 from pipeline.tracking.journal import Item
+from pipeline.tracking.store import http_limits
 
 # A server that is away, or hangs, holds nobody up for longer than this.
 BRIEFLY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}
 PATIENCE_SECONDS, PAUSE_SECONDS = 60.0, 0.5  # for calls that cannot wait on disk
 
 # What trying again would not change.
-FINAL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "PERMISSION_DENIED"}
+FINAL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
 
 T = TypeVar("T")
 
@@ -30,27 +29,12 @@ def is_away(error: Exception) -> bool:
     return isinstance(error, RequestException)
 
 
-@contextmanager
-def briefly() -> Iterator[None]:
-    """Within it, requests to a server give up within seconds."""
-    before = {name: os.environ.get(name) for name in BRIEFLY}
-    os.environ.update(BRIEFLY)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
 def patiently(call: Callable[[], T]) -> T:
     """Make a call, again and again for up to a minute while the store is away or busy."""
     end = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            with briefly():
+            with http_limits(BRIEFLY):
                 return call()
         except Exception as error:
             if not is_away(error) or time.monotonic() > end:

@@ -23,6 +23,7 @@ from pipeline.tracking.store import home
 
 JOURNALS = "journals"
 ENDED = "ended"  # in what is known about a run: the status with which its process ended it
+LOOK_SECONDS = 2.0  # others hold a journal no longer than this when they only look
 
 Item = dict[str, Any]
 """One call to MLflow as plain values: see `tracking.delivery`."""
@@ -33,7 +34,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock = FileLock(folder / "lock", blocking=False)
+        self._lock = FileLock(folder / "lock")
 
     @property
     def run_id(self) -> str:
@@ -51,13 +52,30 @@ class Journal:
     def _outbox(self) -> Path:
         return self.folder / "outbox.jsonl"
 
-    def own(self) -> bool:
-        """Become the owner; False if another process is. Owning twice needs releasing twice."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def own(self, patience: float = LOOK_SECONDS) -> bool:
+        """Become the owner; False if another process is, after `patience` seconds, or if there is no such journal.
+
+        Who owns it twice has to release it twice.
+        """
+        if not self._about.exists():
+            return False
         try:
-            self._lock.acquire()
+            self._lock.acquire(timeout=patience)
         except Timeout:
             return False
+        if not self._about.exists():  # it was removed in the meantime, and taking the lock has made its folder again
+            self.remove()
+            return False
+        return True
+
+    def make(self, about: dict[str, Any]) -> bool:
+        """Make it and become its owner; False if another process is."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=LOOK_SECONDS)
+        except Timeout:
+            return False
+        self.describe(about)
         return True
 
     def release(self) -> None:
@@ -69,79 +87,92 @@ class Journal:
         with whole_file(self._about) as temporary:
             temporary.write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
-    def about(self) -> dict[str, Any] | None:
-        """What `describe` wrote; None where nothing readable is."""
+    def about(self) -> dict[str, Any]:
+        """What `describe` wrote; nothing where nothing readable is."""
         try:
             found = json.loads(self._about.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return None
-        return found if isinstance(found, dict) else None
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def put(self, item: Item) -> None:
         """Add what could not be delivered; a file that it names is copied, for the original may change."""
+        lines = self._lines()
         if "path" in item:
-            copy = self.folder / "files" / str(len(list(self.waiting()))) / Path(item["path"]).name
+            copy = self.folder / "files" / str(len(lines)) / Path(item["path"]).name
             with whole_file(copy) as temporary:
                 shutil.copyfile(item["path"], temporary)
             item = item | {"path": str(copy.relative_to(self.folder))}
-        with writing(self._outbox), self._outbox.open("a", encoding="utf-8") as outbox:
-            outbox.write(json.dumps(item) + "\n")
+        with writing(self._outbox), self._outbox.open("ab") as outbox:
+            outbox.truncate(sum(map(len, lines)))  # without the rest of a line that was broken off
+            outbox.write(json.dumps(item).encode() + b"\n")
 
     @property
     def has_waiting(self) -> bool:
         """Whether something waits to be delivered."""
-        return self._outbox.exists()
+        return bool(self._lines())
 
-    def waiting(self) -> Iterator[Item]:
-        """What is to be delivered, in order. A last line that a dying process left unfinished does not count."""
-        if self._outbox.exists():
-            for line in self._outbox.read_text(encoding="utf-8").splitlines(keepends=True):
-                if line.endswith("\n"):
-                    item = json.loads(line)
-                    yield item | ({"path": str(self.folder / item["path"])} if "path" in item else {})
+    def waiting(self) -> list[Item]:
+        """What is to be delivered, in order."""
+        items = [json.loads(line) for line in self._lines()]
+        return [item | ({"path": str(self.folder / item["path"])} if "path" in item else {}) for item in items]
 
     def delivered(self, count: int) -> None:
         """Forget the first `count` of what was waiting."""
-        lines = self._outbox.read_text(encoding="utf-8").splitlines(keepends=True)[count:]
-        if lines:
+        if left := self._lines()[count:]:
             with whole_file(self._outbox) as temporary:
-                temporary.write_text("".join(lines), encoding="utf-8")
+                temporary.write_bytes(b"".join(left))
         else:
             self._outbox.unlink()
             shutil.rmtree(self.folder / "files", ignore_errors=True)
 
     def remove(self) -> None:
-        """Remove it all, and let go of it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove it all at once, and let go of it."""
+        aside = self.folder.with_name(f".gone-{self.run_id}")
+        shutil.rmtree(aside, ignore_errors=True)
+        self.folder.replace(aside)
+        shutil.rmtree(aside, ignore_errors=True)
         self._lock.release()
+
+    def _lines(self) -> list[bytes]:
+        """The whole lines of the outbox: a dying process, or a full disk, may have broken off the last."""
+        try:
+            lines = self._outbox.read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return []
+        return [line for line in lines if line.endswith(b"\n")]
+
+
+def journals_folder() -> Path:
+    """Where the journals of this store are kept on this machine."""
+    return (home() / JOURNALS).absolute()
 
 
 def journal_of(run_id: str) -> Journal:
     """The journal of a run, there or not."""
-    return Journal(home() / JOURNALS / run_id)
+    return Journal(journals_folder() / run_id)
 
 
 def starting() -> FileLock:
     """Held while a run is started and its journal made, so that a run without one is known to have lost its process."""
-    folder = home() / JOURNALS
-    folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / ".starting")
+    journals_folder().mkdir(parents=True, exist_ok=True)
+    return FileLock(journals_folder() / ".starting")
 
 
 def open_journal(run_id: str, about: dict[str, Any]) -> Journal:
     """Make and own the journal of a run; raises `StoreError` if another process works on it."""
     journal = journal_of(run_id)
-    if not journal.own():
+    if not journal.make(about):
         raise StoreError(f"run {run_id}: expected one that nobody works on, found another process at it. Wait for it.")
-    journal.describe(about)
     return journal
 
 
-def left_journals() -> list[Journal]:
-    """The journals that no process owns, the oldest run first; this process owns them now: release them."""
-    found = []
-    for folder in sorted(path for path in (home() / JOURNALS).glob("*") if path.is_dir()):
-        journal = Journal(folder)
-        if journal.own():
-            found.append(journal)
-    return sorted(found, key=lambda journal: (journal.about() or {}).get("started", 0.0))
+def left_journals() -> Iterator[Journal]:
+    """The journals that no process owns, the oldest run first; each is ours until the next is asked for."""
+    journals = [Journal(folder) for folder in journals_folder().glob("[!.]*") if folder.is_dir()]
+    for journal in sorted(journals, key=lambda each: each.about().get("started", 0.0)):
+        if journal.own(patience=0):
+            try:
+                yield journal
+            finally:
+                journal.release()

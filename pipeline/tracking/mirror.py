@@ -16,7 +16,6 @@ from pipeline.files import whole_file, writing
 
 MIRROR = Path("train")
 LOGS, MODELS, PICTURES = "logs", "trained_models", "loss_pics"
-FOLDERS = tuple(MIRROR / name for name in (LOGS, MODELS, PICTURES))
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,10 @@ from pathlib import Path
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from requests import RequestException
 
 from pipeline.errors import StoreError, one_line
+from pipeline.tracking.delivery import patiently
 
 PAGE = 1000
 
@@ -26,6 +28,7 @@ class StoredRun:
     params: dict[str, str]
     metrics: dict[str, float]
     tags: dict[str, str]
+    deleted: bool = False
 
 
 def is_model(run: StoredRun) -> bool:
@@ -35,7 +38,16 @@ def is_model(run: StoredRun) -> bool:
 
 
 def search(client: MlflowClient, **tags: str) -> list[StoredRun]:
-    """All runs of all experiments, deleted ones aside, that have these tags; the oldest first."""
+    """All runs of all experiments, deleted ones aside, that have these tags; the oldest first. Raises `StoreError`."""
+    try:
+        return patiently(lambda: _search(client, tags))
+    except (MlflowException, RequestException) as error:
+        raise StoreError(
+            f"MLflow: expected the store to list its runs, found: {one_line(error)[:200]}. Start the server again."
+        ) from error
+
+
+def _search(client: MlflowClient, tags: dict[str, str]) -> list[StoredRun]:
     wanted = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     found: list[StoredRun] = []
@@ -52,10 +64,11 @@ def search(client: MlflowClient, **tags: str) -> list[StoredRun]:
 def fetch(client: MlflowClient, run_id: str) -> StoredRun:
     """One run by its id; raises `StoreError`."""
     try:
-        return _stored(client.get_run(run_id))
-    except MlflowException as error:
+        return _stored(patiently(lambda: client.get_run(run_id)))
+    except (MlflowException, RequestException) as error:
         raise StoreError(
-            f"MLflow run '{run_id}': expected a run of this store, found: {one_line(error)[:200]}."
+            f"MLflow run '{run_id}': expected a run of this store, found: {one_line(error)[:200]}. "
+            "Take the id from 'make ui'."
         ) from error
 
 
@@ -81,5 +94,5 @@ def _stored(run: Run) -> StoredRun:
     info, data = run.info, run.data
     return StoredRun(
         info.run_id, info.run_name or "", info.status, info.start_time or 0,
-        dict(data.params), dict(data.metrics), dict(data.tags),
+        dict(data.params), dict(data.metrics), dict(data.tags), info.lifecycle_stage != "active",
     )  # fmt: skip

@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from requests import RequestException
 
 from pipeline.errors import StoreError, one_line
-from pipeline.tracking.delivery import briefly, deliver, is_away, patiently
-from pipeline.tracking.journal import ENDED, Journal
-from pipeline.tracking.store import experiment_id
+from pipeline.tracking.delivery import BRIEFLY, deliver, is_away, patiently
+from pipeline.tracking.journal import ENDED, Journal, journal_of, journals_folder, open_journal, starting
+from pipeline.tracking.store import experiment_id, http_limits
 
 RETRY_SECONDS = 15.0  # between two tries to reach a store that is away: one may take a few seconds
 MLFLOW_BATCH = 1000  # metrics that the store takes at once
 FLUSH_SECONDS = 5.0  # a batch of metrics costs 10-20 ms on sqlite: this keeps logging far below 2% of training
-MACHINE = "machine"  # the tag that names the host whose processes work on a run
+JOURNAL_TAG = "journal"  # on which host, and where on it, a run has its journal
 FAILURE, RESUMED = "failure", "resumed"  # tags: why a run ended that should not have, how often it was gone on with
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
 DATASET_PREVIEW = 1000  # rows MLflow sees for its schema; the whole file's sha256 is the digest
@@ -50,10 +50,12 @@ class TrackedRun:
     again for up to a minute before it raises.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str, known: Run | None = None) -> None:
+    def __init__(self, client: MlflowClient, run_id: str, known: Run | None = None, experiment: str = "") -> None:
         self.client = client
         self.run_id = run_id
+        self.experiment = experiment  # that `mlflow run` has put the run into; empty where we have chosen
         self.journal: Journal | None = None
+        self.ended = False
         self._known = known  # the run as MLflow had it when we began
         self._metrics: list[list[Any]] = []
         self._flushed = time.monotonic()
@@ -65,15 +67,14 @@ class TrackedRun:
         return self._known
 
     @property
-    def experiment(self) -> str:
-        """The name of the experiment that the run is in."""
-        found = self._begun().info.experiment_id
-        return str(patiently(lambda: self.client.get_experiment(found)).name)
+    def experiment_id(self) -> str:
+        """The experiment that the run is in."""
+        return str(self._begun().info.experiment_id)
 
     @property
     def url(self) -> str:
         """The run's address below the UI's: `#/experiments/.../runs/...`."""
-        return f"#/experiments/{self._begun().info.experiment_id}/runs/{self.run_id}"
+        return f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
     def params(self, values: Mapping[str, Any]) -> list[str]:
         """Log settings as params. Returns those whose value MLflow had already, otherwise, and keeps.
@@ -118,18 +119,23 @@ class TrackedRun:
         self._send("text", {"name": name, "text": json.dumps(content, indent=2, sort_keys=True) + "\n"})
 
     def end(self, status: str, resumable: bool = False) -> int:
-        """Send the rest and end the run as FINISHED, FAILED or KILLED. Returns how many calls still wait.
+        """Send the rest and end the run as FINISHED, FAILED or KILLED, once. Returns how many calls still wait.
 
         The journal goes, unless calls wait in it or the run can be resumed from it.
         """
-        self.flush()
-        self._send("end", {"status": status, "time": int(time.time() * 1000)})
+        if self.ended:
+            return 0
+        self.ended = True
+        try:
+            self.flush()
+        finally:  # a full disk can keep the metrics from being sent, but not always the end
+            self._send("end", {"status": status, "time": int(time.time() * 1000)})
         if self.journal is None:
             return 0
-        self.journal.describe((self.journal.about() or {}) | {ENDED: status})
-        # Who was interrupted is waited for: one try is enough for them.
-        hurry = status == "KILLED" and time.monotonic() - self._tried < RETRY_SECONDS
-        waiting = len(list(self.journal.waiting())) if hurry else self.deliver_waiting()[1]
+        self.journal.describe(self.journal.about() | {ENDED: status})
+        # Somebody waits for a run that they interrupted: a store that did not answer just now is not asked again.
+        given_up = status == "KILLED" and time.monotonic() - self._tried < RETRY_SECONDS
+        waiting = len(self.journal.waiting()) if given_up else self.deliver_waiting()[1]
         if waiting or resumable:
             self.journal.release()
         else:
@@ -142,10 +148,10 @@ class TrackedRun:
         Returns how many calls were delivered, and how many still wait.
         """
         assert self.journal is not None, "only runs with a journal have something waiting"
-        waiting = list(self.journal.waiting())
+        waiting = self.journal.waiting()
         done = 0
         try:
-            with briefly():
+            with http_limits(BRIEFLY):
                 for item in waiting:
                     deliver(self.client, self.run_id, item)
                     done += 1
@@ -169,7 +175,7 @@ class TrackedRun:
             self.journal.put(item)
             return
         try:
-            with briefly():
+            with http_limits(BRIEFLY):
                 deliver(self.client, self.run_id, item)
         except Exception as error:
             if not is_away(error):
@@ -178,15 +184,22 @@ class TrackedRun:
             self.journal.put(item)
 
 
-def start_run(client: MlflowClient, experiment: str, name: str, chosen: bool, place: Place | None = None) -> TrackedRun:
+def start_run(
+    client: MlflowClient,
+    experiment: str,
+    name: str,
+    chosen: bool,
+    place: Place | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> TrackedRun:
     """Start a run called `name`: in a study's `place`, or as the one that `mlflow run` has started, or anew.
 
     A name the user chose (`chosen`, or one given to `mlflow run --run-name`) is not replaced by the files' name.
-    Raises `StoreError`.
+    `about` goes into its journal. Raises `StoreError`.
     """
 
     def start() -> TrackedRun:
-        tags = resolve_tags() | {MACHINE: socket.gethostname()}
+        tags = resolve_tags() | {JOURNAL_TAG: journal_place()}
         if place:
             home = client.get_run(place.parent).info.experiment_id
             tags |= {MLFLOW_PARENT_RUN_ID: place.parent} | place.tags
@@ -194,38 +207,81 @@ def start_run(client: MlflowClient, experiment: str, name: str, chosen: bool, pl
             known = client.get_run(run_id)
             if chosen or not known.info.run_name or GENERATED_NAME.fullmatch(known.info.run_name):
                 client.set_tag(run_id, MLFLOW_RUN_NAME, name)
-            client.set_tag(run_id, MACHINE, tags[MACHINE])
-            return TrackedRun(client, run_id, known)
+            client.set_tag(run_id, JOURNAL_TAG, tags[JOURNAL_TAG])
+            return TrackedRun(client, run_id, known, str(client.get_experiment(known.info.experiment_id).name))
         else:
             home = experiment_id(client, experiment)
         made = client.create_run(home, tags=tags, run_name=name)
         return TrackedRun(client, made.info.run_id, made)
 
+    run: TrackedRun | None = None
     try:
-        return patiently(start)
+        with starting():
+            run = patiently(start)
+            run.journal = open_journal(run.run_id, {"name": name, "started": time.time(), **(about or {})})
     except (MlflowException, RequestException) as error:
-        raise StoreError(f"MLflow: the run could not be started: {one_line(error)[:300]}.") from error
+        raise StoreError(
+            f"MLflow: expected a store that takes a new run, found: {one_line(error)[:300]}. "
+            "Start the server, or correct or unset MLFLOW_TRACKING_URI."
+        ) from error
+    except BaseException as error:
+        if run:
+            run.end(status_of(error))
+        raise
+    return run
 
 
-def resume_run(client: MlflowClient, run_id: str) -> TrackedRun:
-    """Go on with a run: it is RUNNING again, and its tag `resumed` counts how often that was.
+def status_of(error: BaseException) -> str:
+    """How MLflow calls a run that ended by this."""
+    return "KILLED" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "FAILED"
 
-    A run that `mlflow run` has started for this only says so.
 
-    Raises `StoreError`.
+def go_on(run: TrackedRun) -> TrackedRun:
+    """Make an earlier run of a study RUNNING again, with a journal; what waits in its old one is delivered first."""
+    journal = journal_of(run.run_id)
+    if journal.own():
+        run.journal = journal
+        run.deliver_waiting()
+        journal.describe({name: value for name, value in journal.about().items() if name != ENDED})
+    else:
+        run.journal = open_journal(run.run_id, {"started": time.time()})
+    patiently(lambda: run.client.update_run(run.run_id, status="RUNNING"))
+    return run
+
+
+def resume_run(client: MlflowClient, journal: Journal, in_study: bool) -> TrackedRun:
+    """Go on with a run whose journal is ours: it is RUNNING again, and its tag `resumed` counts how often that was.
+
+    A run that `mlflow run` has started for this (for a study, if it is part of one) only says so. Raises `StoreError`.
     """
-    launched = os.environ.get("MLFLOW_RUN_ID")
+    run_id, launched = journal.run_id, os.environ.get("MLFLOW_RUN_ID")
     try:
-        known = patiently(lambda: client.get_run(run_id))
-        if launched not in (None, run_id):
+        run = TrackedRun(client, run_id, patiently(lambda: client.get_run(run_id)))
+        run.journal = journal
+        if journal.has_waiting and run.deliver_waiting()[1]:
+            raise StoreError(
+                f"MLflow run {run_id}: expected a store that takes what the run left, found one that is away. "
+                "Start it, and try again."
+            )
+        if launched not in (None, run_id) and not in_study:
             TrackedRun(client, str(launched)).tags({"kind": "continuation", "continued": run_id})
-        if FAILURE in known.data.tags:
+        tags = patiently(lambda: client.get_run(run_id)).data.tags
+        if FAILURE in tags:
             patiently(lambda: client.delete_tag(run_id, FAILURE))
-        patiently(lambda: client.set_tag(run_id, RESUMED, str(int(known.data.tags.get(RESUMED, "0")) + 1)))
+        patiently(lambda: client.set_tag(run_id, RESUMED, str(int(tags.get(RESUMED, "0")) + 1)))
+        journal.describe({name: value for name, value in journal.about().items() if name != ENDED})
         patiently(lambda: client.update_run(run_id, status="RUNNING"))
     except (MlflowException, RequestException) as error:
-        raise StoreError(f"MLflow run {run_id}: it could not be continued: {one_line(error)[:300]}.") from error
-    return TrackedRun(client, run_id, known)
+        raise StoreError(
+            f"MLflow run {run_id}: expected one that can go on, found: {one_line(error)[:300]}. "
+            "Start the store, or train anew without --resume."
+        ) from error
+    return run
+
+
+def journal_place() -> str:
+    """The host and the folder where runs that are started here have their journals."""
+    return f"{socket.gethostname()}:{journals_folder()}"
 
 
 def _same_value(known: str, value: str) -> bool:

@@ -1,6 +1,9 @@
 """Where MLflow keeps runs: `MLFLOW_TRACKING_URI`, or an sqlite file below `mlruns/` of the current folder."""
 
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
@@ -11,9 +14,9 @@ from pipeline.errors import StoreError, one_line
 from pipeline.files import whole_file
 
 Store = MlflowClient
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints what it raises, SQL included
 DEFAULT_STORE = Path("mlruns/mlflow.db")
-BUSY_TIMEOUT = "?timeout=60"  # seconds that a call waits while another process writes to an sqlite file
-PATIENCE_SECONDS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+AT_START = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
 def tracking_uri() -> str:
@@ -56,16 +59,25 @@ def open_store() -> Store:
 
 
 def _connect(uri: str) -> MlflowClient:
-    before = {name: os.environ.get(name) for name in PATIENCE_SECONDS}
-    os.environ.update({name: value for name, value in PATIENCE_SECONDS.items() if before[name] is None})
-    try:
-        client = MlflowClient(uri + BUSY_TIMEOUT if uri.startswith("sqlite:///") and "?" not in uri else uri)
+    with http_limits(AT_START):
+        client = MlflowClient(uri)
         client.search_experiments(max_results=1)
         return client
+
+
+@contextmanager
+def http_limits(limits: dict[str, str]) -> Iterator[None]:
+    """Within it, MLflow's requests to a server have these limits, which it reads from the environment."""
+    before = {name: os.environ.get(name) for name in limits}
+    os.environ.update(limits)
+    try:
+        yield
     finally:
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:

@@ -9,7 +9,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from pipeline.tracking.query import search
-from pipeline.tracking.run import Place, TrackedRun, start_run
+from pipeline.tracking.run import Place, TrackedRun, go_on, start_run
 
 
 def open_study(client: MlflowClient, name: str, experiment: str) -> TrackedRun:
@@ -27,8 +27,7 @@ def open_study(client: MlflowClient, name: str, experiment: str) -> TrackedRun:
         TrackedRun(client, str(launched)).tags(
             {"kind": "continuation", "continued": run_id, MLFLOW_RUN_NAME: f"{name} (continued)"}
         )
-    client.update_run(run_id, status="RUNNING")
-    return TrackedRun(client, run_id)
+    return go_on(TrackedRun(client, run_id))
 
 
 def open_method(client: MlflowClient, study: TrackedRun, name: str, method: str) -> TrackedRun:
@@ -37,7 +36,6 @@ def open_method(client: MlflowClient, study: TrackedRun, name: str, method: str)
     earlier = search(client, **tags)
     if not earlier:
         return start_run(client, "", f"{name} {method}", chosen=True, place=Place(study.run_id, tags))
-    run = TrackedRun(client, earlier[-1].run_id)
+    run = go_on(TrackedRun(client, earlier[-1].run_id))
     run.tags({MLFLOW_PARENT_RUN_ID: study.run_id})
-    client.update_run(run.run_id, status="RUNNING")
     return run

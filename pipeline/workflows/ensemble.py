@@ -3,6 +3,7 @@
 What runs of the same study in the store have done already is not done again.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -13,17 +14,17 @@ from filelock import FileLock, Timeout
 
 from pipeline.config import NONE, EnsembleSettings
 from pipeline.data.pairs import load_action_pairs
-from pipeline.errors import DataError, SettingsError
+from pipeline.errors import DataError, RunError, SettingsError, StoreError, one_line
 from pipeline.executors.pool import Event, Failed, Job, run_jobs
 from pipeline.methods import METHODS
 from pipeline.methods.method import Prepared
 from pipeline.policies.load import load_policy
 from pipeline.tracking.query import search
-from pipeline.tracking.run import TrackedRun
-from pipeline.tracking.store import Store, database_file, open_store
+from pipeline.tracking.run import TrackedRun, status_of
+from pipeline.tracking.store import Store, home, open_store
 from pipeline.tracking.study import open_method, open_study
 from pipeline.workflows.make_data import make_missing_data, require_same_data
-from pipeline.workflows.report import MIRROR, Reported, report_study
+from pipeline.workflows.report import Reported, report_study
 from pipeline.workflows.study_jobs import JOB_KINDS, Member, Parts, job_name, missing_jobs
 from pipeline.workflows.train import check_sizes, choose_device
 from pipeline.workflows.unfinished import end_abandoned
@@ -78,7 +79,10 @@ def ensemble(settings: EnsembleSettings, say: Say, watch: Watch) -> Study:
             reported = report_study(store, settings.study, study, methods)
         except BaseException as error:
             for run in runs:
-                run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+                with contextlib.suppress(Exception):  # what cannot be told now, doctor or the next call tells
+                    run.end(status_of(error))
+            if isinstance(error, StoreError):
+                raise RunError(f"study '{settings.study}': {one_line(error)} The same command goes on.") from error
             raise
         for run in runs:
             run.end("FAILED" if failures else "FINISHED")
@@ -138,10 +142,9 @@ def one_at_a_time(study: str) -> Iterator[None]:
 
     It stands beside an sqlite store. For a tracking server it stands in this folder, and keeps no other machine away.
     """
-    folder = database.parent if (database := database_file()) else MIRROR
-    folder.mkdir(parents=True, exist_ok=True)
+    home().mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / f".study-{study}.lock", blocking=False):
+        with FileLock(home() / f".study-{study}.lock", blocking=False):
             yield
     except Timeout as error:
         raise SettingsError(
@@ -178,9 +181,10 @@ def run_all(store: Store, settings: EnsembleSettings, jobs: list[Job[str]], watc
         for event in events:
             if isinstance(event, Failed):
                 name = jobs[event.number].name
-                for run in search(store, study=settings.study):
-                    if run.status == "RUNNING" and run.tags.get("kind") in JOB_KINDS and job_name(run) == name:
-                        end_abandoned(TrackedRun(store, run.run_id), run.name, event.reason)
+                with contextlib.suppress(StoreError):  # it is away: the next call, or doctor, ends the run
+                    for run in search(store, study=settings.study):
+                        if run.status == "RUNNING" and run.tags.get("kind") in JOB_KINDS and job_name(run) == name:
+                            end_abandoned(TrackedRun(store, run.run_id), run.name, event.reason)
                 if event.final:
                     failures.append(f"{name}: {event.reason}")
             watch(event)

@@ -34,12 +34,12 @@ class Reproduced:
         return self.then == self.now
 
 
-def reproduce(settings: ReproduceSettings, watch: Callable[[Step], None]) -> Reproduced:
+def reproduce(settings: ReproduceSettings, say: Callable[[str], None], watch: Callable[[Step], None]) -> Reproduced:
     """Train again, without a run and without files; raises `UserError` kinds if run or data are not there."""
     store = open_store()
     run = fetch(store, settings.run)
     if run.status != "FINISHED" or not is_model(run):
-        raise SettingsError(f"run: expected a finished training run, found '{run.name}' ({run.run_id}).")
+        raise SettingsError(f"run: expected a finished training run, found '{run.name}' ({run.run_id}). See 'make ui'.")
     method = METHODS[run.tags["method"]]
     with artifact(store, run.run_id, SETTINGS_FILE) as path:
         chosen = make(method.settings_type, _read(path))
@@ -47,6 +47,9 @@ def reproduce(settings: ReproduceSettings, watch: Callable[[Step], None]) -> Rep
         then = _read(path)
     torch.set_num_threads(chosen.threads)
     prepared = method.prepare(chosen)
+    differences = compare(then, lock(prepared.digests))
+    for name, before, now in differences:
+        say(f"note: other {name} than then: {before} then, {now} now")
     with global_torch_stream(chosen.seed, "weights"):
         network = method.build(chosen, prepared.interface).to(choose_device(chosen.device))
     best: dict[str, torch.Tensor] = {}
@@ -57,7 +60,6 @@ def reproduce(settings: ReproduceSettings, watch: Callable[[Step], None]) -> Rep
             best = event.weights
     if not best:
         raise RunError("training: expected a finite validation loss in some epoch, found none.")
-    differences = compare(then, lock(prepared.digests))
     return Reproduced(run.name, run.tags["weights_sha256"], weights_digest(best), differences)
 
 

@@ -16,7 +16,7 @@ from pipeline.methods import METHODS
 from pipeline.tokenizer.fast import FastTokenizer
 from pipeline.tokenizer.tradeoff import SCALES, measure_tradeoff
 from pipeline.tracking.query import StoredRun, fetch, is_model, search
-from pipeline.tracking.run import Place, TrackedRun, start_run
+from pipeline.tracking.run import Place, TrackedRun, start_run, status_of
 from pipeline.tracking.store import Store, open_store
 from pipeline.workflows.evaluate import EVALUATION, Judged, Protocol, judge_file, judge_run, judge_yardstick, log_judged
 from pipeline.workflows.report_figures import TRADEOFF_FILE, TRADEOFF_TAG
@@ -147,8 +147,8 @@ def judge_beside(judge: Callable[[Report], Judged], place: Place, protocol: Prot
     try:
         run.tags({"method": judged.method})
         log_judged(run, judged, protocol)
-    except BaseException:
-        run.end("FAILED")
+    except BaseException as error:
+        run.end(status_of(error))
         raise
     run.end("FINISHED")
     return run.run_id

@@ -20,14 +20,13 @@ from pipeline.policies.checkpoint import Checkpoint, save_checkpoint, weights_di
 from pipeline.policies.policy import policy_of
 from pipeline.report.loss_curves import draw_loss_curves
 from pipeline.streams import global_torch_stream
-from pipeline.tracking.journal import open_journal, starting
 from pipeline.tracking.mirror import MIRROR, Mirror, reserve
-from pipeline.tracking.run import Place, TrackedRun, resume_run, start_run
+from pipeline.tracking.run import Place, TrackedRun, resume_run, start_run, status_of
 from pipeline.tracking.store import open_store
 from pipeline.training.fit import Epoch, Problem, Step, fit
 from pipeline.training.snapshots import load_snapshot, save_snapshot
 from pipeline.training.state import Snapshot
-from pipeline.versions import code_state, environment, lock
+from pipeline.versions import code_digest, code_state, environment, lock
 from pipeline.workflows.make_data import make_missing_data
 from pipeline.workflows.unfinished import Unfinished, find_unfinished, say_what_was_left
 
@@ -64,6 +63,7 @@ class Account:
 
     epochs: list[dict[str, float]] = field(default_factory=list)  # their metrics, `epoch` and `time_ms`
     lines: list[str] = field(default_factory=list)  # of the log
+    provenance: dict[str, Any] = field(default_factory=dict)  # what the run is made of, for the checkpoint
     best: dict[str, Tensor] = field(default_factory=dict)  # weights
     best_epoch: int = 0
     seconds: float = 0.0  # of training
@@ -71,7 +71,7 @@ class Account:
     def snapshot(self, training: Snapshot) -> Snapshot:
         """The training's snapshot with the account in it."""
         own = {"epochs": [*self.epochs], "lines": [*self.lines]}
-        own |= {"best_epoch": self.best_epoch, "seconds": self.seconds}
+        own |= {"provenance": self.provenance, "best_epoch": self.best_epoch, "seconds": self.seconds}
         best = {BEST + name: tensor for name, tensor in self.best.items()}
         return Snapshot(training.tensors | best, training.values | {"account": own})
 
@@ -113,10 +113,13 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place
     """
     unfinished = None
     if settings.resume == NONE:
-        say_what_was_left(say)
+        if place is None:
+            say_what_was_left(say)
     else:
         unfinished = find_unfinished(method, settings)
         settings = unfinished.settings
+        if unfinished.code != code_digest():
+            say("warning: the code has changed since the run was started, so its bits may be others")
     torch.set_num_threads(settings.threads)
     device = choose_device(settings.device)
     make_missing_data(settings, say)
@@ -144,39 +147,35 @@ def begin(
     client = open_store()
     if unfinished:
         unfinished.require_same_data(prepared.digests)
-        snapshot = load_snapshot(unfinished.journal.snapshot) if unfinished.journal.snapshot.exists() else None
-        resumed = resume_run(client, unfinished.run_id)
-        resumed.journal = unfinished.journal
-        return resumed, Mirror(unfinished.name, MIRROR), snapshot
+        path = unfinished.journal.snapshot
+        snapshot = load_snapshot(path) if path.exists() else None
+        run = resume_run(client, unfinished.journal, in_study=place is not None)
+        return run, Mirror(unfinished.name, MIRROR), snapshot
     mirror = reserve(method.prefix, datetime.now())
-    run: TrackedRun | None = None
     try:
         chosen = settings.run_name != AUTO
-        about: dict[str, Any] = {"method": method.name, "settings": settings.model_dump(mode="json")}
-        about |= {"name": mirror.name, "files": prepared.digests, "started": time.time()}
-        with starting():
-            run = start_run(client, settings.experiment, settings.run_name if chosen else mirror.name, chosen, place)
-            run.journal = open_journal(run.run_id, about)
+        name = settings.run_name if chosen else mirror.name
+        about = {"method": method.name, "settings": settings.model_dump(mode="json"), "code": code_digest()}
+        about |= {"name": mirror.name, "files": prepared.digests}
+        run = start_run(client, settings.experiment, name, chosen, place, about)
     except BaseException:
         mirror.hidden_log.unlink()
-        if run:
-            run.end("FAILED")
         raise
     return run, mirror, None
 
 
 def _end_unfinished(run: TrackedRun, mirror: Mirror, keeper: Keeper, error: BaseException, say: Say) -> None:
     """End the run as KILLED or FAILED, whatever else goes wrong on the way, with the reason in its log."""
-    killed = isinstance(error, (KeyboardInterrupt, SystemExit))
-    mirror_log = partial(_publish_log, run, mirror, f"{'killed' if killed else 'failed'}: {one_line(error)}")
-    try:
-        for what, store in (("snapshot", keeper.write), ("log", mirror_log)):
-            try:
-                store()
-            except Exception as second:
-                say(f"warning: the {what} could not be stored: {one_line(second)}")
-    finally:
-        run.end("KILLED" if killed else "FAILED", resumable=True)
+    if run.ended:  # it was interrupted after all was done
+        return
+    status = status_of(error)
+    log = partial(_publish_log, run, mirror, f"{status.lower()}: {one_line(error)}")
+    end = partial(run.end, status, resumable=True)
+    for what, store in (("its snapshot", keeper.write), ("its log", log), (f"that it is {status}", end)):
+        try:
+            store()
+        except Exception as second:
+            say(f"warning: {what} could not be stored: {one_line(second)}; 'python -m pipeline doctor' mends the run")
 
 
 def _publish_log(run: TrackedRun, mirror: Mirror, last_line: str) -> None:
@@ -218,31 +217,14 @@ def _tracked_fit(
     say: Say,
     watch: Watch,
 ) -> Trained:
-    account = Account()
-
-    def note(line: str, aloud: bool = True) -> None:
-        account.lines.append(line)
-        mirror.write(line)
-        if aloud:
-            say(line)
-
-    mirror.rewrite(())
-    provenance = _describe(method, settings, prepared, run, mirror, note)
-    parameters = sum(p.numel() for p in problem.network.parameters())
-    device = next(problem.network.parameters()).device
-    note(f"{mirror.name}: {method.name}, seed {settings.seed}, {parameters:,} parameters on {device}")
-    for key, value in settings.model_dump(mode="json", exclude={"resume"}).items():
-        note(f"  {key} = {value}", aloud=False)
-    for what, path in prepared.files.items():
-        note(f"{what}: {path}, sha256 {provenance[f'{what}_sha256'][:16]}")
-    sizes = " / ".join(f"{len(rows[0]):,}" for rows in (prepared.train, prepared.val, prepared.test))
-    by = "trajectory" if prepared.split.by_trajectory else "pair"
-    note(f"split: {sizes} pairs to train / validate / test, by {by}, digest {prepared.split.digest[:16]}")
-    note(f"{'epoch':>5} {'train':>9} {'val':>9} {'test':>9} {'lr':>9} {'gradient':>9} {'samples/s':>10}")
+    account = account_of(snapshot) if snapshot else Account()
+    note = partial(_note, account, mirror, say)
+    mirror.rewrite(account.lines)
     if snapshot:
-        account = account_of(snapshot)
-        mirror.rewrite(account.lines)
-        say(f"going on from step {snapshot.values['step']:,}")
+        say(f"going on with {mirror.name} from step {snapshot.values['step']:,}")
+    else:
+        account.provenance = _describe(method, settings, prepared, run, mirror, note)
+        _open_log(method, settings, prepared, problem, mirror, note)
 
     # Epochs measured before the run broke off are logged again, as of their time: MLflow keeps one of each.
     for row in account.epochs:
@@ -265,7 +247,7 @@ def _tracked_fit(
         keeper.keep(partial(_copy, account, event), at_once=isinstance(event, Epoch))
         if isinstance(event, Epoch):
             log_epoch(run, account.epochs[-1])
-    checkpoint = Checkpoint(method, settings, prepared.interface, account.best, provenance)
+    checkpoint = Checkpoint(method, settings, prepared.interface, account.best, account.provenance)
     return _finish(checkpoint, account, run, mirror, note)
 
 
@@ -285,7 +267,8 @@ def _finish(checkpoint: Checkpoint, account: Account, run: TrackedRun, mirror: M
     (scores,) = mean_scores(evaluate_planner(policy_of(checkpoint).plan, episodes, checkpoint.settings.threads))
     final |= {"check_success": scores["success"], "check_converge": scores["converge"]}
     parameters = sum(weight.numel() for weight in account.best.values())
-    run.metrics(final | {"train_seconds": account.seconds, "parameters": float(parameters)})
+    final_metrics = final | {"train_seconds": account.seconds, "parameters": float(parameters)}
+    run.metrics(final_metrics, time_ms=int(account.epochs[-1]["time_ms"]))
     run.tags({"weights_sha256": digest})
 
     note(
@@ -306,6 +289,30 @@ def _finish(checkpoint: Checkpoint, account: Account, run: TrackedRun, mirror: M
     undelivered = run.end("FINISHED")
     metrics = final | {"train_seconds": account.seconds}
     return Trained(mirror, run.run_id, run.url, account.best_epoch, metrics, digest, undelivered)
+
+
+def _note(account: Account, mirror: Mirror, say: Say, line: str, aloud: bool = True) -> None:
+    account.lines.append(line)
+    mirror.write(line)
+    if aloud:
+        say(line)
+
+
+def _open_log(
+    method: Method, settings: TrainSettings, prepared: Prepared, problem: Problem, mirror: Mirror, note: Note
+) -> None:
+    """Say what is trained, on what."""
+    parameters = sum(p.numel() for p in problem.network.parameters())
+    device = next(problem.network.parameters()).device
+    note(f"{mirror.name}: {method.name}, seed {settings.seed}, {parameters:,} parameters on {device}")
+    for key, value in settings.model_dump(mode="json", exclude={"resume"}).items():
+        note(f"  {key} = {value}", aloud=False)
+    for what, path in prepared.files.items():
+        note(f"{what}: {path}, sha256 {prepared.digests[what][:16]}")
+    sizes = " / ".join(f"{len(rows[0]):,}" for rows in (prepared.train, prepared.val, prepared.test))
+    by = "trajectory" if prepared.split.by_trajectory else "pair"
+    note(f"split: {sizes} pairs to train / validate / test, by {by}, digest {prepared.split.digest[:16]}")
+    note(f"{'epoch':>5} {'train':>9} {'val':>9} {'test':>9} {'lr':>9} {'gradient':>9} {'samples/s':>10}")
 
 
 def _copy(account: Account, event: Step | Epoch) -> Snapshot:
@@ -339,7 +346,10 @@ def _describe(
         used = ", ".join(f"{name}={getattr(settings, name)}" for name in overridden)
         run.tags({"settings_used": used})
         note(f"note: MLflow shows other values for {used}: with 'mlflow run', write -P names with '_'")
-    if settings.experiment not in (run.experiment, type(settings).model_fields["experiment"].default):
+    if run.experiment and settings.experiment not in (
+        run.experiment,
+        type(settings).model_fields["experiment"].default,
+    ):
         note(
             f"note: MLflow started this run in the experiment '{run.experiment}', not '{settings.experiment}': "
             "with 'mlflow run', choose it by --experiment-name"

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.config import LATEST, TrainSettings, make
 from pipeline.errors import DataError, SettingsError
 from pipeline.methods.method import Method
 from pipeline.tracking.journal import ENDED, Journal, journal_of, left_journals
 from pipeline.tracking.mirror import MIRROR, Mirror
+from pipeline.tracking.query import fetch
 from pipeline.tracking.run import FAILURE, TrackedRun
 
 GONE = "its process was gone"
+DYING_SECONDS = 20.0  # that a process whose study is gone has to end its run
 LOOK = "'python -m pipeline doctor' lists those that broke off"
 
 
@@ -23,6 +24,7 @@ class Unfinished:
     name: str  # of its files
     settings: TrainSettings
     files: dict[str, str]  # digests of the data that it was trained on
+    code: str  # digest of the code that started it
 
     @property
     def run_id(self) -> str:
@@ -39,17 +41,20 @@ class Unfinished:
 
 
 def find_unfinished(method: Method, settings: TrainSettings) -> Unfinished:
-    """The run that `settings.resume` names; its own settings count, and others that are asked for are refused.
+    """The run that `settings.resume` names, with its journal, ours now; its own settings count.
 
-    Raises `SettingsError` if there is none, if it is of another method, or if a process works on it.
+    Raises `SettingsError` if there is none, if it is of another method, if a process works on it, or if other settings
+    are asked for than it has.
     """
     journal = _latest(method) if settings.resume == LATEST else journal_of(settings.resume)
-    if not journal.folder.is_dir():
+    if journal is None or not journal.about():
         raise SettingsError(
-            f"resume: expected a run that broke off, found none with the id '{settings.resume}'; {LOOK}."
+            f"resume: expected a run of {method.name} that broke off, found none for '{settings.resume}'; {LOOK}."
         )
     if not journal.own():
-        raise SettingsError(f"resume: expected a run that nobody works on, found a process at '{settings.resume}'.")
+        raise SettingsError(
+            f"resume: expected a run that nobody works on, found a process at '{journal.run_id}'. Wait for it."
+        )
     try:
         return _unfinished(method, settings, journal)
     except BaseException:
@@ -63,15 +68,15 @@ def can_resume(run_id: str, settings: TrainSettings) -> bool:
     if not (journal.snapshot.exists() and journal.own()):
         return False
     journal.release()
-    return bool((journal.about() or {}).get("settings") == settings.model_dump(mode="json"))
+    return bool(journal.about().get("settings") == settings.model_dump(mode="json"))
 
 
 def _unfinished(method: Method, settings: TrainSettings, journal: Journal) -> Unfinished:
-    about: dict[str, Any] = journal.about() or {}
-    if about.get("method") != method.name:
+    about = journal.about()
+    if about.get("method") != method.name or about.get(ENDED) == "FINISHED":
         raise SettingsError(
-            f"resume: expected a run of {method.name}, found one of {about.get('method', 'nothing readable')}: "
-            f"'{journal.run_id}'; {LOOK}."
+            f"resume: expected a run of {method.name} that broke off, found '{journal.run_id}', which is one of "
+            f"{about.get('method', 'a study')}{', and finished' if about.get(ENDED) == 'FINISHED' else ''}; {LOOK}."
         )
     kept = make(method.settings_type, about["settings"])
     for name, field in type(settings).model_fields.items():
@@ -81,37 +86,49 @@ def _unfinished(method: Method, settings: TrainSettings, journal: Journal) -> Un
                 f"resume: run '{journal.run_id}' was started with {name} {had}, found {asked}: a run goes on as it was "
                 "started. Leave the setting out, or train anew without --resume."
             )
-    return Unfinished(journal, about["name"], kept, about["files"])
+    return Unfinished(journal, about["name"], kept, about["files"], about["code"])
 
 
-def _latest(method: Method) -> Journal:
-    left = left_journals()
-    for journal in left:
-        journal.release()
-    fitting = [journal for journal in left if (journal.about() or {}).get("method") == method.name]
-    if not fitting:
-        raise SettingsError(f"resume: expected a run of {method.name} that broke off, found none; {LOOK}.")
-    return fitting[-1]
+def _latest(method: Method) -> Journal | None:
+    """The youngest run of a method that broke off."""
+    found = None
+    for journal in left_journals():
+        about = journal.about()
+        if about.get("method") == method.name and about.get(ENDED) != "FINISHED":
+            found = journal
+    return found
 
 
-def end_abandoned(run: TrackedRun, name: str, reason: str, status: str = "FAILED") -> None:
-    """End a run whose process is gone, and show the log that it left hidden in the mirror."""
+def end_abandoned(run: TrackedRun, name: str, reason: str, status: str = "FAILED") -> bool:
+    """End a run whose process is gone, and show the log that it left hidden in the mirror.
+
+    Returns False, and does nothing, if it is not RUNNING, or if a process has it: one whose study is gone ends itself.
+    """
     journal = journal_of(run.run_id)
-    if run.journal is None and journal.folder.is_dir() and journal.own():
+    if run.journal is None and journal.about():
+        if not journal.own(DYING_SECONDS):
+            return False
         run.journal = journal
+    if fetch(run.client, run.run_id).status != "RUNNING":
+        if run.journal:
+            run.journal.release()
+        return False
     mirror = Mirror(name, MIRROR)
     run.tags({FAILURE: reason})
     if mirror.hidden_log.exists():
         mirror.write(f"{status.lower()}: {reason}")
         mirror.publish_log()
         run.file(mirror.log)
-    run.end(status, resumable=True)
+    run.end(status, resumable=run.journal is not None and "method" in run.journal.about())
+    return True
 
 
 def say_what_was_left(say: Callable[[str], None]) -> None:
     """Point to `doctor` if processes that died have left runs behind, or something still waits to be delivered."""
-    left = left_journals()
-    for journal in left:
-        journal.release()
-    if count := sum(journal.has_waiting or ENDED not in (journal.about() or {}) for journal in left):
-        say(f"note: {count} earlier runs were left unfinished or undelivered: 'python -m pipeline doctor' mends them")
+    try:
+        count = sum(journal.has_waiting or ENDED not in journal.about() for journal in left_journals())
+    except OSError:  # journals that are closed to us are not ours to mend
+        return
+    if count:
+        runs = "run was" if count == 1 else "runs were"
+        say(f"note: {count} earlier {runs} left unfinished or undelivered: 'python -m pipeline doctor' mends that")

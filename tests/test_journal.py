@@ -1,0 +1,167 @@
+"""Journals: one owner, nothing half-written, nothing that a look at them leaves behind."""
+
+import json
+import multiprocessing
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from pipeline.methods import METHODS
+from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
+from pipeline.tracking.journal import Journal, journal_of, left_journals, open_journal
+from pipeline.tracking.run import TrackedRun, start_run
+from pipeline.tracking.store import home, open_store
+from pipeline.workflows.doctor import doctor, remove_unfinished_files
+from tests.conftest import files_of
+
+PROCESSES = multiprocessing.get_context("spawn")
+
+
+def item(number: int) -> dict[str, object]:
+    return {"what": "text", "values": {"name": "x", "text": str(number)}}
+
+
+def test_an_outbox_survives_a_line_that_was_broken_off(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "run")
+    assert journal.make({"name": "x"}) and not journal.has_waiting
+    journal.put(item(1))
+    with (journal.folder / "outbox.jsonl").open("ab") as outbox:
+        outbox.write(b'{"what": "te')
+    journal.put(item(2))
+    assert journal.waiting() == [item(1), item(2)]
+    journal.delivered(1)
+    assert journal.waiting() == [item(2)]
+    journal.delivered(1)
+    assert not journal.has_waiting
+    (journal.folder / "outbox.jsonl").write_bytes(b"")
+    assert not journal.has_waiting  # a disk was full when the first line was begun
+
+
+def test_files_that_wait_are_copies(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "run")
+    journal.make({})
+    original = tmp_path / "log.txt"
+    for text in ("first", "second"):
+        original.write_text(text)
+        journal.put({"what": "file", "values": {"folder": None}, "path": str(original)})
+    original.unlink()
+    assert [Path(each["path"]).read_text() for each in journal.waiting()] == ["first", "second"]
+    assert {Path(each["path"]).name for each in journal.waiting()} == {"log.txt"}
+
+
+def own(folder: Path) -> None:
+    os._exit(0 if Journal(folder).own(patience=0) else 3)
+
+
+def exit_code(folder: Path) -> int | None:
+    process = PROCESSES.Process(target=own, args=(folder,))
+    process.start()
+    process.join(60)
+    return process.exitcode
+
+
+def test_a_journal_has_one_owner_and_a_look_leaves_nothing(workplace: Path) -> None:
+    journal = open_journal("one", {"started": 1.0})
+    assert exit_code(journal.folder) == 3
+    journal.release()
+    assert exit_code(journal.folder) == 0
+    open_journal("two", {"started": 0.5}).release()
+    assert [each.run_id for each in left_journals()] == ["two", "one"]
+    assert journal.own()
+    journal.remove()
+    assert not journal.own() and not journal.folder.exists() and not journal_of("absent").own()
+    assert not journal_of("absent").folder.exists()
+    assert [each.run_id for each in left_journals()] == ["two"]
+
+
+def test_doctor_leaves_alone_what_is_not_its_own(workplace: Path) -> None:
+    kept = [home() / ".study-ensemble.lock", home() / ".mlflow.db.lock", workplace / "train/logs/.tinypi0_1_2.txt"]
+    begun = [home() / ".part-abcdefgh.db", workplace / "train/reports/x/.part-abcdefgh.md"]
+    for path in (*kept, *begun):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+        os.utime(path, (0, 0))
+    young = workplace / "train/logs/.part-12345678.txt"
+    young.write_text("")
+    assert remove_unfinished_files() == 2
+    assert all(path.exists() for path in (*kept, young)) and not any(path.exists() for path in begun)
+
+
+def start(client: MlflowClient, name: str) -> TrackedRun:
+    return start_run(client, "tinypi", name, chosen=True, about={"method": "pi0"})
+
+
+def test_doctor_goes_by_what_mlflow_says(workplace: Path) -> None:
+    client = open_store()
+    finished, deleted, dead, alive = (start(client, name) for name in ("finished", "deleted", "dead", "alive"))
+    client.set_terminated(finished.run_id, "FINISHED")  # and then the process died
+    client.delete_run(deleted.run_id)
+    for run in (finished, deleted, dead):
+        assert run.journal is not None
+        run.journal.release()
+    found = {finding.what.partition(" ")[0]: finding for finding in doctor()}
+    assert set(found) == {"finished", "deleted", "dead"}
+    status = {run.run_id: client.get_run(run.run_id).info.status for run in (finished, dead, alive)}
+    assert list(status.values()) == ["FINISHED", "KILLED", "RUNNING"]
+    assert not journal_of(finished.run_id).folder.exists() and not journal_of(deleted.run_id).folder.exists()
+    alive.end("FINISHED")
+    alive.end("KILLED")  # an interrupt that comes too late
+    assert client.get_run(alive.run_id).info.status == "FINISHED"
+    assert not journal_of(alive.run_id).folder.exists()
+
+
+def test_a_run_without_a_journal_has_lost_its_process(workplace: Path) -> None:
+    client = open_store()
+    run = start(client, "early")
+    assert run.journal is not None
+    run.journal.remove()
+    elsewhere = start(client, "elsewhere")
+    client.set_tag(elsewhere.run_id, "journal", "another host:/another/folder")
+    assert elsewhere.journal is not None
+    elsewhere.journal.remove()
+    assert [finding.done for finding in doctor()] == ["ended as KILLED"]
+    assert client.get_run(run.run_id).info.status == "KILLED"
+    assert client.get_run(elsewhere.run_id).info.status == "RUNNING"
+
+
+def test_a_model_written_twice_has_the_same_bytes(data: Path, tmp_path: Path) -> None:
+    method = METHODS["pi0"]
+    settings = method.settings_type(**files_of("pi0", data), width=8, layers=1, heads=1)
+    interface = method.prepare(settings).interface
+    weights = {name: tensor.clone() for name, tensor in method.build(settings, interface).state_dict().items()}
+    provenance = {"name": "x", "versions": {"torch": "1"}, "method": "pi0"}
+    one = Checkpoint(method, settings, interface, weights, provenance)
+    again = json.loads(json.dumps(settings.model_dump(mode="json")))
+    two = replace(
+        one,
+        settings=method.settings_type(**again),
+        weights=dict(reversed(list(weights.items()))),
+        provenance=json.loads(json.dumps(provenance)),
+    )
+    for number, checkpoint in enumerate((one, two)):
+        save_checkpoint(tmp_path / f"{number}.pth", checkpoint)
+    assert (tmp_path / "0.pth").read_bytes() == (tmp_path / "1.pth").read_bytes()
+
+
+@pytest.mark.parametrize("status", ["FAILED", "KILLED"])
+def test_a_run_that_goes_on_is_running_again(workplace: Path, status: str) -> None:
+    from pipeline.tracking.run import resume_run
+
+    client = open_store()
+    run = start(client, "broken off")
+    run.tags({"failure": "x"})
+    run.end(status, resumable=True)
+    for times in (1, 2):
+        journal = journal_of(run.run_id)
+        assert journal.own()
+        resumed = resume_run(client, journal, in_study=False)
+        stored = client.get_run(run.run_id)
+        assert stored.info.status == "RUNNING" and stored.data.tags["resumed"] == str(times)
+        assert "failure" not in stored.data.tags and "ended" not in journal.about()
+        journal.release()  # as if the process had been killed
+        assert "ended as KILLED" in doctor()[0].done
+        assert client.get_run(run.run_id).info.status == "KILLED"
+        assert resumed.journal is journal
