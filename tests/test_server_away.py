@@ -157,7 +157,8 @@ def test_nothing_is_lost(
     if back == "later":
         assert "python -m pipeline sync" in out
         still_away = pipeline_command(workplace, server, "sync")
-        assert still_away.returncode == 2 and still_away.stderr.startswith("error: MLflow store")
+        # 1: a server whose database is gone may still answer what it remembers, and takes nothing.
+        assert still_away.returncode in (1, 2) and still_away.stderr.startswith("error: MLflow")
         come_back(server, how)
         pipeline_command(workplace, server, "sync")
     elif "sync" in out:  # it came back between the last two tries
