@@ -6,7 +6,6 @@ a row. How long the original's took is not known, only that it was at least one 
 """
 
 import copy
-import inspect
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -134,8 +133,7 @@ def train_until(name: str, target: Quality | None, task: Task) -> Progress:
         samples = sum(islice(original, ORIGINAL_STEPS[name]))
         rates.append((ROUND_STEPS * BATCH / spent, samples / (time.perf_counter() - started)))
 
-        averaged = inspect.getgeneratorlocals(events)["averaged"]  # `fit` itself yields weights after epochs only
-        checkpoint = checkpoint_of(averaged.state_dict())
+        checkpoint = checkpoint_of(event.snapshot().averaged)
         quality = judge(policy_of(checkpoint).plan)
         history.append(Judged(event.steps_done, seconds, quality))
         good_in_a_row = good_in_a_row + 1 if target and quality.reaches(target, SLACK[name]) else 0

@@ -1,6 +1,5 @@
 """What `benchmarks.against_original` measures is what it says: the original's plans, the same physics, our averages."""
 
-import inspect
 from collections.abc import Iterator
 
 import gymnasium
@@ -52,7 +51,7 @@ def test_one_environment_at_a_time_gives_the_states_of_the_batch() -> None:
         assert_array_equal(alone, states[episode, : len(alone)])
 
 
-def test_fit_keeps_its_averages_where_the_benchmark_looks() -> None:
+def test_snapshots_have_the_averaged_weights() -> None:
     rows = (torch.randn(8, 3), torch.randn(8, 1))
     problem = Problem(
         nn.Linear(3, 1), lambda net, _settings, found, _: ((net(found[0]) - found[1]).square().sum(), 8), *3 * (rows,)
@@ -60,7 +59,7 @@ def test_fit_keeps_its_averages_where_the_benchmark_looks() -> None:
     events = fit(problem, Pi0Settings(epochs=1, batch_size=4))
     event = next(events)
     assert isinstance(event, Epoch) and event.weights is not None
-    averaged = inspect.getgeneratorlocals(events)["averaged"].state_dict()
+    averaged = event.snapshot().averaged
     assert averaged.keys() == event.weights.keys()
     assert all(torch.equal(averaged[key], value) for key, value in event.weights.items())
 

@@ -85,6 +85,11 @@ def bits(folder: Path, client: MlflowClient) -> tuple[object, ...]:
     return run.data.tags["weights_sha256"], history, log_without_times(folder, name), run.data.params, inputs
 
 
+def wait_for_journal(folder: Path, process: multiprocessing.Process) -> None:
+    while process.is_alive() and not list(folder.glob("mlruns/journals/*/about.json")):
+        time.sleep(0.005)
+
+
 def kill(process: multiprocessing.Process, after: float) -> None:
     process.join(after)
     if process.exitcode is None:
@@ -106,7 +111,11 @@ def test_killed_at_any_moment_and_resumed_a_run_ends_as_if_nothing_had_been(
     undisturbed = place("undisturbed")
     finish(undisturbed, method, *SMALL)
     begun = time.monotonic()
-    finish(place("timed"), method, *SMALL)
+    timed = place("timed")
+    process = start(timed, method, *SMALL)
+    wait_for_journal(timed, process)
+    to_journal = time.monotonic() - begun
+    process.join()
     whole = time.monotonic() - begun
     expected = bits(undisturbed, store(undisturbed))
     moments = random.Random(5)
@@ -117,7 +126,12 @@ def test_killed_at_any_moment_and_resumed_a_run_ends_as_if_nothing_had_been(
             if any(run.info.status == "FINISHED" for run in runs_of(folder)):
                 break
             again = ["--resume", "latest"] if list(folder.glob("mlruns/journals/*/about.json")) else SMALL
-            kill(start(folder, method, *again), whole * moments.random())
+            process = start(folder, method, *again)
+            if number % 2:  # half of the kills come while a run is on, the others whenever
+                wait_for_journal(folder, process)
+                kill(process, (whole - to_journal) * moments.random())
+            else:
+                kill(process, whole * moments.random())
             looks_whole(folder)
         finish(folder, "doctor", "doctor")
         unfinished = list(folder.glob("mlruns/journals/*/about.json"))

@@ -39,7 +39,7 @@ class Server:
                 "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db",
                 "--artifacts-destination", str(self.folder / "artifacts"),
             ],
-            cwd=self.folder, env=environment(MLFLOW_DISABLE_TELEMETRY="true"), start_new_session=True,
+            cwd=self.folder, env=environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"), start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         end = time.monotonic() + 90

@@ -21,6 +21,11 @@ class Snapshot:
     tensors: dict[str, Tensor]
     values: dict[str, Any]
 
+    @property
+    def averaged(self) -> dict[str, Tensor]:
+        """The averaged weights, those that are kept of a training that ends here."""
+        return _below("averaged", self.tensors)
+
 
 @dataclass(frozen=True)
 class Plateau:
@@ -90,7 +95,7 @@ class State:
         """Go on from a snapshot of a training with the same settings and data."""
         tensors, values = snapshot.tensors, snapshot.values
         self.network.load_state_dict(_below("network", tensors))
-        self.averaged.load_state_dict(_below("averaged", tensors))
+        self.averaged.load_state_dict(snapshot.averaged)
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _below("moment", tensors).items():
             number, _, moment = name.partition(".")
