@@ -36,8 +36,8 @@ class Exported:
 
 def export(settings: ExportSettings) -> Exported:
     """Write the file and compare it with the model; raises `UserError` kinds, and `RunError` if it acts otherwise."""
-    path = settings.checkpoint.with_suffix(".onnx") if settings.out == AUTO else Path(settings.out)
     checkpoint = load_checkpoint(settings.checkpoint)
+    path = settings.checkpoint.with_suffix(".onnx") if settings.out == AUTO else Path(settings.out)
     _check_out(path, settings.checkpoint)
     content, policy = onnx_bytes(settings.checkpoint, checkpoint), policy_of(checkpoint)
     spread = checkpoint.interface.state.std
