@@ -67,10 +67,10 @@ class TokenizeSettings(Settings):
 class Recipe(Settings):
     """How any model is trained, whatever its method and seed."""
 
-    epochs: int = Field(3, ge=1, le=100_000, description="passes over the training split")
+    epochs: int = Field(2, ge=1, le=100_000, description="passes over the training split")
     batch_size: int = Field(128, ge=1, le=1_000_000, description="pairs a step")
-    lr: float = Field(0.004, gt=0, le=1, description="peak learning rate of AdamW")
-    weight_decay: float = Field(0.01, ge=0, le=10, description="weight decay of AdamW")
+    lr: float = Field(0.004, gt=0, le=1, description="peak learning rate")
+    weight_decay: float = Field(0.01, ge=0, le=10, description="weight decay, decoupled")
     width: int = Field(64, ge=1, le=8192, description="embedding width")
     layers: int = Field(3, ge=1, le=128, description="transformer layers")
     heads: int = Field(2, ge=1, le=512, description="attention heads; must divide the width")
@@ -153,7 +153,7 @@ class RegressionSettings(ChunkRecipe, TrainSettings):
 class Pi0FastSettings(TokenRecipe, TrainSettings):
     """Train pi0-FAST: the chunk as tokens, generated one after another."""
 
-    lr: float = Field(0.008, gt=0, le=1, description="peak learning rate of AdamW")
+    lr: float = Field(0.008, gt=0, le=1, description="peak learning rate")
     pairs: Path = Field(Path("data/training_pairs_fast.npz"), description="token pairs; the default is made if missing")
     tokenizer: Path = Field(Path("data/fast_tokenizer.json"), description="the tokenizer that made the pairs")
 

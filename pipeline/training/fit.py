@@ -121,7 +121,8 @@ def take_step(at: State, problem: Problem, settings: TrainSettings, rows: Rows, 
     with global_torch_stream(settings.seed, "dropout", at.step):
         total, terms = problem.loss(at.network, settings, rows, at.chance)
     mean = total / terms
-    at.optimizer.zero_grad()
+    for optimizer in at.optimizers:
+        optimizer.zero_grad()
     mean.backward()  # type: ignore[no-untyped-call]
     norm = float(nn.utils.clip_grad_norm_(parameters, settings.grad_clip))
     value = float(mean.detach())
@@ -131,9 +132,10 @@ def take_step(at: State, problem: Problem, settings: TrainSettings, rows: Rows, 
             f"{value:g} and gradient norm {norm:g}. The weights were not updated; try a lower --lr."
         )
     at.lr = settings.lr * at.plateau.factor * schedule_factor(settings, at.step, steps_total)
-    for group in at.optimizer.param_groups:
-        group["lr"] = at.lr
-    at.optimizer.step()
+    for optimizer in at.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = at.lr
+        optimizer.step()
     at.step += 1
     decay = min(settings.ema, at.step / (at.step + 10))  # a young average follows fast
     with torch.no_grad():

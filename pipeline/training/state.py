@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import TrainSettings
+from pipeline.errors import CheckpointError
+from pipeline.models.transformer import Block
 from pipeline.streams import torch_stream
+from pipeline.training.muon import Muon
 
 PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.6, 6
 
@@ -54,11 +57,11 @@ class Sums:
 
 @dataclass
 class State:
-    """A training under way: weights, their average, the optimiser, the streams of chance, and how far it has come."""
+    """A training under way: weights, their average, the optimisers, the streams of chance, and how far it has come."""
 
     network: nn.Module
     averaged: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizers: tuple[torch.optim.Optimizer, ...]
     order: torch.Generator
     chance: torch.Generator
     order_before: Tensor  # state of `order` before it drew this epoch's batches
@@ -72,11 +75,16 @@ class State:
 
     def snapshot(self) -> Snapshot:
         """Copy it all."""
-        moments = self.optimizer.state_dict()["state"]
+        moments = {
+            f"{type(optimizer).__name__}.{number}.{name}": tensor
+            for optimizer in self.optimizers
+            for number, each in optimizer.state_dict()["state"].items()
+            for name, tensor in each.items()
+        }
         tensors = {
             **{f"network.{name}": tensor for name, tensor in self.network.state_dict().items()},
             **{f"averaged.{name}": tensor for name, tensor in self.averaged.state_dict().items()},
-            **{f"moment.{n}.{name}": tensor for n, each in moments.items() for name, tensor in each.items()},
+            **moments,
             "order": self.order_before,
             "chance": self.chance.get_state(),
         }
@@ -92,15 +100,26 @@ class State:
         return Snapshot({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, values)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on from a snapshot of a training with the same settings and data."""
+        """Go on from a snapshot of a training with the same settings and data.
+
+        Raises `CheckpointError` if an optimiser's moments are not in it: it comes from other code.
+        """
         tensors, values = snapshot.tensors, snapshot.values
         self.network.load_state_dict(_below("network", tensors))
         self.averaged.load_state_dict(snapshot.averaged)
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _below("moment", tensors).items():
-            number, _, moment = name.partition(".")
-            moments.setdefault(int(number), {})[moment] = tensor
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        for optimizer in self.optimizers:
+            kind = type(optimizer).__name__
+            moments: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in _below(kind, tensors).items():
+                number, _, moment = name.partition(".")
+                moments.setdefault(int(number), {})[moment] = tensor
+            count = sum(len(group["params"]) for group in optimizer.param_groups)
+            if values["step"] and len(moments) != count:
+                raise CheckpointError(
+                    f"snapshot: expected the moments of {count} parameters of {kind}, found {len(moments)}. "
+                    "It was written by other code: train anew, without --resume."
+                )
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
         self.order.set_state(tensors["order"])
         self.chance.set_state(tensors["chance"])
         self.step, self.epoch, self.lr = values["step"], values["epoch"], values["lr"]
@@ -112,18 +131,26 @@ class State:
 
 def start(network: nn.Module, settings: TrainSettings) -> State:
     """A training that has not begun."""
-    device = next(network.parameters()).device
     order = torch_stream(settings.seed, "order")
     return State(
         network,
         averaged=copy.deepcopy(network).requires_grad_(False),
-        optimizer=torch.optim.AdamW(
-            network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=device.type != "mps"
-        ),
+        optimizers=optimizers_of(network, settings),
         order=order,
         chance=torch_stream(settings.seed, "noise"),
         order_before=order.get_state(),
     )
+
+
+def optimizers_of(network: nn.Module, settings: TrainSettings) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon for the matrices of our transformer blocks, AdamW for all else (and all of the original's networks)."""
+    blocks = [module for module in network.modules() if isinstance(module, Block)]
+    matrices = [parameter for block in blocks for parameter in block.parameters() if parameter.ndim == 2]
+    taken = {id(matrix) for matrix in matrices}
+    others = [parameter for parameter in network.parameters() if id(parameter) not in taken]
+    fused = others[0].device.type != "mps"
+    adamw = torch.optim.AdamW(others, lr=settings.lr, weight_decay=settings.weight_decay, fused=fused)
+    return (adamw, Muon(matrices, settings.lr, settings.weight_decay)) if matrices else (adamw,)
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
