@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from docs.reference.__main__ import PAGE, render
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Run, runs_of, store
 
 PAGES = sorted(
     page
@@ -49,3 +49,34 @@ def test_every_page_is_in_the_index() -> None:
 
 def test_settings_are_those_of_the_code() -> None:
     assert PAGE.read_text() == render(), "docs/reference/settings.md is stale: python -m docs.reference"
+
+
+@pytest.mark.slow
+def test_a_run_has_what_its_page_says(run: Run, workplace: Path) -> None:
+    """A pi0-FAST run, evaluated: the page names each metric, tag and artifact that it has, and no others."""
+    small = ("--epochs", 1, "--width", 16, "--layers", 1)
+    assert run("train.train_pi0_fast", *small).returncode == 0
+    (made,) = runs_of(workplace)
+    assert run("pipeline", "evaluate", "--run", made.info.run_id, "--episodes", 1).returncode == 0
+    (made,) = runs_of(workplace)
+    parts = (ROOT / "docs" / "reference" / "runs.md").read_text().split("\n## ")
+    said = {
+        part.partition("\n")[0]: {name for row in re.findall(r"^\| (`.*?) \|", part, re.M) for name in ticked(row)}
+        for part in parts
+    }
+    scores = {name for name in made.data.metrics if "/" in name}
+    assert said["Metrics"] - {"SCORE/noiseN_replanR", "SCORE/mean"} == made.data.metrics.keys() - scores
+    assert {name.partition("/")[0] for name in scores} <= ticked(parts[2])
+
+    ours = {name for name in made.data.tags if not name.startswith("mlflow.")}
+    assert ours <= said["Tags"] and said["Tags"] - ours == {"settings_used", "resumed", "failure", "study"}
+
+    client = store(workplace)
+    files = {file.path for each in ("", "evaluation") for file in client.list_artifacts(made.info.run_id, each)}
+    name = made.data.tags["name"]
+    generic = {path.replace(name, "NAME") for path in files} - {"evaluation"}
+    assert generic == said["Artifacts"]
+
+
+def ticked(text: str) -> set[str]:
+    return set(re.findall(r"`([^`]+)`", text))
