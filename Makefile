@@ -23,11 +23,11 @@ help: ## list the targets
 run: setup data/training_pairs_original.npz ## collect data if there is none, train pi0, show the result
 	$(BIN)/mlflow run . -e train_pi0 --env-manager local
 
-study: setup ## train, evaluate and compare 10 models a method; renew the results in README
+study: setup ## train, evaluate and compare 10 models a method; renew README and docs/results.md
 	$(BIN)/mlflow run . -e ensemble --env-manager local -P originals=$(ORIGINALS)
 	$(BIN)/python -m docs.renew_results
 
-baselines: setup ## train and evaluate regression and binning too; renew their table in README, after make study
+baselines: setup ## train and evaluate regression and binning too; renew their table in docs/results.md, after make study
 	$(BIN)/mlflow run . -e ensemble --env-manager local -P study=baselines -P methods=regression,binning
 	$(BIN)/python -m pipeline report --json > train/reports/all.json
 	$(BIN)/python -m docs.renew_results --baselines train/reports/all.json

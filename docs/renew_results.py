@@ -1,4 +1,4 @@
-"""Put a study's results into README: the tables between its marks, and figures in docs/.
+"""Put a study's results between the marks in README (means) and docs/results.md (all of it), and figures in docs/.
 
     python -m docs.renew_results [FOLDER]
     python -m docs.renew_results --baselines FILE
@@ -16,7 +16,8 @@ from typing import Any
 from pipeline.files import whole_file
 
 ROOT = Path(__file__).resolve().parent.parent
-README, FIGURES = ROOT / "README.md", ("scores", "converge_steps", "plans")
+README, RESULTS = ROOT / "README.md", ROOT / "docs" / "results.md"
+FIGURES = ("scores", "converge_steps", "plans")
 BLOCK = re.compile(r"(<!-- results: `make study` renews this -->\n).*?(<!-- end of results -->)", re.DOTALL)
 BASELINES = re.compile(r"(<!-- baselines: `make baselines` renews this -->\n).*?(<!-- end of baselines -->)", re.DOTALL)
 COMPARED = (("pi0", "regression"), ("pi0_fast", "binning"), ("pi0", "pi0_fast"))
@@ -44,18 +45,37 @@ def group_row(group: dict[str, Any], score: str, columns: list[str]) -> str:
     return f"| {name}{count} | {' | '.join(map(cell, columns))} |"
 
 
+def difference_cell(entry: dict[str, Any]) -> str:
+    """A difference and its interval, bold where the corrected test finds one (for the mean: the plain test)."""
+    p, interval = entry.get("p_holm", entry["p"]), entry["interval"]
+    text = f"{entry['mean']:+.3f}"
+    text = f"**{text}**" if p is not None and p < ALPHA else text
+    return text + (f" [{interval['low']:.3f}, {interval['high']:.3f}]" if interval else "")
+
+
 def difference_row(difference: dict[str, Any], score: str, columns: list[str]) -> str:
-    """The differences, bold where the corrected test finds one (for the mean: the plain test)."""
+    """The differences of two groups."""
     found = {where(entry): entry for entry in difference["scores"][score]}
+    cells = [difference_cell(found[column]) for column in columns]
+    return f"| {difference['first']} minus {difference['second']} | {' | '.join(cells)} |"
 
-    def cell(column: str) -> str:
-        entry = found[column]
-        p, interval = entry.get("p_holm", entry["p"]), entry["interval"]
-        text = f"{entry['mean']:+.3f}"
-        text = f"**{text}**" if p is not None and p < ALPHA else text
-        return text + (f" [{interval['low']:.3f}, {interval['high']:.3f}]" if interval else "")
 
-    return f"| {difference['first']} minus {difference['second']} | {' | '.join(map(cell, columns))} |"
+def render_means(report: dict[str, Any]) -> str:
+    """One table for the front page: a line a group, over all conditions and in the worst one."""
+    groups = [group for group in report["groups"] if group["name"] != LEFT_OUT]
+    lines = ["| | success | in its worst condition | converge |", "|---|---:|---:|---:|"]
+
+    def line(group: dict[str, Any]) -> str:
+        success, converge = (group_row(group, score, ["mean"]) for score in ("success", "converge"))
+        worst = min(entry["mean"] for entry in group["scores"]["success"])
+        return f"{success} {worst:.3f} |{converge.rsplit('|', 2)[1]}|"
+
+    lines += [line(group) for group in groups if group["kind"] == "model"]
+    for each in report["differences"]:
+        success, converge = (difference_row(each, score, ["mean"]) for score in ("success", "converge"))
+        lines.append(f"{success} |{converge.rsplit('|', 2)[1]}|")
+    lines += [line(group) for group in groups if group["kind"] != "model"]
+    return "\n".join([*lines, ""])
 
 
 def render(report: dict[str, Any]) -> str:
@@ -84,27 +104,28 @@ def render_baselines(report: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def renew(block: re.Pattern[str], content: str) -> None:
-    """Put `content` between the marks of a block of README."""
-    text = README.read_text()
-    assert block.search(text), f"{README} has lost its marks"
-    with whole_file(README) as temporary:
+def renew(page: Path, block: re.Pattern[str], content: str) -> None:
+    """Put `content` between the marks of a page's block."""
+    text = page.read_text()
+    assert block.search(text), f"{page} has lost its marks"
+    with whole_file(page) as temporary:
         temporary.write_text(block.sub(lambda found: f"{found[1]}\n{content}\n{found[2]}", text))
 
 
 def main() -> None:
-    """Renew README and the figures."""
+    """Renew the pages and the figures."""
     if sys.argv[1:2] == ["--baselines"]:
-        renew(BASELINES, render_baselines(json.loads(Path(sys.argv[2]).read_text())).strip() + "\n")
-        print("renewed the baselines in README.md")
+        renew(RESULTS, BASELINES, render_baselines(json.loads(Path(sys.argv[2]).read_text())).strip() + "\n")
+        print("renewed the baselines in docs/results.md")
         return
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "train" / "reports" / "ensemble"
     report = json.loads((folder / "report.json").read_text())
-    renew(BLOCK, render(report))
+    renew(README, BLOCK, render_means(report))
+    renew(RESULTS, BLOCK, render(report))
     for name in FIGURES:
         with whole_file(ROOT / "docs" / f"{name}.png") as temporary:
             temporary.write_bytes((folder / f"{name}.png").read_bytes())
-    print(f"renewed README.md and {', '.join(FIGURES)} in docs/")
+    print(f"renewed README.md, docs/results.md and {', '.join(FIGURES)} in docs/")
 
 
 if __name__ == "__main__":

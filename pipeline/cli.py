@@ -26,6 +26,7 @@ from pipeline.config import (
     TrainSettings,
     fields_of,
     make,
+    range_of,
 )
 from pipeline.errors import RunError, UserError, one_line
 
@@ -37,6 +38,8 @@ if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it: then 
 
 class Command(click.Command):
     """A command whose options of several values take them one after another: `--checkpoint A.pth B.pth`."""
+
+    settings_type: type[Settings]  # what its options were made from
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         several = {word for option in self.params if getattr(option, "multiple", False) for word in option.opts}
@@ -51,7 +54,7 @@ class Command(click.Command):
         return super().parse_args(ctx, words)
 
 
-def settings_command(name: str, kind: type[Settings], run: Callable[[Any], None]) -> click.Command:
+def settings_command(name: str, kind: type[Settings], run: Callable[[Any], None]) -> Command:
     """Make a command with one option for each field of `kind`, in both `-` and `_` spellings.
 
     All values reach `kind` as text: its validation is the only one, whatever surface they came by.
@@ -67,7 +70,9 @@ def settings_command(name: str, kind: type[Settings], run: Callable[[Any], None]
         run(make(kind, {field: value for field, value in values.items() if value not in (None, ())}))
 
     context = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-    return Command(name, params=options, callback=call, help=kind.__doc__, context_settings=context)
+    command = Command(name, params=options, callback=call, help=kind.__doc__, context_settings=context)
+    command.settings_type = kind
+    return command
 
 
 def options_of(field: str, info: FieldInfo) -> list[click.Parameter]:
@@ -91,15 +96,8 @@ def options_of(field: str, info: FieldInfo) -> list[click.Parameter]:
         metavar = f"{get_args(kind)[0].__name__.upper()}..."
         return [click.Option([*spellings, field], type=str, metavar=metavar, multiple=True, help=info.description)]
     metavar = "|".join(get_args(kind)) if get_origin(kind) else kind.__name__.upper()
-    limits = {"ge": ">= {}", "gt": "> {}", "le": "<= {}", "lt": "< {}"}
-    bounds = [
-        text.format(f"{value:,}")
-        for bound in info.metadata
-        for key, text in limits.items()
-        if (value := getattr(bound, key, None)) is not None
-    ]
     required = info.is_required()
-    about = "; ".join(filter(None, ("required" if required else f"default {info.default}", " and ".join(bounds))))
+    about = "; ".join(filter(None, ("required" if required else f"default {info.default}", range_of(info))))
     help_text = f"{info.description} [{about}]"
     return [click.Option([*spellings, field], type=str, metavar=metavar, required=required, help=help_text)]
 
@@ -127,7 +125,7 @@ COMMANDS = click.Group(
 )
 
 
-def train_command(method_name: str, kind: type[TrainSettings]) -> click.Command:
+def train_command(method_name: str, kind: type[TrainSettings]) -> Command:
     """The command of `python -m train.train_...`."""
     return settings_command(f"train_{method_name}", kind, lambda settings: commands.train(method_name, settings))
 

@@ -268,6 +268,17 @@ def fields_of(kind: type[Settings]) -> dict[str, FieldInfo]:
     return {name: kind.model_fields[name] for name in dict.fromkeys(names) if name in kind.model_fields}
 
 
+def range_of(info: FieldInfo) -> str:
+    """The numbers that a field takes, as people write it: ">= 1 and <= 100"; empty where there are no limits."""
+    limits = {"ge": ">= {}", "gt": "> {}", "le": "<= {}", "lt": "< {}"}
+    return " and ".join(
+        text.format(f"{value:,}")
+        for bound in info.metadata
+        for key, text in limits.items()
+        if (value := getattr(bound, key, None)) is not None
+    )
+
+
 def make(kind: type[S], values: dict[str, Any]) -> S:
     """Make settings from text or typed values; raises `SettingsError` with one line for the first fault."""
     try:

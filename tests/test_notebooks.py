@@ -1,27 +1,61 @@
-"""The notebooks run from top to bottom on a real store."""
+"""The notebooks run from top to bottom; the third one on a real store."""
 
+import json
 from pathlib import Path
 
 import nbformat
 import pytest
+from mlflow.tracking import MlflowClient
 from nbclient import NotebookClient
 
-from tests.conftest import ROOT, Run, runs_of
+from tests.conftest import ROOT, Run, runs_of, store
+
+NOTEBOOKS = ROOT / "notebooks"
+
+
+def execute(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, int]:
+    """Run a notebook in `folder`; returns what it says, and how many pictures it shows."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    texts = "".join(str(output.get("text", "")) + str(output.get("data", {})) for output in outputs)
+    return texts, sum("image/png" in output.get("data", {}) for output in outputs)
+
+
+def kept_outputs(name: str) -> list[dict]:
+    cells = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"]
+    return [output for cell in cells for output in cell.get("outputs", [])]
 
 
 @pytest.mark.slow
-def test_compare_runs(run: Run, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With two models by hand, one of them evaluated, and a note about the other."""
+@pytest.mark.parametrize(
+    ("name", "says", "pictures"),
+    [
+        ("1_data_and_demonstrator", "states (400, 100, 4), actions (400, 100, 1), gains (400, 6); refused: none", 7),
+        ("2_flow_matching_and_fast", "vocabulary 768", 9),
+    ],
+)
+def test_teaching(name: str, says: str, pictures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They work on their own, write nothing, and are kept with as many pictures as they make."""
+    texts, shown = execute(name, tmp_path, monkeypatch)
+    assert says in texts and shown == pictures and not list(tmp_path.iterdir())
+    assert sum("image/png" in output.get("data", {}) for output in kept_outputs(name)) == pictures
+    assert not any(output["output_type"] == "error" for output in kept_outputs(name))
+
+
+@pytest.mark.slow
+def test_comparing_runs(run: Run, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two models by hand, one of them evaluated, the other of the time before the tag `kind`."""
     small = ("--epochs", 1, "--width", 16, "--layers", 1)
     for module, seed in (("train_pi0", 0), ("train_pi0_fast", 0)):
         assert run(f"train.{module}", *small, "--seed", seed).returncode == 0
-    evaluated = next(found for found in runs_of(workplace) if found.data.tags["method"] == "pi0")
-    assert run("pipeline", "evaluate", "--run", evaluated.info.run_id, "--episodes", 2).returncode == 0
+    found = {each.data.tags["method"]: each.info.run_id for each in runs_of(workplace)}
+    assert run("pipeline", "evaluate", "--run", found["pi0"], "--episodes", 2).returncode == 0
+    client: MlflowClient = store(workplace)
+    client.delete_tag(found["pi0_fast"], "kind")
 
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    notebook = nbformat.read(ROOT / "notebooks" / "compare_runs.ipynb", as_version=4)
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(workplace)}}).execute()
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    texts = "".join(str(output.get("text", "")) + str(output.get("data", {})) for output in outputs)
+    texts, pictures = execute("3_comparing_runs", workplace, monkeypatch)
+    assert "2 finished models; other runs: {}" in texts
     assert "all runs - 2 episodes a condition, seed 0" in texts and "1 of 2 models have not been evaluated" in texts
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
+    assert pictures == 2 and not kept_outputs("3_comparing_runs")

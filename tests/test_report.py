@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
-from docs.renew_results import BLOCK, README, render
+from docs.renew_results import BASELINES, BLOCK, README, RESULTS, render, render_means
 from pipeline.errors import SettingsError
 from pipeline.evaluation.control import CONDITIONS, draw_episodes
 from pipeline.evaluation.yardsticks import YARDSTICKS
@@ -272,4 +272,8 @@ def test_readme_results_come_from_a_report() -> None:
     assert len(tables) == 2 and all(len({line.count("|") for line in table.splitlines()}) == 1 for table in tables)
     mean = ten(0.1).groups[0].scores["success"][WHERE[0]]
     assert f"| **a** (10) | {mean.mean:.3f} ± {mean.std:.3f} |" in text and "| a minus b | **+0.1" in text
-    assert BLOCK.search(README.read_text())
+    front = render_means(as_values(ten(0.1))).splitlines()
+    worst = min(each.mean for each in ten(0.1).groups[0].scores["success"].values())
+    assert front[2] == f"| **a** (10) | {mean.mean:.3f} ± {mean.std:.3f} | {worst:.3f} | 0.500 ± 0.000 |"
+    assert front[4].startswith("| a minus b | **+0.1") and len({line.count("|") for line in front}) == 1
+    assert all(BLOCK.search(page.read_text()) for page in (README, RESULTS)) and BASELINES.search(RESULTS.read_text())

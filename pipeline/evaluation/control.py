@@ -135,7 +135,8 @@ def mean_scores(evaluation: Evaluation) -> list[dict[str, float]]:
     """The scores of a model in each condition: means over its episodes, fallen ones included.
 
     `converge` counts all episodes, `converge_of_successful` those without a fall. `converge_step` is over the episodes
-    that succeed and converge. Scores without an episode to count are left out.
+    that succeed and converge; the other numbers with fractions keep their names. Scores without an episode to count are
+    left out.
     """
     rows = []
     for number in range(len(evaluation.conditions)):
@@ -147,7 +148,7 @@ def mean_scores(evaluation: Evaluation) -> list[dict[str, float]]:
             row["converge_of_successful"] = converged[success].mean()
         if both.any():
             row["converge_step"] = columns["converge_step"][both].mean()
-        row |= {name: columns[name].mean() for name in ("velocity_std", "angle", "action_change")}
+        row |= {name: column.mean() for name, column in columns.items() if column.dtype.kind == "f"}
         row["return"] = columns["steps_upright"].mean()
         if "tokens" in columns and columns["tokens"].any():
             row["tokens_per_plan"] = columns["tokens"].sum() / columns["plans"].sum()

@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.config import TrainSettings
+from pipeline.data.lock import data_lock
 from pipeline.data.normalisation import Normalisation
-from pipeline.data.split import Split
+from pipeline.data.pairs import load_action_pairs
+from pipeline.data.split import Split, split_pairs
+from pipeline.files import file_digest
 from pipeline.models.graph import Graph
 from pipeline.tokenizer.fast import FastTokenizer
 
@@ -77,6 +80,35 @@ class Method:
     graph: Callable[[Graph, nn.Module, Any, Interface], str] | None = None
     """`graph(graph, network, settings, interface)` adds the nodes from "state" `(B, S)` to actions `(B, H, A)`, all in
     physical units, and returns the actions' name. None for a method that cannot be exported."""
+
+
+def prepare_actions(path: Path) -> Prepared:
+    """Load action pairs as rows `state (N, S), chunk (N, H, A)`, standardised by the training split.
+
+    What methods that plan in numbers prepare. Raises `DataError`.
+    """
+    with data_lock(path.parent):
+        pairs, digest = load_action_pairs(path), file_digest(path)
+    split = split_pairs(pairs.trajectory, len(pairs.state))
+    interface = Interface(
+        pairs.action_chunk.shape[1],
+        Normalisation.of(pairs.state[split.train]),
+        Normalisation.of(pairs.action_chunk[split.train]),
+    )
+    rows = (
+        torch.from_numpy(interface.state.apply(pairs.state)),
+        torch.from_numpy(interface.action.apply(pairs.action_chunk)),
+    )
+    return Prepared(
+        interface,
+        *split_rows(rows, split),
+        split,
+        arrays={"state": pairs.state, "action_chunk": pairs.action_chunk},
+        files={"data": path},
+        digests={"data": digest},
+        pairs_sha256=digest,
+        warnings=split_warning(path, split),
+    )
 
 
 def split_rows(rows: Rows, split: Split) -> tuple[Rows, Rows, Rows]:

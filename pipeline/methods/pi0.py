@@ -10,13 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.config import ChunkRecipe, Pi0Settings, RegressionSettings
-from pipeline.data.lock import data_lock
-from pipeline.data.normalisation import Normalisation
-from pipeline.data.pairs import load_action_pairs
-from pipeline.data.split import split_pairs
 from pipeline.errors import SettingsError
-from pipeline.files import file_digest
-from pipeline.methods.method import Interface, Method, Plans, Prepared, Rows, split_rows, split_warning
+from pipeline.methods.method import Interface, Method, Plans, Prepared, Rows, prepare_actions
 from pipeline.methods.pi0_graph import pi0_graph
 from pipeline.models.flow_transformer import FlowTransformer
 from pipeline.models.original import OriginalFlowTransformer
@@ -26,28 +21,9 @@ ORIGINAL_NOISE_LIMIT = 3.0  # the reference system clips its noise
 
 def prepare(settings: Pi0Settings | RegressionSettings) -> Prepared:
     """Load the action pairs and standardise them by the training split; raises `DataError`, `SettingsError`."""
-    with data_lock(settings.pairs.parent):
-        pairs, digest = load_action_pairs(settings.pairs), file_digest(settings.pairs)
-    split = split_pairs(pairs.trajectory, len(pairs.state))
-    horizon, action_dim = pairs.action_chunk.shape[1:]
-    check_network(settings, horizon, action_dim)
-    interface = Interface(
-        horizon, Normalisation.of(pairs.state[split.train]), Normalisation.of(pairs.action_chunk[split.train])
-    )
-    rows = (
-        torch.from_numpy(interface.state.apply(pairs.state)),
-        torch.from_numpy(interface.action.apply(pairs.action_chunk)),
-    )
-    return Prepared(
-        interface,
-        *split_rows(rows, split),
-        split,
-        arrays={"state": pairs.state, "action_chunk": pairs.action_chunk},
-        files={"data": settings.pairs},
-        digests={"data": digest},
-        pairs_sha256=digest,
-        warnings=split_warning(settings.pairs, split),
-    )
+    prepared = prepare_actions(settings.pairs)
+    check_network(settings, prepared.interface.horizon, len(prepared.interface.action.mean))
+    return prepared
 
 
 def check_network(settings: Pi0Settings | RegressionSettings, horizon: int, action_dim: int) -> None:

@@ -210,9 +210,8 @@ def _check_plain(content: Any, size: int) -> None:
 def _check_fit(checkpoint: Checkpoint) -> None:
     """Raise `ValueError` or `RuntimeError` unless the parts, each fine by itself, fit together.
 
-    The network is made to compare its weights. How large it is the file claims, so first that must be plausible.
+    How large its network is the file claims, so to compare the weights one is made that takes no memory for its own.
     """
-    settings, weights = checkpoint.settings, checkpoint.weights
     interface, tokenizer = checkpoint.interface, checkpoint.interface.tokenizer
     if not is_name(checkpoint.provenance.get("name", "")):
         raise ValueError("'name' in 'provenance' must be a line of text")
@@ -220,10 +219,9 @@ def _check_fit(checkpoint: Checkpoint) -> None:
         raise ValueError("'horizon' and the actions of 'normalisation' must be the tokenizer's")
     if interface.horizon * len(interface.action.mean) > MAX_CHUNK:
         raise ValueError(f"a chunk must have at most {MAX_CHUNK:,} numbers, found {interface.horizon} actions")
-    numbers = sum(tensor.numel() for tensor in weights.values())
-    if settings.arch == "small" and settings.layers * settings.width**2 > numbers:
-        raise ValueError(f"{settings.layers} layers of width {settings.width} are more than {numbers:,} weights")
-    check_weights(weights, checkpoint.method.build(settings, interface))
+    with torch.device("meta"):
+        network = checkpoint.method.build(checkpoint.settings, interface)
+    check_weights(checkpoint.weights, network)
 
 
 def _check_digests(content: dict[str, Any]) -> None:
