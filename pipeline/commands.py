@@ -10,6 +10,7 @@ from pipeline.config import (
     EnsembleSettings,
     EvaluateSettings,
     ExportSettings,
+    PlaySettings,
     ReportSettings,
     ReproduceSettings,
     SyncSettings,
@@ -106,6 +107,32 @@ def evaluate(settings: EvaluateSettings) -> None:
     else:
         for table in workflow.score_tables(judged):
             OUT.print("\n" + table.text(), markup=False)
+
+
+def play(settings: PlaySettings) -> None:
+    """Play an episode and say how the pendulum fared and how fast the policy answered."""
+    from pipeline.console import ERR, print_rows
+    from pipeline.progress import play_display
+    from pipeline.workflows import play as workflow
+
+    with play_display(ERR) as watch:
+        shown = workflow.play(settings, watch)
+    played = shown.played
+    late = f"{played.late} late" + (", the last of them never came" if played.unanswered else "")
+    rows = [
+        ("pendulum", shown.verdict),
+        ("episode", shown.about),
+        ("plans", f"{len(played.record.chunks)}, {'each waited for' if settings.lockstep else late}"),
+        ("first answer", f"{1000 * played.first_seconds:.1f} ms, before the clock started"),
+    ]
+    if shown.latencies:
+        values = ", ".join(f"{name} {1000 * seconds:.1f}" for name, seconds in shown.latencies.items())
+        rows.append(("next answers", f"{values} ms, of {len(played.latencies)}; a step takes {shown.step_ms:.0f} ms"))
+    if not settings.lockstep:
+        rows.append(("clock", f"{shown.seconds:.2f} s; steps began at most {1000 * played.behind:.1f} ms late"))
+    if shown.path:
+        rows.append(("picture", f"{shown.path} ({shown.path.stat().st_size / 1024:,.0f} KiB)"))
+    print_rows(f"played {shown.name}", rows)
 
 
 def export(settings: ExportSettings) -> None:
