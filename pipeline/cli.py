@@ -1,119 +1,53 @@
-"""The command line: options made from the settings, errors as one line, exit codes 0, 1 (failed run), 2 (bad input)."""
+"""The command line: commands, errors as one line, exit codes 0, 1 (failed run), 2 (bad input), 130 (interrupted)."""
 
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, get_args, get_origin
 
 import click
-from pydantic.fields import FieldInfo
+from click.shell_completion import get_completion_class, shell_complete
 
 from pipeline import commands
 from pipeline.config import (
     CollectSettings,
+    CompletionSettings,
     DoctorSettings,
     EnsembleSettings,
     EvaluateSettings,
     ExportSettings,
+    InfoSettings,
     PlaySettings,
     ReportSettings,
     ReproduceSettings,
-    Settings,
     SyncSettings,
     TokenizeSettings,
     TrainSettings,
-    fields_of,
-    make,
 )
+from pipeline.console import be_normal, print_error
 from pipeline.errors import RunError, UserError, one_line
+from pipeline.options import Group, settings_command
 
+SCRIPT, COMPLETE = "tinypi", "_TINYPI_COMPLETE"
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 INTERRUPTS = [signal.SIGINT, signal.SIGTERM]
 if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it: then a closed terminal is no reason to end
     INTERRUPTS.append(signal.SIGHUP)
 
 
-class Command(click.Command):
-    """A command whose options of several values take them one after another: `--checkpoint A.pth B.pth`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        several = {word for option in self.params if getattr(option, "multiple", False) for word in option.opts}
-        words: list[str] = []
-        current = ""  # the option of several values that we are in
-        for word in args:
-            if word.startswith("-"):
-                current = word if word in several else ""
-            elif current and words[-1] != current:
-                words.append(current)
-            words.append(word)
-        return super().parse_args(ctx, words)
+def completion(settings: CompletionSettings) -> None:
+    """Print the script that makes a shell complete `tinypi`."""
+    kind = get_completion_class(settings.shell)
+    assert kind is not None
+    print(kind(COMMANDS, {}, SCRIPT, COMPLETE).source())
 
 
-def settings_command(name: str, kind: type[Settings], run: Callable[[Any], None]) -> click.Command:
-    """Make a command with one option for each field of `kind`, in both `-` and `_` spellings.
-
-    All values reach `kind` as text: its validation is the only one, whatever surface they came by.
-    """
-    options: list[click.Parameter] = [
-        option for field, info in fields_of(kind).items() for option in options_of(field, info)
-    ]
-    options.append(
-        click.Option(["--debug"], is_flag=True, expose_value=False, callback=_remember, help="show tracebacks")
-    )
-
-    def call(**values: Any) -> None:
-        run(make(kind, {field: value for field, value in values.items() if value not in (None, ())}))
-
-    context = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-    return Command(name, params=options, callback=call, help=kind.__doc__, context_settings=context)
-
-
-def options_of(field: str, info: FieldInfo) -> list[click.Parameter]:
-    """The options of one field; their help says the default and what values are allowed.
-
-    A field of several values takes `--field A --field B` and `--field A B`; a switch takes no value.
-    """
-    spellings = list(dict.fromkeys((f"--{field.replace('_', '-')}", f"--{field}")))
-    kind: Any = info.annotation
-    if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("argument"):
-        return [click.Argument([field], type=str)]
-    if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("flags"):
-        return [
-            click.Option([f"--{choice}", field], flag_value=choice, type=str, help=f"print {choice.upper()} only")
-            for choice in get_args(kind)
-            if choice != info.default
-        ]
-    if kind is bool:
-        return [click.Option([*spellings, field], is_flag=True, flag_value="true", type=str, help=info.description)]
-    if get_origin(kind) is tuple:
-        metavar = f"{get_args(kind)[0].__name__.upper()}..."
-        return [click.Option([*spellings, field], type=str, metavar=metavar, multiple=True, help=info.description)]
-    metavar = "|".join(get_args(kind)) if get_origin(kind) else kind.__name__.upper()
-    limits = {"ge": ">= {}", "gt": "> {}", "le": "<= {}", "lt": "< {}"}
-    bounds = [
-        text.format(f"{value:,}")
-        for bound in info.metadata
-        for key, text in limits.items()
-        if (value := getattr(bound, key, None)) is not None
-    ]
-    required = info.is_required()
-    about = "; ".join(filter(None, ("required" if required else f"default {info.default}", " and ".join(bounds))))
-    help_text = f"{info.description} [{about}]"
-    return [click.Option([*spellings, field], type=str, metavar=metavar, required=required, help=help_text)]
-
-
-def _remember(context: click.Context, option: click.Parameter, value: bool) -> None:
-    """Tell `main`: the word alone is not enough, for it may stand there as another option's value."""
-    context.obj[option.name] = value
-
-
-COMMANDS = click.Group(
+COMMANDS = Group(
     "pipeline",
     help="Data, evaluation, ensembles and reports for pi0 and pi0-FAST. "
     "Training: python -m train.train_pi0, python -m train.train_pi0_fast.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     commands=[
         settings_command("collect", CollectSettings, commands.collect),
         settings_command("tokenize", TokenizeSettings, commands.tokenize),
@@ -125,6 +59,8 @@ COMMANDS = click.Group(
         settings_command("reproduce", ReproduceSettings, commands.reproduce),
         settings_command("doctor", DoctorSettings, commands.doctor),
         settings_command("sync", SyncSettings, commands.sync),
+        settings_command("info", InfoSettings, commands.info),
+        settings_command("completion", CompletionSettings, completion),
     ],
 )
 
@@ -134,12 +70,18 @@ def train_command(method_name: str, kind: type[TrainSettings]) -> click.Command:
     return settings_command(f"train_{method_name}", kind, lambda settings: commands.train(method_name, settings))
 
 
-def main(command: click.Command, arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit code. Errors are one line on stderr; `--debug` shows their traceback."""
-    from pipeline.console import print_error
+def tinypi() -> int:
+    """The console script `tinypi`: `python -m pipeline` under a name that shells can complete."""
+    if instruction := os.environ.get(COMPLETE):
+        return shell_complete(COMMANDS, {}, SCRIPT, COMPLETE, instruction)
+    return main(COMMANDS, program=SCRIPT)
 
+
+def main(command: click.Command, arguments: list[str] | None = None, program: str = "") -> int:
+    """Run a command and return its exit code. Errors are one line on stderr; `--debug` shows their traceback."""
     words = sys.argv[1:] if arguments is None else arguments
-    program = f"python -m {'pipeline' if command is COMMANDS else f'train.{command.name}'}"
+    program = program or f"python -m {'pipeline' if command is COMMANDS else f'train.{command.name}'}"
+    be_normal()
     flags: dict[str, bool] = {}
     before = {number: signal.signal(number, _interrupt) for number in INTERRUPTS}
     if "MLFLOW_RUN_ID" in os.environ:

@@ -278,6 +278,20 @@ class SyncSettings(Settings):
     """Deliver to MLflow what runs could not deliver while the store was away."""
 
 
+class InfoSettings(Settings):
+    """Say what data, runs, studies and models are here, and what can be done next. Makes and changes nothing."""
+
+
+class CompletionSettings(Settings):
+    """Print the script that makes a shell complete `tinypi`: commands, options, choices and files.
+
+    bash: source the script in ~/.bashrc. zsh: source it in ~/.zshrc, after compinit. fish: write it to
+    ~/.config/fish/completions/tinypi.fish. `tinypi` is in the environment that 'make setup' makes.
+    """
+
+    shell: Literal["bash", "zsh", "fish"] = Field(description="the shell", json_schema_extra=ARGUMENT)
+
+
 class ReportSettings(Settings):
     """Compare what MLflow knows of evaluated models: means and deviations over training seeds, and differences."""
 
