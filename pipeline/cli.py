@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import sys
 import threading
 import time
@@ -89,6 +90,7 @@ def main(command: click.Command, arguments: list[str] | None = None, program: st
     try:
         with command.make_context(program, list(words), obj=flags) as context:
             command.invoke(context)
+        sys.stdout.flush()
         return 0
     except click.exceptions.Exit as done:  # --help
         return done.exit_code
@@ -102,6 +104,9 @@ def main(command: click.Command, arguments: list[str] | None = None, program: st
     except Exception as error:
         if flags.get("debug"):
             raise
+        if isinstance(error, BrokenPipeError) and stat.S_ISFIFO(os.fstat(1).st_mode):  # closed, as by `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where what is still to be written goes
+            return EXIT_FAILED
         expected = (UserError, RunError, OSError, click.UsageError)
         message = error.format_message() if isinstance(error, click.UsageError) else one_line(error)
         print_error(

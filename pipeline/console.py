@@ -50,7 +50,7 @@ def print_result(text: str) -> None:
     print(text)
 
 
-def print_rows(title: str, rows: Sequence[tuple[str, str]], result: str = "") -> None:
+def print_rows(title: str, rows: Sequence[tuple[str, str]], result: str | None = None) -> None:
     """Print aligned name-value rows under a title. Long values are not broken: they are paths and commands to copy.
 
     With `--quiet`, only the value of the row named `result` is printed, alone.

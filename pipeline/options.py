@@ -1,5 +1,6 @@
 """Commands made from settings: options, help that teaches, completion of what is typed."""
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -65,7 +66,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 class Command(click.Command):
     """A command whose options of several values take them one after another: `--checkpoint A.pth B.pth`."""
 
-    headings: dict[str, str]  # by option
+    kind: type[Settings]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         several = {word for option in self.params if getattr(option, "multiple", False) for word in option.opts}
@@ -81,14 +82,21 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under their headings, each in one spelling."""
+        fields = self.kind.model_fields
+        owners = {
+            field: base for base in reversed(self.kind.__mro__) for field in vars(base).get("__annotations__", {})
+        }
         sections: dict[str, list[tuple[str, str]]] = {}
         for option in self.get_params(ctx):
-            if record := option.get_help_record(ctx):
+            if isinstance(option, click.Argument):
+                sections["Argument"] = [(option.make_metavar(ctx), fields[str(option.name)].description or "")]
+            elif record := option.get_help_record(ctx):
                 names, about = record
                 shown = ", ".join(name for name in names.split(", ") if "_" not in name.split(" ")[0])
                 metavar = names.partition(" ")[2].split(" ")[-1] if names != shown and " " in names else ""
                 shown = shown if shown.endswith(metavar) else f"{shown} {metavar}"
-                sections.setdefault(self.headings.get(option.name or "", "All commands"), []).append((shown, about))
+                heading = HEADINGS.get(owners[name], "Options") if (name := option.name) in fields else "All commands"
+                sections.setdefault(heading, []).append((shown, about))
         for heading, rows in sections.items():
             with formatter.section(heading):
                 formatter.write_dl(rows, col_max=26)
@@ -99,7 +107,16 @@ class Command(click.Command):
         program = ctx.command_path.removesuffix(f" {self.name}")
         with formatter.section("Examples"):
             for example in examples:
-                formatter.write(f"{'':{formatter.current_indent}}{program} {example}\n")
+                indent = " " * formatter.current_indent
+                wrap = textwrap.TextWrapper(
+                    formatter.width - 2,
+                    initial_indent=indent,
+                    subsequent_indent=f"{indent}    ",
+                    break_long_words=False,
+                    break_on_hyphens=False,
+                )
+                lines = wrap.wrap(f"{program} {example}")
+                formatter.write(" \\\n".join(lines) + "\n")
         write_exit_codes(formatter)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -162,8 +179,7 @@ def settings_command(name: str, kind: type[Settings], run: Callable[[Any], None]
 
     context = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     command = Command(name, params=options, callback=call, help=kind.__doc__, context_settings=context)
-    owners = {field: base for base in reversed(kind.__mro__) for field in vars(base).get("__annotations__", {})}
-    command.headings = {field: HEADINGS.get(owners[field], "Options") for field in kind.model_fields}
+    command.kind = kind
     return command
 
 
@@ -175,7 +191,8 @@ def options_of(field: str, info: FieldInfo) -> list[click.Parameter]:
     spellings = list(dict.fromkeys((f"--{field.replace('_', '-')}", f"--{field}")))
     kind: Any = info.annotation
     if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("argument"):
-        return [click.Argument([field], type=str)]
+        metavar = "|".join(get_args(kind)) or field.upper()
+        return [click.Argument([field], type=str, metavar=metavar, shell_complete=_completion(field, kind))]
     if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("flags"):
         return [
             click.Option([f"--{choice}", field], flag_value=choice, type=str, help=f"print {choice.upper()} only")

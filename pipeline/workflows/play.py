@@ -1,5 +1,6 @@
 """Play: one episode with a policy, from a file or behind HTTP, by the wall clock; and its moving picture."""
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,8 @@ from pipeline.policies.remote import connect
 from pipeline.report.animation import animate_episode
 from pipeline.streams import torch_stream
 from pipeline.workflows.evaluate import check_dimensions
+
+STAGES = logging.getLogger(__name__)
 
 PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
 
@@ -44,11 +47,13 @@ def play(settings: PlaySettings, watch: Watch) -> Shown:
     if path:
         check_out(path)
     name, act = open_policy(settings)
+    STAGES.debug("the policy %s is open", name)
     condition = Condition(settings.action_noise, settings.replan)
     episodes = draw_episodes([condition], settings.episode + 1, settings.seed)
     start, noise = episodes.starts[-1], episodes.noise[-1]
     played = realtime.play(ThreadAsking(act), start, noise, settings.replan, settings.lockstep, watch)
 
+    STAGES.debug("the episode is played: asked at steps %s", played.record.asked.tolist())
     record = played.record
     scores = score(record.states[None], record.actions[None])
     upright, calm = int(scores.steps_upright[0]), int(scores.converge_step[0])
@@ -61,6 +66,7 @@ def play(settings: PlaySettings, watch: Watch) -> Shown:
     if path:
         late = f"; {played.late} answers late" if played.late else ""
         animate_episode(path, name, about + late, **vars(record), seconds=CONTROL_SECONDS)
+    STAGES.debug("the picture is drawn" if path else "no picture is asked for")
     latencies = {
         name: float(np.percentile(played.latencies, percent))
         for name, percent in PERCENTILES.items()
