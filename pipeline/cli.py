@@ -1,126 +1,67 @@
-"""The command line: options made from the settings, errors as one line, exit codes 0, 1 (failed run), 2 (bad input)."""
+"""The command line: commands, errors as one line, exit codes 0, 1 (failed run), 2 (bad input), 130 (interrupted)."""
 
 import os
 import signal
+import stat
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, get_args, get_origin
 
 import click
-from pydantic.fields import FieldInfo
+from click.shell_completion import get_completion_class, shell_complete
 
 from pipeline import commands
 from pipeline.config import (
     CollectSettings,
+    CompletionSettings,
     DoctorSettings,
     EnsembleSettings,
     EvaluateSettings,
     ExportSettings,
+    InfoSettings,
+    PlaySettings,
     ReportSettings,
     ReproduceSettings,
-    Settings,
     SyncSettings,
     TokenizeSettings,
     TrainSettings,
-    fields_of,
-    make,
-    range_of,
 )
+from pipeline.console import be_normal, print_error
 from pipeline.errors import RunError, UserError, one_line
+from pipeline.options import Command, Group, settings_command
 
+SCRIPT, COMPLETE = "tinypi", "_TINYPI_COMPLETE"
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 INTERRUPTS = [signal.SIGINT, signal.SIGTERM]
 if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it: then a closed terminal is no reason to end
     INTERRUPTS.append(signal.SIGHUP)
 
 
-class Command(click.Command):
-    """A command whose options of several values take them one after another: `--checkpoint A.pth B.pth`."""
-
-    settings_type: type[Settings]  # what its options were made from
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        several = {word for option in self.params if getattr(option, "multiple", False) for word in option.opts}
-        words: list[str] = []
-        current = ""  # the option of several values that we are in
-        for word in args:
-            if word.startswith("-"):
-                current = word if word in several else ""
-            elif current and words[-1] != current:
-                words.append(current)
-            words.append(word)
-        return super().parse_args(ctx, words)
+def completion(settings: CompletionSettings) -> None:
+    """Print the script that makes a shell complete `tinypi`."""
+    kind = get_completion_class(settings.shell)
+    assert kind is not None
+    print(kind(COMMANDS, {}, SCRIPT, COMPLETE).source())
 
 
-def settings_command(name: str, kind: type[Settings], run: Callable[[Any], None]) -> Command:
-    """Make a command with one option for each field of `kind`, in both `-` and `_` spellings.
-
-    All values reach `kind` as text: its validation is the only one, whatever surface they came by.
-    """
-    options: list[click.Parameter] = [
-        option for field, info in fields_of(kind).items() for option in options_of(field, info)
-    ]
-    options.append(
-        click.Option(["--debug"], is_flag=True, expose_value=False, callback=_remember, help="show tracebacks")
-    )
-
-    def call(**values: Any) -> None:
-        run(make(kind, {field: value for field, value in values.items() if value not in (None, ())}))
-
-    context = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-    command = Command(name, params=options, callback=call, help=kind.__doc__, context_settings=context)
-    command.settings_type = kind
-    return command
-
-
-def options_of(field: str, info: FieldInfo) -> list[click.Parameter]:
-    """The options of one field; their help says the default and what values are allowed.
-
-    A field of several values takes `--field A --field B` and `--field A B`; a switch takes no value.
-    """
-    spellings = list(dict.fromkeys((f"--{field.replace('_', '-')}", f"--{field}")))
-    kind: Any = info.annotation
-    if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("argument"):
-        return [click.Argument([field], type=str)]
-    if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("flags"):
-        return [
-            click.Option([f"--{choice}", field], flag_value=choice, type=str, help=f"print {choice.upper()} only")
-            for choice in get_args(kind)
-            if choice != info.default
-        ]
-    if kind is bool:
-        return [click.Option([*spellings, field], is_flag=True, flag_value="true", type=str, help=info.description)]
-    if get_origin(kind) is tuple:
-        metavar = f"{get_args(kind)[0].__name__.upper()}..."
-        return [click.Option([*spellings, field], type=str, metavar=metavar, multiple=True, help=info.description)]
-    metavar = "|".join(get_args(kind)) if get_origin(kind) else kind.__name__.upper()
-    required = info.is_required()
-    about = "; ".join(filter(None, ("required" if required else f"default {info.default}", range_of(info))))
-    help_text = f"{info.description} [{about}]"
-    return [click.Option([*spellings, field], type=str, metavar=metavar, required=required, help=help_text)]
-
-
-def _remember(context: click.Context, option: click.Parameter, value: bool) -> None:
-    """Tell `main`: the word alone is not enough, for it may stand there as another option's value."""
-    context.obj[option.name] = value
-
-
-COMMANDS = click.Group(
+COMMANDS = Group(
     "pipeline",
     help="Data, evaluation, ensembles and reports for pi0 and pi0-FAST. "
     "Training: python -m train.train_pi0, python -m train.train_pi0_fast.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     commands=[
         settings_command("collect", CollectSettings, commands.collect),
         settings_command("tokenize", TokenizeSettings, commands.tokenize),
         settings_command("evaluate", EvaluateSettings, commands.evaluate),
+        settings_command("play", PlaySettings, commands.play),
         settings_command("export", ExportSettings, commands.export),
         settings_command("ensemble", EnsembleSettings, commands.ensemble),
         settings_command("report", ReportSettings, commands.report),
         settings_command("reproduce", ReproduceSettings, commands.reproduce),
         settings_command("doctor", DoctorSettings, commands.doctor),
         settings_command("sync", SyncSettings, commands.sync),
+        settings_command("info", InfoSettings, commands.info),
+        settings_command("completion", CompletionSettings, completion),
     ],
 )
 
@@ -130,12 +71,18 @@ def train_command(method_name: str, kind: type[TrainSettings]) -> Command:
     return settings_command(f"train_{method_name}", kind, lambda settings: commands.train(method_name, settings))
 
 
-def main(command: click.Command, arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit code. Errors are one line on stderr; `--debug` shows their traceback."""
-    from pipeline.console import print_error
+def tinypi() -> int:
+    """The console script `tinypi`: `python -m pipeline` under a name that shells can complete."""
+    if instruction := os.environ.get(COMPLETE):
+        return shell_complete(COMMANDS, {}, SCRIPT, COMPLETE, instruction)
+    return main(COMMANDS, program=SCRIPT)
 
+
+def main(command: click.Command, arguments: list[str] | None = None, program: str = "") -> int:
+    """Run a command and return its exit code. Errors are one line on stderr; `--debug` shows their traceback."""
     words = sys.argv[1:] if arguments is None else arguments
-    program = f"python -m {'pipeline' if command is COMMANDS else f'train.{command.name}'}"
+    program = program or f"python -m {'pipeline' if command is COMMANDS else f'train.{command.name}'}"
+    be_normal()
     flags: dict[str, bool] = {}
     before = {number: signal.signal(number, _interrupt) for number in INTERRUPTS}
     if "MLFLOW_RUN_ID" in os.environ:
@@ -143,6 +90,7 @@ def main(command: click.Command, arguments: list[str] | None = None) -> int:
     try:
         with command.make_context(program, list(words), obj=flags) as context:
             command.invoke(context)
+        sys.stdout.flush()
         return 0
     except click.exceptions.Exit as done:  # --help
         return done.exit_code
@@ -156,6 +104,9 @@ def main(command: click.Command, arguments: list[str] | None = None) -> int:
     except Exception as error:
         if flags.get("debug"):
             raise
+        if isinstance(error, BrokenPipeError) and stat.S_ISFIFO(os.fstat(1).st_mode):  # closed, as by `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where what is still to be written goes
+            return EXIT_FAILED
         expected = (UserError, RunError, OSError, click.UsageError)
         message = error.format_message() if isinstance(error, click.UsageError) else one_line(error)
         print_error(

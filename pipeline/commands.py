@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config import (
@@ -10,6 +11,8 @@ from pipeline.config import (
     EnsembleSettings,
     EvaluateSettings,
     ExportSettings,
+    InfoSettings,
+    PlaySettings,
     ReportSettings,
     ReproduceSettings,
     SyncSettings,
@@ -40,7 +43,7 @@ def collect(settings: CollectSettings) -> None:
         ("training pairs", f"{made.pairs:,}"),
         ("files", "\n".join(map(str, made.files))),
     ]
-    print_rows("Collected demonstrations", rows)
+    print_rows("Collected demonstrations", rows, "files")
 
 
 def tokenize(settings: TokenizeSettings) -> None:
@@ -60,7 +63,7 @@ def tokenize(settings: TokenizeSettings) -> None:
         ("fitted on", "training split, by trajectory" if made.by_trajectory else f"training split, by pair: {BY_PAIR}"),
         ("files", "\n".join(map(str, files))),
     ]
-    print_rows("FAST tokens", rows)
+    print_rows("FAST tokens", rows, "files")
 
 
 def train(method_name: str, settings: TrainSettings) -> None:
@@ -90,12 +93,12 @@ def train(method_name: str, settings: TrainSettings) -> None:
     ]
     if made.undelivered:
         rows.append(("MLflow", f"was away: {made.undelivered} calls wait; 'python -m pipeline sync' delivers them"))
-    print_rows(made.mirror.name, rows)
+    print_rows(made.mirror.name, rows, "model")
 
 
 def evaluate(settings: EvaluateSettings) -> None:
     """Evaluate and print the scores of each model."""
-    from pipeline.console import ERR, OUT
+    from pipeline.console import ERR, print_result
     from pipeline.progress import jobs_display
     from pipeline.workflows import evaluate as workflow
 
@@ -105,7 +108,33 @@ def evaluate(settings: EvaluateSettings) -> None:
         print(json.dumps(workflow.describe(settings, judged), allow_nan=False))
     else:
         for table in workflow.score_tables(judged):
-            OUT.print("\n" + table.text(), markup=False)
+            print_result("\n" + table.text())
+
+
+def play(settings: PlaySettings) -> None:
+    """Play an episode and say how the pendulum fared and how fast the policy answered."""
+    from pipeline.console import ERR, print_rows
+    from pipeline.progress import play_display
+    from pipeline.workflows import play as workflow
+
+    with play_display(ERR) as watch:
+        shown = workflow.play(settings, watch)
+    played = shown.played
+    late = f"{played.late} late" + (", the last of them never came" if played.unanswered else "")
+    rows = [
+        ("pendulum", shown.verdict),
+        ("episode", shown.about),
+        ("plans", f"{len(played.record.chunks)}, {'each waited for' if settings.lockstep else late}"),
+        ("first answer", f"{1000 * played.first_seconds:.1f} ms, before the clock started"),
+    ]
+    if shown.latencies:
+        values = ", ".join(f"{name} {1000 * seconds:.1f}" for name, seconds in shown.latencies.items())
+        rows.append(("next answers", f"{values} ms, of {len(played.latencies)}; a step takes {shown.step_ms:.0f} ms"))
+    if not settings.lockstep:
+        rows.append(("clock", f"{shown.seconds:.2f} s; steps began at most {1000 * played.behind:.1f} ms late"))
+    if shown.path:
+        rows.append(("picture", str(shown.path)))
+    print_rows(f"played {shown.name}", rows, "picture" if shown.path else "pendulum")
 
 
 def export(settings: ExportSettings) -> None:
@@ -116,11 +145,12 @@ def export(settings: ExportSettings) -> None:
     made = workflow.export(settings)
     ties = f"; {made.ties} of them by a tie of two plans" if made.ties else ""
     rows = [
-        ("file", f"{made.path} ({made.path.stat().st_size / 1024:,.0f} KiB)"),
+        ("file", str(made.path)),
+        ("size", f"{made.path.stat().st_size / 1024:,.0f} KiB"),
         ("deviation", f"{made.deviation:.1e} action units at most, over {made.states} states{ties}"),
         ("open it with", f"pipeline.load_policy({str(made.path)!r})"),
     ]
-    print_rows(f"Exported {made.name}", rows)
+    print_rows(f"Exported {made.name}", rows, "file")
 
 
 def ensemble(settings: EnsembleSettings) -> None:
@@ -145,7 +175,7 @@ def ensemble(settings: EnsembleSettings) -> None:
         ("open the UI", ui_command()),
         *[("failed", failure) for failure in study.failures],
     ]
-    print_rows(f"study {settings.study}", rows)
+    print_rows(f"study {settings.study}", rows, "report")
     if study.failures:
         raise RunError(
             f"study '{settings.study}': {len(study.failures)} jobs failed, the first: {study.failures[0]}. "
@@ -155,13 +185,13 @@ def ensemble(settings: EnsembleSettings) -> None:
 
 def report(settings: ReportSettings) -> None:
     """Print the comparison in the format asked for."""
-    from pipeline.console import OUT, print_rows
+    from pipeline.console import print_result, print_rows
     from pipeline.report.overview import as_markdown, as_text, as_values
     from pipeline.workflows import report as workflow
 
     made = workflow.report(settings)
     if settings.format == "text":
-        OUT.print(as_text(made.comparison), markup=False)
+        print_result(as_text(made.comparison))
         print_rows("files", [*(("", str(path)) for path in made.files), *(("not drawn", why) for why in made.missing)])
     elif settings.format == "json":
         print(json.dumps(as_values(made.comparison), allow_nan=False))
@@ -182,7 +212,7 @@ def reproduce(settings: ReproduceSettings) -> None:
         ("sha256 then", made.then),
         ("sha256 now", made.now),
     ]
-    print_rows(f"reproduced {made.name}", rows)
+    print_rows(f"reproduced {made.name}", rows, "weights")
     if not made.matches:
         others = ", ".join(name for name, _, _ in made.differences) or "nothing that the run's lock knows"
         raise RunError(f"run {settings.run}: the weights differ; other than then: {others}. Bring that back.")
@@ -200,6 +230,14 @@ def sync(settings: SyncSettings) -> None:
     from pipeline.workflows.doctor import sync as workflow
 
     _print_findings("sync", workflow(), "nothing waits to be delivered")
+
+
+def info(_settings: InfoSettings) -> None:
+    """Say what is here."""
+    from pipeline.console import print_rows
+    from pipeline.workflows import info as workflow
+
+    print_rows(f"tinypi in {Path.cwd()}", workflow.info(), "next")
 
 
 def _print_findings(title: str, findings: "list[Finding]", nothing: str) -> None:

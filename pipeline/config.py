@@ -229,6 +229,31 @@ class EvaluateSettings(Settings):
     format: Literal["text", "json"] = Field("text", description="tables, or one JSON object", json_schema_extra=FLAGS)
 
 
+class PlaySettings(Settings):
+    """Balance the pendulum with a policy, by the wall clock, and draw a moving picture of it.
+
+    The policy is a model file (--checkpoint) or a server (--policy). A step takes 0.04 s, an episode 100 steps. The
+    state is sent when a plan is due; until the answer comes, the last plan goes on. Answers that do not come within
+    their step are late, and counted.
+    """
+
+    checkpoint: str = Field(NONE, min_length=1, description="model file: .pth, or .onnx of 'export'")
+    policy: str = Field(NONE, min_length=1, description="address of a policy server, such as http://127.0.0.1:5001")
+    tokenizer: str = Field(NONE, description="the tokenizer of the reference system's FAST weights")
+    action_noise: float = Field(0.03, ge=0, le=3, description="uniform noise of +- this on every action, of 100 N")
+    replan: int = Field(10, ge=1, le=100, description="steps between two plans")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of start and noise, as in evaluate")
+    episode: int = Field(0, ge=0, lt=1_000_000, description="number of the episode, as evaluate counts them")
+    lockstep: bool = Field(False, description="without the clock: wait for every answer, then go on at once")
+    out: str = Field("play.gif", min_length=1, description="moving picture to write; none: none")
+
+    @model_validator(mode="after")
+    def _one_policy(self) -> Self:
+        if (self.checkpoint == NONE) == (self.policy == NONE):
+            raise ValueError("policy: name a model file by --checkpoint, or a server by --policy")
+        return self
+
+
 class ExportSettings(Settings):
     """Write a trained model as one ONNX file that acts without torch, and check it against the model.
 
@@ -253,6 +278,20 @@ class SyncSettings(Settings):
     """Deliver to MLflow what runs could not deliver while the store was away."""
 
 
+class InfoSettings(Settings):
+    """Say what data, runs, studies and models are here, and what can be done next. Makes and changes nothing."""
+
+
+class CompletionSettings(Settings):
+    """Print the script that makes a shell complete `tinypi`: commands, options, choices and files.
+
+    bash: source the script in ~/.bashrc. zsh: source it in ~/.zshrc, after compinit. fish: write it to
+    ~/.config/fish/completions/tinypi.fish. `tinypi` is in the environment that 'make setup' makes.
+    """
+
+    shell: Literal["bash", "zsh", "fish"] = Field(description="the shell", json_schema_extra=ARGUMENT)
+
+
 class ReportSettings(Settings):
     """Compare what MLflow knows of evaluated models: means and deviations over training seeds, and differences."""
 
@@ -266,17 +305,6 @@ def fields_of(kind: type[Settings]) -> dict[str, FieldInfo]:
     """The fields of a class in the order people meet them: its own first, then those that it shares with others."""
     names = [name for base in kind.__mro__ for name in vars(base).get("__annotations__", {})]
     return {name: kind.model_fields[name] for name in dict.fromkeys(names) if name in kind.model_fields}
-
-
-def range_of(info: FieldInfo) -> str:
-    """The numbers that a field takes, as people write it: ">= 1 and <= 100"; empty where there are no limits."""
-    limits = {"ge": ">= {}", "gt": "> {}", "le": "<= {}", "lt": "< {}"}
-    return " and ".join(
-        text.format(f"{value:,}")
-        for bound in info.metadata
-        for key, text in limits.items()
-        if (value := getattr(bound, key, None)) is not None
-    )
 
 
 def make(kind: type[S], values: dict[str, Any]) -> S:

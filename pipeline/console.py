@@ -1,20 +1,66 @@
-"""What people read: aligned rows on stdout, errors and the progress of others on stderr."""
+"""What people read: results on stdout, errors and the progress of others on stderr; as much of it as they ask for."""
 
+import logging
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
+if TYPE_CHECKING:
+    from pipeline.config import Settings
+
 OUT = Console(highlight=False, soft_wrap=True)
 ERR = Console(highlight=False, soft_wrap=True, stderr=True)
 LONGEST_ERROR = 600  # characters
+STAGES = logging.getLogger("pipeline")
+"""Where `--verbose` listens: a stage that is done says so with `logging.getLogger(__name__).debug`."""
 
 
-def print_rows(title: str, rows: Sequence[tuple[str, str]]) -> None:
-    """Print aligned name-value rows under a title. Long values are not broken: they are paths and commands to copy."""
+def be_normal() -> None:
+    """Forget what an earlier command in this process was asked for."""
+    OUT.quiet = ERR.quiet = False
+    STAGES.handlers.clear()
+    STAGES.setLevel(logging.NOTSET)
+
+
+def be_quiet() -> None:
+    """Print results only: what goes through `print_result`, and the result of `print_rows`. And errors."""
+    OUT.quiet = ERR.quiet = True
+
+
+def be_verbose(settings: "Settings") -> None:
+    """Say on stderr what is used, and from now on what the stages say, with the milliseconds since the start."""
+    from pipeline.tracking.store import tracking_uri
+    from pipeline.versions import code_state, environment
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("[%(relativeCreated)6d ms] %(message)s"))
+    STAGES.addHandler(handler)
+    STAGES.setLevel(logging.DEBUG)
+    STAGES.debug("settings: %s", ", ".join(f"{name}={value}" for name, value in settings))
+    STAGES.debug("versions: %s", ", ".join(f"{name} {value}" for name, value in environment().items()))
+    STAGES.debug("code: commit %s, %s tree", *code_state())
+    STAGES.debug("store: %s", tracking_uri())
+
+
+def print_result(text: str) -> None:
+    """Print what was asked for, however quiet."""
+    print(text)
+
+
+def print_rows(title: str, rows: Sequence[tuple[str, str]], result: str | None = None) -> None:
+    """Print aligned name-value rows under a title. Long values are not broken: they are paths and commands to copy.
+
+    With `--quiet`, only the value of the row named `result` is printed, alone.
+    """
+    if OUT.quiet:
+        for value in [value for name, value in rows if name == result]:
+            print_result(value)
+        return
     width = max(len(name) for name, _ in rows)
-    OUT.print(f"\n[bold]{escape(title)}[/bold]")
+    OUT.print(f"\n{escape(title)}", style="" if OUT.no_color else "bold")
     for name, value in rows:
         for number, line in enumerate(value.split("\n")):
             OUT.print(f"{'' if number else name:<{width}}  {line}", markup=False)

@@ -25,6 +25,10 @@ class CheckpointError(UserError):
     """A model file is missing, damaged, hostile or of another kind."""
 
 
+class PolicyError(UserError):
+    """A policy server cannot be reached, refuses, or answers something else than plans."""
+
+
 class MissingExtraError(UserError):
     """A package that only some commands need is not installed."""
 

@@ -1,16 +1,19 @@
 """Long work as people see it: bars on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from pipeline.env.pendulum import CONTROL_SECONDS, EPISODE_STEPS
 from pipeline.executors.pool import Done, Event, Planned, Running
 
 if TYPE_CHECKING:
@@ -138,3 +141,17 @@ def jobs_display(console: Console, title: str) -> Iterator[JobsDisplay]:
     )
     with progress:
         yield JobsDisplay(progress, title)
+
+
+@contextmanager
+def play_display(console: Console) -> Iterator[Callable[[int, NDArray[np.float64], int, int], None]]:
+    """What hears of every step of an episode, `(step, state (S,), plans, late answers)`, and shows the last one."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[about]}"))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("playing", total=EPISODE_STEPS, about="waiting for the first plan")
+
+        def watch(step: int, state: NDArray[np.float64], plans: int, late: int) -> None:
+            about = f"{step * CONTROL_SECONDS:.2f} s  pole {state[1]:+.3f} rad  cart {state[0]:+.2f} m"
+            progress.update(task, completed=step + 1, about=f"{about}  {plans} plans, {late} late")
+
+        yield watch

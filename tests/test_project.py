@@ -50,7 +50,9 @@ def test_mlproject_command_line_and_settings_are_one(name: str) -> None:
     assert words[2 + len(module.split()) :] == [word for field in fields for word in (f"--{field}", f"{{{field}}}")]
 
     command = cli.COMMANDS.commands[name] if name in cli.COMMANDS.commands else cli.train_command(name, kind)
-    options = {option.name: option for option in command.params if option.name != "debug"}
+    options = {
+        option.name: option for option in command.params if option.name not in ("quiet", "verbose", "debug", "help")
+    }
     assert list(options) == list(fields)
     for field, option in options.items():
         assert set(option.opts) == {f"--{field}", f"--{field.replace('_', '-')}"}
@@ -68,7 +70,7 @@ def test_both_spellings_reach_the_settings() -> None:
 def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(cli.train_command("pi0", config.Pi0Settings), ["--help"]) == 0
     text = capsys.readouterr().out
-    assert all(f"--{field}" in text for field in config.Pi0Settings.model_fields)
+    assert all(f"--{field.replace('_', '-')}" in text for field in config.Pi0Settings.model_fields)
     assert isinstance(cli.COMMANDS, click.Group) and cli.main(cli.COMMANDS, ["--help"]) == 0
 
 

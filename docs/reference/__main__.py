@@ -7,9 +7,10 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from pipeline import cli
-from pipeline.config import Settings, fields_of, range_of
+from pipeline.config import Settings, fields_of
 from pipeline.files import whole_file
 from pipeline.methods import METHODS
+from pipeline.options import bounds_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reference" / "settings.md"
@@ -60,7 +61,7 @@ def section(start: str, command: cli.Command, entry_points: dict[str, object]) -
 def row(kind: type[Settings], name: str, info: FieldInfo) -> str:
     """A setting."""
     default = "required" if info.is_required() else f"`{info.default}`" if info.default != () else "none"
-    return f"| `{name}` | {type_of(info)} | {default} | {range_of(info)} | {info.description} |"
+    return f"| `{name}` | {type_of(info)} | {default} | {bounds_of(info)} | {info.description} |"
 
 
 def type_of(info: FieldInfo) -> str:

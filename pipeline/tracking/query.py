@@ -72,6 +72,15 @@ def fetch(client: MlflowClient, run_id: str) -> StoredRun:
         ) from error
 
 
+def registered_models(client: MlflowClient) -> dict[str, dict[str, str]]:
+    """The models of MLflow's registry by name, each with its aliases and the versions that these stand for."""
+    try:
+        found = patiently(lambda: client.search_registered_models(max_results=PAGE))
+    except (MlflowException, RequestException):  # a store without a registry
+        return {}
+    return {model.name: {alias: str(version) for alias, version in model.aliases.items()} for model in found}
+
+
 @contextmanager
 def artifact(client: MlflowClient, run_id: str, name: str) -> Iterator[Path]:
     """A local copy of a run's artifact, gone after use; raises `StoreError` if there is none."""

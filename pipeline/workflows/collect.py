@@ -1,5 +1,6 @@
 """Collect demonstrations: simulate, check, cut into training pairs, write."""
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ from pipeline.errors import RunError
 from pipeline.files import check_folder, file_digest
 from pipeline.streams import numpy_stream
 from pipeline.versions import installed_versions
+
+STAGES = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 
@@ -108,6 +111,7 @@ def collect(settings: CollectSettings) -> Collected:
     """Write trajectories and training pairs below `settings.out`; the same seed gives the same bytes."""
     check_folder(settings.out, "trajectories and pairs")
     trajectories, refused = demonstrate(settings)
+    STAGES.debug("%s demonstrations are simulated and checked", settings.trajectories)
     converge_step = float(first_calm_step(trajectories.states.astype(np.float64)).mean())
     files = [settings.out / TRAJECTORIES_FILE, settings.out / PAIRS_FILE]
     settings.out.mkdir(parents=True, exist_ok=True)
@@ -115,6 +119,7 @@ def collect(settings: CollectSettings) -> Collected:
         save_trajectories(files[0], trajectories)
         pairs = cut_pairs(trajectories, trajectories.metadata | {"trajectories_sha256": file_digest(files[0])})
         save_action_pairs(files[1], pairs)
+    STAGES.debug("trajectories and pairs are written")
     if settings.plots:
         from pipeline.report.trajectory_plots import plot_trajectories  # matplotlib is slow to import
 

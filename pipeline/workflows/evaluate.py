@@ -70,13 +70,21 @@ class Judged:
 def load_for_pendulum(path: Path, tokenizer: str) -> Policy:
     """Open a model file; raises `CheckpointError`, also if it is not for the pendulum or plans too few steps."""
     policy = load_policy(path, None if tokenizer == NONE else tokenizer)
-    found = policy.state_dim, policy.action_dim, policy.horizon
-    if found[:2] != (STATE_DIM, ACTION_DIM) or policy.horizon < LONGEST_REPLAN:
+    check_dimensions(path, policy.state_dim, policy.action_dim)
+    if policy.horizon < LONGEST_REPLAN:
         raise CheckpointError(
-            f"{path}: expected a model of {STATE_DIM} state and {ACTION_DIM} action dimensions that plans at least "
-            f"{LONGEST_REPLAN} actions, found {found[0]}, {found[1]} and {found[2]}."
+            f"{path}: expected a model that plans at least {LONGEST_REPLAN} actions, found {policy.horizon}."
         )
     return policy
+
+
+def check_dimensions(path: Path, state_dim: int, action_dim: int) -> None:
+    """Raise `CheckpointError` unless a model file is for the pendulum."""
+    if (state_dim, action_dim) != (STATE_DIM, ACTION_DIM):
+        raise CheckpointError(
+            f"{path}: expected a model of {STATE_DIM} state and {ACTION_DIM} action dimensions, "
+            f"found {state_dim} and {action_dim}."
+        )
 
 
 def judge_file(path: Path, tokenizer: str, protocol: Protocol, report: Report) -> Judged:

@@ -1,5 +1,6 @@
 """Export: from a checkpoint to an ONNX file that is known to act as the checkpoint does."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from pipeline.policies.export import onnx_bytes
 from pipeline.policies.exported import ExportedPolicy, load_exported
 from pipeline.policies.policy import Policy, policy_of
 from pipeline.streams import numpy_stream
+
+STAGES = logging.getLogger(__name__)
 
 STATES, SINGLE = 256, 16  # states the file is compared on, and how many of them also one at a time
 RANGE = 2.0  # deviations of the training states on either side of their mean
@@ -40,6 +43,7 @@ def export(settings: ExportSettings) -> Exported:
     path = settings.checkpoint.with_suffix(".onnx") if settings.out == AUTO else Path(settings.out)
     _check_out(path, settings.checkpoint)
     content, policy = onnx_bytes(settings.checkpoint, checkpoint), policy_of(checkpoint)
+    STAGES.debug("the graph is made: %s bytes", len(content))
     spread = checkpoint.interface.state.std
     offsets = numpy_stream(0, "export").uniform(-RANGE, RANGE, (STATES, policy.state_dim))
     states = (checkpoint.interface.state.mean + spread * offsets).astype(np.float32)

@@ -1,6 +1,7 @@
 """Tokenize: fit FAST on the training split, encode every chunk, prove that nothing is lost, write."""
 
 import json
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from pipeline.data.split import split_pairs
 from pipeline.errors import RunError
 from pipeline.files import check_folder, file_digest
 from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, Floats, fit_bins, fit_tokenizer
+
+STAGES = logging.getLogger(__name__)
 
 TOKENIZER_FILE, PAIRS_FILE = "{scheme}_tokenizer.json", "training_pairs_{scheme}.npz"
 
@@ -38,8 +41,10 @@ def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
     check_folder(settings.out, "tokens")
     with data_lock(settings.pairs.parent):
         pairs, digest = load_action_pairs(settings.pairs), file_digest(settings.pairs)
+    STAGES.debug("%s is read", settings.pairs)
     split = split_pairs(pairs.trajectory, len(pairs.state))
     tokenizer = fit(pairs.action_chunk[split.train], settings)
+    STAGES.debug("the tokenizer is fitted")
     integers, clipped = tokenizer.quantise(pairs.action_chunk)
     sequences = tokenizer.encode(integers)
     if not np.array_equal(tokenizer.decode(sequences), integers):
@@ -47,6 +52,7 @@ def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
             f"{settings.pairs}: tokens do not decode to the coefficients they were made from; nothing written."
         )
 
+    STAGES.debug("the chunks are encoded, and decode exactly")
     error = np.abs(tokenizer.dequantise(integers) - pairs.action_chunk)
     lengths = np.array([len(sequence) for sequence in sequences])
     summary = Tokenized(

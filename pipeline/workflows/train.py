@@ -1,5 +1,6 @@
 """Train one model: data in, MLflow run and mirror out."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from pipeline.training.state import Snapshot
 from pipeline.versions import code_digest, code_state, environment, lock
 from pipeline.workflows.make_data import make_missing_data
 from pipeline.workflows.unfinished import Unfinished, find_unfinished, say_what_was_left
+
+STAGES = logging.getLogger(__name__)
 
 # A first look at control after training, on other episodes than an evaluation meets, unless it is given this seed.
 CHECK_SEED, CHECK_EPISODES, CHECK = 1_000_003, 100, Condition(action_noise=0.03, replan=13)
@@ -125,12 +128,14 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place
     make_missing_data(settings, say)
     prepared = method.prepare(settings)
     check_sizes(prepared.interface)
+    STAGES.debug("the data is read and split")
     for warning in prepared.warnings:
         say(f"warning: {warning}")
     with global_torch_stream(settings.seed, "weights"):
         network = method.build(settings, prepared.interface).to(device)
     run, mirror, snapshot = begin(method, settings, prepared, place, unfinished)
     assert run.journal is not None, "a run that is begun has its journal"
+    STAGES.debug("the run %s is started, in %s", run.run_id, run.journal.folder)
     keeper = Keeper(run.journal.snapshot)
     problem = Problem(network, method.loss, prepared.train, prepared.val, prepared.test)
     try:

@@ -1,0 +1,202 @@
+"""One episode by the wall clock: a planner thinks in a thread of its own while its last plan goes on.
+
+A step's state is sent when the step begins. If the answer comes within the step, it is executed from this step on, as
+in `evaluation.control`. A later answer is executed from the step in which it comes, at the index of that step: the
+actions of the steps that have passed are skipped. So an answer that takes `d` seconds is floor(d / dt) steps late, as
+in Black et al., "Real-Time Execution of Action Chunking Flow Policies", arXiv 2506.07339; the simulated pendulum holds
+still for the rest of a step.
+
+Shapes: T control steps, S state, A action, K plans, H horizon.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.env.pendulum import ACTION_DIM, CONTROL_SECONDS, Array, fallen, simulate
+from pipeline.errors import PolicyError, RunError, UserError, one_line
+from pipeline.evaluation.record import Record
+
+Chunks = NDArray[np.float32]
+Act = Callable[[Array], Chunks]
+"""`act(states (1, S)) -> chunks (1, H, A)`"""
+Watch = Callable[[int, Array, int, int], None]
+"""`watch(step, state (S,), plans, late)` hears of every step."""
+
+FIRST_SECONDS = 60.0  # for the first answer: a server may still be loading
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, and how many seconds it took."""
+
+    found: Chunks | Exception  # (1, H, A)
+    seconds: float
+
+
+class Asking(Protocol):
+    """Someone who plans while others go on. At most one question is open."""
+
+    def ask(self, states: Array) -> None: ...
+
+    def answer(self, until: float | None) -> Answer | None:
+        """The answer to the open question, or None if there is none at the time `until`; None waits for it."""
+
+    def now(self) -> float:
+        """Seconds, of the clock that `until` is of."""
+
+    def sleep(self, until: float) -> None: ...
+
+
+class ThreadAsking:
+    """Asks `act` in a thread, by the monotonic clock. The thread ends with the process: an answer may never come."""
+
+    def __init__(self, act: Act) -> None:
+        self._act = act
+        self._questions: SimpleQueue[Array] = SimpleQueue()
+        self._answers: SimpleQueue[Answer] = SimpleQueue()
+        Thread(target=self._work, daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            states = self._questions.get()
+            began = self.now()
+            found: Chunks | Exception
+            try:
+                found = self._act(states)
+            except Exception as error:
+                found = error
+            self._answers.put(Answer(found, self.now() - began))
+
+    def ask(self, states: Array) -> None:
+        self._questions.put(states)
+
+    def answer(self, until: float | None) -> Answer | None:
+        try:
+            return self._answers.get(timeout=None if until is None else max(0.0, until - self.now()))
+        except Empty:
+            return None
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, until: float) -> None:
+        time.sleep(max(0.0, until - self.now()))
+
+
+@dataclass(frozen=True)
+class Played:
+    """An episode, and how the planner kept up."""
+
+    record: Record
+    first_seconds: float  # of the first answer, which the clock waits for
+    latencies: NDArray[np.float64]  # (K-1,) s, of the other answers
+    late: int  # questions that were not answered within their step
+    unanswered: bool  # whether one of these was still open at the end
+    behind: float  # s, by which a step began after its time, at most: this process was late itself
+
+
+def play(
+    asking: Asking, start: Array, noise: Array, replan: int, lockstep: bool = False, watch: Watch | None = None
+) -> Played:
+    """Let a planner balance the pendulum from `start (S,)` under `noise (T, A)`, a plan every `replan` steps.
+
+    With `lockstep` there is no clock: every answer is waited for, and the episode is the one that
+    `evaluation.control` scores. After a fall nothing is asked or waited for any more.
+
+    Raises `PolicyError` if the first answer is an error, does not come or plans less than `replan` actions;
+    `RunError` for a later error, for actions that are not finite, and where a plan is used up before the next came.
+    """
+    executor = _RealTime(asking, replan, lockstep, watch)
+    states, actions = simulate(executor, start[None], noise[None], threads=1)
+    record = Record(
+        states[0],
+        actions[0],
+        noise,
+        np.stack(executor.chunks),
+        np.array(executor.asked, dtype=np.int64),
+        np.array(executor.taken, dtype=np.int64),
+    )
+    first, *others = executor.latencies
+    return Played(record, first, np.array(others), executor.late, executor.open is not None, executor.behind)
+
+
+class _RealTime:
+    """A controller of one episode."""
+
+    def __init__(self, asking: Asking, replan: int, lockstep: bool, watch: Watch | None) -> None:
+        self._asking, self._replan, self._lockstep, self._watch = asking, replan, lockstep, watch
+        self._began = 0.0
+        self._due = 0  # step of the next question
+        self._running = True
+        self.open: int | None = None  # step of the open question
+        self.chunks: list[Chunks] = []
+        self.asked: list[int] = []
+        self.taken: list[int] = []
+        self.latencies: list[float] = []
+        self.late = 0
+        self.behind = 0.0
+
+    def __call__(self, step: int, states: Array) -> Array:
+        self._running &= not fallen(states)[0]
+        if not self._running:
+            return np.zeros((1, ACTION_DIM))
+        if step and not self._lockstep:
+            self._keep_time(step)
+        if step >= self._due and self.open is None:
+            self._asking.ask(states.copy())
+            self.open, self._due = step, step + self._replan
+        if self.open is not None:
+            self._take(step, self._asking.answer(self._until(step)))
+        if step == 0:
+            self._began = self._asking.now()
+        if self._watch:
+            self._watch(step, states[0], len(self.chunks), self.late)
+        index = step - self.asked[-1]
+        if index >= len(self.chunks[-1]):
+            raise RunError(
+                f"policy: no answer for {index * CONTROL_SECONDS:.1f} s: at step {step} the plan of step "
+                f"{self.asked[-1]} is used up. Is the server overloaded?"
+            )
+        return self.chunks[-1][None, index].astype(np.float64)
+
+    def _keep_time(self, step: int) -> None:
+        begins = self._began + step * CONTROL_SECONDS
+        self._asking.sleep(begins)
+        self.behind = max(self.behind, self._asking.now() - begins)
+
+    def _until(self, step: int) -> float | None:
+        if step == 0:
+            return self._asking.now() + FIRST_SECONDS
+        return None if self._lockstep else self._began + (step + 1) * CONTROL_SECONDS
+
+    def _take(self, step: int, answer: Answer | None) -> None:
+        """Go over to the plan, if it has come."""
+        if answer is None:
+            self.late += step == self.open
+            if step == 0:
+                raise PolicyError(f"policy: expected a first plan, found no answer within {FIRST_SECONDS:g} s.")
+            return
+        if isinstance(answer.found, Exception):
+            if step == 0 or not isinstance(answer.found, UserError):
+                raise answer.found
+            raise RunError(f"at step {self.open}: {one_line(answer.found)}") from answer.found
+        (chunk,) = answer.found
+        if step == 0 and len(chunk) < self._replan:
+            raise PolicyError(
+                f"replan: expected at most the {len(chunk)} steps that this policy plans, found {self._replan}."
+            )
+        if not np.isfinite(chunk).all():
+            raise RunError(f"plan at step {self.open}: expected finite actions, found NaN or infinity. Train it again.")
+        assert self.open is not None
+        self.chunks.append(chunk)
+        self.asked.append(self.open)
+        self.taken.append(step)
+        self.latencies.append(answer.seconds)
+        self.open = None

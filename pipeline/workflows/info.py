@@ -1,0 +1,117 @@
+"""What is here: data, runs, studies and models, and what can be done next. Makes and changes nothing."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from pipeline.config import CollectSettings
+from pipeline.data.npz import read_npz
+from pipeline.errors import UserError, one_line
+from pipeline.files import file_digest
+from pipeline.tracking.journal import journals_folder
+from pipeline.tracking.mirror import MIRROR, MODELS
+from pipeline.tracking.query import StoredRun, is_model, registered_models, search
+from pipeline.tracking.store import DEFAULT_STORE, Store, database_file, open_store, tracking_uri
+
+Rows = list[tuple[str, str]]
+DATA = CollectSettings().out
+REPORT = "python -m pipeline report"
+
+
+def info() -> Rows:
+    """What is here, as names and values, in the order of the work; last what to do next."""
+    runs, rows = stored_runs()
+    files = sorted(path for path in (*DATA.glob("*.npz"), *DATA.glob("*.json")) if path.is_file())
+    exported = list((MIRROR / MODELS).glob("*.onnx"))
+    return [
+        ("data", "\n".join(map(describe_file, files)) or f"none in {DATA}/"),
+        *rows,
+        ("exported", f"{len(exported)} models in {MIRROR / MODELS}/" if exported else "none"),
+        ("disk", ", ".join(f"{place}/ {megabytes(place)}" for place in (DATA, DEFAULT_STORE.parent, MIRROR))),
+        ("next", next_step(bool(list(DATA.glob("training_pairs*.npz"))), runs)),
+    ]
+
+
+def describe_file(path: Path) -> str:
+    """A data file's name, arrays, digest and date."""
+    content = ""
+    if path.suffix == ".npz":
+        try:
+            arrays, _ = read_npz(path, "python -m pipeline collect")
+            content = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        except UserError as error:
+            content = f"cannot be read: {one_line(error)[:200]}"
+    date = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
+    return f"{path}  {date}  sha256 {file_digest(path)[:12]}" + (f"\n    {content}" if content else "")
+
+
+def stored_runs() -> tuple[list[StoredRun], Rows]:
+    """The store's runs, and what there is to say of it; a store that is not there yet is not made."""
+    uri = tracking_uri()
+    if (database := database_file()) and not database.exists():
+        return [], [("store", f"{uri}, not there yet"), ("runs", "none"), ("studies", "none")]
+    try:
+        store = open_store()
+        runs = search(store)
+    except UserError as error:
+        return [], [("store", f"{uri}, does not answer: {one_line(error)[:200]}")]
+    waiting = len([folder for folder in journals_folder().glob("[!.]*") if folder.is_dir()])
+    rows = [("store", uri), ("runs", describe_runs(runs)), ("studies", describe_studies(runs))]
+    rows += [("registered", describe_registered(store))]
+    return runs, rows + ([("unfinished", f"{waiting} runs have left a journal")] if waiting else [])
+
+
+def describe_runs(runs: Sequence[StoredRun]) -> str:
+    """How many trainings of each method have come how far."""
+    counts = Counter((run.tags["method"], run.status.lower()) for run in runs if is_training(run))
+    lines = []
+    for method in sorted({method for method, _ in counts}):
+        found = {status: count for (name, status), count in counts.items() if name == method}
+        lines.append(f"{method}: " + ", ".join(f"{count} {status}" for status, count in sorted(found.items())))
+    return "\n".join(lines) or "none"
+
+
+def is_training(run: StoredRun) -> bool:
+    """Whether a run is the training of a model, however it ended."""
+    return "method" in run.tags and run.tags.get("kind", "model") == "model"
+
+
+def describe_studies(runs: Sequence[StoredRun]) -> str:
+    """How far each study has come."""
+    lines = []
+    for study in dict.fromkeys(run.tags["study"] for run in runs if run.tags.get("kind") == "study"):
+        members = [run for run in runs if run.tags.get("study") == study and is_training(run)]
+        done = [run for run in members if run.status == "FINISHED" and is_model(run)]
+        evaluated = sum("episodes a condition" in run.tags.get("evaluation", "") for run in done)
+        methods = Counter(run.tags["method"] for run in done)
+        about = ", ".join(f"{count} {method}" for method, count in methods.items())
+        others = f"; {len(members) - len(done)} not finished" if len(members) > len(done) else ""
+        lines.append(f"{study}: {about or 'no model yet'}{others}; {evaluated} of {len(done)} evaluated")
+    return "\n".join(lines) or "none"
+
+
+def describe_registered(store: Store) -> str:
+    """The models in MLflow's registry, with their aliases."""
+    return "\n".join(
+        f"{name}" + "".join(f", {alias} is version {version}" for alias, version in aliases.items())
+        for name, aliases in registered_models(store).items()
+    ) or "none"  # fmt: skip
+
+
+def megabytes(folder: Path) -> str:
+    """How much a folder holds; links are not followed."""
+    total = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return f"{total / 1e6:,.1f} MB" if folder.is_dir() else "absent"
+
+
+def next_step(pairs: bool, runs: Sequence[StoredRun]) -> str:
+    """The command that most likely comes next."""
+    models = [run for run in runs if run.status == "FINISHED" and is_model(run)]
+    if any(run.status == "RUNNING" for run in runs):
+        return "python -m pipeline doctor  (if a run that is RUNNING has no process any more)"
+    if not models:
+        return "python -m train.train_pi0" if pairs else "python -m pipeline collect"
+    if not any("evaluation" in run.tags for run in models):
+        return f"python -m pipeline evaluate --run {models[-1].run_id}"
+    return REPORT

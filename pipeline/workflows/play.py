@@ -1,0 +1,100 @@
+"""Play: one episode with a policy, from a file or behind HTTP, by the wall clock; and its moving picture."""
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import load_policy
+from pipeline.config import NONE, PlaySettings
+from pipeline.env.pendulum import ACTION_DIM, CONTROL_SECONDS, STATE_DIM
+from pipeline.env.scores import score
+from pipeline.errors import SettingsError
+from pipeline.evaluation import realtime
+from pipeline.evaluation.control import Condition, draw_episodes
+from pipeline.evaluation.realtime import Act, Played, ThreadAsking, Watch
+from pipeline.files import check_folder
+from pipeline.policies.exported import ExportedPolicy
+from pipeline.policies.remote import connect
+from pipeline.report.animation import animate_episode
+from pipeline.streams import torch_stream
+from pipeline.workflows.evaluate import check_dimensions
+
+STAGES = logging.getLogger(__name__)
+
+PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What was played."""
+
+    name: str
+    about: str  # the condition and the episode
+    verdict: str
+    played: Played
+    latencies: dict[str, float]  # s, of the answers but the first, by percentile; empty if there were none
+    seconds: float  # of the episode, up to a fall
+    step_ms: float
+    path: Path | None
+
+
+def play(settings: PlaySettings, watch: Watch) -> Shown:
+    """Play an episode; raises `UserError` kinds before the clock starts, and `RunError` for what fails after it."""
+    path = None if settings.out == NONE else Path(settings.out)
+    if path:
+        check_out(path)
+    name, act = open_policy(settings)
+    STAGES.debug("the policy %s is open", name)
+    condition = Condition(settings.action_noise, settings.replan)
+    episodes = draw_episodes([condition], settings.episode + 1, settings.seed)
+    start, noise = episodes.starts[-1], episodes.noise[-1]
+    played = realtime.play(ThreadAsking(act), start, noise, settings.replan, settings.lockstep, watch)
+
+    STAGES.debug("the episode is played: asked at steps %s", played.record.asked.tolist())
+    record = played.record
+    scores = score(record.states[None], record.actions[None])
+    upright, calm = int(scores.steps_upright[0]), int(scores.converge_step[0])
+    verdict = "upright to the end" if scores.success[0] else f"fell after {upright * CONTROL_SECONDS:.2f} s"
+    verdict += f"; converged at {calm * CONTROL_SECONDS:.2f} s" if calm >= 0 else "; did not converge"
+    about = (
+        f"action noise ±{settings.action_noise:g}, a plan every {settings.replan} steps, "
+        f"episode {settings.episode} of seed {settings.seed}"
+    )
+    if path:
+        late = f"; {played.late} answers late" if played.late else ""
+        animate_episode(path, name, about + late, **vars(record), seconds=CONTROL_SECONDS)
+    STAGES.debug("the picture is drawn" if path else "no picture is asked for")
+    latencies = {
+        name: float(np.percentile(played.latencies, percent))
+        for name, percent in PERCENTILES.items()
+        if len(played.latencies)
+    }
+    seconds = upright * CONTROL_SECONDS
+    return Shown(name, about, verdict, played, latencies, seconds, 1000 * CONTROL_SECONDS, path)
+
+
+def open_policy(settings: PlaySettings) -> tuple[str, Act]:
+    """The name of the policy and what it plans by; raises `UserError` kinds."""
+    if settings.policy != NONE:
+        return settings.policy, connect(settings.policy, STATE_DIM, ACTION_DIM).act
+    path = Path(settings.checkpoint)
+    policy = load_policy(path, None if settings.tokenizer == NONE else settings.tokenizer)
+    check_dimensions(path, policy.state_dim, policy.action_dim)
+    if isinstance(policy, ExportedPolicy):
+        return policy.name, policy.act
+    import torch
+
+    torch.set_num_threads(1)
+    return policy.name, partial(policy.act, generator=torch_stream(settings.seed, "episodes", "planner"))
+
+
+def check_out(path: Path) -> None:
+    """Raise `SettingsError` unless a moving picture can be written there."""
+    if path.suffix.lower() != ".gif":
+        raise SettingsError(f"out: expected a file name ending in .gif, or none, found '{path}'. See --help.")
+    if path.is_dir():
+        raise SettingsError(f"out: expected a file, found the folder '{path}'. See --help.")
+    check_folder(path.parent, f"'{path.name}'")
