@@ -16,6 +16,7 @@ from pipeline.evaluation.control import Condition
 from pipeline.files import whole_file
 from pipeline.methods import METHODS
 from pipeline.report.comparison import Comparison, Group, Model, Where, compare_models
+from pipeline.report.figures import save
 from pipeline.report.overview import as_markdown, as_rows, as_values
 from pipeline.report.scores import COSTS, SCORES
 from pipeline.tracking.query import StoredRun, is_model, search
@@ -208,8 +209,10 @@ def write_files(store: Store, comparison: Comparison, name: str, study: TrackedR
     for file, text in texts.items():
         with whole_file(folder / file) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    drawn, missing = draw_figures(store, comparison, folder, study)
-    files = (*(folder / file for file in texts), *drawn)
+    drawn, missing = draw_figures(store, comparison, study)
+    for figure_name, figure in drawn.items():
+        save(figure, folder / f"{figure_name}.png")
+    files = (*(folder / file for file in texts), *(folder / f"{figure_name}.png" for figure_name in drawn))
     for path in files:
         if study is not None:
             study.file(path, FOLDER)
