@@ -23,7 +23,14 @@ Report = Callable[[float], None]
 """`report(fraction)` hears what share of the work is done."""
 
 
+Keep = Callable[[int, Ints, NDArray[np.float32]], None]
+
+
 def _unwatched(_fraction: float) -> None:
+    pass
+
+
+def _unkept(_step: int, _due: Ints, _chunks: NDArray[np.float32]) -> None:
     pass
 
 
@@ -73,11 +80,12 @@ class ChunkExecutor:
     """A controller that executes a planner's chunks open-loop and asks for new ones where they are due.
 
     Fallen episodes get no more plans. Counts what the planner needed, `(E,)` each; `tokens` stays 0 without tokens.
+    `keep(step, due (B,), chunks (B, H, A))` hears of all plans, whole, and of the episodes that they are for.
     Raises `RunError` for a plan that is not finite: MuJoCo would take it for no action.
     """
 
-    def __init__(self, planner: Planner, replan: Ints) -> None:
-        self._planner, self._replan = planner, replan
+    def __init__(self, planner: Planner, replan: Ints, keep: Keep = _unkept) -> None:
+        self._planner, self._replan, self._keep = planner, replan, keep
         self._chunks = np.zeros((len(replan), int(replan.max()), ACTION_DIM))
         self._running = np.ones(len(replan), dtype=bool)
         self.plans, self.tokens, self.undecodable = (np.zeros(len(replan), dtype=np.int64) for _ in range(3))
@@ -89,6 +97,7 @@ class ChunkExecutor:
             plans = self._planner(states[due])
             if not np.isfinite(plans.actions).all():
                 raise RunError(f"plans at step {step}: expected finite actions, found NaN or infinity. Train it again.")
+            self._keep(step, due, plans.actions)
             self._chunks[due] = plans.actions[:, : self._chunks.shape[1]]
             self.plans[due] += 1
             self.tokens[due] += 0 if plans.tokens is None else plans.tokens

@@ -1,0 +1,117 @@
+"""Recorded episodes are the evaluated ones, and their moving pictures play in real time."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from PIL import Image
+
+from pipeline.env.lqr import lqr
+from pipeline.env.pendulum import CONTROL_SECONDS, simulate
+from pipeline.env.scores import score
+from pipeline.evaluation.control import CONDITIONS, Condition, Episodes, draw_episodes, evaluate_planner
+from pipeline.evaluation.record import Record, record_planner
+from pipeline.methods.method import Plans
+from pipeline.report.animation import AFTER_FALL, LAST_FRAME, animate_episode
+
+HORIZON = 50
+
+
+def planned_lqr(states: np.ndarray) -> Plans:
+    """What the LQR would do from here without noise."""
+    _, actions = simulate(lqr, states, np.zeros((len(states), HORIZON, 1)), threads=1)
+    return Plans(actions.astype(np.float32))
+
+
+def nothing(states: np.ndarray) -> Plans:
+    return Plans(np.zeros((len(states), HORIZON, 1), np.float32))
+
+
+def record_one(planner=planned_lqr, condition: Condition = CONDITIONS[4], number: int = 1) -> Record:
+    return record_planner(planner, draw_episodes([condition], 2, seed=0), [number], threads=1)[0]
+
+
+def frames_of(path: Path) -> tuple[list[np.ndarray], list[int]]:
+    """The frames as RGB arrays, and for how many ms each is shown."""
+    with Image.open(path) as image:
+        frames, durations = [], []
+        for number in range(image.n_frames):
+            image.seek(number)
+            frames.append(np.asarray(image.convert("RGB")))
+            durations.append(image.info["duration"])
+        assert image.info["loop"] == 0
+    return frames, durations
+
+
+@pytest.mark.parametrize("planner", [planned_lqr, nothing])
+def test_records_are_the_evaluated_episodes(planner) -> None:
+    episodes = draw_episodes(CONDITIONS[::4], 3, seed=2)
+    evaluation = evaluate_planner(planner, episodes, 1)
+    numbers = [7, 0, 4]
+    for number, record in zip(numbers, record_planner(planner, episodes, numbers, 1), strict=True):
+        for name, column in vars(score(record.states[None], record.actions[None])).items():
+            assert column[0] == evaluation.columns[name][number], name
+        assert len(record.chunks) == evaluation.columns["plans"][number]
+        assert record.chunks.shape[1:] == (HORIZON, 1)
+        assert_array_equal(record.states[0], episodes.starts[number])
+        assert_array_equal(record.noise, episodes.noise[number])
+        assert_array_equal(record.asked, np.arange(len(record.asked)) * episodes.replan[number])
+
+
+def test_a_record_has_the_plans_that_were_executed() -> None:
+    record = record_one()
+    for chunk, start, end in zip(record.chunks, record.taken, [*record.taken[1:], 100], strict=True):
+        assert_array_equal(record.actions[start:end], chunk[: end - start])
+
+
+def test_an_animation_plays_in_real_time_and_is_small(tmp_path: Path) -> None:
+    path = tmp_path / "episode.gif"
+    animate_episode(path, "LQR", "noise ±0.03", **vars(record_one()), seconds=CONTROL_SECONDS)
+    frames, durations = frames_of(path)
+    assert len(frames) == 101 and set(durations[:-1]) == {40} and durations[-1] == 1000 * LAST_FRAME
+    assert path.stat().st_size < 500_000
+    assert all((before != after).any() for before, after in pairwise(frames))
+
+
+def test_the_same_episode_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name, number in (("a", 0), ("b", 0), ("c", 1)):
+        record = record_one(number=number)
+        animate_episode(tmp_path / f"{name}.gif", "LQR", "", **vars(record), seconds=CONTROL_SECONDS)
+    a, b, c = ((tmp_path / f"{name}.gif").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_a_fall_ends_the_animation(tmp_path: Path) -> None:
+    record = record_one(nothing)
+    steps = int(score(record.states[None], record.actions[None]).steps_upright[0])
+    assert steps < 60
+    animate_episode(tmp_path / "fall.gif", "nothing", "", **vars(record), seconds=CONTROL_SECONDS)
+    assert len(frames_of(tmp_path / "fall.gif")[0]) == steps + 1 + AFTER_FALL + 1
+
+
+def test_a_late_plan_shows(tmp_path: Path) -> None:
+    """Where the old plan went on, the picture is another."""
+    record = record_one()
+    late = replace(record, taken=record.asked + np.arange(len(record.asked)).clip(0, 3))
+    for name, each in (("on_time", record), ("late", late)):
+        animate_episode(tmp_path / f"{name}.gif", "LQR", "", **vars(each), seconds=CONTROL_SECONDS)
+    on_time, waited = (frames_of(tmp_path / f"{name}.gif")[0] for name in ("on_time", "late"))
+    assert (on_time[-1] != waited[-1]).any()
+
+
+def test_a_failure_leaves_no_file(tmp_path: Path) -> None:
+    record = record_one()
+    with pytest.raises(ValueError):
+        animate_episode(tmp_path / "x.gif", "", "", **vars(record) | {"noise": np.zeros((3, 1))}, seconds=0.04)
+    assert not list(tmp_path.iterdir())
+
+
+def test_evaluating_is_not_changed_by_recording() -> None:
+    episodes: Episodes = draw_episodes(CONDITIONS, 2, seed=0)
+    before = evaluate_planner(planned_lqr, episodes, 1)
+    record_planner(planned_lqr, episodes, [0], 1)
+    after = evaluate_planner(planned_lqr, episodes, 1)
+    assert all((before.columns[name] == after.columns[name]).all() for name in before.columns)
