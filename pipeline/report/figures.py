@@ -233,10 +233,10 @@ def draw_plans(title: str, plans: Mapping[str, Plans], errors: Mapping[str, str]
     return figure
 
 
-def draw_tokenizer_tradeoff(rows: Sequence[Mapping[str, float]], chosen: str | None) -> Figure:
+def draw_tokenizer_tradeoff(rows: Sequence[Mapping[str, float]], chosen: str) -> Figure:
     """FAST with one scale: reconstruction error, alphabet and tokens a chunk against it, a line a vocabulary.
 
-    `chosen` says what the study has.
+    `chosen` says what the study has, if anything.
     """
     figure = Figure(figsize=(12, 4), layout="constrained")
     error, alphabet, tokens = figure.subplots(1, 3)

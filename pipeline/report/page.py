@@ -132,8 +132,8 @@ def render_page(page: Page) -> str:
         tables=main_tables(comparison),
         more=more_tables(comparison),
         verdicts=verdicts(comparison),
-        cautions=cautions(comparison),
-        limits=LIMITS,
+        limits=[*cautions(comparison), *LIMITS],
+        left_out=[*comparison.notes, *page.missing],
         unit=UNIT,
         drawing=drawings,
     )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,6 +27,7 @@ T = TypeVar("T")
 
 def draw_figures(store: Store, comparison: Comparison, study: TrackedRun | None) -> tuple[dict[str, Figure], list[str]]:
     """Draw what there is data for; returns the pictures by name, and what was missing for others."""
+    comparison = literal(comparison)
     title = comparison.title
     drawn: dict[str, Figure] = {}
     missing: list[str] = []
@@ -72,8 +74,19 @@ def draw_figures(store: Store, comparison: Comparison, study: TrackedRun | None)
     if study is not None and TRADEOFF_TAG in fetch(store, study.run_id).tags:
         with artifact(store, study.run_id, f"{EVALUATION}/{TRADEOFF_FILE}") as stored:
             found = json.loads(stored.read_text())
-        drawn["fast_tradeoff"] = figures.draw_tokenizer_tradeoff(found["rows"], found["chosen"])
+        drawn["fast_tradeoff"] = figures.draw_tokenizer_tradeoff(found["rows"], dollars(found["chosen"] or ""))
     return drawn, missing
+
+
+def literal(comparison: Comparison) -> Comparison:
+    """The comparison with names that matplotlib draws as they are: between two dollars it would read formulas."""
+    groups = tuple(replace(group, name=dollars(group.name)) for group in comparison.groups)
+    return replace(comparison, title=dollars(comparison.title), groups=groups)
+
+
+def dollars(name: str) -> str:
+    """A name with its dollars escaped for matplotlib."""
+    return name.replace("$", r"\$")
 
 
 def converge_steps(path: Path) -> dict[tuple[float, int], NDArray[np.int64]]:
