@@ -299,6 +299,7 @@ class ReportSettings(Settings):
     format: Literal["text", "json", "csv", "markdown"] = Field(
         "text", description="tables, or one JSON object, comma-separated values or Markdown", json_schema_extra=FLAGS
     )
+    html: bool = Field(False, description="also write report.html, one page to send around")
 
 
 def fields_of(kind: type[Settings]) -> dict[str, FieldInfo]:

@@ -3,6 +3,7 @@
 Shapes: H horizon, A action.
 """
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
@@ -52,7 +54,15 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, dpi=120)
 
 
-def draw_scores(path: Path, comparison: Comparison) -> None:
+def as_svg(figure: Figure) -> bytes:
+    """The picture as SVG, letters drawn as shapes. The same picture gives the same bytes."""
+    buffer = io.BytesIO()
+    with rc_context({"svg.hashsalt": "tinypi"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def draw_scores(comparison: Comparison) -> Figure:
     """Success and converge against the replan interval, a column a noise: IQM with interval, and every model a dot."""
     noises = sorted({noise for noise, _ in comparison.conditions})
     replans = sorted({replan for _, replan in comparison.conditions})
@@ -85,7 +95,7 @@ def draw_scores(path: Path, comparison: Comparison) -> None:
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     figure.suptitle(f"Control of {comparison.title}: IQM over models, 95% interval, a dot a model")
-    save(figure, path)
+    return figure
 
 
 def _bottom(groups: Sequence[Group], name: str) -> float:
@@ -122,7 +132,7 @@ def _yardstick_line(axes: Axes, group: Group, name: str, noise: float, replans: 
         axes.plot(*zip(*found, strict=True), color="0.45", linestyle=line, linewidth=1.1, label=group.name, zorder=1)
 
 
-def draw_losses(path: Path, title: str, curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> None:
+def draw_losses(title: str, curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> Figure:
     """Loss curves of all models, thin, and their mean, thick: `curves[group]["val"]` has one list of epochs a model."""
     figure = Figure(figsize=(5.4 * len(curves), 4.2), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(curves)))
@@ -149,12 +159,12 @@ def draw_losses(path: Path, title: str, curves: Mapping[str, Mapping[str, Sequen
         axes.grid(alpha=0.25)
         axes.legend()
     figure.suptitle(f"Losses of {title}: thin lines are models")
-    save(figure, path)
+    return figure
 
 
 def draw_converge_steps(
-    path: Path, title: str, steps: Mapping[str, Mapping[tuple[float, int], Sequence[NDArray[np.int64]]]], horizon: int
-) -> None:
+    title: str, steps: Mapping[str, Mapping[tuple[float, int], Sequence[NDArray[np.int64]]]], horizon: int
+) -> Figure:
     """What share of all episodes has converged by each step, `steps[group][condition]` an array of episodes a model.
 
     An episode counts from its converge step, and never (-1) if it does not converge or falls.
@@ -182,10 +192,10 @@ def draw_converge_steps(
         axes.set_xlabel("step")
     panels[0, 0].legend(loc="lower right")
     figure.suptitle(f"Converged by each step, without a fall, in {title}: thin lines are models, thick their mean")
-    save(figure, path)
+    return figure
 
 
-def draw_plans(path: Path, title: str, plans: Mapping[str, Plans], errors: Mapping[str, str], seconds: float) -> None:
+def draw_plans(title: str, plans: Mapping[str, Plans], errors: Mapping[str, str], seconds: float) -> Figure:
     """Plans of every model beside the expert's chunks, and how the error grows along the chunk.
 
     `errors` says each group's MAE and MSE; `seconds` is the length of a step.
@@ -220,13 +230,13 @@ def draw_plans(path: Path, title: str, plans: Mapping[str, Plans], errors: Mappi
     axes.grid(alpha=0.25)
     axes.legend()
     figure.suptitle(f"Plans of {title} against the expert's chunks of the test split: thin lines are models")
-    save(figure, path)
+    return figure
 
 
-def draw_tokenizer_tradeoff(path: Path, rows: Sequence[Mapping[str, float]], chosen: str | None) -> None:
+def draw_tokenizer_tradeoff(rows: Sequence[Mapping[str, float]], chosen: str) -> Figure:
     """FAST with one scale: reconstruction error, alphabet and tokens a chunk against it, a line a vocabulary.
 
-    `chosen` says what the study has.
+    `chosen` says what the study has, if anything.
     """
     figure = Figure(figsize=(12, 4), layout="constrained")
     error, alphabet, tokens = figure.subplots(1, 3)
@@ -249,4 +259,4 @@ def draw_tokenizer_tradeoff(path: Path, rows: Sequence[Mapping[str, float]], cho
         axes.grid(alpha=0.25)
     about = f"; the study has {chosen}" if chosen else ""
     figure.suptitle(f"What FAST trades with one scale for all frequencies{about}")
-    save(figure, path)
+    return figure

@@ -80,9 +80,9 @@ def contrast_table(contrast: Contrast, name: str) -> Table:
                 where_text(where),
                 str(found.n),
                 f"{found.mean:+.{SCORES[name].digits}f}",
-                _interval(found.interval, SCORES[name].digits),
+                interval_text(found.interval, SCORES[name].digits),
                 f"{found.improvement:.2f}",
-                _interval(found.improvement_interval, 2),
+                interval_text(found.improvement_interval, 2),
                 "-" if found.p is None else f"{found.p:.4f}",
                 "-" if corrected is None else f"{corrected:.4f}",
                 winner(contrast, name, where) or "-",
@@ -112,7 +112,7 @@ def cost_contrast_table(contrast: Contrast) -> Table:
             COSTS[name].label,
             str(found.n),
             f"{found.mean:+.{COSTS[name].digits}f}",
-            _interval(found.interval, COSTS[name].digits),
+            interval_text(found.interval, COSTS[name].digits),
             f"{found.improvement:.2f}",
             "-" if found.p is None else f"{found.p:.4f}",
         )
@@ -152,7 +152,7 @@ def verdicts(comparison: Comparison) -> list[str]:
             if None in found:
                 overall = found[None]
                 digits = SCORES[name].digits
-                between = f" {_interval(overall.interval, digits)}" if overall.interval else ""
+                between = f" {interval_text(overall.interval, digits)}" if overall.interval else ""
                 lines[-1] += (
                     f" On average {contrast.first} minus {contrast.second} is {overall.mean:+.{digits}f}{between}."
                 )
@@ -174,18 +174,7 @@ def _parts(comparison: Comparison, names: Sequence[str], render: Callable[[Table
     parts += [f"Note: {note}" for note in comparison.notes]
     if comparison.conditions:
         parts += [render(overview_table(comparison)), *verdicts(comparison)]
-    for group in comparison.of_kind("model"):
-        if len(group.models) == 1:
-            parts.append(f"{group.name} has one seed: its means stand alone, and no spread can be given.")
-        elif len(group.models) < FEWEST:
-            parts.append(f"{group.name} has {len(group.models)} seeds: too few for 95% intervals, which take {FEWEST}.")
-    for contrast in comparison.contrasts:
-        pairs, tests = contrast.pairs, len(comparison.conditions)
-        if tests * 2 ** (1 - pairs) >= ALPHA:  # the smallest p that the exact test can give, corrected
-            parts.append(
-                f"{pairs} pair{'s' * (pairs > 1)} of models cannot show a difference in one of {tests} conditions "
-                f"between {contrast.first} and {contrast.second}: more seeds are needed."
-            )
+    parts += cautions(comparison)
     for name in names:
         if any(name in group.scores for group in comparison.of_kind("model", "original")):
             parts.append(render(score_table(comparison, name)))
@@ -195,6 +184,24 @@ def _parts(comparison: Comparison, names: Sequence[str], render: Callable[[Table
     parts.append(render(cost_table(comparison)))
     parts += [render(cost_contrast_table(contrast)) for contrast in comparison.contrasts if contrast.costs]
     return [*parts, UNIT]
+
+
+def cautions(comparison: Comparison) -> list[str]:
+    """What so few models cannot tell, a sentence each."""
+    found = []
+    for group in comparison.of_kind("model"):
+        if len(group.models) == 1:
+            found.append(f"{group.name} has one seed: its means stand alone, and no spread can be given.")
+        elif len(group.models) < FEWEST:
+            found.append(f"{group.name} has {len(group.models)} seeds: too few for 95% intervals, which take {FEWEST}.")
+    for contrast in comparison.contrasts:
+        pairs, tests = contrast.pairs, len(comparison.conditions)
+        if tests * 2 ** (1 - pairs) >= ALPHA:  # the smallest p that the exact test can give, corrected
+            found.append(
+                f"{pairs} pair{'s' * (pairs > 1)} of models cannot show a difference in one of {tests} conditions "
+                f"between {contrast.first} and {contrast.second}: more seeds are needed."
+            )
+    return found
 
 
 def as_values(comparison: Comparison) -> dict[str, Any]:
@@ -296,11 +303,12 @@ def _summary_cells(summary: Summary, score: Score) -> tuple[str, ...]:
         score.text(summary.mean),
         "-" if summary.std is None else score.text(summary.std),
         score.text(summary.iqm),
-        _interval(summary.interval, score.digits),
+        interval_text(summary.interval, score.digits),
         f"{score.text(summary.best[1])} ({summary.best[0]})",
         f"{score.text(summary.worst[1])} ({summary.worst[0]})",
     )
 
 
-def _interval(interval: Interval | None, digits: int) -> str:
+def interval_text(interval: Interval | None, digits: int) -> str:
+    """An interval as "[0.1, 0.2]", "-" without one."""
     return "-" if interval is None else f"[{interval.low:.{digits}f}, {interval.high:.{digits}f}]"

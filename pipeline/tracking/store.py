@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
@@ -22,6 +23,15 @@ AT_START = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT
 def tracking_uri() -> str:
     """The store that runs go to."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DEFAULT_STORE.absolute()}"
+
+
+def store_name() -> str:
+    """What the store is called where others read it: without passwords, and without the folders of this machine."""
+    if (database := database_file()) is not None:
+        return f"sqlite file {database.name}"
+    uri = urlsplit(tracking_uri())
+    host = uri.netloc.rpartition("@")[2]
+    return f"{uri.scheme}://{host}{uri.path}" if host else f"{uri.scheme or 'file'} store {Path(uri.path).name}"
 
 
 def database_file() -> Path | None:

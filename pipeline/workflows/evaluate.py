@@ -22,6 +22,7 @@ from pipeline.evaluation.control import (
     CONDITIONS,
     LONGEST_REPLAN,
     Evaluation,
+    Planner,
     draw_episodes,
     evaluate_planner,
     mean_scores,
@@ -96,8 +97,7 @@ def judge_file(path: Path, tokenizer: str, protocol: Protocol, report: Report) -
     torch.set_num_threads(1)
     policy = load_for_pendulum(path, tokenizer)
     episodes = draw_episodes(CONDITIONS, protocol.episodes, protocol.seed)
-    planner = partial(policy.plan, generator=torch_stream(protocol.seed, "episodes", "planner"))
-    evaluation = evaluate_planner(planner, episodes, 1, report)
+    evaluation = evaluate_planner(planner_of(policy, protocol), episodes, 1, report)
     chunks = None
     if protocol.pairs.is_file() and is_trained_on(policy, protocol.pairs):
         pairs = load_action_pairs(protocol.pairs)
@@ -106,6 +106,11 @@ def judge_file(path: Path, tokenizer: str, protocol: Protocol, report: Report) -
             planner = partial(policy.plan, generator=torch_stream(protocol.seed, "chunks", "planner"))
             chunks = compare_chunks(planner, pairs.state[rows], pairs.action_chunk[rows])
     return Judged(policy.name, policy.method, evaluation, chunks)
+
+
+def planner_of(policy: Policy, protocol: Protocol) -> Planner:
+    """How a policy plans in an evaluation: what it draws at random, if anything, comes from the protocol's seed."""
+    return partial(policy.plan, generator=torch_stream(protocol.seed, "episodes", "planner"))
 
 
 def is_trained_on(policy: Policy, pairs: Path) -> bool:

@@ -16,6 +16,7 @@ from pipeline.evaluation.control import Condition
 from pipeline.files import whole_file
 from pipeline.methods import METHODS
 from pipeline.report.comparison import Comparison, Group, Model, Where, compare_models
+from pipeline.report.figures import save
 from pipeline.report.overview import as_markdown, as_rows, as_values
 from pipeline.report.scores import COSTS, SCORES
 from pipeline.tracking.query import StoredRun, is_model, search
@@ -23,6 +24,7 @@ from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store, open_store
 from pipeline.workflows.evaluate import MEAN, UNFINISHED
 from pipeline.workflows.report_figures import draw_figures
+from pipeline.workflows.report_page import make_page
 
 MIRROR, FOLDER = Path("train/reports"), "report"
 CONDITION = re.compile(r"noise([\d.e-]+)_replan(\d+)")
@@ -158,14 +160,14 @@ class Reported:
 
 
 def report(settings: ReportSettings) -> Reported:
-    """Query and compare; for people (format "text") also draw, mirror, and log to the study's run if it is a study."""
+    """Query and compare; for people (format "text", or a page) also draw, mirror, and log to a study's run."""
     store = open_store()
     comparison = gather(store, settings.study)
-    if settings.format != "text":
+    if settings.format != "text" and not settings.html:
         return Reported(comparison, ())
     runs = search(store, study=settings.study, kind="study")
     study = TrackedRun(store, runs[-1].run_id) if runs else None
-    return write_files(store, comparison, settings.study, study)
+    return write_files(store, comparison, settings.study, study, settings.html)
 
 
 def report_study(store: Store, study: str, run: TrackedRun, methods: dict[str, TrackedRun]) -> Reported | None:
@@ -197,19 +199,25 @@ def method_metrics(group: Group) -> dict[str, float]:
     return metrics
 
 
-def write_files(store: Store, comparison: Comparison, name: str, study: TrackedRun | None) -> Reported:
-    """Write tables and figures into the mirror under `name`, and log them to the study's run if there is one."""
+def write_files(
+    store: Store, comparison: Comparison, name: str, study: TrackedRun | None, html: bool = False
+) -> Reported:
+    """Write tables, figures and, if asked for, the page into the mirror under `name`; log them to the study's run."""
     folder = MIRROR / name
     texts = {
         "report.md": as_markdown(comparison),
         "report.json": json.dumps(as_values(comparison), indent=1, allow_nan=False) + "\n",
         "report.csv": as_csv(comparison),
     }
+    drawn, missing = draw_figures(store, comparison, study)
+    for figure_name, figure in drawn.items():
+        save(figure, folder / f"{figure_name}.png")
+    if html:
+        texts["report.html"] = make_page(store, comparison, study.run_id if study else None, drawn, missing)
     for file, text in texts.items():
         with whole_file(folder / file) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    drawn, missing = draw_figures(store, comparison, folder, study)
-    files = (*(folder / file for file in texts), *drawn)
+    files = (*(folder / file for file in texts), *(folder / f"{figure_name}.png" for figure_name in drawn))
     for path in files:
         if study is not None:
             study.file(path, FOLDER)

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.env.pendulum import CONTROL_SECONDS, EPISODE_STEPS
@@ -23,18 +25,13 @@ TRADEOFF_FILE, TRADEOFF_TAG = "fast_tradeoff.json", "fast_tradeoff"
 T = TypeVar("T")
 
 
-def draw_figures(
-    store: Store, comparison: Comparison, folder: Path, study: TrackedRun | None
-) -> tuple[list[Path], list[str]]:
-    """Draw what there is data for; returns the pictures, and what was missing for others."""
+def draw_figures(store: Store, comparison: Comparison, study: TrackedRun | None) -> tuple[dict[str, Figure], list[str]]:
+    """Draw what there is data for; returns the pictures by name, and what was missing for others."""
+    comparison = literal(comparison)
     title = comparison.title
-    drawn: list[Path] = []
+    drawn: dict[str, Figure] = {}
     missing: list[str] = []
     groups = comparison.of_kind("model")
-
-    def path(name: str) -> Path:
-        drawn.append(folder / f"{name}.png")
-        return drawn[-1]
 
     def read(model: Model, name: str, reader: Callable[[Path], T]) -> T | None:
         try:
@@ -45,13 +42,13 @@ def draw_figures(
             return None
 
     if comparison.conditions:
-        figures.draw_scores(path("scores"), comparison)
+        drawn["scores"] = figures.draw_scores(comparison)
     parts = ("train", "val", "test")
     curves = {
         group.name: {part: [history(store, m.run_id, f"{part}_loss") for m in group.models] for part in parts}
         for group in groups
     }
-    figures.draw_losses(path("losses"), title, curves)
+    drawn["losses"] = figures.draw_losses(title, curves)
 
     steps: dict[str, dict[tuple[float, int], list[NDArray[np.int64]]]] = {}
     plans: dict[str, figures.Plans] = {}
@@ -70,15 +67,26 @@ def draw_figures(
                 planned, errors = (np.stack([found[name] for found in same]) for name in ("planned", "mae_by_step"))
                 plans[group.name] = figures.Plans(expert, planned, errors)
     if steps:
-        figures.draw_converge_steps(path("converge_steps"), title, steps, EPISODE_STEPS)
+        drawn["converge_steps"] = figures.draw_converge_steps(title, steps, EPISODE_STEPS)
     if plans:
         errors_of = {group.name: _errors(group) for group in groups if group.name in plans}
-        figures.draw_plans(path("plans"), title, plans, errors_of, CONTROL_SECONDS)
+        drawn["plans"] = figures.draw_plans(title, plans, errors_of, CONTROL_SECONDS)
     if study is not None and TRADEOFF_TAG in fetch(store, study.run_id).tags:
         with artifact(store, study.run_id, f"{EVALUATION}/{TRADEOFF_FILE}") as stored:
             found = json.loads(stored.read_text())
-        figures.draw_tokenizer_tradeoff(path("fast_tradeoff"), found["rows"], found["chosen"])
+        drawn["fast_tradeoff"] = figures.draw_tokenizer_tradeoff(found["rows"], dollars(found["chosen"] or ""))
     return drawn, missing
+
+
+def literal(comparison: Comparison) -> Comparison:
+    """The comparison with names that matplotlib draws as they are: between two dollars it would read formulas."""
+    groups = tuple(replace(group, name=dollars(group.name)) for group in comparison.groups)
+    return replace(comparison, title=dollars(comparison.title), groups=groups)
+
+
+def dollars(name: str) -> str:
+    """A name with its dollars escaped for matplotlib."""
+    return name.replace("$", r"\$")
 
 
 def converge_steps(path: Path) -> dict[tuple[float, int], NDArray[np.int64]]:

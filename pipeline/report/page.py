@@ -1,0 +1,181 @@
+"""One HTML page with everything in it: no other file, no network, and no script needed to read it.
+
+Names from the store are text wherever they stand: the template escapes them, and the page's Content-Security-Policy
+lets only its own style and script run, each known by its digest.
+"""
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from pipeline.report import episodes as drawings
+from pipeline.report.comparison import Comparison
+from pipeline.report.episodes import Drawing
+from pipeline.report.headline import averages_table, headline
+from pipeline.report.overview import (
+    MAIN,
+    UNIT,
+    cautions,
+    contrast_table,
+    cost_contrast_table,
+    cost_table,
+    overview_table,
+    score_table,
+    verdicts,
+)
+from pipeline.report.scores import SCORES
+from pipeline.report.tables import Table
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What stands under a figure, and what is said in its place to those who do not see it."""
+
+    title: str
+    text: str
+    alternative: str
+
+
+CAPTIONS = {
+    "scores": Caption(
+        "Success and convergence in every condition",
+        "Interquartile mean over models with its 95% interval; a dot is a model. Hollow marks are trained weights of "
+        "the reference system, grey lines controllers to hold the models against.",
+        "Two rows of line charts, success above and convergence below, one column for each action noise, against the "
+        "replan interval. The same numbers stand in the tables of success and convergence.",
+    ),
+    "converge_steps": Caption(
+        "When episodes come to rest",
+        "Share of all episodes that have converged by each step and never fall. Thin lines are models.",
+        "Rising curves, one panel for each condition: the share of episodes that have converged by each of the 100 "
+        "steps, for every group. Their averages stand in the table of converge steps.",
+    ),
+    "plans": Caption(
+        "Plans beside the expert's",
+        "Above, plans of every model from four states of the test split, with what the expert did. Below, how the mean "
+        "absolute error grows along the chunk.",
+        "Four line charts of planned actions over time with the expert's dotted line, and one chart of the mean "
+        "absolute error along the chunk. Mean errors stand in the table of losses and costs.",
+    ),
+    "losses": Caption(
+        "Losses of all models",
+        "Thin lines are models, thick ones their mean. Losses of different methods have different units.",
+        "Line charts of training, validation and test loss over epochs, a panel for each group. The best losses stand "
+        "in the table of losses and costs.",
+    ),
+    "fast_tradeoff": Caption(
+        "What FAST trades",
+        "Reconstruction error, size of the alphabet and tokens a chunk against the scale of quantisation.",
+        "Three line charts against the scale: the error falls, the alphabet and the number of tokens a chunk grow.",
+    ),
+}
+
+LIMITS = (
+    "One task: a simulated inverted pendulum, and one set of demonstrations by one kind of expert. No real machine, no "
+    "other task, no other amount of data.",
+    "Intervals and tests are over training seeds, for these episodes: other episodes would move all models together.",
+    "No difference shown is not shown to be none: the interval says how large one could still be.",
+    "One recipe a method. Another one, tuned otherwise, may do better; the settings below are all that was compared.",
+    "The episodes that move here are a few of thousands, chosen by the rule above them. They show how it looks, not "
+    "how often it happens: that stands in the tables.",
+    "Times and samples per second depend on the machine, and on what else ran on it.",
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that goes into a page; figures are SVG by name."""
+
+    comparison: Comparison
+    figures: Mapping[str, bytes]
+    episodes: Sequence[Drawing]
+    choice: str  # how the episodes were chosen
+    settings: Table
+    provenance: Sequence[Table]
+    missing: Sequence[str] = field(default=())
+
+
+def render_page(page: Page) -> str:
+    """The page as HTML. Equal pages give equal text."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES, encoding="utf-8"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    comparison = page.comparison
+    models = [group.name for group in comparison.of_kind("model")]
+    return environment.get_template("page.html").render(
+        page=page,
+        comparison=comparison,
+        heading=f"{' and '.join(models)} compared" if len(models) == 2 else f"Comparison of {comparison.title}",
+        style=style,  # our own files: the template lets them through as they are
+        script=script,
+        policy=f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}; "
+        "base-uri 'none'; form-action 'none'",
+        headline=headline(comparison),
+        averages=averages_table(comparison),
+        figures=[
+            (caption, _data_uri(svg), _size(svg))
+            for name, caption in CAPTIONS.items()
+            if (svg := page.figures.get(name))
+        ],
+        tables=main_tables(comparison),
+        more=more_tables(comparison),
+        verdicts=verdicts(comparison),
+        limits=[*cautions(comparison), *LIMITS],
+        left_out=[*comparison.notes, *page.missing],
+        unit=UNIT,
+        drawing=drawings,
+    )
+
+
+def main_tables(comparison: Comparison) -> list[Table]:
+    """Those that most readers look for."""
+    if not comparison.conditions:
+        return [cost_table(comparison)]
+    contrasts = [
+        contrast_table(contrast, name)
+        for contrast in comparison.contrasts
+        for name in ("success", "converge")
+        if contrast.scores.get(name)
+    ]
+    return [overview_table(comparison), *contrasts, cost_table(comparison)]
+
+
+def more_tables(comparison: Comparison) -> list[Table]:
+    """All others: every score of every group, and every other difference."""
+    scored = [name for name in SCORES if any(name in group.scores for group in comparison.of_kind("model", "original"))]
+    contrasts = [
+        contrast_table(contrast, name)
+        for contrast in comparison.contrasts
+        for name in SCORES
+        if contrast.scores.get(name) and name not in MAIN[:2]
+    ]
+    costs = [cost_contrast_table(contrast) for contrast in comparison.contrasts if contrast.costs]
+    return [*(score_table(comparison, name) for name in scored), *contrasts, *costs]
+
+
+def _source(text: str) -> str:
+    """How a Content-Security-Policy knows an inline style or script."""
+    return f"'sha256-{base64.b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+def _data_uri(svg: bytes) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
+
+
+def _size(svg: bytes) -> tuple[int, int]:
+    """Width and height of a picture, so that the page does not jump when it is there."""
+    found = re.search(rb'<svg[^>]*viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+    assert found, "matplotlib writes the size of its pictures"
+    return round(float(found[1])), round(float(found[2]))

@@ -1,0 +1,126 @@
+"""A good and a bad episode of each group: chosen by rule from stored scores, played again with stored weights."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from pipeline.config import NONE
+from pipeline.env.pendulum import ACTION_LIMIT, EPISODE_STEPS, fallen
+from pipeline.env.scores import score
+from pipeline.errors import RunError, one_line
+from pipeline.evaluation.control import CONDITIONS, Condition, draw_episodes
+from pipeline.evaluation.record import Record, record_planner
+from pipeline.report.comparison import Comparison, Group, Model
+from pipeline.report.episodes import Drawing, Episode, Kind, Plan, draw_episode
+from pipeline.tracking.query import artifact, fetch
+from pipeline.tracking.store import Store
+from pipeline.workflows.evaluate import EPISODES_FILE, EVALUATION, Protocol, load_for_pendulum, planner_of
+
+MOST_GROUPS = 6  # each is evaluated once more, seconds of work
+CHOICE = (
+    "All of them are of the hardest condition, action noise ±{noise:g} and a plan every {replan} steps. Bad is, of all "
+    "models of a group, the episode that falls first; if none falls, the one that does not converge and leans most; if "
+    "all converge, the last to do so. Good is an episode of the same model: of those that converge, the one with the "
+    "median converge step. They were played again for this page, with the weights and the noise of the evaluation."
+)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An episode of an evaluation, as the store has it."""
+
+    model: Model
+    number: int  # in its condition
+    success: bool
+    converged: bool
+    converge_step: int
+    steps_upright: int
+    angle: float
+    velocity_std: float
+
+    @property
+    def badness(self) -> tuple[float, float]:
+        """The least is the worst: falls, the earliest first; then no convergence; then the latest."""
+        if not self.success:
+            return 0, self.steps_upright
+        return (1, -self.angle) if not self.converged else (2, -self.converge_step)
+
+
+def show_episodes(store: Store, comparison: Comparison) -> tuple[list[Drawing], str, list[str]]:
+    """Choose and play; returns the drawings, how they were chosen, and what could not be shown."""
+    known = {(condition.action_noise, condition.replan): condition for condition in CONDITIONS}
+    judged = [group for group in comparison.of_kind("model") if any(model.scores for model in group.models)]
+    found = re.fullmatch(r"(\d+) episodes a condition, seed (\d+)", comparison.protocol)
+    if not judged or not found or comparison.conditions[-1] not in known:
+        return [], "There is no evaluation here whose episodes could be played again.", []
+    protocol, condition = Protocol(int(found[1]), int(found[2]), Path(NONE)), known[comparison.conditions[-1]]
+    shown: list[Drawing] = []
+    missing = [f"Episodes of {group.name} are not shown." for group in judged[MOST_GROUPS:]]
+    for group in judged[:MOST_GROUPS]:
+        try:
+            shown += [draw_episode(episode, EPISODE_STEPS) for episode in play_group(store, group, condition, protocol)]
+        except (RunError, OSError, ValueError, KeyError) as error:
+            missing.append(f"Episodes of {group.name} cannot be shown: {one_line(error)}")
+    choice = CHOICE.format(noise=condition.action_noise, replan=condition.replan)
+    return shown, choice if shown else "No episode can be shown, for the reasons given below.", missing
+
+
+def play_group(store: Store, group: Group, condition: Condition, protocol: Protocol) -> list[Episode]:
+    """Play the episodes chosen of a group. Raises errors of the store and of model files."""
+    chosen = choose([scored for model in group.models if model.scores for scored in read(store, model, condition)])
+    run = fetch(store, chosen[0][1].model.run_id)
+    with artifact(store, run.run_id, f"{run.tags['name']}.pth") as path:
+        policy = load_for_pendulum(path, NONE)
+    torch.set_num_threads(1)
+    first = CONDITIONS.index(condition) * protocol.episodes
+    episodes = draw_episodes(CONDITIONS, protocol.episodes, protocol.seed)
+    numbers = [first + scored.number for _, scored in chosen]
+    records = record_planner(planner_of(policy, protocol), episodes, numbers, threads=1)
+    return [to_episode(group, *each, record) for each, record in zip(chosen, records, strict=True)]
+
+
+def read(store: Store, model: Model, condition: Condition) -> list[Scored]:
+    """All episodes of a model in a condition. Raises errors of the store, and `KeyError` for another kind of table."""
+    with artifact(store, model.run_id, f"{EVALUATION}/{EPISODES_FILE}") as path:
+        table = pd.read_csv(path)
+    here = table[(table["action_noise"] == condition.action_noise) & (table["replan"] == condition.replan)]
+    names = ["success", "converged", "converge_step", "steps_upright", "angle", "velocity_std"]
+    rows = here[["episode", *names]].itertuples(index=False, name=None)
+    return [Scored(model, *row) for row in rows]
+
+
+def choose(scored: Sequence[Scored]) -> list[tuple[Kind, Scored]]:
+    """The good and the bad episode, as `CHOICE` says, the first of equals; good is left out if there is none."""
+    bad = min(scored, key=lambda each: each.badness)
+    calm = [each for each in scored if each.model == bad.model and each.success and each.converged and each != bad]
+    calm.sort(key=lambda each: each.converge_step)
+    good: list[tuple[Kind, Scored]] = [("good", calm[(len(calm) - 1) // 2])] if calm else []
+    return [*good, ("bad", bad)]
+
+
+def to_episode(group: Group, kind: Kind, stored: Scored, record: Record) -> Episode:
+    """The record up to a fall, and in words; says so if it is not the episode that was scored."""
+    scores = score(record.states[None], record.actions[None])
+    fell = not scores.success[0]
+    last = int(np.argmax(fallen(record.states))) if fell else len(record.actions)
+    step = int(scores.converge_step[0])
+    outcome = f"It falls in step {last}." if fell else "It stays up"
+    if not fell:
+        outcome += f" and converges at step {step}." if step >= 0 else " and does not converge."
+    same = stored.success is not fell and stored.converge_step == step
+    same &= bool(np.isclose(stored.velocity_std, scores.velocity_std[0], rtol=1e-9, atol=0))
+    if not same:
+        outcome += " In the evaluation it went otherwise: code, versions or processor are not those of then."
+    applied = (record.actions + record.noise)[:last, 0].clip(-ACTION_LIMIT, ACTION_LIMIT)
+    plans = [
+        Plan(int(step), chunk[:, 0].astype(np.float64))
+        for step, chunk in zip(record.taken, record.chunks, strict=True)
+        if step < last
+    ]
+    about = f"{stored.model.label.capitalize()}, episode {stored.number}."
+    return Episode(group.name, kind, about, outcome, record.states[: last + 1], applied, tuple(plans))
