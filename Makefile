@@ -15,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run study baselines test check audit ui bench clean
+.PHONY: help setup run study baselines test check browser audit ui bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -49,7 +49,7 @@ $(BIN)/.installed-dev: $(BIN)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-test: check ## everything CI runs: lint, types, import floors, tests
+test: check browser ## everything CI runs: lint, types, import floors, tests
 	$(BIN)/pytest -n auto --dist loadgroup
 
 check: $(BIN)/.installed-dev
@@ -57,6 +57,11 @@ check: $(BIN)/.installed-dev
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+browser: # tests that need Chromium fail without it as root, and are skipped for others
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get -qq update && \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium fonts-liberation; } || \
+		echo "no Chromium here, so no browser tests; have it installed: apt-get install chromium fonts-liberation" >&2
 
 audit: $(BIN)/.installed-dev ## ask pip-audit, in an environment of its own, for known vulnerabilities (needs the network)
 	test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit; }
