@@ -15,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run study baselines test check browser audit ui bench clean
+.PHONY: help setup run study baselines test check browser audit ui server bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -70,6 +70,13 @@ audit: $(BIN)/.installed-dev ## ask pip-audit, in an environment of its own, for
 
 ui: setup ## open MLflow's UI over the store, on this machine only
 	$(BIN)/mlflow ui --backend-store-uri "$(MLFLOW_TRACKING_URI)" --host $(HOST) --port $(PORT)
+
+$(BIN)/.installed-server: $(BIN)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server]'
+	@touch $@
+
+server: $(BIN)/.installed-server ## MLflow for a team: PostgreSQL, an S3 store, MLflow's server; AUTH=1 asks for passwords
+	@$(BIN)/python -m pipeline server --port $(PORT) $(if $(AUTH),--auth)
 
 bench: $(BIN)/.installed-dev ## measure what README and docs quote: costs, latency, ours against the original's way
 	$(BIN)/python -m benchmarks.fast_settings

@@ -18,8 +18,10 @@ from pipeline.config import (
     EnsembleSettings,
     EvaluateSettings,
     ExportSettings,
+    MoveStoreSettings,
     ReportSettings,
     ReproduceSettings,
+    ServerSettings,
     Settings,
     SyncSettings,
     TokenizeSettings,
@@ -123,6 +125,8 @@ COMMANDS = click.Group(
         settings_command("reproduce", ReproduceSettings, commands.reproduce),
         settings_command("doctor", DoctorSettings, commands.doctor),
         settings_command("sync", SyncSettings, commands.sync),
+        settings_command("server", ServerSettings, commands.server),
+        settings_command("move-store", MoveStoreSettings, commands.move_store),
     ],
 )
 

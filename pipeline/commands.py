@@ -10,8 +10,10 @@ from pipeline.config import (
     EnsembleSettings,
     EvaluateSettings,
     ExportSettings,
+    MoveStoreSettings,
     ReportSettings,
     ReproduceSettings,
+    ServerSettings,
     SyncSettings,
     TokenizeSettings,
     TrainSettings,
@@ -200,6 +202,41 @@ def sync(settings: SyncSettings) -> None:
     from pipeline.workflows.doctor import sync as workflow
 
     _print_findings("sync", workflow(), "nothing waits to be delivered")
+
+
+def server(settings: ServerSettings) -> None:
+    """Serve until Ctrl-C, saying how to reach it."""
+    from pipeline.console import OUT, print_rows
+    from pipeline.server.parts import ADMIN
+    from pipeline.workflows import team_server as workflow
+
+    uri = workflow.address(settings)
+    rows = [("MLflow", uri), ("use it", f"export MLFLOW_TRACKING_URI={uri}")]
+    if settings.auth:
+        rows.append(("user", f"{ADMIN}; password: 'admin_password' in {settings.folder / 'credentials.json'}"))
+        rows.append(("", "export MLFLOW_TRACKING_USERNAME=... MLFLOW_TRACKING_PASSWORD=..."))
+    rows += [("data and logs", str(settings.folder)), ("stop it", "Ctrl-C")]
+    OUT.print("starting PostgreSQL, the S3 store and MLflow ...")
+    try:
+        workflow.serve(settings, lambda: print_rows("team server", rows))
+    except KeyboardInterrupt:
+        OUT.print("stopped; the next start finds everything again")
+
+
+def move_store(settings: MoveStoreSettings) -> None:
+    """Copy a local store into the team server's, and say what was copied."""
+    from pipeline.console import print_rows
+    from pipeline.workflows.move_store import move
+
+    moved = move(settings)
+    rows = [
+        ("runs", f"{moved.rows['runs']:,}, with {moved.rows['metrics']:,} metric values"),
+        ("models", f"{moved.rows['model_versions']:,} registered versions"),
+        ("all rows", f"{sum(moved.rows.values()):,} in {len(moved.rows)} tables, counted again after the copy"),
+        ("artifacts", f"{moved.files:,} files, {moved.size / 2**20:,.1f} MiB"),
+        ("start the server", f"make server, or python -m pipeline server --folder {settings.folder}"),
+    ]
+    print_rows(f"copied {settings.source}", rows)
 
 
 def _print_findings(title: str, findings: "list[Finding]", nothing: str) -> None:
