@@ -15,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run study baselines test check browser audit ui server bench clean
+.PHONY: help setup run study baselines test check browser screenshots audit ui server bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -62,6 +62,9 @@ browser: # tests that need Chromium fail without it as root, and are skipped for
 	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get -qq update && \
 		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium fonts-liberation; } || \
 		echo "no Chromium here, so no browser tests; have it installed: apt-get install chromium fonts-liberation" >&2
+
+screenshots: $(BIN)/.installed-dev browser ## draw README's pictures of MLflow's UI, after make study
+	$(BIN)/python -m docs.screenshots
 
 audit: $(BIN)/.installed-dev ## ask pip-audit, in an environment of its own, for known vulnerabilities (needs the network)
 	test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit; }

@@ -184,6 +184,7 @@ def mlflow_server(settings: StoresSettings, port: int, auth: bool) -> Service:
                 "default_permission = EDIT\n"  # of those who have a password
                 f"database_uri = {database_uri(settings, DATABASES[1])}\n"
                 f"admin_username = {ADMIN}\n"
+                "auth_cache_ttl_seconds = 60\n"  # else every request waits for a slow hash of its password
                 "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
             )
         environment |= {

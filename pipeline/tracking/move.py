@@ -25,8 +25,8 @@ from pipeline.errors import RunError, StoreError
 ROWS = 5000  # rows copied at once
 PROXIED = "mlflow-artifacts:"  # addresses of artifacts that the server hands out itself
 ADDRESSES = {
-    "experiments": "artifact_location", "runs": "artifact_uri", "logged_models": "artifact_location",
-    "model_versions": "storage_location", "trace_tags": "value",
+    "experiments": ("artifact_location",), "runs": ("artifact_uri",), "logged_models": ("artifact_location",),
+    "model_versions": ("source", "storage_location"), "trace_tags": ("value",),
 }  # fmt: skip
 TABLES: list[Table] = Base.metadata.sorted_tables  # those that others refer to come first
 
@@ -111,13 +111,12 @@ def _upload(home: Path, uri: str) -> tuple[int, int]:
 
 def _copy_rows(table: Table, reading: Connection, writing: Connection, homes: Mapping[Path, int]) -> int:
     """Copy a table; returns how many rows it has. Addresses of artifacts become those that the server hands out."""
-    column = ADDRESSES.get(table.name)
+    columns = ADDRESSES.get(table.name, ())
     found = reading.execution_options(yield_per=ROWS).execute(select(table))
     for part in found.mappings().partitions():
         rows: list[dict[str, Any]] = [dict(row) for row in part]
-        if column:
-            for row in rows:
-                row[column] = _renamed(table.name, row[column], homes)
+        for row in rows:
+            row |= {column: _renamed(table.name, row[column], homes) for column in columns}
         writing.execute(table.insert(), rows)
     expected, arrived = _number(table, reading), _number(table, writing)
     if expected != arrived:
