@@ -155,6 +155,8 @@ def artifact(page: Page, uri: str, experiment: str, run: str, path: str) -> Loca
     tidy(page)
     picture = page.locator("img[src^='blob:'], img[src*='get-artifact']").first
     expect(picture).to_be_visible()
+    expect(page.get_by_text(Path(path).name, exact=True)).to_be_visible()  # in the tree, once that has unfolded
+    page.wait_for_function("document.getAnimations().every(each => each.playState != 'running')")
     return picture
 
 
@@ -165,14 +167,14 @@ def main(database: Path, folder: Path, study: str = "ensemble") -> None:
         with served(copy) as uri, browser() as page:
             experiment, run, models = members(uri, study)
             charts = compare(page, uri, experiment, [model for model in models if model.seed < 2])
-            page.set_viewport_size({"width": 1400, "height": 660})
+            page.set_viewport_size({"width": 1400, "height": 730})
             expect(charts.first).to_be_visible()
             page.screenshot(path=folder / "mlflow_compare.png")
-            page.set_viewport_size({"width": 1400, "height": 1120})
+            page.set_viewport_size({"width": 1400, "height": 1080})
             listed = nested(page, uri, experiment, study, sorted({model.method for model in models}))
             expect(listed).to_have_count(len(models) + 3)
             page.screenshot(path=folder / "mlflow_study.png")
-            page.set_viewport_size({"width": 1400, "height": 720})
+            page.set_viewport_size({"width": 1400, "height": 830})
             artifact(page, uri, experiment, run, "report/scores.png")
             page.screenshot(path=folder / "mlflow_report.png")
 

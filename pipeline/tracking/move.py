@@ -21,6 +21,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from sqlalchemy import Connection, Table, func, select, text
 
 from pipeline.errors import RunError, StoreError
+from pipeline.tracking.store import mlflow_settings
 
 ROWS = 5000  # rows copied at once
 PROXIED = "mlflow-artifacts:"  # addresses of artifacts that the server hands out itself
@@ -40,15 +41,17 @@ class Moved:
     size: int
 
 
-def copy_store(source: Path, database_uri: str, bucket_uri: str) -> Moved:
+def copy_store(source: Path, database_uri: str, bucket_uri: str, secrets: dict[str, str]) -> Moved:
     """Copy all rows of the sqlite file, and the artifacts they name, into an empty database and below the bucket.
+
+    `secrets` are the environment variables that open both.
 
     The source is read as it is at one moment, in an older schema too, and stays as it is. Artifacts go first, and the
     rows in one transaction: a copy that breaks off leaves no row, and can be started again.
     Raises `StoreError` if runs are RUNNING in the source, the database holds anything, or artifacts do not lie below
     the folder of their experiment; `RunError` if not all rows arrive.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, mlflow_settings(secrets):
         snapshot = Path(folder) / "snapshot.db"
         address = f"{source.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(address, uri=True)) as live, closing(sqlite3.connect(snapshot)) as copy:

@@ -1,7 +1,5 @@
 """A local MLflow store's way into the team server."""
 
-import os
-
 from pipeline.config import MoveStoreSettings
 from pipeline.errors import StoreError
 from pipeline.server.parts import BUCKET, check_installed, credentials, database_uri, secrets_of_stores, stores
@@ -18,5 +16,5 @@ def move(settings: MoveStoreSettings) -> Moved:
     if not settings.source.is_file():
         raise StoreError(f"source: expected the sqlite file of a local MLflow store, found no file {settings.source}.")
     with alone_in(settings.folder), stores(settings):
-        os.environ |= secrets_of_stores(credentials(settings.folder), settings)
-        return copy_store(settings.source, database_uri(settings), f"s3://{BUCKET}")
+        secrets = secrets_of_stores(credentials(settings.folder), settings)
+        return copy_store(settings.source, database_uri(settings), f"s3://{BUCKET}", secrets)
