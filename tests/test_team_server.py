@@ -1,5 +1,6 @@
 """The team server for real: PostgreSQL and an S3 store, a local store moved there, and a whole study run against it."""
 
+import contextlib
 import json
 import re
 import signal
@@ -22,6 +23,8 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, ViewType
 from mlflow.tracking import MlflowClient
 
 from pipeline.cli import COMMANDS, EXIT_BAD_INPUT, main
+from pipeline.errors import StoreError
+from pipeline.tracking.move import moved_address
 from tests.conftest import environment, store
 from tests.test_ensemble import FIGURES, TEXTS, TINY_WORDS
 
@@ -210,10 +213,27 @@ def test_moving_refuses(local: Path, server: TeamServer, tmp_path: Path, capsys:
     assert "found no file" in refused("--source", tmp_path / "none.db", "--folder", tmp_path / "new")
     assert "found one that runs" in refused(*source, *server.words())
     server.stop()
+    busy = MlflowClient(f"sqlite:///{tmp_path}/busy.db")
+    busy.create_run("0")
     try:
         assert "expected an empty one, found" in refused(*source, *server.words())
+        assert "found 1 RUNNING" in refused("--source", tmp_path / "busy.db", *server.words())
     finally:
         server.start()
+
+
+def test_addresses_of_artifacts() -> None:
+    homes = {Path("/a/1"): 1, Path("/a/1/inner"): 2}
+    for address, expected in {
+        "/a/1": "mlflow-artifacts:/1",
+        "file:///a/1/r/artifacts": "mlflow-artifacts:/1/r/artifacts",
+        "/a/1/inner/r/artifacts": "mlflow-artifacts:/2/r/artifacts",
+        "s3://elsewhere/r": "s3://elsewhere/r",
+        None: None,
+    }.items():
+        assert moved_address("runs", address, homes) == expected
+    with pytest.raises(StoreError, match="found '/b/r/artifacts'. Move them there first"):
+        moved_address("runs", "/b/r/artifacts", homes)
 
 
 def test_a_study_against_it(server: TeamServer, client: MlflowClient, data: Path, tmp_path: Path) -> None:
@@ -273,12 +293,20 @@ def test_passwords(server: TeamServer, client: MlflowClient) -> None:
     assert "Created experiment 'of ada'" in said
 
 
+def command_lines() -> list[str]:
+    """The command of every process, as everybody can see it."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has just ended
+            found.append(path.read_bytes().decode(errors="replace"))
+    return found
+
+
 def test_secrets_stay_secret(server: TeamServer) -> None:
     """No password in a command line or a log, and none but their owner reads them; all listen on loopback alone."""
     assert stat.S_IMODE((server.folder / "credentials.json").stat().st_mode) == 0o600
     secret = set(server.keys().values())
-    shown = [path.read_bytes().decode() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-    shown += [path.read_text() for path in (server.folder / "logs").iterdir()] + [server.printed()]
+    shown = command_lines() + [path.read_text() for path in (server.folder / "logs").iterdir()] + [server.printed()]
     assert not [text for text in shown if any(key in text for key in secret)]
     with server.database() as database:
         assert database.execute("SHOW listen_addresses").fetchone() == ("127.0.0.1",)
@@ -298,10 +326,8 @@ def test_secrets_stay_secret(server: TeamServer) -> None:
 
 def test_it_stops_and_finds_all_again(server: TeamServer, client: MlflowClient) -> None:
     def ours() -> list[str]:
-        return [
-            line for path in Path("/proc").glob("[0-9]*/cmdline")
-            if str(server.folder) in (line := path.read_bytes().decode()) or f"\0{server.port}\0" in line
-        ]  # fmt: skip
+        words = (str(server.folder), f"\0{server.port}\0")
+        return [line for line in command_lines() if any(word in line for word in words)]
 
     before = {run.info.run_id for run in client.search_runs(["1"])}
     assert before and len(ours()) >= 4

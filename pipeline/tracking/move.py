@@ -119,7 +119,7 @@ def _copy_rows(table: Table, reading: Connection, writing: Connection, homes: Ma
     for part in found.mappings().partitions():
         rows: list[dict[str, Any]] = [dict(row) for row in part]
         for row in rows:
-            row |= {column: _renamed(table.name, row[column], homes) for column in columns}
+            row |= {column: moved_address(table.name, row[column], homes) for column in columns}
         writing.execute(table.insert(), rows)
     expected, arrived = _number(table, reading), _number(table, writing)
     if expected != arrived:
@@ -127,7 +127,8 @@ def _copy_rows(table: Table, reading: Connection, writing: Connection, homes: Ma
     return arrived
 
 
-def _renamed(table: str, address: str | None, homes: Mapping[Path, int]) -> str | None:
+def moved_address(table: str, address: str | None, homes: Mapping[Path, int]) -> str | None:
+    """The address of an artifact after the move; one that names no path of this machine stays. Raises `StoreError`."""
     path = _local(address)
     if path is None:
         return address
