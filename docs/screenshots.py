@@ -104,11 +104,16 @@ def tidy(page: Page) -> None:
         page.get_by_role("button", name="Toggle sidebar").click()
 
 
+def load(page: Page, address: str) -> None:
+    """Load a view of the UI anew: where the fragment alone changes, what was set before stays."""
+    page.goto("about:blank")
+    page.goto(address)
+
+
 def list_runs(page: Page, uri: str, experiment: str, **query: str) -> None:
     """Open an experiment's list of runs, and wait until it has them."""
     words = "&".join(f"{name}={quote(value)}" for name, value in {"workflowType": "machine_learning", **query}.items())
-    page.goto("about:blank")  # or only the fragment changes, and what was set before stays
-    page.goto(f"{uri}/#/experiments/{experiment}/runs?{words}")
+    load(page, f"{uri}/#/experiments/{experiment}/runs?{words}")
     expect(page.get_by_text(re.compile(r"^[1-9]\d* matching runs"))).to_be_visible()
     tidy(page)
 
@@ -149,8 +154,8 @@ def nested(page: Page, uri: str, experiment: str, study: str, methods: list[str]
 
 
 def artifact(page: Page, uri: str, experiment: str, run: str, path: str) -> Locator:
-    """Open an artifact of a run in MLflow's viewer, through its tree of files; returns the picture."""
-    page.goto(f"{uri}/#/experiments/{experiment}/runs/{run}/artifacts/{path}")
+    """Open an artifact of a run in MLflow's viewer, beside its tree of files; returns the picture."""
+    load(page, f"{uri}/#/experiments/{experiment}/runs/{run}/artifacts/{path}")
     expect(page.get_by_text(path, exact=True)).to_be_visible()
     tidy(page)
     picture = page.locator("img[src^='blob:'], img[src*='get-artifact']").first
