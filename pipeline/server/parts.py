@@ -26,6 +26,7 @@ USER, BUCKET = "mlflow", "mlflow"
 DATABASES = ("mlflow", "auth")  # runs, models; users and what they may do
 ADMIN = "admin"
 WORKERS = 2
+CAP_DAC_READ_SEARCH = 2  # its bit, see capabilities(7)
 
 
 def check_installed() -> None:
@@ -43,7 +44,7 @@ def credentials(folder: Path) -> dict[str, str]:
     path = folder / "credentials.json"
     if not path.exists():
         names = ("postgres_password", "s3_access_key", "s3_secret_key", "admin_password", "cookie_key")
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o711)  # `nobody` may have to pass through it
         with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as made:  # of mode 0600
             made.write(json.dumps({name: secrets.token_urlsafe(24) for name in names}, indent=2) + "\n")
         Path(made.name).rename(path)
@@ -132,16 +133,19 @@ def _initialise(initdb: Path, data: Path, password: str) -> None:
 def _not_as_root() -> list[str]:
     """What runs a command as `nobody` if we are root: PostgreSQL refuses to run as root.
 
-    `nobody` may look into folders closed to others, or it would not reach data in root's home. Nothing more: it writes
-    where it owns.
+    Where root may hand this on, `nobody` may look into folders closed to others, or it would not reach data in root's
+    home. Nothing more: it writes where it owns.
     """
     if os.geteuid() != 0:
         return []
     if shutil.which("setpriv") is None:
         raise RunError("PostgreSQL: it does not run as root, and setpriv (util-linux) is missing. Run as another user.")
     nobody = pwd.getpwnam("nobody")
-    identity = [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
-    return ["setpriv", *identity, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    words = ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    if int(status["CapEff"], 16) >> CAP_DAC_READ_SEARCH & 1:  # many containers take it from root
+        words += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    return words
 
 
 def _rclone() -> Path:
@@ -150,7 +154,8 @@ def _rclone() -> Path:
 
 def object_store(settings: StoresSettings, keys: dict[str, str]) -> Service:
     """rclone's S3 server over `folder/s3`: a bucket is a folder there, an object a file."""
-    (settings.folder / "s3" / BUCKET).mkdir(parents=True, exist_ok=True)
+    (settings.folder / "s3").mkdir(exist_ok=True, mode=0o700)
+    (settings.folder / "s3" / BUCKET).mkdir(exist_ok=True)
 
     def answers() -> bool:
         socket.create_connection((HOST, settings.s3_port), 1).close()

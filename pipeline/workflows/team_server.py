@@ -38,7 +38,7 @@ def serve(settings: ServerSettings, started: Callable[[], None]) -> None:
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """The server's folder for us alone while the body runs; raises `SettingsError` if another has it."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o711)
     try:
         with FileLock(folder / ".lock", timeout=0):
             yield
