@@ -15,10 +15,10 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run study baselines test check browser audit ui bench clean
+.PHONY: help setup run study baselines test check browser screenshots audit ui server bench clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
 
 run: setup data/training_pairs_original.npz ## collect data if there is none, train pi0, show the result
 	$(BIN)/mlflow run . -e train_pi0 --env-manager local
@@ -63,6 +63,9 @@ browser: # tests that need Chromium fail without it as root, and are skipped for
 		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium fonts-liberation; } || \
 		echo "no Chromium here, so no browser tests; have it installed: apt-get install chromium fonts-liberation" >&2
 
+screenshots: $(BIN)/.installed-dev browser ## draw README's pictures of MLflow's UI, after make study
+	$(BIN)/python -m docs.screenshots
+
 audit: $(BIN)/.installed-dev ## ask pip-audit, in an environment of its own, for known vulnerabilities (needs the network)
 	test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit; }
 	$(BIN)/python -m pip freeze --exclude-editable > .venv-audit/installed.txt
@@ -70,6 +73,13 @@ audit: $(BIN)/.installed-dev ## ask pip-audit, in an environment of its own, for
 
 ui: setup ## open MLflow's UI over the store, on this machine only
 	$(BIN)/mlflow ui --backend-store-uri "$(MLFLOW_TRACKING_URI)" --host $(HOST) --port $(PORT)
+
+$(BIN)/.installed-server: $(BIN)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server]'
+	@touch $@
+
+server: $(BIN)/.installed-server ## MLflow for a team: PostgreSQL, an S3 store, MLflow's server; AUTH=1 asks for passwords
+	@$(BIN)/python -m pipeline server --port $(PORT) $(if $(AUTH),--auth)
 
 bench: $(BIN)/.installed-dev ## measure what README and docs quote: costs, latency, ours against the original's way
 	$(BIN)/python -m benchmarks.fast_settings

@@ -12,9 +12,11 @@ from pipeline.config import (
     EvaluateSettings,
     ExportSettings,
     InfoSettings,
+    MoveStoreSettings,
     PlaySettings,
     ReportSettings,
     ReproduceSettings,
+    ServerSettings,
     SyncSettings,
     TokenizeSettings,
     TrainSettings,
@@ -238,6 +240,41 @@ def info(_settings: InfoSettings) -> None:
     from pipeline.workflows import info as workflow
 
     print_rows(f"tinypi in {Path.cwd()}", workflow.info(), "next")
+
+
+def server(settings: ServerSettings) -> None:
+    """Serve until Ctrl-C, saying how to reach it."""
+    from pipeline.console import OUT, print_rows
+    from pipeline.server.parts import ADMIN
+    from pipeline.workflows import team_server as workflow
+
+    uri = workflow.address(settings)
+    rows = [("MLflow", uri), ("use it", f"export MLFLOW_TRACKING_URI={uri}")]
+    if settings.auth:
+        rows.append(("user", f"{ADMIN}; password: 'admin_password' in {settings.folder / 'credentials.json'}"))
+        rows.append(("", "export MLFLOW_TRACKING_USERNAME=... MLFLOW_TRACKING_PASSWORD=..."))
+    rows += [("data and logs", str(settings.folder)), ("stop it", "Ctrl-C")]
+    OUT.print("starting PostgreSQL, the S3 store and MLflow ...")
+    try:
+        workflow.serve(settings, lambda: print_rows("team server", rows, "MLflow"))
+    except KeyboardInterrupt:
+        OUT.print("stopped; the next start finds everything again")
+
+
+def move_store(settings: MoveStoreSettings) -> None:
+    """Copy a local store into the team server's, and say what was copied."""
+    from pipeline.console import print_rows
+    from pipeline.workflows.move_store import move
+
+    moved = move(settings)
+    rows = [
+        ("runs", f"{moved.rows['runs']:,}, with {moved.rows['metrics']:,} metric values"),
+        ("models", f"{moved.rows['model_versions']:,} registered versions"),
+        ("all rows", f"{sum(moved.rows.values()):,} in {len(moved.rows)} tables, counted again after the copy"),
+        ("artifacts", f"{moved.files:,} files, {moved.size / 2**20:,.1f} MiB"),
+        ("start the server", f"make server, or python -m pipeline server --folder {settings.folder}"),
+    ]
+    print_rows(f"copied {settings.source}", rows, "runs")
 
 
 def _print_findings(title: str, findings: "list[Finding]", nothing: str) -> None:

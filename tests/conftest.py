@@ -16,6 +16,7 @@ from pipeline.workflows.tokenize import tokenize
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN_SCRIPTS = [f"train/train_{name}.py" for name in ("pi0", "pi0_fast", "regression", "binning")]
 SMALL_TRAJECTORIES = 60
+TINY = {"epochs": 1, "width": 16, "layers": 1, "episodes": 3}  # a study's settings
 
 TOKEN_METHODS = {"pi0_fast": "fast", "binning": "bins"}
 """The methods with tokens, and the scheme of their tokenizer."""
@@ -82,6 +83,21 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for scheme in ("fast", "bins"):
         values = {"scheme": scheme, "pairs": folder / "training_pairs_original.npz", "out": folder}
         tokenize(make(TokenizeSettings, values))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def study(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished study of two models a method, made by `mlflow run`.
+
+    Tests that share it belong to the xdist group `study`, or it is made again.
+    """
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "data").symlink_to(data)
+    small = [word for name, value in TINY.items() for word in ("-P", f"{name}={value}")]
+    result = mlflow_run(folder, "-e", "ensemble", "--experiment-name", "tinypi", "-P", "n_models=2", *small)
+    assert "Success / converge by action noise and replan interval" in result.stdout
+    assert "pi0_fast seed 1: done in" in result.stdout and "9 done now, 0 models found done, 0 failed" in result.stdout
     return folder
 
 

@@ -17,28 +17,15 @@ from mlflow.entities import Run as MlflowRun
 
 from pipeline.cli import COMMANDS, main
 from pipeline.config import EnsembleSettings, Pi0FastSettings, Pi0Settings
-from tests.conftest import Run, environment, mlflow_run, runs_of, store
+from tests.conftest import TINY, Run, environment, runs_of, store
 
 pytestmark = pytest.mark.slow
 shares_the_study = pytest.mark.xdist_group("study")  # made once, by the process that runs these
 
-TINY = {"epochs": 1, "width": 16, "layers": 1, "episodes": 3}
 TINY_WORDS = [word for name, value in TINY.items() for word in (f"--{name}", str(value))]
 FIGURES = {"scores.png", "losses.png", "converge_steps.png", "plans.png", "fast_tradeoff.png"}
 TEXTS = {"report.md", "report.json", "report.csv"}
 YARDSTICKS = {"PID, closed loop", "PID, planned", "LQR, planned", "zero action"}
-
-
-@pytest.fixture(scope="module")
-def study(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished study of two models a method, made by `mlflow run`."""
-    folder = tmp_path_factory.mktemp("study")
-    (folder / "data").symlink_to(data)
-    small = [word for name, value in TINY.items() for word in ("-P", f"{name}={value}")]
-    result = mlflow_run(folder, "-e", "ensemble", "--experiment-name", "tinypi", "-P", "n_models=2", *small)
-    assert "Success / converge by action noise and replan interval" in result.stdout
-    assert "pi0_fast seed 1: done in" in result.stdout and "9 done now, 0 models found done, 0 failed" in result.stdout
-    return folder
 
 
 def command(folder: Path, *words: object, check: bool = True) -> subprocess.CompletedProcess[str]:

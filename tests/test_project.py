@@ -80,8 +80,8 @@ def test_conda_has_the_versions_of_pyproject() -> None:
     pinned = next(entry["pip"] for entry in conda["dependencies"] if isinstance(entry, dict))
     assert pinned == PYPROJECT["project"]["dependencies"]
     extras = PYPROJECT["project"]["optional-dependencies"]
-    assert extras["dev"][0] == "tinypi[export]"
-    everything = [*pinned, *extras["export"], *extras["dev"][1:]]
+    assert extras["dev"][0] == "tinypi[export,server]"
+    everything = [*pinned, *extras["export"], *extras["server"], *extras["dev"][1:]]
     assert all(re.fullmatch(r"[\w.\-]+(\[\w+\])?==[\w.]+", entry) for entry in everything)
     assert PYPROJECT["project"]["requires-python"] == ">=3.11"
     assert "python=3.11.7" in conda["dependencies"]

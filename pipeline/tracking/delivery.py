@@ -10,7 +10,7 @@ from mlflow.tracking import MlflowClient
 from requests import RequestException
 
 from pipeline.tracking.journal import Item
-from pipeline.tracking.store import http_limits
+from pipeline.tracking.store import mlflow_settings
 
 # A server that is away, or hangs, holds nobody up for longer than this.
 BRIEFLY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}
@@ -34,7 +34,7 @@ def patiently(call: Callable[[], T]) -> T:
     end = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            with http_limits(BRIEFLY):
+            with mlflow_settings(BRIEFLY):
                 return call()
         except Exception as error:
             if not is_away(error) or time.monotonic() > end:

@@ -24,7 +24,7 @@ from requests import RequestException
 from pipeline.errors import StoreError, one_line
 from pipeline.tracking.delivery import BRIEFLY, deliver, is_away, patiently
 from pipeline.tracking.journal import ENDED, Journal, journal_of, journals_folder, open_journal, starting
-from pipeline.tracking.store import experiment_id, http_limits
+from pipeline.tracking.store import experiment_id, mlflow_settings
 
 RETRY_SECONDS = 15.0  # between two tries to reach a store that is away: one may take a few seconds
 MLFLOW_BATCH = 1000  # metrics that the store takes at once
@@ -151,7 +151,7 @@ class TrackedRun:
         waiting = self.journal.waiting()
         done = 0
         try:
-            with http_limits(BRIEFLY):
+            with mlflow_settings(BRIEFLY):
                 for item in waiting:
                     deliver(self.client, self.run_id, item)
                     done += 1
@@ -175,7 +175,7 @@ class TrackedRun:
             self.journal.put(item)
             return
         try:
-            with http_limits(BRIEFLY):
+            with mlflow_settings(BRIEFLY):
                 deliver(self.client, self.run_id, item)
         except Exception as error:
             if not is_away(error):

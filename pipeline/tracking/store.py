@@ -69,17 +69,17 @@ def open_store() -> Store:
 
 
 def _connect(uri: str) -> MlflowClient:
-    with http_limits(AT_START):
+    with mlflow_settings(AT_START):
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
         return client
 
 
 @contextmanager
-def http_limits(limits: dict[str, str]) -> Iterator[None]:
-    """Within it, MLflow's requests to a server have these limits, which it reads from the environment."""
-    before = {name: os.environ.get(name) for name in limits}
-    os.environ.update(limits)
+def mlflow_settings(values: dict[str, str]) -> Iterator[None]:
+    """Within it, MLflow has these settings, which it and what it calls read from the environment: limits, secrets."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:

@@ -129,9 +129,9 @@ def _number(text: str) -> str:
 
 
 def to_model(run: StoredRun, group: str, protocol: str) -> Model:
-    """Read a run's finite metrics; its scores only if they are of this protocol."""
+    """Read a run's finite metrics, in an order that no store decides; its scores only if they are of this protocol."""
     kind = run.tags.get("kind", "model")
-    metrics = {name: value for name, value in run.metrics.items() if math.isfinite(value)}
+    metrics = {name: run.metrics[name] for name in sorted(run.metrics) if math.isfinite(run.metrics[name])}
     scores: dict[str, dict[Where, float]] = {}
     if evaluation_of(run) == protocol:
         for name, value in metrics.items():
