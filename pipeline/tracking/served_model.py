@@ -3,9 +3,9 @@
 It travels inside each logged model, beside the code that acting needs, so a model loads where tinypi is not installed.
 """
 
-import warnings
 from typing import Any
 
+import numpy as np
 import torch
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
@@ -15,7 +15,6 @@ from mlflow.pyfunc.model import PythonModel
 from pipeline.policies.load import load_policy
 
 MOST_STATES = 10_000  # in a request
-warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method")  # the signature says it all
 
 
 class ServedPolicy(PythonModel):
@@ -27,7 +26,12 @@ class ServedPolicy(PythonModel):
         self._policy = load_policy(context.artifacts["policy"])
         self._policy.act([[0.0] * self._policy.state_dim])  # so that the first request does not wait for torch
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow reads types as a schema
+    def predict(
+        self,
+        context: Any,
+        model_input: np.ndarray,  # MLflow knows this spelling, and takes others for a schema
+        params: dict[str, Any] | None = None,
+    ) -> np.ndarray:
         """Plan for all states; a server answers 400, with the reason, where they are not fit to act on."""
         try:
             if len(model_input) > MOST_STATES:

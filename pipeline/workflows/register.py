@@ -11,6 +11,8 @@ correlation with the converge that was reported lay between -0.66 and +0.33 (min
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from filelock import FileLock
+
 from pipeline.config import NONE, RegisterSettings
 from pipeline.errors import SettingsError, StoreError, one_line
 from pipeline.evaluation.control import CONDITIONS
@@ -19,7 +21,7 @@ from pipeline.report.comparison import with_means
 from pipeline.report.model_card import CardFacts, model_card
 from pipeline.tracking.query import StoredRun, artifact, fetch, is_ensemble, is_model, search
 from pipeline.tracking.registry import Version, register, set_alias
-from pipeline.tracking.store import Store, open_store
+from pipeline.tracking.store import Store, home, open_store
 from pipeline.workflows.evaluate import models_of_study
 from pipeline.workflows.report import PROTOCOL, evaluation_of, to_model
 from pipeline.workflows.train import CHECK, CHECK_EPISODES
@@ -71,16 +73,20 @@ def register_members(store: Store, study: str, say: Say) -> None:
 def register_runs(store: Store, runs: Sequence[StoredRun], say: Say) -> list[Registered]:
     """Register each run's model with its card, and let `best-STUDY` stand for the best of a study."""
     made = []
-    for run in runs:
-        study = run.tags.get("study")
-        best = study is not None and is_model(run) and run.run_id == best_of(store, study, run.tags["method"]).run_id
-        with artifact(store, run.run_id, f"{run.tags['name']}.pth") as path:
-            tags = {"kind": run.tags.get("kind", "model")} | ({"study": study} if study else {})
-            version = register(store, run.run_id, load_policy(path), path, card_of(run, best), tags)
-        if best:
-            set_alias(store, f"best-{str(study).replace('.', '_')}", version)
-        say(f"registered {run.name} as {version}{f', the best of {study}' if best else ''}")
-        made.append(Registered(version, run, best))
+    home().mkdir(parents=True, exist_ok=True)
+    with FileLock(home() / ".registry.lock"):  # two at once would register a run twice
+        for run in runs:
+            study = run.tags.get("study")
+            best = (
+                study is not None and is_model(run) and run.run_id == best_of(store, study, run.tags["method"]).run_id
+            )
+            with artifact(store, run.run_id, f"{run.tags['name']}.pth") as path:
+                tags = {"kind": run.tags.get("kind", "model")} | ({"study": study} if study else {})
+                version = register(store, run.run_id, load_policy(path), path, card_of(run, best), tags)
+            if best:
+                set_alias(store, f"best-{str(study).replace('.', '_')}", version)
+            say(f"registered {run.name} as {version}{f', the best of {study}' if best else ''}")
+            made.append(Registered(version, run, best))
     return made
 
 
@@ -123,7 +129,7 @@ def card_of(run: StoredRun, best: bool) -> str:
             chosen = f"{'The best' if best else 'A member'} of its method in the study '{study}'"
             chosen += f", chosen {CHOSEN_BY}." if best else ", and not its best."
     digests = {"training pairs, sha256": "data_sha256", "tokenizer, sha256": "tokenizer_sha256"}
-    digests |= {"split by trajectory into 80% / 10% / 10%, digest": "split_digest", "members, sha256": "members"}
+    digests |= {"split 80% / 10% / 10%, digest": "split_digest", "members, sha256": "members"}
     settings = {name: run.params[name] for name in SHOWN_SETTINGS if name in run.params}
     code = {"code": f"{run.tags['code_commit']}, {run.tags.get('code_tree', '')}"} if "code_commit" in run.tags else {}
     return model_card(
