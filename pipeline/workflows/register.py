@@ -65,9 +65,13 @@ def require_finished(run: StoredRun) -> None:
 def register_members(store: Store, study: str, say: Say) -> None:
     """Register all models of a study, one by one. Where the store has no registry the study is none the worse."""
     try:
-        register_runs(store, models_of_study(study), say)
+        made = register_runs(store, models_of_study(study), lambda _line: None)
     except (StoreError, SettingsError) as error:
         say(f"warning: not registered: {one_line(error)} 'python -m pipeline register --study {study}' tries again")
+        return
+    say(
+        f"registered {len(made)} models in MLflow's registry: {', '.join(sorted({each.version.name for each in made}))}"
+    )
 
 
 def register_runs(store: Store, runs: Sequence[StoredRun], say: Say) -> list[Registered]:
