@@ -40,7 +40,7 @@ def group_row(group: dict[str, Any], score: str, columns: list[str]) -> str:
             return "-"
         return f"{entry['mean']:.3f}" if entry["std"] is None else f"{entry['mean']:.3f} ± {entry['std']:.3f}"
 
-    count = f" ({len(group['models'])})" if group["kind"] != "yardstick" else ""
+    count = f" ({len(group['models'])})" if group["kind"] in ("model", "original") else ""
     name = f"**{group['name']}**" if group["kind"] == "model" else group["name"]
     return f"| {name}{count} | {' | '.join(map(cell, columns))} |"
 
@@ -86,8 +86,9 @@ def render(report: dict[str, Any]) -> str:
         columns = [where(entry) for entry in groups[0]["scores"][score]]
         lines += ["", f"| {score}: noise, replan | {' | '.join(columns)} |", "|---" + "|---:" * len(columns) + "|"]
         lines += [group_row(group, score, columns) for group in groups if group["kind"] == "model"]
+        lines += [group_row(group, score, columns) for group in groups if group["kind"] == "ensemble"]
         lines += [difference_row(difference, score, columns) for difference in report["differences"]]
-        lines += [group_row(group, score, columns) for group in groups if group["kind"] != "model"]
+        lines += [group_row(group, score, columns) for group in groups if group["kind"] in ("original", "yardstick")]
     return "\n".join([*lines, "", *(f"* {verdict}" for verdict in report["verdicts"]), ""])
 
 

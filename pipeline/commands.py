@@ -14,6 +14,8 @@ from pipeline.config import (
     InfoSettings,
     MoveStoreSettings,
     PlaySettings,
+    PromoteSettings,
+    RegisterSettings,
     ReportSettings,
     ReproduceSettings,
     ServerSettings,
@@ -199,6 +201,35 @@ def report(settings: ReportSettings) -> None:
         print(json.dumps(as_values(made.comparison), allow_nan=False))
     else:
         print((workflow.as_csv if settings.format == "csv" else as_markdown)(made.comparison), end="")
+
+
+def register(settings: RegisterSettings) -> None:
+    """Register, and say under which versions."""
+    from pipeline.console import OUT, print_rows
+    from pipeline.workflows import register as workflow
+
+    made = workflow.register_models(settings, lambda line: OUT.print(line, markup=False))
+    rows = [
+        (str(each.version), f"{each.run.name}{', the best of ' + each.run.tags['study'] if each.best else ''}")
+        for each in made
+    ]
+    print_rows("Registered", rows)
+
+
+def promote(settings: PromoteSettings) -> None:
+    """Decide, and say why."""
+    from pipeline.console import ERR, OUT, print_rows
+    from pipeline.progress import jobs_display
+    from pipeline.workflows import promote as workflow
+
+    with jobs_display(ERR, "comparing") as display:
+        made = workflow.promote(settings, display.line, display.show)
+    if made.contest:
+        OUT.print("\n" + workflow.contest_table(made.contest).text(), markup=False)
+    rows = [("candidate", made.candidate), ("decision", made.sentence)]
+    if made.promoted and not settings.dry_run:
+        rows.append(("serve it", f"mlflow models serve -m models:/{settings.model}@champion --env-manager local"))
+    print_rows(f"promote {settings.model}", rows, "decision")
 
 
 def reproduce(settings: ReproduceSettings) -> None:

@@ -12,7 +12,14 @@ from pydantic.fields import FieldInfo
 
 from pipeline.errors import SettingsError
 
-AUTO, NONE, ALL, LATEST = "auto", "none", "all", "latest"  # words, because MLproject parameters cannot be empty
+AUTO, NONE, ALL, LATEST, BEST, AVERAGE = (
+    "auto",
+    "none",
+    "all",
+    "latest",
+    "best",
+    "average",
+)  # words, because MLproject parameters cannot be empty
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 ARGUMENT: dict[str, JsonValue] = {"argument": True}  # on the command line it stands without a name
 FLAGS: dict[str, JsonValue] = {"flags": True}  # on the command line each choice is an option of its own: --json
@@ -331,6 +338,31 @@ class MoveStoreSettings(StoresSettings):
     """Copy a local MLflow store into an empty team server that is not running; the local store stays as it is."""
 
     source: Path = Field(Path("mlruns/mlflow.db"), description="sqlite file of the local store")
+
+
+class RegisterSettings(Settings):
+    """Put trained models into MLflow's model registry, as versions of pi0, pi0_fast, ... with a model card each.
+
+    A study does this at its end. Models that are registered already only get a fresh card.
+    """
+
+    study: str = Field(NONE, pattern=f"^{NAME_PATTERN}$", description="a study, by name: all its members and ensembles")
+    run: tuple[str, ...] = Field((), description="MLflow runs of models, by id")
+
+
+class PromoteSettings(Settings):
+    """Make a model the champion of its registered model, if it is shown to be better than the champion, or if none is.
+
+    Both meet the same episodes, drawn for these two models alone: the same starts and the same noise.
+    """
+
+    model: str = Field("pi0", pattern=f"^{NAME_PATTERN}$", description="registered model: pi0, pi0_fast, ...")
+    candidate: str = Field(
+        BEST, pattern=f"^{NAME_PATTERN}$", description="a version's number, a run's id, or best or average of the study"
+    )
+    study: str = Field("ensemble", pattern=f"^{NAME_PATTERN}$", description="the study of best and average")
+    episodes: int = Field(400, ge=10, le=100_000, description="episodes a condition")
+    dry_run: bool = Field(False, description="show what would be done, and change nothing")
 
 
 def fields_of(kind: type[Settings]) -> dict[str, FieldInfo]:

@@ -50,6 +50,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "export": ("export --checkpoint train/trained_models/NAME.pth",),
     "ensemble": ("ensemble --n-models 2 --epochs 1 --episodes 20 --study trial", "ensemble --study wide --width 128"),
     "report": ("report", "report --study trial --markdown", "report --study trial --html"),
+    "register": ("register --study ensemble", "register --run 0123456789abcdef0123456789abcdef"),
+    "promote": ("promote", "promote --model pi0_fast --dry-run"),
     "reproduce": ("reproduce 0123456789abcdef0123456789abcdef",),
     "doctor": ("doctor",),
     "sync": ("sync",),

@@ -79,6 +79,11 @@ class JobsDisplay:
         """Bring the bars, or the lines, up to date."""
         if isinstance(event, Planned):
             self.plan = event
+            for each in (self.started, self.seconds, self.failed):  # of an earlier list of jobs
+                each.clear()
+            for bar in self.bars.values():
+                self.progress.remove_task(bar)
+            self.bars = {}
             self.bars[WHOLE] = self.progress.add_task(self.title, total=len(event.names), about="")
         elif isinstance(event, Running):
             for number, share in event.fractions.items():

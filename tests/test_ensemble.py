@@ -12,9 +12,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow.entities import Run as MlflowRun
 
+import pipeline
 from pipeline.cli import COMMANDS, main
 from pipeline.config import EnsembleSettings, Pi0FastSettings, Pi0Settings
 from tests.conftest import TINY, Run, environment, runs_of, store
@@ -61,6 +63,11 @@ def test_runs_of_a_study(study: Path) -> None:
         mirrored = study / "project/train/trained_models" / f"{run.data.tags['name']}.pth"
         assert mirrored.exists()
     assert {run.info.run_name for run in of_kind(study, "yardstick")} == YARDSTICKS
+    averages = of_kind(study, "ensemble")
+    assert sorted(run.info.run_name for run in averages) == ["pi0 ensemble of 2", "pi0_fast ensemble of 2"]
+    for run in averages:
+        assert run.data.tags["mlflow.parentRunId"] == methods[run.data.tags["method"]].info.run_id
+        assert run.data.tags["evaluation"] == "3 episodes a condition, seed 0"
     success = [run.data.metrics["success/mean"] for run in models if run.data.tags["method"] == "pi0"]
     assert methods["pi0"].data.metrics["success_mean/mean"] == pytest.approx(sum(success) / 2)
     assert "success_std/noise0.01_replan10" in methods["pi0_fast"].data.metrics
@@ -85,6 +92,24 @@ def test_what_a_study_leaves(study: Path) -> None:
 
 
 @shares_the_study
+def test_the_averaged_ensemble_is_a_policy_and_all_models_are_registered(study: Path, tmp_path: Path) -> None:
+    client = store(study)
+    (average,) = [run for run in of_kind(study, "ensemble") if run.data.tags["method"] == "pi0"]
+    members = [run for run in of_kind(study, "model") if run.data.tags["method"] == "pi0"]
+    file = client.download_artifacts(average.info.run_id, f"{average.data.tags['name']}.pth", str(tmp_path))
+    paths = [study / "project/train/trained_models" / f"{run.data.tags['name']}.pth" for run in members]
+    states = [[0.1, 0.2, 0.0, 0.0], [0.0, -0.1, 0.3, 0.0]]
+    plans = [pipeline.load_policy(path).act(states) for path in paths]
+    np.testing.assert_allclose(pipeline.load_policy(file).act(states), np.mean(plans, axis=0), atol=1e-6)
+    versions = client.search_model_versions("name = 'pi0'")
+    assert {version.run_id for version in versions} == {run.info.run_id for run in [*members, average]}
+    best = client.get_model_version_by_alias("pi0", "best-ensemble")
+    check = {run.info.run_id: run.data.metrics["check_converge"] for run in members}
+    assert check[best.run_id] == max(check.values()) and "The best of its method" in best.description
+    assert "the test" not in best.description and "not the episodes reported below" in best.description
+
+
+@shares_the_study
 @pytest.mark.parametrize("method", ["pi0", "pi0_fast"])
 def test_members_are_the_models_that_train_alone(study: Path, run: Run, workplace: Path, method: str) -> None:
     result = run(f"train.train_{method}", *TINY_WORDS[:-2], "--seed", 1)
@@ -105,7 +130,9 @@ def test_report_formats(study: Path) -> None:
     assert (study / "train/reports/ensemble/scores.png").stat().st_size > 10_000
     values = json.loads(command(study, "pipeline", "report", "--json").stdout)  # all runs of the store
     assert [group["name"] for group in values["groups"][:2]] == ["pi0", "pi0_fast"]
-    assert len(values["groups"]) == 6 and values["evaluation"] == "3 episodes a condition, seed 0"
+    assert [group["kind"] for group in values["groups"]] == ["model"] * 2 + ["ensemble"] * 2 + ["yardstick"] * 4
+    assert [len(group["models"]) for group in values["groups"]] == [2, 2] + [1] * 6  # the average is no third member
+    assert values["evaluation"] == "3 episodes a condition, seed 0"
     rows = list(csv.DictReader(io.StringIO(command(study, "pipeline", "report", "--csv").stdout)))
     assert {row["number"] for row in rows} >= {"success", "tokens_per_plan", "train_seconds"}
     assert command(study, "pipeline", "report", "--markdown").stdout.startswith("Comparison of all runs.")
@@ -130,7 +157,7 @@ def test_evaluate_files_runs_and_studies(study: Path) -> None:
 
     by_run = json.loads(command(study, "pipeline", "evaluate", "--run", model.info.run_id, *words).stdout)["models"]
     by_study = json.loads(command(study, "pipeline", "evaluate", "--ensemble", "ensemble", *words).stdout)["models"]
-    assert by_run == [mine] and mine in by_study and len(by_study) == 4
+    assert by_run == [mine] and mine in by_study and len(by_study) == 6
     table = command(study, "pipeline", "evaluate", "--run", model.info.run_id, "--episodes", 3).stdout
     assert "noise, replan  success  converge" in table and "Plan against expert: MAE" in table
 
@@ -182,7 +209,7 @@ def test_a_study_goes_on_and_refuses_another_recipe(run: Run, workplace: Path) -
     again = run(*words, "--n-models", 1)
     assert again.returncode == 0 and "0 done now, 1 models found done" in again.stdout
     more = run(*words, "--n-models", 2)
-    assert more.returncode == 0 and "1 done now, 1 models found done" in more.stdout
+    assert more.returncode == 0 and "2 done now, 1 models found done" in more.stdout
     assert len(of_kind(workplace, "study")) == len(of_kind(workplace, "method")) == 1
     assert sorted(run.data.params["seed"] for run in of_kind(workplace, "model")) == ["0", "1"]
     other = run(*words, "--lr", 0.1)
@@ -192,7 +219,7 @@ def test_a_study_goes_on_and_refuses_another_recipe(run: Run, workplace: Path) -
     # Other episodes are another protocol: everything is evaluated again, nothing trained.
     weights = {run.data.tags["weights_sha256"] for run in of_kind(workplace, "model")}
     longer = run(*words, "--n-models", 2, "--episodes", 4)
-    assert longer.returncode == 0 and "6 done now, 0 models found done" in longer.stdout
+    assert longer.returncode == 0 and "7 done now, 0 models found done" in longer.stdout
     assert {run.data.tags["weights_sha256"] for run in of_kind(workplace, "model")} == weights
     assert {run.data.tags["evaluation"] for run in of_kind(workplace, "model")} == {"4 episodes a condition, seed 0"}
 
@@ -254,7 +281,7 @@ def test_a_killed_member_goes_on_where_it_was_then_is_recorded_and_the_rest_goes
     assert parent.info.status == "FAILED" and parent.data.tags["failures"].startswith("pi0 seed 0: its process")
 
     again = run("pipeline", "ensemble", "--methods", "pi0", *words)
-    assert again.returncode == 0 and "1 done now, 1 models found done, 0 failed" in again.stdout
+    assert again.returncode == 0 and "2 done now, 1 models found done, 0 failed" in again.stdout
     (parent,) = of_kind(workplace, "study")
     assert parent.info.status == "FINISHED" and parent.data.tags["failures"] == "none"
     assert len(of_kind(workplace, "model")) == 2

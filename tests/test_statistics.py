@@ -11,7 +11,9 @@ from pipeline.report.statistics import (
     compare,
     holm,
     interquartile_mean,
+    share_interval,
     sign_flip_test,
+    stratified_interval,
     summarise,
 )
 
@@ -50,6 +52,37 @@ def test_sign_flips_by_hand() -> None:
     assert sign_flip_test(np.array([1.0, 2, -3]), np.zeros(3)) == pytest.approx(1)
     # differences 1, 2, 4: sums 7 and -7 of 8
     assert sign_flip_test(np.array([1.0, 2, 4]), np.zeros(3)) == pytest.approx(2 / 8)
+
+
+def test_paired_episodes_by_hand() -> None:
+    equal = stratified_interval(np.zeros((9, 20)), "x")
+    assert (equal.low, equal.high) == (0, 0)  # nothing shown
+    certain = stratified_interval(np.repeat([[1.0], [0.0], [-0.5]], 20, axis=1), "x")  # no chance within a condition
+    assert certain.low == pytest.approx(1 / 6) == certain.high
+    differences = np.random.default_rng(0).choice([-1.0, 0.0, 1.0], (9, 400), p=[0.05, 0.85, 0.1])
+    found, again = (stratified_interval(differences, "x") for _ in range(2))
+    error = np.sqrt((differences.var(1) / 400).sum()) / 9  # of the mean of nine independent means
+    assert found == again != stratified_interval(differences, "y")
+    assert found.low == pytest.approx(differences.mean() - 1.96 * error, abs=0.1 * error)
+    assert found.high == pytest.approx(differences.mean() + 1.96 * error, abs=0.1 * error)
+
+
+def test_paired_intervals_cover_as_often_as_they_say() -> None:
+    random = np.random.default_rng(1)
+    samples = random.choice([-1.0, 0.0, 1.0], (100, 9, 20), p=[0.1, 0.7, 0.2])
+    found = [stratified_interval(sample, "x") for sample in samples]
+    covered = np.mean([each.low <= 0.1 <= each.high for each in found])
+    assert 0.88 <= covered <= 0.99
+
+
+def test_a_share_by_hand() -> None:
+    # Wilson's interval of 9 in 10: (p + z²/2n ± z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n)
+    z, n, p = 1.959964, 10, 0.9
+    half, centre = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)), p + z**2 / (2 * n)
+    found = share_interval(0.9, 10)
+    assert found.low == pytest.approx((centre - half) / (1 + z**2 / n))
+    assert found.high == pytest.approx((centre + half) / (1 + z**2 / n))
+    assert share_interval(1.0, 100).high == 1 and share_interval(1.0, 100).low < 0.97
 
 
 def test_holm_by_hand() -> None:

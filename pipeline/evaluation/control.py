@@ -60,15 +60,16 @@ class Episodes:
     replan: Ints  # (E,)
 
 
-def draw_episodes(conditions: Sequence[Condition], count: int, seed: int) -> Episodes:
+def draw_episodes(conditions: Sequence[Condition], count: int, seed: int, *purpose: str) -> Episodes:
     """Draw `count` episodes a condition.
 
-    Starts and noise of a condition depend on it and on `seed` alone, and the first n episodes are the same whatever
-    the count. The streams are others than those of data collection, whatever the seeds.
+    Starts and noise of a condition depend on it, on `seed` and on `purpose` alone, and the first n episodes are the
+    same whatever the count. The streams are others than those of data collection, and each purpose has its own,
+    whatever the seeds.
     """
     starts, noise = [], []
     for condition in conditions:
-        draws = [numpy_stream(seed, "episodes", str(condition), what) for what in ("starts", "noise")]
+        draws = [numpy_stream(seed, "episodes", *purpose, str(condition), what) for what in ("starts", "noise")]
         starts.append(draw_starts(draws[0], count))
         unit = draws[1].uniform(-1, 1, (count, EPISODE_STEPS, ACTION_DIM))
         noise.append(condition.action_noise * unit)

@@ -61,6 +61,11 @@ class Checkpoint:
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write the file, whole or not at all; the same checkpoint gives the same bytes."""
+    write_pth(path, content_of(checkpoint))
+
+
+def content_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the file holds, digest included."""
     interface = checkpoint.interface
     plain = {
         "format": FORMAT,
@@ -70,15 +75,22 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "tokenizer": interface.tokenizer.to_json() if interface.tokenizer else None,
         "provenance": checkpoint.provenance,
     }
-    content = json.loads(json.dumps(plain)) | {  # made anew: the file would tell which texts were one object
+    content: dict[str, Any] = json.loads(
+        json.dumps(plain)
+    ) | {  # made anew: the file would tell which texts were one object
         "weights": {name: checkpoint.weights[name] for name in sorted(checkpoint.weights)},
         "normalisation": {
             name: {"mean": torch.from_numpy(part.mean), "std": torch.from_numpy(part.std)}
             for name, part in (("state", interface.state), ("action", interface.action))
         },
     }
+    return content | {DIGEST: content_digest(content)}
+
+
+def write_pth(path: Path, content: dict[str, Any]) -> None:
+    """Write plain values and tensors, whole or not at all."""
     stream = BytesIO()  # given a path, torch writes its name inside, and does not say that a disk is full
-    torch.save(content | {DIGEST: _digest(content)}, stream)
+    torch.save(content, stream)
     with whole_file(path) as temporary:
         temporary.write_bytes(stream.getvalue())
 
@@ -226,14 +238,14 @@ def _check_fit(checkpoint: Checkpoint) -> None:
 
 def _check_digests(content: dict[str, Any]) -> None:
     """Raise `ValueError` if the content, or in files of earlier versions its weights, are not as written."""
-    if DIGEST in content and content[DIGEST] != _digest(content):
+    if DIGEST in content and content[DIGEST] != content_digest(content):
         raise ValueError(f"the content has changed since it was written: it does not have its {DIGEST}")
     declared = content["provenance"].get("weights_sha256")
     if declared is not None and declared != weights_digest(content["weights"]):
         raise ValueError("the weights have changed since they were written: they do not have their weights_sha256")
 
 
-def _digest(content: Mapping[str, Any]) -> str:
+def content_digest(content: Mapping[str, Any]) -> str:
     """sha256 over all that the file holds, but for the digest itself: tensors by their bytes, the rest as JSON."""
     plain = {name: value for name, value in content.items() if name not in ("weights", "normalisation", DIGEST)}
     parts = {f"{name} {key}": part[key].numpy() for name, part in content["normalisation"].items() for key in part}

@@ -14,10 +14,10 @@ Where = tuple[float, int] | None
 
 @dataclass(frozen=True)
 class Model:
-    """What is known of one model, one yardstick, or one set of the reference system's weights."""
+    """What is known of one model, averaged ensemble or yardstick, or one set of the reference system's weights."""
 
     group: str  # models of a group differ in their seed alone
-    kind: Literal["model", "original", "yardstick"]
+    kind: Literal["model", "ensemble", "original", "yardstick"]
     loss_unit: str  # losses of models with the same one compare
     seed: int | None
     name: str
@@ -28,6 +28,8 @@ class Model:
     @property
     def label(self) -> str:
         """The seed, or the name where there is none."""
+        if self.kind == "ensemble":
+            return "average"
         return self.name.removeprefix("original ") if self.seed is None else f"seed {self.seed}"
 
 
@@ -92,7 +94,7 @@ def with_means(scores: dict[str, dict[Where, float]]) -> dict[str, dict[Where, f
 
 
 def _in_order(models: Sequence[Model]) -> list[str]:
-    kinds = ("model", "original", "yardstick")
+    kinds = ("model", "ensemble", "original", "yardstick")
     return list(dict.fromkeys(model.group for model in sorted(models, key=lambda model: kinds.index(model.kind))))
 
 

@@ -70,6 +70,7 @@ def draw_scores(comparison: Comparison) -> Figure:
     figure = Figure(figsize=(3.6 * len(noises) + 0.6, 6.6), layout="constrained")
     panels = figure.subplots(len(names), len(noises), sharex=True, sharey="row", squeeze=False)
     groups, yardsticks = comparison.of_kind("model", "original"), comparison.of_kind("yardstick")
+    averages = comparison.of_kind("ensemble")
     for row, name in enumerate(names):
         for column, noise in enumerate(noises):
             axes = panels[row, column]
@@ -77,6 +78,8 @@ def draw_scores(comparison: Comparison) -> Figure:
                 _yardstick_line(axes, group, name, noise, replans, YARDSTICK_LINES[number % len(YARDSTICK_LINES)])
             for number, group in enumerate(groups):
                 _score_line(axes, group, name, noise, replans, number, len(groups))
+                for average in (each for each in averages if each.name.startswith(f"{group.name} ensemble of ")):
+                    _average_marks(axes, average, name, noise, replans, number, len(groups))
             axes.xaxis.set_major_locator(FixedLocator(replans))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.grid(alpha=0.25)
@@ -124,6 +127,19 @@ def _score_line(
         values = [model.scores.get(name, {}).get((noise, replan)) for model in group.models]
         dots = [value for value in values if value is not None]
         axes.plot([replan + shift + 0.12] * len(dots), dots, ".", color=style["color"], markersize=3, alpha=0.6)
+
+
+def _average_marks(
+    axes: Axes, average: Group, name: str, noise: float, replans: Sequence[int], number: int, groups: int
+) -> None:
+    """A star for the averaged ensemble of a group's models, beside them."""
+    found = [(replan, s.mean) for replan in replans if (s := average.scores.get(name, {}).get((noise, replan)))]
+    shift = 0.28 * (number - (groups - 1) / 2) - 0.14
+    places, means = [replan + shift for replan, _ in found], [mean for _, mean in found]
+    axes.plot(
+        places, means, "*", color=look(number)["color"], markeredgecolor="black", markeredgewidth=0.6, markersize=10,
+        label=average.name, zorder=4,
+    )  # fmt: skip
 
 
 def _yardstick_line(axes: Axes, group: Group, name: str, noise: float, replans: Sequence[int], line: str) -> None:

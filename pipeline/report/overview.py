@@ -38,7 +38,7 @@ def overview_table(comparison: Comparison) -> Table:
         for where in (*comparison.conditions, None)
     ]
     heads = [
-        f"{group.name} ({len(group.models)})" if group.kind != "yardstick" else group.name
+        f"{group.name} ({len(group.models)})" if group.kind in ("model", "original") else group.name
         for group in comparison.groups
     ]
     title = "Success / converge by action noise and replan interval: means over models (how many)"
@@ -50,7 +50,7 @@ def score_table(comparison: Comparison, name: str) -> Table:
     rows = [
         (where_text(where), group.name, *_summary_cells(group.scores[name][where], SCORES[name]))
         for where in (*comparison.conditions, None)
-        for group in comparison.of_kind("model", "original")
+        for group in comparison.of_kind("model", "ensemble", "original")
         if where in group.scores.get(name, {})
     ]
     columns = ("noise, replan", "models of", "n", "mean", "std", "IQM", "95% interval", "best", "worst")
@@ -62,7 +62,7 @@ def cost_table(comparison: Comparison) -> Table:
     rows = [
         (cost.label, group.name, *_summary_cells(group.costs[name], cost))
         for name, cost in COSTS.items()
-        for group in comparison.of_kind("model", "original")
+        for group in comparison.of_kind("model", "ensemble", "original")
         if name in group.costs
     ]
     columns = ("", "models of", "n", "mean", "std", "IQM", "95% interval", "best", "worst")
@@ -176,7 +176,7 @@ def _parts(comparison: Comparison, names: Sequence[str], render: Callable[[Table
         parts += [render(overview_table(comparison)), *verdicts(comparison)]
     parts += cautions(comparison)
     for name in names:
-        if any(name in group.scores for group in comparison.of_kind("model", "original")):
+        if any(name in group.scores for group in comparison.of_kind("model", "ensemble", "original")):
             parts.append(render(score_table(comparison, name)))
         parts += [
             render(contrast_table(contrast, name)) for contrast in comparison.contrasts if contrast.scores.get(name)

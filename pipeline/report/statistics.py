@@ -93,6 +93,29 @@ def compare(first: Sequence[float], second: Sequence[float], better: int) -> Dif
     )
 
 
+def stratified_interval(differences: Floats, stream: str) -> Interval:
+    """The 95% percentile bootstrap interval of the mean of `differences (conditions, n)`, n episodes of each condition.
+
+    For two single models that met the same episodes: the unit is then the episode, and the interval says nothing of
+    other trainings by the same recipe. Episodes are drawn again within each condition, by the random stream `stream`.
+    """
+    count = differences.shape[1]
+    means = np.zeros(RESAMPLES)
+    for number, sample in enumerate(differences):
+        random = numpy_stream(0, "stratified", stream, number)
+        for part in np.array_split(np.arange(RESAMPLES), -(-RESAMPLES * count // PIECE)):
+            means[part] += sample[random.integers(0, count, (len(part), count))].mean(1)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(means / len(differences), [tail, 1 - tail])
+    return Interval(float(low), float(high))
+
+
+def share_interval(share: float, count: int) -> Interval:
+    """Wilson's 95% interval (1927) of a share of `count` independent episodes."""
+    found = stats.binomtest(round(share * count), count).proportion_ci(CONFIDENCE, method="wilson")
+    return Interval(float(found.low), float(found.high))
+
+
 def interquartile_mean(values: Floats) -> Floats:
     """The mean without the lowest and highest floor(n / 4) along the last axis: `(..., n) -> (...)`."""
     mean: Floats = stats.trim_mean(values, 0.25, axis=-1)

@@ -37,6 +37,11 @@ def is_model(run: StoredRun) -> bool:
     return ours and run.tags.get("kind", "model") == "model"
 
 
+def is_ensemble(run: StoredRun) -> bool:
+    """Whether a run is the averaged ensemble of a study's members."""
+    return run.tags.get("kind") == "ensemble" and {"method", "name", "members"} <= run.tags.keys()
+
+
 def search(client: MlflowClient, **tags: str) -> list[StoredRun]:
     """All runs of all experiments, deleted ones aside, that have these tags; the oldest first. Raises `StoreError`."""
     try:

@@ -24,8 +24,9 @@ from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import Store, home, open_store
 from pipeline.tracking.study import open_method, open_study
 from pipeline.workflows.make_data import make_missing_data, require_same_data
+from pipeline.workflows.register import register_members
 from pipeline.workflows.report import Reported, report_study
-from pipeline.workflows.study_jobs import JOB_KINDS, Member, Parts, job_name, missing_jobs
+from pipeline.workflows.study_jobs import JOB_KINDS, Member, Parts, average_jobs, job_name, missing_jobs
 from pipeline.workflows.train import check_sizes, choose_device
 from pipeline.workflows.unfinished import end_abandoned
 
@@ -74,9 +75,12 @@ def ensemble(settings: EnsembleSettings, say: Say, watch: Watch) -> Study:
             parts = Parts(study, methods, originals, tokenizers[0] if tokenizers else None)
             jobs, found = missing_jobs(store, settings, members, parts)
             failures = run_all(store, settings, jobs, watch)
+            averages = average_jobs(store, settings, parts)
+            failures += run_all(store, settings, averages, watch)
             study.tags({"failures": "; ".join(failures)[:5000] or NONE})
             say("writing tables and figures")
             reported = report_study(store, settings.study, study, methods)
+            register_members(store, settings.study, say)
         except BaseException as error:
             for run in runs:
                 with contextlib.suppress(Exception):  # what cannot be told now, doctor or the next call tells
@@ -86,7 +90,7 @@ def ensemble(settings: EnsembleSettings, say: Say, watch: Watch) -> Study:
             raise
         for run in runs:
             run.end("FAILED" if failures else "FINISHED")
-    done = len(jobs) - len(failures)
+    done = len(jobs) + len(averages) - len(failures)
     return Study(study.run_id, study.url, done, found, tuple(failures), time.monotonic() - started, reported)
 
 

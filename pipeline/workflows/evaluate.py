@@ -36,7 +36,7 @@ from pipeline.policies.policy import Policy
 from pipeline.report.scores import SCORES
 from pipeline.report.tables import Table
 from pipeline.streams import torch_stream
-from pipeline.tracking.query import StoredRun, artifact, fetch, is_model, search
+from pipeline.tracking.query import StoredRun, artifact, fetch, is_ensemble, is_model, search
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import open_store
 
@@ -175,8 +175,9 @@ def episode_table(evaluation: Evaluation) -> pd.DataFrame:
 
 
 def models_of_study(study: str) -> list[StoredRun]:
-    """The finished models of a study; raises `SettingsError` if there are none."""
-    runs = [run for run in search(open_store(), study=study) if run.status == "FINISHED" and is_model(run)]
+    """The finished models of a study and their averaged ensembles; raises `SettingsError` if there are no models."""
+    found = [run for run in search(open_store(), study=study) if run.status == "FINISHED"]
+    runs = [run for run in found if is_model(run)] + [run for run in found if is_ensemble(run)]
     if not runs:
         raise SettingsError(f"ensemble: expected a study with finished models, found none called '{study}'.")
     return runs
@@ -197,7 +198,7 @@ def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
         load_action_pairs(settings.pairs)  # raises here, not in every process
     runs = [fetch(open_store(), run_id) for run_id in dict.fromkeys(settings.run)]
     for run in runs:
-        if run.status != "FINISHED" or not is_model(run):
+        if run.status != "FINISHED" or not (is_model(run) or is_ensemble(run)):
             raise SettingsError(f"run: expected a finished training run, found '{run.name}' ({run.run_id}).")
     if settings.ensemble != NONE:
         runs += [run for run in models_of_study(settings.ensemble) if run.run_id not in settings.run]

@@ -19,7 +19,7 @@ from pipeline.report.comparison import Comparison, Group, Model, Where, compare_
 from pipeline.report.figures import save
 from pipeline.report.overview import as_markdown, as_rows, as_values
 from pipeline.report.scores import COSTS, SCORES
-from pipeline.tracking.query import StoredRun, is_model, search
+from pipeline.tracking.query import StoredRun, is_ensemble, is_model, search
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store, open_store
 from pipeline.workflows.evaluate import MEAN, UNFINISHED
@@ -29,7 +29,7 @@ from pipeline.workflows.report_page import make_page
 MIRROR, FOLDER = Path("train/reports"), "report"
 CONDITION = re.compile(r"noise([\d.e-]+)_replan(\d+)")
 PROTOCOL = re.compile(r"(\d+) episodes a condition, seed (\d+)")
-BESIDE = ("original", "yardstick")  # kinds of runs that stand beside models
+BESIDE = ("ensemble", "original", "yardstick")  # kinds of runs that stand beside models
 DIGESTS = ("data_sha256", "tokenizer_sha256")
 NOT_A_DIFFERENCE = {"seed", "run_name", "experiment", "device", "threads", "pairs", "tokenizer"}  # of training
 
@@ -42,7 +42,7 @@ def gather(store: Store, study: str) -> Comparison:
     found = search(store) if study == ALL else search(store, study=study)
     found = [run for run in found if run.status == "FINISHED"]
     models = [run for run in found if is_model(run)]
-    beside = [run for run in found if run.tags.get("kind") in BESIDE and "method" in run.tags]
+    beside = newest_ensembles([run for run in found if run.tags.get("kind") in BESIDE and "method" in run.tags])
     if not models:
         what = "a store with finished models" if study == ALL else f"a study '{study}' with finished models"
         raise SettingsError(f"report: expected {what}, found none. Train some, e.g. with 'mlflow run . -e ensemble'.")
@@ -57,9 +57,10 @@ def gather(store: Store, study: str) -> Comparison:
         )
     others = [run for run in models + beside if evaluation_of(run) not in (None, protocol)]
     if others:
+        again = [run for run in others if is_model(run) or is_ensemble(run)]
         notes.append(
             f"{len(others)} runs were evaluated otherwise than by {protocol}: their scores are left out. "
-            f"To have them in: {evaluate_command(protocol, [run for run in others if is_model(run)])}"
+            f"To have them in: {evaluate_command(protocol, again)}"
         )
 
     groups = group_names(models)
@@ -75,6 +76,8 @@ def gather(store: Store, study: str) -> Comparison:
     for run in beside:
         if evaluation_of(run) == protocol:
             group = f"original {run.tags['method']}" if run.tags["kind"] == "original" else run.name
+            if is_ensemble(run) and len({each.tags.get("study") for each in beside if each.name == run.name}) > 1:
+                group = f"{run.name} ({run.tags.get('study')})"
             chosen[group, run.name] = to_model(run, group, protocol)
     order = [*METHODS, *sorted({run.tags["method"] for run in models} - METHODS.keys())]
     rank = {run.run_id: order.index(run.tags["method"]) for run in models + beside if run.tags["method"] in order}
@@ -83,6 +86,12 @@ def gather(store: Store, study: str) -> Comparison:
     if broken:
         notes.append(f"{broken} numbers of models are not finite and are left out.")
     return compare_models("all runs" if study == ALL else f"study {study}", protocol, kept, notes)
+
+
+def newest_ensembles(runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """The runs without ensembles that a newer one of the same study and method, of more models, stands for."""
+    newest = {(run.tags.get("study"), run.tags["method"]): run for run in runs if is_ensemble(run)}
+    return [run for run in runs if not is_ensemble(run) or run in newest.values()]
 
 
 def evaluate_command(protocol: str, runs: Sequence[StoredRun]) -> str:

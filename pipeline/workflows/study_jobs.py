@@ -1,9 +1,11 @@
 """The jobs of a study: which are left to do, and what a process does for each."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pipeline.config import NONE, EnsembleSettings, TrainSettings
 from pipeline.data.pairs import load_action_pairs
@@ -13,9 +15,10 @@ from pipeline.evaluation.yardsticks import YARDSTICKS
 from pipeline.executors.pool import Job, Report
 from pipeline.files import file_digest
 from pipeline.methods import METHODS
+from pipeline.policies.ensemble import MOST_MEMBERS, members_digest, save_ensemble
 from pipeline.tokenizer.fast import FastTokenizer
 from pipeline.tokenizer.tradeoff import SCALES, measure_tradeoff
-from pipeline.tracking.query import StoredRun, fetch, is_model, search
+from pipeline.tracking.query import StoredRun, artifact, fetch, is_model, search
 from pipeline.tracking.run import Place, TrackedRun, start_run, status_of
 from pipeline.tracking.store import Store, open_store
 from pipeline.workflows.evaluate import EVALUATION, Judged, Protocol, judge_file, judge_run, judge_yardstick, log_judged
@@ -23,7 +26,7 @@ from pipeline.workflows.report_figures import TRADEOFF_FILE, TRADEOFF_TAG
 from pipeline.workflows.train import train
 from pipeline.workflows.unfinished import can_resume, end_abandoned
 
-JOB_KINDS = ("model", "original", "yardstick")  # of the runs that jobs make
+JOB_KINDS = ("model", "ensemble", "original", "yardstick")  # of the runs that jobs make
 TRAINING_SHARE = 0.9  # of a member's time; the rest is its evaluation
 TRADEOFF_CHUNKS = 10_000  # of each part of the split: enough for two digits
 
@@ -140,12 +143,61 @@ def make_member(member: Member, place: Place, protocol: Protocol, report: Report
     return run_id
 
 
-def judge_beside(judge: Callable[[Report], Judged], place: Place, protocol: Protocol, report: Report) -> str:
-    """Evaluate what needs no training, and log it as a run of its own; returns the run's id."""
+def average_jobs(store: Store, settings: EnsembleSettings, parts: Parts) -> list[Job[str]]:
+    """The jobs that make one policy of all finished models of each method, where these have none yet, and evaluate it.
+
+    It plans the mean of their chunks. Other models, as after a study has grown, are another ensemble: a run of its own.
+    """
+    protocol = Protocol(settings.episodes, settings.evaluation_seed, settings.pairs)
+    runs = search(store, study=settings.study)
+    trained, judged = find_done(store, settings.study, protocol)
+    jobs: list[Job[str]] = []
+    for method, parent in parts.methods.items():
+        members = [run for run in trained.values() if run.tags["method"] == method]
+        members.sort(key=lambda run: int(run.params["seed"]))
+        if not 1 < len(members) <= MOST_MEMBERS:
+            continue
+        digest = members_digest([run.tags["weights_sha256"] for run in members])
+        tags = {"study": settings.study, "kind": "ensemble", "method": method, "members": digest}
+        earlier = [run for run in runs if run.status == "FINISHED" and tags.items() <= run.tags.items()]
+        if any(run.run_id in judged for run in earlier):
+            continue
+        name = f"{method} ensemble of {len(members)}"
+        work = (
+            partial(log_run_judged, earlier[-1].run_id, protocol)
+            if earlier
+            else partial(make_average, name, members, Place(parent.run_id, tags), protocol)
+        )
+        jobs.append(Job(name, "ensemble", work))
+    return jobs
+
+
+def log_run_judged(run_id: str, protocol: Protocol, report: Report) -> str:
+    """Evaluate the model of a run and log the scores to it; returns the run's id."""
+    judge_run(run_id, protocol, report)
+    return run_id
+
+
+def make_average(name: str, members: Sequence[StoredRun], place: Place, protocol: Protocol, report: Report) -> str:
+    """Write the members' files as one policy, evaluate it, and log both as a run; returns the run's id."""
+    store = open_store()
+    with ExitStack() as stack:
+        file = Path(stack.enter_context(TemporaryDirectory())) / f"{name.replace(' ', '_')}.pth"
+        files = [stack.enter_context(artifact(store, run.run_id, f"{run.tags['name']}.pth")) for run in members]
+        save_ensemble(file, name, files)
+        return judge_beside(partial(judge_file, file, NONE, protocol), place, protocol, report, file)
+
+
+def judge_beside(
+    judge: Callable[[Report], Judged], place: Place, protocol: Protocol, report: Report, file: Path | None = None
+) -> str:
+    """Evaluate what needs no training, and log it as a run of its own, with its `file`; returns the run's id."""
     judged = judge(report)
     run = start_run(open_store(), "", judged.name, chosen=True, place=place)
     try:
-        run.tags({"method": judged.method})
+        run.tags({"method": judged.method} | ({"name": file.stem} if file else {}))
+        if file is not None:
+            run.file(file)
         log_judged(run, judged, protocol)
     except BaseException as error:
         run.end(status_of(error))

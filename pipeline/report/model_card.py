@@ -1,0 +1,70 @@
+"""The card of a model: what it is, of what data, how good, how it was chosen, and where that ends."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipeline.report.comparison import Where
+from pipeline.report.overview import where_text
+from pipeline.report.scores import SCORES
+from pipeline.report.statistics import share_interval
+from pipeline.report.tables import Table
+
+SHARES = ("success", "converge")
+LIMITS = """\
+* It was trained on demonstrations of one task and tested in simulation only: not on a real pendulum, which has delays,
+  friction and sensor noise that the simulation has not.
+* It knows the states that the demonstrations visit (starts within ±0.5 in each number, pole within ±π/4). Elsewhere it
+  answers all the same, without a warning.
+* A chunk is executed open-loop: tested were its first 10, 13 and 15 actions, and uniform action noise of up to ±0.05.
+* The intervals are of this one model over these episodes. They do not say how another training would turn out."""
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What the store knows of a model, as plain values."""
+
+    name: str
+    about: str  # one line: method and seed, or of what an ensemble is made
+    run_id: str
+    data: Mapping[str, str]  # digests and where they stand, by what they are
+    settings: Mapping[str, str]
+    chosen: str  # how this model came to be the one it is
+    protocol: str  # of the evaluation; empty if there was none
+    episodes: int  # a condition
+    scores: Mapping[str, Mapping[Where, float]]  # shares of episodes, by score and condition, None the mean
+
+
+def model_card(facts: CardFacts) -> str:
+    """The card as Markdown."""
+    parts = [
+        f"# {facts.name}",
+        facts.about,
+        "**Input**: states `(N, 4)`: cart position m, pole angle rad, cart velocity m/s, pole rate rad/s. "
+        "**Output**: chunks `(N, 50, 1)`: actions for the next 50 steps of 0.04 s, 1 unit is 100 N, applied within ±3.",
+        f"## Data\n\n{_lines(facts.data)}",
+        f"## Training\n\n{_lines({'MLflow run': facts.run_id, **facts.settings})}",
+        f"## How it was chosen\n\n{facts.chosen}",
+        f"## Scores\n\n{_scores(facts)}",
+        f"## Limits\n\n{LIMITS}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _lines(values: Mapping[str, str]) -> str:
+    return "\n".join(f"* {name}: {value}" for name, value in values.items())
+
+
+def _scores(facts: CardFacts) -> str:
+    if not facts.protocol:
+        return "Not evaluated yet: `python -m pipeline evaluate --run " + facts.run_id + "`, then register again."
+    places = list(facts.scores["success"])
+    conditions = sum(where is not None for where in places)
+
+    def cell(name: str, where: Where) -> str:
+        value = facts.scores[name][where]
+        interval = share_interval(value, facts.episodes * (1 if where else conditions))
+        return f"{SCORES[name].text(value)} [{interval.low:.3f}, {interval.high:.3f}]"
+
+    rows = [(where_text(where), *(cell(name, where) for name in SHARES)) for where in places]
+    title = f"Shares of episodes with Wilson's 95% intervals; {facts.protocol}"
+    return Table(title, ("noise, replan", *SHARES), rows).markdown()

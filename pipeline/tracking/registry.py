@@ -1,0 +1,204 @@
+"""MLflow's model registry: our models as versions that any MLflow server can load and serve.
+
+A version is a `.pth` of ours with the code that acting needs, loaded from code (`served_model.py`) and never from
+pickle. The registered model is called like the method; an averaged ensemble is a version of its members' method.
+"""
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version as installed
+from pathlib import Path
+
+import mlflow
+import numpy as np
+from mlflow.entities import LoggedModelOutput
+from mlflow.entities.logged_model_status import LoggedModelStatus
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types import Schema, TensorSpec
+from requests import RequestException
+
+from pipeline.config import ROOT
+from pipeline.errors import StoreError, one_line
+from pipeline.policies.policy import Policy
+
+CHAMPION, MODELS = "champion", "models:/"
+# What acting needs: the packages, and the part of our code that MLflow copies into each model.
+REQUIREMENTS = ("mlflow", "torch", "numpy", "scipy", "tokenizers", "pydantic")
+CODE = (
+    "__init__.py", "config.py", "errors.py", "files.py", "streams.py",
+    "data", "models", "tokenizer", "methods", "policies",
+)  # fmt: skip
+MODEL_FILE, POLICY, CARD, ARTIFACTS = "served_model.py", "policy", "card", "artifacts"
+logging.getLogger("mlflow.models.model").setLevel(logging.ERROR)  # it would have us infer what we state
+logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a registered model."""
+
+    name: str
+    number: int
+    run_id: str
+    aliases: tuple[str, ...] = ()
+    tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def uri(self) -> str:
+        """Where MLflow loads it from."""
+        return f"{MODELS}{self.name}/{self.number}"
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.number}"
+
+
+@contextmanager
+def registry_errors(what: str) -> Iterator[None]:
+    """Raise `StoreError` where the registry does not do what is asked."""
+    try:
+        yield
+    except (MlflowException, RequestException) as error:
+        raise StoreError(
+            f"MLflow registry, {what}: expected an answer, found: {one_line(error)[:300]}. "
+            "Start the server, or correct or unset MLFLOW_TRACKING_URI."
+        ) from error
+
+
+def versions_of(client: MlflowClient, name: str) -> list[Version]:
+    """All versions of a registered model, the oldest first; none if there is no such model."""
+    with registry_errors(f"model '{name}'"):
+        found = client.search_model_versions(f"name = '{name}'")
+        aliases = aliases_of(client, name) if found else {}
+    return sorted((_version(each, aliases) for each in found), key=lambda each: each.number)
+
+
+def version_of_run(client: MlflowClient, name: str, run_id: str) -> Version | None:
+    """The version that was registered from a run; None if there is none."""
+    return next((each for each in versions_of(client, name) if each.run_id == run_id), None)
+
+
+def aliases_of(client: MlflowClient, name: str) -> dict[str, int]:
+    """The aliases of a registered model, and the versions that they stand for."""
+    return {alias: int(number) for alias, number in client.get_registered_model(name).aliases.items()}
+
+
+def champion_of(client: MlflowClient, name: str) -> Version | None:
+    """The version that is the champion; None if there is none."""
+    return next((each for each in versions_of(client, name) if CHAMPION in each.aliases), None)
+
+
+def set_alias(client: MlflowClient, alias: str, version: Version) -> None:
+    """Let an alias stand for a version, and no longer for another."""
+    with registry_errors(f"alias '{alias}'"):
+        client.set_registered_model_alias(version.name, alias, str(version.number))
+
+
+def tag_version(client: MlflowClient, version: Version, tags: Mapping[str, str]) -> None:
+    """Set tags of a version."""
+    with registry_errors(f"tags of {version}"):
+        for key, value in tags.items():
+            client.set_model_version_tag(version.name, str(version.number), key, value)
+
+
+def register(
+    client: MlflowClient, run_id: str, policy: Policy, path: Path, card: str, tags: Mapping[str, str]
+) -> Version:
+    """Log the model file of a run as an MLflow model and register it under its method's name; once for each run.
+
+    Called again for a run that is registered, it only renews the card and the tags. Raises `StoreError`.
+    """
+    name = policy.method
+    with registry_errors(f"model '{name}'"):
+        known = version_of_run(client, name, run_id)
+        if known is None:
+            _ensure_model(client, name)
+            model_id = _log(client, run_id, policy, path, card)
+            made = client.create_model_version(
+                name, f"{MODELS}{model_id}", run_id, tags=dict(tags), description=card, model_id=model_id
+            )
+            return _version(made, {})
+        client.update_model_version(name, str(known.number), card)
+    tag_version(client, known, {key: value for key, value in tags.items() if known.tags.get(key) != value})
+    return known
+
+
+@contextmanager
+def model_file(client: MlflowClient, version: Version) -> Iterator[Path]:
+    """The `.pth` of a version as a local file, gone after use; raises `StoreError` if it is not one of ours."""
+    with tempfile.TemporaryDirectory() as folder:
+        with registry_errors(str(version)):
+            source = str(client.get_model_version(version.name, str(version.number)).source)
+            place = client.get_logged_model(source.removeprefix(MODELS)).artifact_location
+            uri = f"{place}/{ARTIFACTS}"
+            path = mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=client.tracking_uri)
+        found = sorted(Path(path).glob("*.pth"))
+        if len(found) != 1:
+            raise StoreError(f"{version}: expected one .pth file in it, found {len(found)}: it is not one of ours.")
+        yield found[0]
+
+
+def _ensure_model(client: MlflowClient, name: str) -> None:
+    about = f"Controllers of the method {name}: states (N, S) in, chunks of actions (N, H, A) out, in physical units."
+    try:
+        client.create_registered_model(name, description=about)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _log(client: MlflowClient, run_id: str, policy: Policy, path: Path, card: str) -> str:
+    """Log the file as an MLflow model of its run; returns the model's id. A model that could not be made is FAILED."""
+    run = client.get_run(run_id)
+    made = client.create_logged_model(
+        run.info.experiment_id, name=policy.name, source_run_id=run_id, params=run.data.params, model_type=policy.method
+    )
+    status = LoggedModelStatus.FAILED
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            model = Model(made.artifact_location, run_id, model_uuid=made.model_id, model_id=made.model_id)
+            _save(Path(folder), model, policy, path, card)
+            client.log_model_artifacts(made.model_id, f"{folder}/model")
+        status = LoggedModelStatus.READY
+    finally:
+        client.finalize_logged_model(made.model_id, status)
+    client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
+    return str(made.model_id)
+
+
+def _save(folder: Path, model: Model, policy: Policy, path: Path, card: str) -> None:
+    """Write the MLflow model to `folder`/model."""
+    code = folder / "pipeline"
+    for part in CODE:
+        source = ROOT / "pipeline" / part
+        if source.is_dir():
+            shutil.copytree(source, code / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            code.mkdir(exist_ok=True)
+            shutil.copyfile(source, code / part)
+    card_file = folder / "model_card.md"
+    card_file.write_text(card, encoding="utf-8")
+    rows = {"state": (-1, policy.state_dim), "actions": (-1, policy.horizon, policy.action_dim)}
+    specs = {what: Schema([TensorSpec(np.dtype(np.float32), shape)]) for what, shape in rows.items()}
+    mlflow.pyfunc.save_model(
+        folder / "model",
+        mlflow_model=model,
+        python_model=str(Path(__file__).with_name(MODEL_FILE)),
+        artifacts={POLICY: str(path), CARD: str(card_file)},
+        code_paths=[str(code)],
+        signature=ModelSignature(inputs=specs["state"], outputs=specs["actions"]),
+        input_example=np.zeros((1, policy.state_dim), np.float32),
+        pip_requirements=[f"{package}=={installed(package)}" for package in REQUIREMENTS],
+    )
+
+
+def _version(found: ModelVersion, aliases: Mapping[str, int]) -> Version:
+    number = int(found.version)
+    named = tuple(sorted(alias for alias, at in aliases.items() if at == number))
+    return Version(found.name, number, found.run_id or "", named, dict(found.tags))

@@ -1,0 +1,271 @@
+"""The model registry on a real store, promotion of a champion, and a real `mlflow models serve` of it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow.entities import Run as MlflowRun
+from numpy.testing import assert_allclose
+
+import pipeline
+from pipeline.cli import COMMANDS, main, train_command
+from pipeline.config import Pi0FastSettings, Pi0Settings
+from pipeline.errors import StoreError
+from pipeline.tracking import registry
+from pipeline.tracking.store import open_store
+from tests.conftest import ROOT, environment, runs_of, store
+
+pytestmark = pytest.mark.xdist_group("registry")
+
+SMALL = ("--width", "32", "--layers", "1", "--warmup", "20")
+STATE = [0.1, 0.2, 0.0, 0.0]
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with runs of pi0: one hardly trained, one trained, the same again; and one of pi0-FAST."""
+    folder = tmp_path_factory.mktemp("registry")
+    (folder / "data").symlink_to(data)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+            patch.delenv(name)
+        patch.chdir(folder)
+        for name, epochs in (("weak", "1"), ("strong", "60"), ("again", "60")):
+            words = [*SMALL, "--epochs", epochs, "--run-name", name]
+            assert main(train_command("pi0", Pi0Settings), words) == 0
+        words = [*SMALL, "--epochs", "1", "--run-name", "tokens"]
+        assert main(train_command("pi0_fast", Pi0FastSettings), words) == 0
+        yield folder
+
+
+@pytest.fixture
+def here(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same folder as the place to work in."""
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(trained)
+    return trained
+
+
+def named(folder: Path, name: str) -> MlflowRun:
+    (found,) = [run for run in runs_of(folder) if run.info.run_name == name]
+    return found
+
+
+def run_id(folder: Path, name: str) -> str:
+    return str(named(folder, name).info.run_id)
+
+
+def champion(folder: Path) -> str | None:
+    """The id of the run that the champion of pi0 is from."""
+    found = registry.champion_of(open_store(), "pi0")
+    return found.run_id if found else None
+
+
+def promote(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) -> str:
+    capsys.readouterr()
+    assert main(COMMANDS, ["promote", "--episodes", "20", *map(str, words)]) == code
+    found = capsys.readouterr()
+    return found.out if code == 0 else found.err
+
+
+def test_a_registered_model(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weak, tokens = run_id(here, "weak"), run_id(here, "tokens")
+    for _ in range(2):  # the second time it is there already
+        assert main(COMMANDS, ["register", "--run", weak, tokens]) == 0
+    said = capsys.readouterr()
+    assert "pi0 version 1" in said.out and "pi0_fast version 1" in said.out and "Warning" not in said.err
+    client = store(here)
+    (version,) = client.search_model_versions(f"name = 'pi0' and run_id = '{weak}'")
+    for heading in ("## Data", "## Training", "## How it was chosen", "## Scores", "## Limits"):
+        assert heading in version.description
+    assert (
+        named(here, "weak").data.tags["data_sha256"] in version.description and "Not evaluated" in version.description
+    )
+    assert len(named(here, "weak").outputs.model_outputs) == 1
+
+    place = Path(mlflow.artifacts.download_artifacts("models:/pi0/1", tracking_uri=client.tracking_uri))
+    files = {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()}
+    assert not any(name.endswith((".pkl", ".pickle", ".pyc")) for name in files)
+    assert {
+        "served_model.py",
+        "artifacts/model_card.md",
+        "input_example.json",
+        "code/pipeline/policies/load.py",
+    } <= files
+    about = mlflow.models.Model.load(str(place))
+    assert about.signature.inputs.to_dict()[0]["tensor-spec"] == {"dtype": "float32", "shape": (-1, 4)}
+    assert about.signature.outputs.to_dict()[0]["tensor-spec"] == {"dtype": "float32", "shape": (-1, 50, 1)}
+    pins = (place / "requirements.txt").read_text().split()
+    assert all("==" in pin for pin in pins) and any(pin.startswith("torch==") for pin in pins)
+
+
+def test_a_registered_model_loads_without_the_project(here: Path, tmp_path: Path) -> None:
+    """Only the model's own code is found: nothing of the project is on the path, and it is not installed there."""
+    registry_name, policy = "pi0_fast", here / f"train/trained_models/{named(here, 'tokens').data.tags['name']}.pth"
+    main(COMMANDS, ["register", "--run", run_id(here, "tokens")])
+    code = (
+        "import sys, json\n"
+        "sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
+        f"sys.path = [p for p in sys.path if p not in ('', {str(ROOT)!r})]\n"
+        "import mlflow, numpy\n"
+        f"model = mlflow.pyfunc.load_model('models:/{registry_name}/1')\n"
+        f"print(json.dumps(model.predict(numpy.array([{STATE}], numpy.float32)).tolist()))\n"
+        "import pipeline, torch\n"
+        "print(pipeline.__file__, torch.get_num_threads())"
+    )
+    env = environment(MLFLOW_TRACKING_URI=f"sqlite:///{here}/mlruns/mlflow.db")
+    del env["PYTHONPATH"]
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert found.returncode == 0, found.stderr
+    actions, about = found.stdout.splitlines()
+    assert str(ROOT) not in about and "/code/pipeline/" in about and about.endswith(" 1")
+    assert_allclose(json.loads(actions), pipeline.load_policy(policy).act([STATE]), atol=1e-6)
+
+
+def test_promotion(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weak, strong, again = (run_id(here, name) for name in ("weak", "strong", "again"))
+    said = promote(capsys, "--candidate", weak, "--dry-run")
+    assert "Would be promoted: pi0 has no champion yet. Nothing was changed." in said and champion(here) is None
+    assert "Promoted: pi0 has no champion yet." in promote(capsys, "--candidate", weak)
+    assert champion(here) == weak
+    assert "is the champion already" in promote(capsys, "--candidate", weak)
+
+    said = promote(capsys, "--candidate", strong, "--dry-run")
+    assert "Would be promoted" in said and "20 paired episodes a condition" in said and champion(here) == weak
+    assert registry.version_of_run(open_store(), "pi0", strong) is None
+    said = promote(capsys, "--candidate", strong)
+    assert "is shown to be above zero" in said and "models:/pi0@champion" in said and champion(here) == strong
+
+    number = registry.version_of_run(open_store(), "pi0", weak).number
+    said = promote(capsys, "--candidate", number)
+    assert "Not promoted" in said and "is not shown to be above zero" in said and champion(here) == strong
+    said = promote(capsys, "--candidate", again)  # equal weights: every episode ends alike
+    assert "+0.0000 [0.0000, 0.0000], is not shown to be above zero" in said and champion(here) == strong
+    version = registry.version_of_run(open_store(), "pi0", again)
+    assert version is not None and version.tags["promotion"].startswith("Not promoted")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--candidate", "99"), "expected a version of pi0, found none with the number 99"),
+        (("--candidate", "0" * 32), "expected a run of this store"),
+        (("--study", "none-such"), "found none called 'none-such'"),
+        (("--candidate", "average"), "expected one with an averaged ensemble of pi0"),
+        (("--model", "pi9"), "model: expected one of pi0, pi0_fast"),
+        (("--episodes", "1"), "episodes: expected greater than or equal to 10"),
+    ],
+)
+def test_bad_candidates(here: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str) -> None:
+    before = champion(here)
+    assert message in promote(capsys, *words, code=2) and champion(here) == before
+
+
+def test_a_candidate_of_another_method(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "found one of pi0_fast" in promote(capsys, "--candidate", run_id(here, "tokens"), code=2)
+
+
+def test_foreign_versions_are_refused(here: Path, tmp_path: Path) -> None:
+    """What somebody else registered under our name is no model of ours."""
+    client = open_store()
+    if not registry.versions_of(client, "foreign"):
+        client.create_registered_model("foreign")
+        client.create_model_version("foreign", str(tmp_path), None)
+    (version,) = registry.versions_of(client, "foreign")
+    with pytest.raises(StoreError, match="foreign version 1"), registry.model_file(client, version):
+        pass
+
+
+@pytest.fixture(scope="module")
+def served(trained: Path) -> Iterator[str]:
+    """The address of a real server of the champion."""
+    client = open_store()
+    if registry.champion_of(client, "pi0") is None:
+        assert main(COMMANDS, ["promote", "--candidate", run_id(trained, "strong")]) == 0
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    uri = f"sqlite:///{trained}/mlruns/mlflow.db"
+    server = subprocess.Popen(
+        [
+            sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/pi0@champion",
+            "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port),
+        ],
+        env=environment(MLFLOW_TRACKING_URI=uri, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}"),
+        cwd=trained, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    try:
+        end = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/ping", timeout=5).close()
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < end, "the server did not start"
+                time.sleep(0.3)
+        yield address
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+def ask(address: str, body: bytes) -> tuple[int, dict[str, Any]]:
+    request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_server_answers_states_with_chunks(served: str, here: Path, count: int) -> None:
+    found = registry.champion_of(open_store(), "pi0")
+    assert found is not None
+    with registry.model_file(open_store(), found) as path:
+        policy = pipeline.load_policy(path)
+    states = np.random.default_rng(0).uniform(-0.3, 0.3, (count, 4)).round(3)
+    status, answer = ask(served, json.dumps({"inputs": states.tolist()}).encode())
+    assert status == 200 and set(answer) == {"predictions"}
+    assert_allclose(np.array(answer["predictions"]), policy.act(states), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ('{"inputs": [[0.1, 0.2, 0]]}', "does not match expected shape (-1, 4)"),
+        ('{"inputs": [0.1, 0.2, 0, 0]}', "does not match expected shape (-1, 4)"),
+        ('{"inputs": []}', "array"),
+        ('{"inputs": [[0.1, 0.2, 0, 0], [1]]}', "inhomogeneous"),
+        ('{"inputs": [[NaN, 0, 0, 0]]}', "with NaN or infinity"),
+        ('{"inputs": [[null, 0, 0, 0]]}', "with NaN or infinity"),
+        ('{"inputs": [[1e400, 0, 0, 0]]}', "with NaN or infinity"),
+        ('{"inputs": [[1e39, 0, 0, 0]]}', "with NaN or infinity"),
+        ('{"inputs": [["a", 0, 0, 0]]}', "could not convert string to float"),
+        ('{"inputs": {"state": [1]}}', "expects a single n-dimensional array"),
+        ('{"states": [[0, 0, 0, 0]]}', "exactly one of the input fields"),
+        ("[1, 2]", "must be a JSON dictionary"),
+        ("not json", "valid JSON"),
+        ('{"inputs": [' + "[0, 0, 0, 0], " * 10_000 + "[0, 0, 0, 0]]}", "at most 10,000 states in a request"),
+    ],
+)
+def test_bad_requests_are_answered_400_with_the_reason(served: str, body: str, reason: str) -> None:
+    status, answer = ask(served, body.encode())
+    assert status == 400 and reason in answer["message"]
+    assert ask(served, json.dumps({"inputs": [STATE]}).encode())[0] == 200  # and the server goes on
