@@ -89,7 +89,7 @@ for (const figure of document.querySelectorAll(".episode")) {
 
   function tick(now) {
     if (began === null) return;
-    const step = Math.min(last, Math.floor((now - began) / 1000 / moves.seconds));
+    const step = Math.max(0, Math.min(last, Math.floor((now - began) / 1000 / moves.seconds))); // a frame may begin before the press
     if (step !== Number(slider.value)) show(step);
     if (step >= last) stop();
     else requestAnimationFrame(tick);
