@@ -110,6 +110,10 @@ def main(command: click.Command, arguments: list[str] | None = None, program: st
         print_error("interrupted; a run that was started is recorded as KILLED")
         return EXIT_INTERRUPTED
     except Exception as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # as Python 3.11 wraps it while a class is being made
+            before.clear()
+            print_error("interrupted")
+            return EXIT_INTERRUPTED
         if flags.get("debug"):
             raise
         if isinstance(error, BrokenPipeError) and stat.S_ISFIFO(os.fstat(1).st_mode):  # closed, as by `| head`

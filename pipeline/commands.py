@@ -129,7 +129,10 @@ def play(settings: PlaySettings) -> None:
         ("pendulum", shown.verdict),
         ("episode", shown.about),
         ("plans", f"{len(played.record.chunks)}, {'each waited for' if settings.lockstep else late}"),
-        ("first answer", f"{1000 * played.first_seconds:.1f} ms, before the clock started"),
+        (
+            "first answer",
+            f"{1000 * played.first_seconds:.1f} ms{'' if settings.lockstep else ', the clock waits for it'}",
+        ),
     ]
     if shown.latencies:
         values = ", ".join(f"{name} {1000 * seconds:.1f}" for name, seconds in shown.latencies.items())

@@ -21,7 +21,8 @@ Made from [pipeline/config.py](../../pipeline/config.py) by `python -m docs.refe
 A setting is written `--name value` on the command line, with `-` or `_`, and `-P name=value` with `mlflow run . -e
 ENTRY_POINT`, where the entry point exists; both have the same defaults and checks. Values outside the range are refused
 in one line, with exit code 2, before any work starts. Files are relative to the folder a command is started in. Every
-command also takes `--debug`, which shows the traceback of an error, and `--help`.
+command also takes `--quiet` (results only), `--verbose` (what is used, and when each stage is done), `--debug` (the
+traceback of an error) and `--help`. Exit codes: 0 done, 1 a run that was started failed, 2 bad input, 130 interrupted.
 """
 
 
