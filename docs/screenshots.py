@@ -141,9 +141,9 @@ def curves(charts: Locator) -> list[dict[str, list[float]]]:
 
 def nested(page: Page, uri: str, experiment: str, study: str, methods: list[str]) -> Locator:
     """Open a study and its methods in the list of runs; returns the names of all runs that are then listed."""
+    others = " and ".join(f"tags.kind != '{kind}'" for kind in ("yardstick", "original", "ensemble"))
     list_runs(
-        page, uri, experiment,
-        searchFilter=f"tags.study = '{study}' and tags.kind != 'yardstick' and tags.kind != 'original'",
+        page, uri, experiment, searchFilter=f"tags.study = '{study}' and {others}",
         orderByKey="attributes.start_time", orderByAsc="false",
     )  # fmt: skip
     names = page.get_by_role("gridcell").and_(page.locator("[col-id='attributes.`Run Name`']"))
