@@ -27,6 +27,7 @@ from requests import RequestException
 from pipeline.config import ROOT
 from pipeline.errors import StoreError, one_line
 from pipeline.policies.policy import Policy
+from pipeline.tracking.store import mlflow_settings
 
 CHAMPION, MODELS = "champion", "models:/"
 # What acting needs: the packages, and the part of our code that MLflow copies into each model.
@@ -120,9 +121,11 @@ def register(
         if known is None:
             _ensure_model(client, name)
             model_id = _log(client, run_id, policy, path, card)
-            made = client.create_model_version(
-                name, f"{MODELS}{model_id}", run_id, tags=dict(tags), description=card, model_id=model_id
-            )
+            # An sqlite store looks the model up in MLflow's global store, whatever its own address.
+            with mlflow_settings({"MLFLOW_TRACKING_URI": client.tracking_uri}):
+                made = client.create_model_version(
+                    name, f"{MODELS}{model_id}", run_id, tags=dict(tags), description=card, model_id=model_id
+                )
             return _version(made, {})
         client.update_model_version(name, str(known.number), card)
     tag_version(client, known, {key: value for key, value in tags.items() if known.tags.get(key) != value})

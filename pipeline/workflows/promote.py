@@ -108,13 +108,14 @@ def _promote(store: Store, settings: PromoteSettings, say: Say, watch: Watch) ->
         promoted = contest.interval.low > 0
         between = f"{contest.difference:+.4f} [{contest.interval.low:.4f}, {contest.interval.high:.4f}]"
         why = f"its difference to {champion}, {between}, is {'' if promoted else 'not '}shown to be above zero"
-    verb = "promoted" if promoted else "not promoted"
     if settings.dry_run:
-        return Promotion(promoted, f"Would be {verb}: {why}. Nothing was changed.", str(candidate), contest)
+        sentence = f"Would {'' if promoted else 'not '}be promoted: {why}. Nothing was changed."
+        return Promotion(promoted, sentence, str(candidate), contest)
     version = candidate.version or register_runs(store, [candidate.run], say)[0].version
-    sentence = f"{verb[0].upper()}{verb[1:]}: {why}."
+    sentence = f"{'Promoted' if promoted else 'Not promoted'}: {why}."
     if promoted:
-        if champion_of(store, settings.model) != champion:
+        now = champion_of(store, settings.model)
+        if (now and now.number) != (champion and champion.number):
             raise RunError(f"{settings.model}: its champion has changed in the meantime. Run the command again.")
         set_alias(store, CHAMPION, version)
     tag_version(store, version, {DECISION: sentence})
