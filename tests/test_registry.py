@@ -81,7 +81,7 @@ def promote(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) -
     return found.out if code == 0 else found.err
 
 
-def test_a_registered_model(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_registered_model(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     weak, tokens = run_id(here, "weak"), run_id(here, "tokens")
     for _ in range(2):  # the second time it is there already
         assert main(COMMANDS, ["register", "--run", weak, tokens]) == 0
@@ -96,7 +96,8 @@ def test_a_registered_model(here: Path, capsys: pytest.CaptureFixture[str]) -> N
     )
     assert len(named(here, "weak").outputs.model_outputs) == 1
 
-    place = Path(mlflow.artifacts.download_artifacts("models:/pi0/1", tracking_uri=client.tracking_uri))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
+    place = Path(mlflow.artifacts.download_artifacts("models:/pi0/1"))
     files = {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()}
     assert not any(name.endswith((".pkl", ".pickle", ".pyc")) for name in files)
     assert {
@@ -137,6 +138,7 @@ def test_a_registered_model_loads_without_the_project(here: Path, tmp_path: Path
     assert_allclose(json.loads(actions), pipeline.load_policy(policy).act([STATE]), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_promotion(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weak, strong, again = (run_id(here, name) for name in ("weak", "strong", "again"))
     said = promote(capsys, "--candidate", weak, "--dry-run")
