@@ -7,11 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from mlflow.tracking import MlflowClient
 
 from pipeline.config import CollectSettings, TokenizeSettings, make
 from pipeline.workflows.collect import collect
 from pipeline.workflows.tokenize import tokenize
+
+torch.set_num_threads(1)  # as every run of ours; two threads beside a neighbour take five times as long
+os.environ["OMP_NUM_THREADS"] = "1"  # and so for the processes that tests start
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN_SCRIPTS = [f"train/train_{name}.py" for name in ("pi0", "pi0_fast", "regression", "binning")]
