@@ -248,6 +248,22 @@ def test_a_server_answers_states_with_chunks(served: str, here: Path, count: int
     assert_allclose(np.array(answer["predictions"]), policy.act(states), atol=1e-5)
 
 
+def test_the_pendulum_is_played_through_a_server_as_with_the_model_itself(
+    served: str, here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = registry.champion_of(open_store(), "pi0")
+    assert found is not None
+    said = []
+    with registry.model_file(open_store(), found) as path:
+        for source in (["--policy", served], ["--checkpoint", str(path)]):
+            assert main(COMMANDS, ["play", *source, "--lockstep", "--out", str(tmp_path / "episode.gif")]) == 0
+            assert (tmp_path / "episode.gif").read_bytes().startswith(b"GIF8")
+            said.append([line for line in capsys.readouterr().out.splitlines() if line.startswith(("pend", "plans"))])
+    assert said[0] == said[1] and len(said[0]) == 2
+    assert main(COMMANDS, ["play", "--policy", served, "--out", "none"]) == 0
+    assert "late" in capsys.readouterr().out  # by the clock
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
