@@ -181,7 +181,9 @@ def main(database: Path, folder: Path, study: str = "ensemble") -> None:
             page.screenshot(path=folder / "mlflow_study.png")
             page.set_viewport_size({"width": 1400, "height": 830})
             artifact(page, uri, experiment, run, "report/scores.png")
-            page.screenshot(path=folder / "mlflow_report.png")
+            stored = page.get_by_text(str(database.absolute().parent), exact=False)  # folders of this machine
+            page.wait_for_timeout(1500)  # the tree of artifacts unfolds by a script, without a sign of its end
+            page.screenshot(path=folder / "mlflow_report.png", mask=[stored], mask_color="#ffffff")
 
 
 if __name__ == "__main__":
