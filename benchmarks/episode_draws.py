@@ -20,7 +20,7 @@ from pipeline.evaluation.control import CONDITIONS
 from pipeline.files import whole_file
 from pipeline.report.tables import Table
 from pipeline.streams import numpy_stream
-from pipeline.tracking.query import artifact
+from pipeline.tracking.query import artifact, is_ensemble
 from pipeline.tracking.store import open_store
 from pipeline.workflows.evaluate import EPISODES_FILE, EVALUATION, models_of_study
 
@@ -34,6 +34,8 @@ def read(study: str) -> dict[str, dict[int, pd.DataFrame]]:
     store = open_store()
     found: dict[str, dict[int, pd.DataFrame]] = {}
     for run in models_of_study(study):
+        if is_ensemble(run):
+            continue
         with artifact(store, run.run_id, f"{EVALUATION}/{EPISODES_FILE}") as path:
             found.setdefault(run.tags["method"], {})[int(run.params["seed"])] = pd.read_csv(path)
     return found
