@@ -25,7 +25,7 @@ from pipeline.methods.pi0_fast import PI0_FAST
 from pipeline.policies.checkpoint import Checkpoint
 from pipeline.policies.policy import policy_of
 from pipeline.streams import global_torch_stream
-from pipeline.training.fit import Epoch, Problem, fit
+from pipeline.training.fit import Epoch, fit, pose
 from pipeline.workflows.make_data import make_missing_data
 from pipeline.workflows.tokenize import tokenize
 
@@ -58,8 +58,11 @@ def measure(setting: tuple[float, float, int, int], seed: int) -> list[dict[str,
     with global_torch_stream(seed, "weights"):
         network = PI0_FAST.build(settings, prepared.interface)
     started = time.perf_counter()
-    problem = Problem(network, PI0_FAST.loss, prepared.train, prepared.val, prepared.test)
-    best = [event for event in fit(problem, settings) if isinstance(event, Epoch) and event.weights][-1]
+    best = [
+        event
+        for event in fit(pose(PI0_FAST, network, prepared, settings), settings)
+        if isinstance(event, Epoch) and event.weights
+    ][-1]
     seconds = time.perf_counter() - started
     rows: list[dict[str, object]] = []
     for decoding in DECODINGS:

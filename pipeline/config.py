@@ -76,6 +76,9 @@ class Recipe(Settings):
 
     epochs: int = Field(2, ge=1, le=100_000, description="passes over the training split")
     batch_size: int = Field(128, ge=1, le=1_000_000, description="pairs a step")
+    start_weight: float = Field(
+        5.0, gt=0, le=1000, description="how often a trajectory's first pair comes, to another's once"
+    )
     lr: float = Field(0.004, gt=0, le=1, description="peak learning rate")
     weight_decay: float = Field(0.01, ge=0, le=10, description="weight decay, decoupled")
     width: int = Field(64, ge=1, le=8192, description="embedding width")

@@ -1,21 +1,26 @@
 """The engine: reproducible to the bit, undisturbed by being watched, and stopped before a bad update."""
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from pipeline.config import Pi0Settings, TrainSettings, make
 from pipeline.errors import RunError
 from pipeline.methods import METHODS
+from pipeline.methods.pi0 import PI0
 from pipeline.policies.checkpoint import weights_digest
 from pipeline.streams import derive, global_torch_stream, torch_stream
-from pipeline.training.fit import Epoch, Problem, Step, evaluate, fit, schedule_factor
+from pipeline.training.fit import Epoch, Problem, Step, draw_order, evaluate, fit, pose, schedule_factor
 from pipeline.training.state import Plateau
 from tests.conftest import files_of
 
@@ -29,8 +34,9 @@ def train(name: str, data: Path, watch: object = None, first: int | None = None,
     with global_torch_stream(settings.seed, "weights"):
         network = method.build(settings, prepared.interface)
     epochs = []
-    parts = (tuple(rows[:first] for rows in part) for part in (prepared.train, prepared.val, prepared.test))
-    for event in fit(Problem(network, method.loss, *parts), settings):
+    parts = {part: tuple(rows[:first] for rows in getattr(prepared, part)) for part in ("train", "val", "test")}
+    fewer = dataclasses.replace(prepared, starts=prepared.starts[:first], **parts)
+    for event in fit(pose(method, network, fewer, settings), settings):
         if isinstance(event, Epoch):
             epochs.append(event)
         if watch:
@@ -58,7 +64,7 @@ def test_same_seed_same_bits_even_when_watched(name: str, dropout: float, data: 
 @pytest.mark.parametrize("arch", ["small", "original"])
 @pytest.mark.parametrize("name", list(METHODS))
 def test_training_learns(name: str, arch: str, data: Path) -> None:
-    epochs = train(name, data, first=None if arch == "small" else 200, arch=arch, lr=0.002, batch_size=50)
+    epochs = train(name, data, first=None if arch == "small" else 400, arch=arch, lr=0.002, batch_size=50)
     assert epochs[-1].val_loss < epochs[0].val_loss and epochs[-1].weights is not None
 
 
@@ -163,6 +169,47 @@ def test_early_stopping_and_best_epoch_go_by_validation() -> None:
     assert len(epochs) == best.epoch + 4 < 50
     assert [epoch.epoch for epoch in epochs if epoch.weights is not None][-1] == best.epoch
     assert min(epochs, key=lambda epoch: epoch.test_loss).epoch == 1
+
+
+@given(st.lists(st.sampled_from([0.25, 1.0, 5.0, 7.0]), min_size=1, max_size=60), st.integers(0, 99))
+def test_rows_come_as_often_as_their_weights_ask_for(weights: list[float], seed: int) -> None:
+    of_rows = torch.tensor(weights, dtype=torch.float64)
+    order = draw_order(len(weights), of_rows, torch_stream(seed, "order"))
+    asked = of_rows * len(weights) / of_rows.sum()
+    counts = torch.bincount(order, minlength=len(weights))
+    assert len(order) == len(weights) and ((counts - asked).abs() < 1 + 1e-9).all()
+    assert torch.equal(order, draw_order(len(weights), of_rows, torch_stream(seed, "order")))
+
+
+def test_rows_of_equal_weight_come_once_each_and_in_random_order() -> None:
+    for weights in (None, torch.full((1000,), 5.0, dtype=torch.float64)):
+        order = draw_order(1000, weights, torch_stream(0, "order"))
+        assert torch.equal(order.sort().values, torch.arange(1000))
+        assert (order[1:] == order[:-1] + 1).sum() < 10
+
+
+def test_repeated_rows_are_spread_over_the_epoch() -> None:
+    weights = torch.ones(1000, dtype=torch.float64)
+    weights[500] = 50
+    places = (draw_order(1000, weights, torch_stream(0, "order")) == 500).nonzero()[:, 0]
+    assert len(places) in (47, 48) and places.min() < 200 and places.max() > 800
+    assert places.diff().min() >= 1 and places.diff().max() < 200
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_first_pairs_of_trajectories_weigh_more(name: str, data: Path) -> None:
+    method = METHODS[name]
+    settings = make(method.settings_type, files_of(name, data) | {"start_weight": 3})
+    prepared = method.prepare(settings)
+    weights = pose(method, Line(), prepared, settings).weights
+    assert weights is not None and weights.tolist() == ([3.0] + 24 * [1.0]) * (len(weights) // 25)
+
+
+def test_pairs_without_steps_weigh_the_same(data: Path, tmp_path: Path) -> None:
+    with np.load(data / "training_pairs_original.npz") as arrays:
+        np.savez(tmp_path / "pairs.npz", **{key: arrays[key] for key in ("state", "action_chunk", "trajectory")})
+    settings = Pi0Settings(pairs=tmp_path / "pairs.npz")
+    assert not PI0.prepare(settings).starts.any()
 
 
 def test_schedules() -> None:

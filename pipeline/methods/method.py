@@ -56,6 +56,7 @@ class Prepared:
     train: Rows
     val: Rows
     test: Rows
+    starts: Tensor  # bool, one for each row of `train`: it is the first pair of its trajectory, where the file says so
     split: Split
     arrays: dict[str, NDArray[Any]]  # what the file holds, for the tracking store's record of the dataset
     files: dict[str, Path]  # what was read, by what it is: "data", "tokenizer"
@@ -102,6 +103,7 @@ def prepare_actions(path: Path) -> Prepared:
     return Prepared(
         interface,
         *split_rows(rows, split),
+        split_starts(pairs.step, split),
         split,
         arrays={"state": pairs.state, "action_chunk": pairs.action_chunk},
         files={"data": path},
@@ -117,6 +119,11 @@ def split_rows(rows: Rows, split: Split) -> tuple[Rows, Rows, Rows]:
         tuple(tensor[torch.from_numpy(part)] for tensor in rows) for part in (split.train, split.val, split.test)
     )
     return train, val, test
+
+
+def split_starts(step: NDArray[np.int64] | None, split: Split) -> Tensor:
+    """Which training rows are of step 0 of their trajectory; none, where the file does not say."""
+    return torch.from_numpy(np.zeros(len(split.train), bool) if step is None else step[split.train] == 0)
 
 
 def split_warning(path: Path, split: Split) -> tuple[str, ...]:

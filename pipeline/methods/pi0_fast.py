@@ -19,7 +19,7 @@ from pipeline.data.pairs import TokenPairs, load_token_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import DataError
 from pipeline.files import file_digest
-from pipeline.methods.method import Interface, Method, Plans, Prepared, Rows, split_rows, split_warning
+from pipeline.methods.method import Interface, Method, Plans, Prepared, Rows, split_rows, split_starts, split_warning
 from pipeline.methods.pi0_fast_graph import MIN_P, pi0_fast_graph
 from pipeline.models.original import OriginalTokenTransformer
 from pipeline.models.token_transformer import TokenTransformer
@@ -48,6 +48,7 @@ def prepare(settings: Pi0FastSettings) -> Prepared:
     return Prepared(
         interface,
         *split_rows((state, torch.from_numpy(sequences)), split),
+        split_starts(pairs.step, split),
         split,
         arrays={"state": pairs.state, "token_seq": pairs.token_seq},
         files=files,
