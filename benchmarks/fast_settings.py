@@ -25,7 +25,7 @@ from pipeline.methods.pi0_fast import PI0_FAST
 from pipeline.policies.checkpoint import Checkpoint
 from pipeline.policies.policy import policy_of
 from pipeline.streams import global_torch_stream
-from pipeline.training.fit import Epoch, fit, pose
+from pipeline.training.fit import Epoch, fit, problem_of
 from pipeline.workflows.make_data import make_missing_data
 from pipeline.workflows.tokenize import tokenize
 
@@ -60,7 +60,7 @@ def measure(setting: tuple[float, float, int, int], seed: int) -> list[dict[str,
     started = time.perf_counter()
     best = [
         event
-        for event in fit(pose(PI0_FAST, network, prepared, settings), settings)
+        for event in fit(problem_of(PI0_FAST, network, prepared, settings), settings)
         if isinstance(event, Epoch) and event.weights
     ][-1]
     seconds = time.perf_counter() - started

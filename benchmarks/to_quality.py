@@ -26,7 +26,7 @@ from pipeline.policies.load import load_policy
 from pipeline.policies.original import import_original
 from pipeline.policies.policy import policy_of
 from pipeline.streams import global_torch_stream
-from pipeline.training.fit import Epoch, Step, fit, pose
+from pipeline.training.fit import Epoch, Step, fit, problem_of
 
 ORIGINALS = Path(__file__).resolve().parent.parent.parent / "shared" / "reference"
 ORIGINAL_TOKENIZER = ORIGINALS / "original_fast_tokenizer.json"
@@ -109,7 +109,7 @@ def our_fit(name: str) -> tuple[Iterator[Step | Epoch], Callable[[dict[str, Tens
     prepared = method.prepare(settings)
     with global_torch_stream(SEED, "weights"):
         network = method.build(settings, prepared.interface)
-    return fit(pose(method, network, prepared, settings), settings), lambda weights: Checkpoint(
+    return fit(problem_of(method, network, prepared, settings), settings), lambda weights: Checkpoint(
         method, settings, prepared.interface, weights, {}
     )
 

@@ -20,7 +20,7 @@ from pipeline.methods import METHODS
 from pipeline.methods.pi0 import PI0
 from pipeline.policies.checkpoint import weights_digest
 from pipeline.streams import derive, global_torch_stream, torch_stream
-from pipeline.training.fit import Epoch, Problem, Step, draw_order, evaluate, fit, pose, schedule_factor
+from pipeline.training.fit import Epoch, Problem, Step, draw_order, evaluate, fit, problem_of, schedule_factor
 from pipeline.training.state import Plateau
 from tests.conftest import files_of
 
@@ -36,7 +36,7 @@ def train(name: str, data: Path, watch: object = None, first: int | None = None,
     epochs = []
     parts = {part: tuple(rows[:first] for rows in getattr(prepared, part)) for part in ("train", "val", "test")}
     fewer = dataclasses.replace(prepared, starts=prepared.starts[:first], **parts)
-    for event in fit(pose(method, network, fewer, settings), settings):
+    for event in fit(problem_of(method, network, fewer, settings), settings):
         if isinstance(event, Epoch):
             epochs.append(event)
         if watch:
@@ -201,7 +201,7 @@ def test_first_pairs_of_trajectories_weigh_more(name: str, data: Path) -> None:
     method = METHODS[name]
     settings = make(method.settings_type, files_of(name, data) | {"start_weight": 3})
     prepared = method.prepare(settings)
-    weights = pose(method, Line(), prepared, settings).weights
+    weights = problem_of(method, Line(), prepared, settings).weights
     assert weights is not None and weights.tolist() == ([3.0] + 24 * [1.0]) * (len(weights) // 25)
 
 

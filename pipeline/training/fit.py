@@ -61,7 +61,7 @@ class Epoch:
     snapshot: Callable[[], Snapshot]
 
 
-def pose(method: Method, network: nn.Module, prepared: Prepared, settings: TrainSettings) -> Problem:
+def problem_of(method: Method, network: nn.Module, prepared: Prepared, settings: TrainSettings) -> Problem:
     """Put together what is trained.
 
     First pairs of trajectories weigh more: when the policy acts, one plan in seven to ten is made for the start of an

@@ -15,7 +15,7 @@ from pipeline.policies.checkpoint import weights_digest
 from pipeline.streams import global_torch_stream
 from pipeline.tracking.query import artifact, fetch, is_model
 from pipeline.tracking.store import open_store
-from pipeline.training.fit import Epoch, Step, fit, pose
+from pipeline.training.fit import Epoch, Step, fit, problem_of
 from pipeline.versions import lock
 from pipeline.workflows.train import LOCK_FILE, SETTINGS_FILE, choose_device
 
@@ -53,7 +53,7 @@ def reproduce(settings: ReproduceSettings, say: Callable[[str], None], watch: Ca
     with global_torch_stream(chosen.seed, "weights"):
         network = method.build(chosen, prepared.interface).to(choose_device(chosen.device))
     best: dict[str, torch.Tensor] = {}
-    for event in fit(pose(method, network, prepared, chosen), chosen):
+    for event in fit(problem_of(method, network, prepared, chosen), chosen):
         if isinstance(event, Step):
             watch(event)
         elif isinstance(event, Epoch) and event.weights is not None:

@@ -24,7 +24,7 @@ from pipeline.streams import global_torch_stream
 from pipeline.tracking.mirror import MIRROR, Mirror, reserve
 from pipeline.tracking.run import Place, TrackedRun, resume_run, start_run, status_of
 from pipeline.tracking.store import open_store
-from pipeline.training.fit import Epoch, Problem, Step, fit, pose
+from pipeline.training.fit import Epoch, Problem, Step, fit, problem_of
 from pipeline.training.snapshots import load_snapshot, save_snapshot
 from pipeline.training.state import Snapshot
 from pipeline.versions import code_digest, code_state, environment, lock
@@ -137,7 +137,7 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place
     assert run.journal is not None, "a run that is begun has its journal"
     STAGES.debug("the run %s is started, in %s", run.run_id, run.journal.folder)
     keeper = Keeper(run.journal.snapshot)
-    problem = pose(method, network, prepared, settings)
+    problem = problem_of(method, network, prepared, settings)
     try:
         return _tracked_fit(method, settings, prepared, problem, run, mirror, snapshot, keeper, say, watch)
     except BaseException as error:
