@@ -92,8 +92,47 @@ def test_fine_frequencies_are_tokens_of_their_own(data: Path) -> None:
             for token in sequence:
                 assert tokenizer.fits[50 - filled, token]
                 filled += int(tokenizer.lengths[token])
+        free = replace(tokenizer, ranges=None)
         begins = tokenizer.lengths == 1 if fine else tokenizer.lengths >= 1
-        assert not tokenizer.fits[0].any() and (tokenizer.fits[50] == begins).all()
+        assert not free.fits[0].any() and (free.fits[50] == begins).all()
+
+
+def test_what_fits_is_what_training_has_seen_at_that_place(tokenizer: FastTokenizer, data: Path) -> None:
+    chunks = load_action_pairs(data / "training_pairs_original.npz")
+    train = split_pairs(chunks.trajectory, len(chunks.state)).train
+    integers = tokenizer.quantise(chunks.action_chunk[train])[0]
+    low, high = integers.min(0), integers.max(0)
+    free = replace(tokenizer, ranges=None).fits
+    for missing in range(1, 51):
+        begin = 50 - missing
+        seen = [
+            len(piece) <= missing and all(low[begin + i] <= value <= high[begin + i] for i, value in enumerate(piece))
+            for piece in tokenizer.pieces
+        ]
+        assert_array_equal(tokenizer.fits[missing], free[missing] & np.array(seen))
+        assert (tokenizer.fits[missing] & (tokenizer.lengths == 1)).any()  # so that every chunk can be filled
+    assert tokenizer.fits.sum() < free.sum() / 2
+    for sequence in tokenizer.encode(integers[::50]):
+        filled = 0
+        for token in sequence:
+            assert tokenizer.fits[50 - filled, token]
+            filled += int(tokenizer.lengths[token])
+
+
+@pytest.mark.parametrize("fine", [0, 3])
+@pytest.mark.parametrize("limited", [True, False])
+def test_fewest_tokens_that_fill_a_chunk(data: Path, fine: int, limited: bool) -> None:
+    chunks = load_action_pairs(data / "training_pairs_original.npz").action_chunk[:, :12]
+    tokenizer = fit_tokenizer(chunks, 5, 120, 5, fine)
+    tokenizer = tokenizer if limited else replace(tokenizer, ranges=None)
+    for missing in range(13):
+        reached, count = {missing}, 0  # what may still be missing after `count` tokens
+        while 0 not in reached:
+            reached = {
+                left - int(tokenizer.lengths[token]) for left in reached for token in tokenizer.fits[left].nonzero()[0]
+            }
+            count += 1
+        assert tokenizer.fewest[missing] == count
 
 
 def test_bins_are_a_token_an_action(data: Path) -> None:
@@ -112,9 +151,10 @@ def test_files_without_the_newer_keys_are_plain_fast(data: Path) -> None:
     chunks = load_action_pairs(data / "training_pairs_original.npz").action_chunk
     plain = fit_tokenizer(chunks, 10, 512)
     fields = json.loads(plain.to_json())
-    for key in ("fine_scale", "fine", "frequencies", "unmerged"):
+    for key in ("fine_scale", "fine", "frequencies", "unmerged", "ranges", "sha256"):
         del fields[key]
     again = parse_tokenizer(json.dumps(fields))
+    assert again.ranges is None and "ranges" not in again.to_json()
     assert_array_equal(again.quantise(chunks)[0], plain.quantise(chunks)[0])
 
 
@@ -178,6 +218,12 @@ def test_json_round_trip_and_faults(tokenizer: FastTokenizer) -> None:
         {"fine": -1},
         {"fine_scale": 0.0},
         {"frequencies": 1},
+        {"ranges": 1},
+        {"ranges": fields["ranges"][1:]},
+        {"ranges": [*fields["ranges"][1:], [0]]},
+        {"ranges": [*fields["ranges"][1:], [0, 0.5]]},
+        {"ranges": [*fields["ranges"][1:], [1, 0]]},
+        {"ranges": [*fields["ranges"][1:], [0, fields["high"] + 1]]},
     ):
         with pytest.raises(ValueError):
             parse_tokenizer(json.dumps(fields | fault))

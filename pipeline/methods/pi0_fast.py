@@ -144,17 +144,6 @@ def loss(network: nn.Module, settings: Pi0FastSettings, rows: Rows, generator: t
     return total, len(targets)
 
 
-def fewest_tokens(tokenizer: FastTokenizer) -> Tensor:
-    """The fewest tokens that fill a chunk in which r coefficients are missing, for r = 0..C: `(C + 1,)`."""
-    size = tokenizer.coefficients
-    lengths = {int(length) for length in tokenizer.lengths if length}
-    fewest = [0]
-    for missing in range(1, size + 1):
-        usable = {1} if size - missing < tokenizer.unmerged else lengths
-        fewest.append(1 + min((fewest[missing - length] for length in usable if length <= missing), default=size))
-    return torch.tensor(fewest)
-
-
 def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor, expected: bool) -> list[list[int]]:
     """Generate a token at each step for `state (B, S)` until every chunk is full; ids without BOS and EOS.
 
@@ -162,12 +151,12 @@ def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor, expected
     integer nearest to the expectation of the next coefficient: where the distribution is broad its peak is chance,
     while its mean is well known. (To flow matching, the same is the start from zero instead of noise.) Tokens less
     likely than `MIN_P` times the likeliest do not count, so what is unlikely is neither averaged nor taken.
-    A token that does not fit into the chunk, or leaves it impossible to fill in the positions that the network has, is
-    masked, and EOS is due exactly when the chunk is full. So every sequence decodes to C coefficients.
+    A token that does not fit (`FastTokenizer.fits`), or leaves a chunk impossible to fill in the positions that the
+    network has, is masked, and EOS is due exactly when the chunk is full. So every sequence decodes to C coefficients.
     """
     lengths = torch.from_numpy(tokenizer.lengths).to(state.device)
     first = torch.from_numpy(tokenizer.first).to(state.device)
-    fewest = fewest_tokens(tokenizer).to(state.device)
+    fewest = torch.from_numpy(tokenizer.fewest).to(state.device)
     fits = torch.from_numpy(tokenizer.fits).to(state.device)
     token = torch.full((len(state),), BOS, device=state.device)
     remaining = torch.full_like(token, tokenizer.coefficients)

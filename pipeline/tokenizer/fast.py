@@ -10,7 +10,9 @@ al. 2023, arXiv 2307.15818): the baseline.
 
 Integers are flattened lowest frequency first across dimensions. Byte-pair encoding (the `tokenizers` library) works
 on them as one-character symbols. Every integer of the training range is a symbol, so no chunk is unknown; a
-coefficient outside the range is clipped to it, and counted. Encoding loses nothing but the rounding.
+coefficient outside the range is clipped to it, and counted. Encoding loses nothing but the rounding. Whoever writes
+a chunk token by token is told which tokens may come next (`fits`): those that fit into the chunk, and whose integers
+the training split has seen as far out for these coefficients. A network gives a little probability to all tokens.
 
 Shapes: N chunks, H horizon, A action, C = H*A coefficients, V vocabulary, L tokens.
 """
@@ -64,6 +66,7 @@ class FastTokenizer:
     fine: int = 0  # and how many these are
     frequencies: bool = True  # integers are coefficients of the DCT; otherwise they are actions
     unmerged: int = 0  # the first integers of a chunk, each of which is a token of its own
+    ranges: Ints | None = None  # (C, 2), lowest and highest integer of each coefficient in the training split
 
     @property
     def coefficients(self) -> int:
@@ -104,12 +107,29 @@ class FastTokenizer:
     def fits(self) -> NDArray[np.bool_]:
         """Which tokens may come next when r coefficients are missing, for r = 0..C: `(C + 1, V)`.
 
-        None that would overfill the chunk, none of several integers where each has a token of its own, and specials
-        never.
+        None that would overfill the chunk, none of several integers where each has a token of its own, none with an
+        integer out of its coefficient's range, and specials never.
         """
         missing = np.arange(self.coefficients + 1)[:, None]
         alone = self.coefficients - missing < self.unmerged
-        return (self.lengths > 0) & (self.lengths <= np.where(alone, np.minimum(missing, 1), missing))
+        fits = (self.lengths > 0) & (self.lengths <= np.where(alone, np.minimum(missing, 1), missing))
+        if self.ranges is not None:
+            low, high = self.ranges.T[..., None]
+            for place in range(int(self.lengths.max())):  # of an integer in its token
+                long = np.flatnonzero(self.lengths > place)
+                integers = np.array([self.pieces[token][place] for token in long])
+                outside = (integers < low[place:]) | (integers > high[place:])
+                fits[self.coefficients - np.arange(len(outside))[:, None], long] &= ~outside
+        return fits
+
+    @cached_property
+    def fewest(self) -> Ints:
+        """The fewest tokens that fill a chunk in which r coefficients are missing, for r = 0..C: `(C + 1,)`."""
+        fewest = [0]
+        for missing in range(1, self.coefficients + 1):
+            usable = np.unique(self.lengths[self.fits[missing]])
+            fewest.append(1 + min((fewest[missing - length] for length in usable), default=self.coefficients))
+        return np.array(fewest)
 
     @cached_property
     def steps(self) -> NDArray[np.float64]:
@@ -171,7 +191,7 @@ class FastTokenizer:
         return _json(self._fields() | {"sha256": self.digest})
 
     def _fields(self) -> dict[str, Any]:
-        return {
+        fields = {
             "format": FORMAT,
             "scale": self.scale,
             "horizon": self.horizon,
@@ -184,6 +204,7 @@ class FastTokenizer:
             "unmerged": self.unmerged,
             "bpe": json.loads(self.bpe.to_str()),
         }
+        return fields if self.ranges is None else fields | {"ranges": self.ranges.tolist()}
 
     def save(self, path: Path) -> None:
         """Write the JSON text to `path`."""
@@ -230,7 +251,18 @@ def fit_tokenizer(
         )
     unmerged = fine * action_dim
     bpe = _train_bpe(integers[:, unmerged:], low, high, vocabulary)
-    return FastTokenizer(float(scale), horizon, action_dim, low, high, bpe, float(fine_scale), fine, unmerged=unmerged)
+    return FastTokenizer(
+        float(scale),
+        horizon,
+        action_dim,
+        low,
+        high,
+        bpe,
+        float(fine_scale),
+        fine,
+        unmerged=unmerged,
+        ranges=_ranges(integers),
+    )
 
 
 def fit_bins(chunks: Floats, scale: float) -> FastTokenizer:
@@ -241,7 +273,12 @@ def fit_bins(chunks: Floats, scale: float) -> FastTokenizer:
     if (alphabet := high - low + 1) > MAX_ALPHABET:
         raise TokenizerError(f"bins: expected at most {MAX_ALPHABET}, found {alphabet}. Lower --fine-scale.")
     bpe = _train_bpe(integers, low, high, alphabet + len(SPECIALS))
-    return FastTokenizer(float(scale), horizon, action_dim, low, high, bpe, frequencies=False)
+    return FastTokenizer(float(scale), horizon, action_dim, low, high, bpe, frequencies=False, ranges=_ranges(integers))
+
+
+def _ranges(integers: Ints) -> Ints:
+    """Lowest and highest of each column of `integers (N, C)`, as `(C, 2)`."""
+    return np.stack((integers.min(0), integers.max(0)), axis=1)
 
 
 def _train_bpe(integers: Ints, low: int, high: int, vocabulary: int) -> Tokenizer:
@@ -311,20 +348,39 @@ def parse_tokenizer(text: str) -> FastTokenizer:
         raise ValueError(f"'bpe' is not a tokenizer: {one_line(error)}") from error
     if _without_content(bpe) != _without_content(Tokenizer(BPE())):
         raise ValueError("'bpe' is not a plain BPE")
-    tokenizer = FastTokenizer(scale, horizon, action_dim, low, high, bpe, fine_scale, fine, frequencies, unmerged)
+    ranges = _parse_ranges(fields.get("ranges"), low, high, horizon * action_dim)
+    tokenizer = FastTokenizer(
+        scale, horizon, action_dim, low, high, bpe, fine_scale, fine, frequencies, unmerged, ranges
+    )
     if any(bpe.token_to_id(name) != token for token, name in enumerate(SPECIALS)):
         raise ValueError(f"'bpe' does not have {', '.join(SPECIALS)} as ids 0, 1, 2")
     if sorted(bpe.get_vocab().values()) != list(range(tokenizer.vocabulary)):
         raise ValueError("'bpe' does not have the ids from 0 on, each once")
-    if tokenizer.vocabulary * tokenizer.coefficients > MAX_TABLE:
-        raise ValueError(f"vocabulary times coefficients is more than {MAX_TABLE:,}")
+    if max(tokenizer.vocabulary, int(tokenizer.lengths.sum())) * tokenizer.coefficients > MAX_TABLE:
+        raise ValueError(f"vocabulary, or integers of all tokens, times coefficients is more than {MAX_TABLE:,}")
     if any(not all(low <= integer <= high for integer in piece) for piece in tokenizer.pieces):
         raise ValueError("'bpe' has tokens outside its range")
     if 1 not in tokenizer.lengths:
         raise ValueError("'bpe' has no token for a single integer")
+    if ranges is not None and not (tokenizer.fits[1:] & (tokenizer.lengths == 1)).any(1).all():
+        raise ValueError("'bpe' has no token for any single integer of some of 'ranges'")
     if "sha256" in fields and fields["sha256"] != tokenizer.digest:
         raise ValueError("it has changed since it was written: it does not have its sha256")
     return tokenizer
+
+
+def _parse_ranges(ranges: Any, low: int, high: int, coefficients: int) -> Ints | None:
+    """Files of the time before these have none."""
+    if ranges is None:
+        return None
+    pairs = isinstance(ranges, list) and len(ranges) == coefficients and all(_is_range(pair) for pair in ranges)
+    if not pairs or not all(low <= bottom <= top <= high for bottom, top in ranges):
+        raise ValueError(f"'ranges' must be {coefficients} pairs of integers, each a range within 'low' and 'high'")
+    return np.array(ranges, dtype=np.int64)
+
+
+def _is_range(pair: Any) -> bool:
+    return isinstance(pair, list) and [type(end) for end in pair] == [int, int]
 
 
 def _is_scale(value: Any) -> bool:
