@@ -124,8 +124,9 @@ def _frames(title: str, subtitle: str, shown: Shown) -> Iterator[NDArray[np.uint
     figure = Figure(figsize=SIZE, dpi=DPI)
     canvas: Any = FigureCanvasAgg(figure)
     above, below = figure.add_axes((0.13, 0.525, 0.85, 0.325)), figure.add_axes((0.13, 0.095, 0.85, 0.285))
-    figure.text(0.02, 0.985, title, va="top", fontsize=12, fontweight="bold")
-    figure.text(0.02, 0.935, subtitle, va="top", fontsize=10)
+    # As they are: between two dollars matplotlib would read a formula.
+    figure.text(0.02, 0.985, title, va="top", fontsize=12, fontweight="bold", parse_math=False)
+    figure.text(0.02, 0.935, subtitle, va="top", fontsize=10, parse_math=False)
     parts = _Scene(above, shown), _Actions(below, shown)
     moving = [artist for part in parts for artist in part.artists]
     for artist in moving:
