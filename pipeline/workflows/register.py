@@ -75,7 +75,7 @@ def register_runs(store: Store, runs: Sequence[StoredRun], say: Say) -> list[Reg
     home().mkdir(parents=True, exist_ok=True)
     with FileLock(home() / ".registry.lock"):  # two at once would register a run twice
         parts = {(run.tags["study"], run.tags["method"]) for run in runs if is_model(run) and "study" in run.tags}
-        bests = {best.run_id for part in parts if (best := best_of(store, *part))}
+        bests = {found.run_id for part in parts if (found := best_of(store, *part))}
         for run in runs:
             study, best = run.tags.get("study"), run.run_id in bests
             with artifact(store, run.run_id, f"{run.tags['name']}.pth") as path:

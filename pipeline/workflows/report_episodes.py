@@ -117,7 +117,7 @@ def to_episode(group: Group, kind: Kind, stored: Scored, record: Record) -> Epis
     outcome = f"It falls in step {last}." if fell else "It stays up"
     if not fell:
         outcome += f" and converges at step {step}." if step >= 0 else " and does not converge."
-    same = stored.success is not fell and stored.converge_step == step
+    same = stored.success != fell and stored.converge_step == step
     same &= bool(np.isclose(stored.velocity_std, scores.velocity_std[0], rtol=1e-9, atol=0))
     if not same:
         outcome += " In the evaluation it went otherwise: code, versions or processor are not those of then."
