@@ -32,10 +32,11 @@ from pipeline.config import (
 )
 from pipeline.console import be_normal, print_error
 from pipeline.errors import RunError, UserError, one_line
-from pipeline.options import Command, Group, settings_command
+from pipeline.options import STARTS_RUNS, Command, Group, settings_command
 
 SCRIPT, COMPLETE = "tinypi", "_TINYPI_COMPLETE"
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+RECORDED = "; a run that was started is recorded as KILLED"
 INTERRUPTS = [signal.SIGINT, signal.SIGTERM]
 if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it: then a closed terminal is no reason to end
     INTERRUPTS.append(signal.SIGHUP)
@@ -105,14 +106,11 @@ def main(command: click.Command, arguments: list[str] | None = None, program: st
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        before.clear()  # further interrupts stay ignored: the process is ending
-        print_error("interrupted; a run that was started is recorded as KILLED")
-        return EXIT_INTERRUPTED
-    except Exception as error:
-        if isinstance(error.__cause__, KeyboardInterrupt):  # as Python 3.11 wraps it while a class is being made
-            before.clear()
-            print_error("interrupted")
+    except (KeyboardInterrupt, Exception) as error:
+        # Python 3.11 wraps an interrupt that comes while a class is being made.
+        if isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt):
+            before.clear()  # further interrupts stay ignored: the process is ending
+            print_error(f"interrupted{RECORDED if flags.get(STARTS_RUNS) else ''}")
             return EXIT_INTERRUPTED
         if flags.get("debug"):
             raise

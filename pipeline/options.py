@@ -25,6 +25,8 @@ EXIT_CODES = (
     "Exit codes: 0 done; 1 a run that was started failed; 2 bad input, nothing was started; 130 interrupted.\n"
     "Every option is also spelled with _ for -, as MLflow's parameters are."
 )
+STARTS_RUNS = "starts_runs"
+"""What a command's context object says of it: whether it starts runs of its own."""
 HEADINGS: dict[type[Settings], str] = {
     TrainSettings: "This run",
     FlowRecipe: "Flow matching",
@@ -178,6 +180,7 @@ def settings_command(name: str, kind: type[Settings], run: Callable[[Any], None]
     ]  # fmt: skip
 
     def call(**values: Any) -> None:
+        click.get_current_context().obj[STARTS_RUNS] = issubclass(kind, Recipe)
         settings = make(kind, {field: value for field, value in values.items() if value not in (None, ())})
         if click.get_current_context().obj.get("verbose"):
             be_verbose(settings)

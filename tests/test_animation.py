@@ -102,6 +102,13 @@ def test_a_late_plan_shows(tmp_path: Path) -> None:
     assert (on_time[-1] != waited[-1]).any()
 
 
+def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
+    """Between two dollars matplotlib would read a formula, and this is none."""
+    title = "worth 5 $^$"
+    animate_episode(tmp_path / "x.gif", title, title, **vars(record_one()), seconds=CONTROL_SECONDS)
+    assert len(frames_of(tmp_path / "x.gif")[0]) == 101
+
+
 def test_a_failure_leaves_no_file(tmp_path: Path) -> None:
     record = record_one()
     with pytest.raises(ValueError):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.cli import COMMANDS as COMMAND_LINE
 from pipeline.cli import main, train_command
 from pipeline.config import Pi0FastSettings, Pi0Settings
 from tests.conftest import Run
@@ -217,6 +218,42 @@ def test_data_commands_refuse_and_keep_what_is_there(run: Run, workplace: Path) 
     assert (workplace / "kept/fast_tokenizer.json").read_text() == "precious"
     assert [path.name for path in (workplace / "kept").iterdir()] == ["fast_tokenizer.json"]
     assert run("pipeline", "collect", "--out", "data/trajectories.npz").returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [("{", "Expecting property name"), ("[]", "indices must be integers"), ('{"admin_password": "x"}', "'postgres_p")],
+)
+def test_a_server_does_not_start_without_its_own_passwords(
+    content: str, found: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workplace / "server").mkdir()
+    (workplace / "server/credentials.json").write_text(content)
+    assert main(COMMAND_LINE, ["server", "--folder", "server"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "credentials.json: expected the server's passwords and keys" in line and found in line
+    assert (workplace / "server/credentials.json").read_text() == content
+
+
+def test_a_server_needs_a_folder(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workplace / "file").touch()
+    for folder in ("file", "file/below"):
+        assert main(COMMAND_LINE, ["server", "--folder", folder]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "folder: expected one that is there or can be made, found:" in line
+
+
+@pytest.mark.parametrize(
+    ("content", "found"), [(b"not a database", "file is not a database"), (b"", "no such table: experiments")]
+)
+def test_what_is_no_store_is_not_moved(
+    content: bytes, found: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workplace / "foreign.db").write_bytes(content)
+    assert main(COMMAND_LINE, ["move-store", "--source", "foreign.db", "--folder", "new"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "foreign.db: expected the sqlite file of an MLflow store" in line and found in line
+    assert not (workplace / "new").exists() and (workplace / "foreign.db").read_bytes() == content
 
 
 def test_foreign_files_load_with_a_warning(run: Run, workplace: Path, data: Path) -> None:

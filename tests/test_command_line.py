@@ -204,7 +204,7 @@ def test_exit_codes(workplace: Path) -> None:
         connection, _ = silent.accept()  # it waits for the first plan now
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        assert "interrupted" in process.communicate()[1] and process.returncode == 130
+        assert process.communicate()[1] == "error: interrupted\n" and process.returncode == 130  # play starts no run
         connection.close()
 
 

@@ -192,6 +192,12 @@ def test_bad_input_is_refused_before_any_run(
     assert found.out == "" and runs_of(workplace) == [] if (workplace / "mlruns").exists() else True
 
 
+def test_bad_input_is_refused_before_data_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(COMMANDS, ["ensemble", "--originals", "nowhere"]) == 2
+    assert not list(tmp_path.iterdir())
+
+
 def test_member_settings_are_those_of_training() -> None:
     """What is declared once for a study means the same as for one training."""
     settings = EnsembleSettings()

@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from pipeline.env.gymnasium_env import ENV_ID
 from pipeline.env.lqr import REST, linearise, lqr
-from pipeline.env.pendulum import ACTION_LIMIT, ANGLE_LIMIT, REST_ANGLE, draw_starts, fallen, simulate
+from pipeline.env.pendulum import ACTION_LIMIT, ANGLE_LIMIT, POLE_LENGTH, REST_ANGLE, draw_starts, fallen, simulate
 from pipeline.env.pid import BASE_GAINS, NestedPID, draw_gains
 from pipeline.env.scores import score
 from pipeline.streams import numpy_stream
@@ -54,6 +54,12 @@ def test_pole_rests_at_its_tilt() -> None:
     starts = np.array([[0, REST_ANGLE, 0, 0]])
     states, _ = simulate(lambda _, states: np.zeros((1, 1)), starts, np.zeros((1, 20, 1)))
     assert abs(states[0, -1, 1] - REST_ANGLE) < 1e-6
+
+
+def test_the_pole_has_the_length_that_it_is_drawn_with() -> None:
+    model = gymnasium.make(ENV_ID).unwrapped.model
+    tip = model.geom("pole").pos * 2  # of a capsule from the hinge
+    assert_allclose(tip, [POLE_LENGTH * np.sin(-REST_ANGLE), 0, POLE_LENGTH], rtol=1e-5)
 
 
 def test_pid_first_action_by_hand() -> None:

@@ -164,6 +164,15 @@ def test_one_file_with_nothing_to_load() -> None:
     assert text == a_page() and len(text) < 1_000_000
 
 
+def test_names_and_their_order_are_those_of_the_comparison() -> None:
+    comparison = replace(ten(0.1), title="study MyLongRun")
+    drawn = an_episode(nothing, "bad", "a")
+    shown = [replace(drawn, episode=replace(drawn.episode, group=name)) for name in ("zebra", "ant", "zebra")]
+    text = render_page(Content(comparison, {}, shown, "By a rule.", Table("Settings", ("setting",), []), []))
+    assert "<p>Study MyLongRun. Evaluation:" in text
+    assert re.findall("<h3>(zebra|ant)</h3>", text) == ["zebra", "ant"]
+
+
 def test_it_can_be_read_by_those_who_do_not_see_it() -> None:
     tags = Tags(a_page())
     assert tags.of("html")[0]["lang"] == "en"

@@ -1,10 +1,12 @@
 """The project's own files agree: settings, MLproject, command lines, conda.yaml, rooms."""
 
+import ast
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 
 import click
 import pytest
@@ -85,6 +87,20 @@ def test_conda_has_the_versions_of_pyproject() -> None:
     assert all(re.fullmatch(r"[\w.\-]+(\[\w+\])?==[\w.]+", entry) for entry in everything)
     assert PYPROJECT["project"]["requires-python"] == ">=3.11"
     assert "python=3.11.7" in conda["dependencies"]
+
+
+def test_what_is_imported_is_declared() -> None:
+    """No package is used because another one happens to bring it."""
+    groups = [PYPROJECT["project"]["dependencies"], *PYPROJECT["project"]["optional-dependencies"].values()]
+    declared = {re.split(r"[\[=]", entry)[0].lower() for group in groups for entry in group} - {"tinypi"}
+    trees = [ast.parse(path.read_text()) for room in ("pipeline", "train") for path in (ROOT / room).rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    packages = {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"pipeline", "train"}
+    owners = packages_distributions()
+    assert len(packages) > 15
+    assert not {name for name in packages if not declared & {owner.lower() for owner in owners[name]}}
 
 
 def test_readme_names_what_exists() -> None:

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from pipeline.cli import COMMANDS, main, train_command
 from pipeline.config import Pi0FastSettings, Pi0Settings
 from pipeline.errors import StoreError
 from pipeline.tracking import registry
+from pipeline.tracking.query import fetch
 from pipeline.tracking.store import open_store
+from pipeline.workflows.register import best_of, register_runs
 from tests.conftest import ROOT, environment, runs_of, store
 
 pytestmark = pytest.mark.xdist_group("registry")
@@ -191,6 +194,41 @@ def test_foreign_versions_are_refused(here: Path, tmp_path: Path) -> None:
     (version,) = registry.versions_of(client, "foreign")
     with pytest.raises(StoreError, match="foreign version 1"), registry.model_file(client, version):
         pass
+
+
+def test_versions_that_are_no_models_of_ours_are_no_candidates(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = open_store()
+    if not registry.versions_of(client, "regression"):
+        client.create_registered_model("regression")
+        other = client.create_run("0", run_name="by hand").info.run_id
+        client.set_terminated(other)
+        for run in (None, other):
+            client.create_model_version("regression", str(tmp_path), run)
+    words = ("--model", "regression", "--dry-run", "--candidate")
+    assert "found regression version 1 without one" in promote(capsys, *words, 1, code=2)
+    assert "expected a finished training run, found 'by hand'" in promote(capsys, *words, 2, code=2)
+
+
+def test_models_without_a_first_look_are_registered_though_none_is_the_best(here: Path) -> None:
+    """As those of early versions are."""
+    client = open_store()
+    run = fetch(client, run_id(here, "weak"))
+    client.set_tag(run.run_id, "study", "early")
+    try:
+        early = replace(fetch(client, run.run_id), metrics={})
+        assert best_of(client, "none-such", "pi0") is None
+        (made,) = register_runs(client, [replace(early, tags=early.tags | {"study": "none-such"})], print)
+        assert made.version.run_id == run.run_id and not made.best
+    finally:
+        client.delete_tag(run.run_id, "study")
+
+
+def test_a_study_that_is_not_there_is_called_a_study(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["register", "--study", "none-such"], ["evaluate", "--ensemble", "none-such"]):
+        assert main(COMMANDS, words) == 2
+        assert capsys.readouterr().err.startswith("error: study: expected one with finished models, found none called")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import signal
 import socket
@@ -335,6 +336,18 @@ def test_it_stops_and_finds_all_again(server: TeamServer, client: MlflowClient) 
     assert not ours()
     server.start()
     assert {run.info.run_id for run in client.search_runs(["1"])} == before
+
+
+def test_a_part_that_dies_ends_the_server_and_is_named(tmp_path: Path) -> None:
+    server = TeamServer(tmp_path)
+    server.start()
+    assert server.process is not None
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    (store,) = [pid for pid in children if "rclone" in Path(f"/proc/{pid}/cmdline").read_text()]
+    os.kill(int(store), signal.SIGKILL)
+    assert server.process.wait(60) == 1
+    assert "error: S3 store: expected it to run, found it ended with code -9:" in server.printed()
+    assert server.printed().strip().endswith(f"Its log is {server.folder}/logs/s3.log.")
 
 
 def test_ports_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

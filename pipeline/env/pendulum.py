@@ -20,6 +20,7 @@ STATE_DIM = 4
 ACTION_DIM = 1
 ACTION_LIMIT = 3.0
 ANGLE_LIMIT = np.pi / 4  # rad; beyond it the pole has fallen
+POLE_LENGTH = 0.6  # m
 REST_ANGLE = -0.00166666  # rad; the pole's geometry leans by this much
 START_RANGE = 0.5  # every state dimension starts uniformly within +- this
 EPISODE_STEPS = 100

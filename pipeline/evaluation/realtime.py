@@ -29,7 +29,7 @@ Act = Callable[[Array], Chunks]
 Watch = Callable[[int, Array, int, int], None]
 """`watch(step, state (S,), plans, late)` hears of every step."""
 
-FIRST_SECONDS = 60.0  # for the first answer: a server may still be loading
+FIRST_SECONDS = 60.0  # for the first answer, however it is asked for; a server that sends nothing has less
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,8 @@ def content_of(checkpoint: Checkpoint) -> dict[str, Any]:
         "tokenizer": interface.tokenizer.to_json() if interface.tokenizer else None,
         "provenance": checkpoint.provenance,
     }
-    content: dict[str, Any] = json.loads(
-        json.dumps(plain)
-    ) | {  # made anew: the file would tell which texts were one object
+    # Made anew by JSON: the file would tell which texts were one object.
+    content: dict[str, Any] = json.loads(json.dumps(plain)) | {
         "weights": {name: checkpoint.weights[name] for name in sorted(checkpoint.weights)},
         "normalisation": {
             name: {"mean": torch.from_numpy(part.mean), "std": torch.from_numpy(part.std)}

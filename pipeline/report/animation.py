@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.env.pendulum import ACTION_LIMIT, fallen
+from pipeline.env.pendulum import ACTION_LIMIT, POLE_LENGTH, fallen
 from pipeline.env.scores import CALM_STEPS, first_calm_step
 from pipeline.files import whole_file
 
@@ -30,7 +30,6 @@ EXECUTED, PLANNED, LEFT, REACHED = "#0072B2", "#D55E00", "#EFBE9A", "0.45"
 CALM, FELL = "#00735A", "#B34700"
 INKS = (EXECUTED, PLANNED, LEFT, CALM, FELL, "black", "0.5")
 SHADES = 8  # of each ink on white, for smooth edges: so many colours the file needs
-POLE = 0.6  # m, its length in the simulator
 CART = (0.3, 0.12)  # m, width and height
 TALLEST, FLOOR = 0.7, -0.28  # m, the heights that are shown at least
 FORCE, FORCE_HEIGHT = 0.25, -0.17  # m: the arrow's length for an action of 1, and where it is drawn
@@ -124,8 +123,9 @@ def _frames(title: str, subtitle: str, shown: Shown) -> Iterator[NDArray[np.uint
     figure = Figure(figsize=SIZE, dpi=DPI)
     canvas: Any = FigureCanvasAgg(figure)
     above, below = figure.add_axes((0.13, 0.525, 0.85, 0.325)), figure.add_axes((0.13, 0.095, 0.85, 0.285))
-    figure.text(0.02, 0.985, title, va="top", fontsize=12, fontweight="bold")
-    figure.text(0.02, 0.935, subtitle, va="top", fontsize=10)
+    # As they are: between two dollars matplotlib would read a formula.
+    figure.text(0.02, 0.985, title, va="top", fontsize=12, fontweight="bold", parse_math=False)
+    figure.text(0.02, 0.935, subtitle, va="top", fontsize=10, parse_math=False)
     parts = _Scene(above, shown), _Actions(below, shown)
     moving = [artist for part in parts for artist in part.artists]
     for artist in moving:
@@ -147,9 +147,10 @@ class _Scene:
     def __init__(self, axes: Axes, shown: Shown) -> None:
         self._shown = shown
         self._tips = np.stack(
-            (shown.states[:, 0] + POLE * np.sin(shown.states[:, 1]), POLE * np.cos(shown.states[:, 1]))
+            (shown.states[:, 0] + POLE_LENGTH * np.sin(shown.states[:, 1]), POLE_LENGTH * np.cos(shown.states[:, 1]))
         )
-        low, high = shown.states[:, 0].min() - POLE - 0.1, shown.states[:, 0].max() + POLE + 0.1
+        room = POLE_LENGTH + 0.1
+        low, high = shown.states[:, 0].min() - room, shown.states[:, 0].max() + room
         box = axes.get_window_extent()
         scale = max((high - low) / box.width, (TALLEST - FLOOR) / box.height)  # m a pixel, the same both ways
         middle, half = (low + high) / 2, scale * box.width / 2

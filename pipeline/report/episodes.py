@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.env.pendulum import ACTION_LIMIT, ANGLE_LIMIT, CONTROL_SECONDS
+from pipeline.env.pendulum import ACTION_LIMIT, ANGLE_LIMIT, CONTROL_SECONDS, POLE_LENGTH
 from pipeline.env.scores import CALM_ANGLE
 
 Floats = NDArray[np.float64]
@@ -20,7 +20,6 @@ Kind = Literal["good", "bad"]
 WIDTH, HEIGHT = 420, 372
 LEFT, RIGHT = 40.0, 412.0  # of all three panels
 SCENE, ACTION, ANGLE = (10.0, 126.0), (178.0, 254.0), (278.0, 348.0)  # top and bottom; the scene's bottom is the rail
-POLE = 0.6  # m, as in inverted_pendulum.xml
 ROOM = 0.35  # m beside the outermost places of the cart
 GHOSTS = 9  # positions of the cart in the still picture
 MOST_SCALE = 165.0  # drawing units a metre, so that an upright pole fits the scene
@@ -87,10 +86,8 @@ def draw_episode(episode: Episode, steps: int) -> Drawing:
     low, high = states[:, 0].min() - ROOM, states[:, 0].max() + ROOM
     scale = min(MOST_SCALE, (RIGHT - LEFT) / (high - low))
     middle = (low + high) / 2
-    carts = (LEFT + RIGHT) / 2 + scale * (states[:, 0] - middle)
-    tips = np.stack(
-        [carts + scale * POLE * np.sin(states[:, 1]), SCENE[1] - scale * POLE * np.cos(states[:, 1])], axis=1
-    )
+    carts, pole = (LEFT + RIGHT) / 2 + scale * (states[:, 0] - middle), scale * POLE_LENGTH
+    tips = np.stack([carts + pole * np.sin(states[:, 1]), SCENE[1] - pole * np.cos(states[:, 1])], axis=1)
     width = (RIGHT - LEFT) / steps
 
     reach = max(abs(plan.actions).max() for plan in episode.plans) if episode.plans else 0.0

@@ -114,6 +114,9 @@ def render_page(page: Page) -> str:
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     comparison = page.comparison
     models = [group.name for group in comparison.of_kind("model")]
+    episodes: dict[str, list[Drawing]] = {}
+    for drawing in page.episodes:
+        episodes.setdefault(drawing.episode.group, []).append(drawing)
     return environment.get_template("page.html").render(
         page=page,
         comparison=comparison,
@@ -129,6 +132,7 @@ def render_page(page: Page) -> str:
             for name, caption in CAPTIONS.items()
             if (svg := page.figures.get(name))
         ],
+        episodes=episodes,
         tables=main_tables(comparison),
         more=more_tables(comparison),
         verdicts=verdicts(comparison),

@@ -17,13 +17,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.request import urlopen
 
-from pipeline.config import StoresSettings
-from pipeline.errors import MissingExtraError, RunError
+from pipeline.config import ServerSettings, StoresSettings
+from pipeline.errors import MissingExtraError, RunError, SettingsError, one_line
 from pipeline.files import whole_file
-from pipeline.server.service import HOST, Service, running
+from pipeline.server.service import HOST, Process, Service, running
 
 USER, BUCKET = "mlflow", "mlflow"
 DATABASES = ("mlflow", "auth")  # runs, models; users and what they may do
+SECRETS = ("postgres_password", "s3_access_key", "s3_secret_key", "admin_password", "cookie_key")
 ADMIN = "admin"
 WORKERS = 2
 CAP_DAC_READ_SEARCH = 2  # its bit, see capabilities(7)
@@ -40,15 +41,24 @@ def check_installed() -> None:
 
 
 def credentials(folder: Path) -> dict[str, str]:
-    """The server's passwords and keys: made at random the first time, kept in a file that its owner alone can read."""
+    """The server's passwords and keys: made at random the first time, kept in a file that its owner alone can read.
+
+    Raises `SettingsError` if there is such a file, and they are not in it.
+    """
     path = folder / "credentials.json"
     if not path.exists():
-        names = ("postgres_password", "s3_access_key", "s3_secret_key", "admin_password", "cookie_key")
         folder.mkdir(parents=True, exist_ok=True, mode=0o711)  # `nobody` may have to pass through it
         with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as made:  # of mode 0600
-            made.write(json.dumps({name: secrets.token_urlsafe(24) for name in names}, indent=2) + "\n")
+            made.write(json.dumps({name: secrets.token_urlsafe(24) for name in SECRETS}, indent=2) + "\n")
         Path(made.name).rename(path)
-    return {name: str(value) for name, value in json.loads(path.read_text()).items()}
+    try:
+        found = json.loads(path.read_text())
+        return {name: str(found[name]) for name in SECRETS}
+    except (ValueError, TypeError, KeyError) as error:
+        raise SettingsError(
+            f"{path}: expected the server's passwords and keys, {', '.join(SECRETS)}, found: {one_line(error)[:100]}. "
+            "Put back the file that belongs to this folder, or name a new one with --folder."
+        ) from error
 
 
 def database_uri(settings: StoresSettings, database: str = DATABASES[0]) -> str:
@@ -68,12 +78,12 @@ def secrets_of_stores(keys: dict[str, str], settings: StoresSettings) -> dict[st
 
 
 @contextmanager
-def stores(settings: StoresSettings) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+def stores(settings: StoresSettings) -> Iterator[list[Process]]:
     """PostgreSQL and the S3 store of a folder while the body runs, made the first time. Raises as `running` does."""
     keys, logs = credentials(settings.folder), settings.folder / "logs"
     database, objects = postgres(settings, keys), object_store(settings, keys)
     with running(database, logs / "postgres.log") as first, running(objects, logs / "s3.log") as second:
-        yield {database.name: first, objects.name: second}
+        yield [first, second]
 
 
 def postgres(settings: StoresSettings, keys: dict[str, str]) -> Service:
@@ -169,7 +179,7 @@ def object_store(settings: StoresSettings, keys: dict[str, str]) -> Service:
     return Service("S3 store", command, settings.s3_port, answers, environment)
 
 
-def mlflow_server(settings: StoresSettings, port: int, auth: bool) -> Service:
+def mlflow_server(settings: ServerSettings) -> Service:
     """MLflow over both stores. It serves the artifacts itself, so its clients need no keys of the S3 store."""
     keys = credentials(settings.folder)
     environment = secrets_of_stores(keys, settings) | {
@@ -177,10 +187,11 @@ def mlflow_server(settings: StoresSettings, port: int, auth: bool) -> Service:
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
     command = [
-        sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", str(WORKERS),
-        "--backend-store-uri", database_uri(settings), "--artifacts-destination", f"s3://{BUCKET}",
+        sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(settings.port),
+        "--workers", str(WORKERS), "--backend-store-uri", database_uri(settings),
+        "--artifacts-destination", f"s3://{BUCKET}",
     ]  # fmt: skip
-    if auth:
+    if settings.auth:
         command += ["--app-name", "basic-auth"]
         described = settings.folder / "auth.ini"
         with whole_file(described) as temporary:
@@ -199,7 +210,7 @@ def mlflow_server(settings: StoresSettings, port: int, auth: bool) -> Service:
         }
 
     def answers() -> bool:
-        with urlopen(f"http://{HOST}:{port}/health", timeout=2) as response:
+        with urlopen(f"http://{HOST}:{settings.port}/health", timeout=2) as response:
             return bool(response.status == 200)
 
-    return Service("MLflow", command, port, answers, environment)
+    return Service("MLflow", command, settings.port, answers, environment)

@@ -31,8 +31,25 @@ class Service:
     stop: signal.Signals = signal.SIGTERM
 
 
+@dataclass(frozen=True)
+class Process:
+    """A service that was started."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def check(self) -> None:
+        """Raise `RunError` with the last line of its log if the process has ended."""
+        if (code := self.process.poll()) is not None:
+            last = (self.log.read_text(errors="replace").strip().splitlines() or ["nothing"])[-1][:200]
+            raise RunError(
+                f"{self.name}: expected it to run, found it ended with code {code}: {last}. Its log is {self.log}."
+            )
+
+
 @contextmanager
-def running(service: Service, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(service: Service, log: Path) -> Iterator[Process]:
     """The service while the body runs; what it prints goes to `log`.
 
     Raises `SettingsError` if its port is taken, `RunError` if it ends at once or does not answer within two minutes.
@@ -56,29 +73,23 @@ def running(service: Service, log: Path) -> Iterator[subprocess.Popen[bytes]]:
             env=os.environ | service.environment,
             start_new_session=True,  # so Ctrl-C in the terminal reaches us alone, and we end them in order
         )
+    started = Process(service.name, process, log)
     try:
-        _wait(service, process, log)
-        yield process
+        _wait(service, started)
+        yield started
     finally:
         _end(process, service.stop)
 
 
-def _wait(service: Service, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait(service: Service, started: Process) -> None:
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
         with suppress(Exception):
             if service.answers():
                 return
-        check(service.name, process, log)
+        started.check()
         time.sleep(0.1)
-    raise RunError(f"{service.name}: expected an answer on port {service.port}, found none. Its log is {log}.")
-
-
-def check(name: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Raise `RunError` with the last line of its log if the process has ended."""
-    if (code := process.poll()) is not None:
-        last = (log.read_text(errors="replace").strip().splitlines() or ["nothing"])[-1]
-        raise RunError(f"{name}: expected it to run, found it ended with code {code}: {last[:200]}. Its log is {log}.")
+    raise RunError(f"{service.name}: expected an answer on port {service.port}, found none. Its log is {started.log}.")
 
 
 def _end(process: subprocess.Popen[bytes], how: signal.Signals) -> None:

@@ -20,7 +20,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.file_utils import local_file_uri_to_path
 from sqlalchemy import Connection, Table, func, select, text
 
-from pipeline.errors import RunError, StoreError
+from pipeline.errors import RunError, StoreError, one_line
 from pipeline.tracking.store import mlflow_settings
 
 ROWS = 5000  # rows copied at once
@@ -41,6 +41,21 @@ class Moved:
     size: int
 
 
+def check_source(source: Path) -> None:
+    """Raise `StoreError` unless this is the sqlite file of an MLflow store, of whatever version."""
+    if not source.is_file():
+        raise StoreError(f"source: expected the sqlite file of a local MLflow store, found no file {source}.")
+    try:
+        with closing(_opened(source)) as database:
+            database.execute("SELECT experiment_id, artifact_location FROM experiments")
+    except sqlite3.Error as error:
+        raise StoreError(f"{source}: expected the sqlite file of an MLflow store, found: {one_line(error)}.") from error
+
+
+def _opened(source: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)
+
+
 def copy_store(source: Path, database_uri: str, bucket_uri: str, secrets: dict[str, str]) -> Moved:
     """Copy all rows of the sqlite file, and the artifacts they name, into an empty database and below the bucket.
 
@@ -53,8 +68,7 @@ def copy_store(source: Path, database_uri: str, bucket_uri: str, secrets: dict[s
     """
     with tempfile.TemporaryDirectory() as folder, mlflow_settings(secrets):
         snapshot = Path(folder) / "snapshot.db"
-        address = f"{source.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True)) as live, closing(sqlite3.connect(snapshot)) as copy:
+        with closing(_opened(source)) as live, closing(sqlite3.connect(snapshot)) as copy:
             live.backup(copy)
         old = create_sqlalchemy_engine_with_retry(f"sqlite:///{snapshot}")
         _upgrade_db(old)

@@ -55,8 +55,8 @@ def ensemble(settings: EnsembleSettings, say: Say, watch: Watch) -> Study:
     """
     started = time.monotonic()
     members = plan_members(settings)
-    prepared = prepare_data(settings, members, say)
     originals = find_originals(settings)
+    prepared = prepare_data(settings, members, say)
     store = open_store()
     with one_at_a_time(settings.study):
         recipes = {method: recipe(settings, method, prepared[method]) for method in settings.method_names}

@@ -1,6 +1,7 @@
 """Evaluate models under the nine conditions: files, MLflow runs, studies, and yardsticks to hold them against."""
 
 import math
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -56,6 +57,12 @@ class Protocol:
 
     def __str__(self) -> str:
         return f"{self.episodes} episodes a condition, seed {self.seed}"
+
+
+def parse_protocol(text: str) -> Protocol | None:
+    """The protocol that a run's tag names, without the expert's chunks; None if it names none."""
+    found = re.fullmatch(r"(\d+) episodes a condition, seed (\d+)", text)
+    return Protocol(int(found[1]), int(found[2]), Path(NONE)) if found else None
 
 
 @dataclass(frozen=True)
@@ -179,8 +186,14 @@ def models_of_study(study: str) -> list[StoredRun]:
     found = [run for run in search(open_store(), study=study) if run.status == "FINISHED"]
     runs = [run for run in found if is_model(run)] + [run for run in found if is_ensemble(run)]
     if not runs:
-        raise SettingsError(f"ensemble: expected a study with finished models, found none called '{study}'.")
+        raise SettingsError(f"study: expected one with finished models, found none called '{study}'. See 'make ui'.")
     return runs
+
+
+def require_finished(run: StoredRun) -> None:
+    """Raise `SettingsError` unless a run has left a model."""
+    if run.status != "FINISHED" or not (is_model(run) or is_ensemble(run)):
+        raise SettingsError(f"run: expected a finished training run, found '{run.name}' ({run.run_id}). See 'make ui'.")
 
 
 def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
@@ -198,8 +211,7 @@ def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
         load_action_pairs(settings.pairs)  # raises here, not in every process
     runs = [fetch(open_store(), run_id) for run_id in dict.fromkeys(settings.run)]
     for run in runs:
-        if run.status != "FINISHED" or not (is_model(run) or is_ensemble(run)):
-            raise SettingsError(f"run: expected a finished training run, found '{run.name}' ({run.run_id}).")
+        require_finished(run)
     if settings.ensemble != NONE:
         runs += [run for run in models_of_study(settings.ensemble) if run.run_id not in settings.run]
     jobs += [Job(run.name, run.tags["method"], partial(judge_run, run.run_id, protocol)) for run in runs]

@@ -1,9 +1,8 @@
 """A local MLflow store's way into the team server."""
 
 from pipeline.config import MoveStoreSettings
-from pipeline.errors import StoreError
 from pipeline.server.parts import BUCKET, check_installed, credentials, database_uri, secrets_of_stores, stores
-from pipeline.tracking.move import Moved, copy_store
+from pipeline.tracking.move import Moved, check_source, copy_store
 from pipeline.workflows.team_server import alone_in
 
 
@@ -13,8 +12,7 @@ def move(settings: MoveStoreSettings) -> Moved:
     Raises `StoreError` if there is no such store, runs are still going on in it, or the server has runs already.
     """
     check_installed()
-    if not settings.source.is_file():
-        raise StoreError(f"source: expected the sqlite file of a local MLflow store, found no file {settings.source}.")
+    check_source(settings.source)
     with alone_in(settings.folder), stores(settings):
         secrets = secrets_of_stores(credentials(settings.folder), settings)
         return copy_store(settings.source, database_uri(settings), f"s3://{BUCKET}", secrets)

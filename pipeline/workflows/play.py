@@ -64,7 +64,7 @@ def play(settings: PlaySettings, watch: Watch) -> Shown:
         f"episode {settings.episode} of seed {settings.seed}"
     )
     if path:
-        late = f"; {played.late} answers late" if played.late else ""
+        late = f"; {played.late} answer{'s' * (played.late > 1)} late" if played.late else ""
         animate_episode(path, name, about + late, **vars(record), seconds=CONTROL_SECONDS)
     STAGES.debug("the picture is drawn" if path else "no picture is asked for")
     latencies = {

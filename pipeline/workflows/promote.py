@@ -42,8 +42,8 @@ from pipeline.tracking.registry import (
     versions_of,
 )
 from pipeline.tracking.store import Store, home, open_store
-from pipeline.workflows.evaluate import load_for_pendulum
-from pipeline.workflows.register import best_of, register_runs, require_finished
+from pipeline.workflows.evaluate import load_for_pendulum, require_finished
+from pipeline.workflows.register import best_of, register_runs
 
 Watch = Callable[[Event], None]
 Say = Callable[[str], None]
@@ -125,18 +125,25 @@ def _promote(store: Store, settings: PromoteSettings, say: Say, watch: Watch) ->
 def find_candidate(store: Store, settings: PromoteSettings) -> Candidate:
     """What `settings.candidate` names; raises `SettingsError` if there is no such model of the method."""
     name, wanted = settings.model, settings.candidate
-    if wanted.isdecimal() and len(wanted) < 10:
-        version = next((each for each in versions_of(store, name) if each.number == int(wanted)), None)
-        if version is None:
-            raise SettingsError(f"candidate: expected a version of {name}, found none with the number {wanted}.")
-        return Candidate(fetch(store, version.run_id), version)
-    if wanted == BEST:
-        run = best_of(store, settings.study, name)
+    version = version_numbered(store, name, int(wanted)) if wanted.isdecimal() and len(wanted) < 10 else None
+    if version:
+        run = fetch(store, version.run_id)
+    elif wanted == BEST:
+        best = best_of(store, settings.study, name)
+        if best is None:
+            raise SettingsError(
+                f"study: expected one with finished {name} models, found none called '{settings.study}'. "
+                "Name another with --study, or a model with --candidate."
+            )
+        run = best
     elif wanted == AVERAGE:
         found = [run for run in search(store, study=settings.study, method=name) if is_ensemble(run)]
         finished = [run for run in found if run.status == "FINISHED"]
         if not finished:
-            raise SettingsError(f"study: expected one with an averaged ensemble of {name}, found '{settings.study}'.")
+            raise SettingsError(
+                f"study: expected one with an averaged ensemble of {name}, found none called '{settings.study}'. "
+                "Name another with --study: one of two models a method at least."
+            )
         run = finished[-1]
     else:
         run = fetch(store, wanted)
@@ -145,7 +152,17 @@ def find_candidate(store: Store, settings: PromoteSettings) -> Candidate:
         raise SettingsError(
             f"candidate: expected a model of {name}, found one of {run.tags['method']}. Name it with --model too."
         )
-    return Candidate(run, version_of_run(store, name, run.run_id))
+    return Candidate(run, version or version_of_run(store, name, run.run_id))
+
+
+def version_numbered(store: Store, name: str, number: int) -> Version:
+    """The version with this number; raises `SettingsError` if there is none, or no run has left it."""
+    version = next((each for each in versions_of(store, name) if each.number == number), None)
+    if version is None:
+        raise SettingsError(f"candidate: expected a version of {name}, found none with the number {number}.")
+    if not version.run_id:
+        raise SettingsError(f"candidate: expected a version that a run has left, found {version} without one.")
+    return version
 
 
 def compare(store: Store, candidate: StoredRun, champion: Version, episodes: int, watch: Watch) -> Contest:

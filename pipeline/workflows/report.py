@@ -22,13 +22,12 @@ from pipeline.report.scores import COSTS, SCORES
 from pipeline.tracking.query import StoredRun, is_ensemble, is_model, search
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store, open_store
-from pipeline.workflows.evaluate import MEAN, UNFINISHED
+from pipeline.workflows.evaluate import MEAN, UNFINISHED, parse_protocol
 from pipeline.workflows.report_figures import draw_figures
 from pipeline.workflows.report_page import make_page
 
 MIRROR, FOLDER = Path("train/reports"), "report"
 CONDITION = re.compile(r"noise([\d.e-]+)_replan(\d+)")
-PROTOCOL = re.compile(r"(\d+) episodes a condition, seed (\d+)")
 BESIDE = ("ensemble", "original", "yardstick")  # kinds of runs that stand beside models
 DIGESTS = ("data_sha256", "tokenizer_sha256")
 NOT_A_DIFFERENCE = {"seed", "run_name", "experiment", "device", "threads", "pairs", "tokenizer"}  # of training
@@ -96,8 +95,8 @@ def newest_ensembles(runs: Sequence[StoredRun]) -> list[StoredRun]:
 
 def evaluate_command(protocol: str, runs: Sequence[StoredRun]) -> str:
     """The command that evaluates runs by a protocol, the first three of them named."""
-    found = PROTOCOL.fullmatch(protocol)
-    options = f" --episodes {found[1]} --seed {found[2]}" if found else ""
+    found = parse_protocol(protocol)
+    options = f" --episodes {found.episodes} --seed {found.seed}" if found else ""
     ids = " ".join(run.run_id for run in runs[:3])
     return f"python -m pipeline evaluate{options} --run {ids}{' ...' if len(runs) > 3 else ''}"
 

@@ -1,9 +1,7 @@
 """A good and a bad episode of each group: chosen by rule from stored scores, played again with stored weights."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,7 +17,14 @@ from pipeline.report.comparison import Comparison, Group, Model
 from pipeline.report.episodes import Drawing, Episode, Kind, Plan, draw_episode
 from pipeline.tracking.query import artifact, fetch
 from pipeline.tracking.store import Store
-from pipeline.workflows.evaluate import EPISODES_FILE, EVALUATION, Protocol, load_for_pendulum, planner_of
+from pipeline.workflows.evaluate import (
+    EPISODES_FILE,
+    EVALUATION,
+    Protocol,
+    load_for_pendulum,
+    parse_protocol,
+    planner_of,
+)
 
 MOST_GROUPS = 6  # each is evaluated once more, seconds of work
 CHOICE = (
@@ -55,10 +60,10 @@ def show_episodes(store: Store, comparison: Comparison) -> tuple[list[Drawing], 
     """Choose and play; returns the drawings, how they were chosen, and what could not be shown."""
     known = {(condition.action_noise, condition.replan): condition for condition in CONDITIONS}
     judged = [group for group in comparison.of_kind("model") if any(model.scores for model in group.models)]
-    found = re.fullmatch(r"(\d+) episodes a condition, seed (\d+)", comparison.protocol)
-    if not judged or not found or comparison.conditions[-1] not in known:
+    protocol = parse_protocol(comparison.protocol)
+    if not judged or not protocol or comparison.conditions[-1] not in known:
         return [], "There is no evaluation here whose episodes could be played again.", []
-    protocol, condition = Protocol(int(found[1]), int(found[2]), Path(NONE)), known[comparison.conditions[-1]]
+    condition = known[comparison.conditions[-1]]
     shown: list[Drawing] = []
     missing = [f"Episodes of {group.name} are not shown." for group in judged[MOST_GROUPS:]]
     for group in judged[:MOST_GROUPS]:
@@ -112,7 +117,7 @@ def to_episode(group: Group, kind: Kind, stored: Scored, record: Record) -> Epis
     outcome = f"It falls in step {last}." if fell else "It stays up"
     if not fell:
         outcome += f" and converges at step {step}." if step >= 0 else " and does not converge."
-    same = stored.success is not fell and stored.converge_step == step
+    same = stored.success != fell and stored.converge_step == step
     same &= bool(np.isclose(stored.velocity_std, scores.velocity_std[0], rtol=1e-9, atol=0))
     if not same:
         outcome += " In the evaluation it went otherwise: code, versions or processor are not those of then."

@@ -8,9 +8,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipeline.config import ServerSettings
-from pipeline.errors import SettingsError
+from pipeline.errors import SettingsError, one_line
 from pipeline.server.parts import check_installed, mlflow_server, stores
-from pipeline.server.service import HOST, check, running
+from pipeline.server.service import HOST, running
 
 
 def address(settings: ServerSettings) -> str:
@@ -25,20 +25,25 @@ def serve(settings: ServerSettings, started: Callable[[], None]) -> None:
     `SettingsError` if a port or the folder is in use; `MissingExtraError`.
     """
     check_installed()
-    service = mlflow_server(settings, settings.port, settings.auth)
-    log = settings.folder / "logs" / "mlflow.log"
-    with alone_in(settings.folder), stores(settings) as processes, running(service, log) as mlflow:
+    with (
+        alone_in(settings.folder),
+        stores(settings) as processes,
+        running(mlflow_server(settings), settings.folder / "logs" / "mlflow.log") as mlflow,
+    ):
         started()
         while True:
-            for name, process in (processes | {service.name: mlflow}).items():
-                check(name, process, settings.folder / "logs")
+            for process in (*processes, mlflow):
+                process.check()
             time.sleep(0.5)
 
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """The server's folder for us alone while the body runs; raises `SettingsError` if another has it."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o711)
+    """The server's folder for us alone while the body runs; raises `SettingsError` if another has it, or it is none."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o711)
+    except OSError as error:
+        raise SettingsError(f"folder: expected one that is there or can be made, found: {one_line(error)}.") from error
     try:
         with FileLock(folder / ".lock", timeout=0):
             yield
