@@ -13,6 +13,7 @@ from mlflow.tracking import MlflowClient
 from pipeline.config import CollectSettings, TokenizeSettings, make
 from pipeline.workflows.collect import collect
 from pipeline.workflows.tokenize import tokenize
+from tests import warm
 
 torch.set_num_threads(1)  # as every run of ours; two threads beside a neighbour take five times as long
 os.environ["OMP_NUM_THREADS"] = "1"  # and so for the processes that tests start
@@ -120,13 +121,19 @@ def run(workplace: Path) -> Run:
     """Run `python -m WORDS...` in the workplace: `run("train.train_pi0", "--epochs", 1)`."""
 
     def call(*words: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return warm.run(workplace, ["-m", *map(str, words)], environment(**(env or {})))
+
+    return call
+
+
+@pytest.fixture
+def run_anew(workplace: Path) -> Run:
+    """The same in a new interpreter, with hashes of its own: for bits that must not depend on them."""
+
+    def call(*words: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", *map(str, words)],
-            cwd=workplace,
-            env=environment(**(env or {})),
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+            cwd=workplace, env=environment(), capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
 
     return call

@@ -1,8 +1,6 @@
 """Many processes at once on one store and one folder of data: nothing is lost, locked or half built."""
 
 import hashlib
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ from pipeline.config import CollectSettings, TokenizeSettings
 from pipeline.methods import METHODS
 from pipeline.workflows.collect import collect
 from pipeline.workflows.tokenize import tokenize
+from tests import warm
 from tests.conftest import environment, files_of, runs_of, store
 from tests.test_runs import EPOCH_METRICS
 
@@ -26,11 +25,8 @@ for number in range(12):
 """
 
 
-def start(workplace: Path, *words: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", *map(str, words)],
-        cwd=workplace, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+def start(workplace: Path, *words: object) -> warm.Command:
+    return warm.Command(workplace, ["-m", *map(str, words)], environment())
 
 
 @pytest.mark.slow
@@ -75,11 +71,11 @@ def test_readers_of_data_that_are_being_built_see_old_or_new_and_never_a_mixture
     for vocabulary in (700, 900):
         tokenize(TokenizeSettings(pairs=pairs, out=folder, vocabulary=vocabulary))
         expected.add(hashlib.sha256((folder / "fast_tokenizer.json").read_bytes()).hexdigest())
-    writer = subprocess.Popen([sys.executable, "-c", WRITER], cwd=tmp_path, env=environment())
+    writer = warm.Command(tmp_path, ["-c", WRITER], environment())
     method = METHODS["pi0_fast"]
     settings = method.settings_type(**files_of("pi0_fast", folder))
     seen = set()
-    while writer.poll() is None:
+    while writer.returncode is None:
         seen.add(method.prepare(settings).digests["tokenizer"])
     assert writer.returncode == 0 and seen <= expected
 

@@ -8,7 +8,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from mlflow.entities import Run as MlflowRun
 import pipeline
 from pipeline.cli import COMMANDS, main
 from pipeline.config import EnsembleSettings, Pi0FastSettings, Pi0Settings
+from tests import warm
 from tests.conftest import TINY, Run, environment, runs_of, store
 
 pytestmark = pytest.mark.slow
@@ -32,10 +32,7 @@ YARDSTICKS = {"PID, closed loop", "PID, planned", "LQR, planned", "zero action"}
 
 def command(folder: Path, *words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
     """`python -m WORDS...` in the folder of a study."""
-    result = subprocess.run(
-        [sys.executable, "-m", *map(str, words)],
-        cwd=folder, env=environment(), capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    result = warm.run(folder, ["-m", *map(str, words)], environment())
     assert not check or result.returncode == 0, result.stderr
     return result
 
@@ -224,11 +221,9 @@ def test_a_study_goes_on_and_refuses_another_recipe(run: Run, workplace: Path) -
     assert {run.data.tags["evaluation"] for run in of_kind(workplace, "model")} == {"4 episodes a condition, seed 0"}
 
 
-def start(workplace: Path, *words: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "ensemble", "--methods", "pi0", *map(str, words)],
-        cwd=workplace, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+def start(workplace: Path, *words: object) -> warm.Command:
+    command = ["-m", "pipeline", "ensemble", "--methods", "pi0", *map(str, words)]
+    return warm.Command(workplace, command, environment())
 
 
 def wait_for_training(workplace: Path, resumed: int = 0) -> str:

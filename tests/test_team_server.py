@@ -25,6 +25,7 @@ from mlflow.tracking import MlflowClient
 from pipeline.cli import COMMANDS, EXIT_BAD_INPUT, main
 from pipeline.errors import StoreError
 from pipeline.tracking.move import moved_address
+from tests import warm
 from tests.conftest import environment, store
 from tests.test_ensemble import FIGURES, TEXTS, TINY_WORDS
 
@@ -105,10 +106,7 @@ class TeamServer:
 
 def command(folder: Path, *words: object, **env: str) -> str:
     """`python -m WORDS...` in a folder; what it prints."""
-    result = subprocess.run(
-        [sys.executable, "-m", *map(str, words)],
-        cwd=folder, env=environment(**env), capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    result = warm.run(folder, ["-m", *map(str, words)], environment(**env))
     assert result.returncode == 0, result.stderr
     return result.stdout
 
