@@ -1,8 +1,10 @@
 """Small real data, made once a session, and a way to run our commands as a user does."""
 
+import functools
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +41,19 @@ def files_of(method_name: str, data: Path) -> dict[str, Path]:
 
 def store(workplace: Path) -> MlflowClient:
     return MlflowClient(f"sqlite:///{workplace}/mlruns/mlflow.db")
+
+
+@functools.cache
+def _empty_store() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+        return Path(folder, "mlflow.db").read_bytes()
+
+
+def put_store(workplace: Path) -> None:
+    """Put MLflow's own empty store there: its migrations take seconds of a core and of waiting for the disk."""
+    (workplace / "mlruns").mkdir()
+    (workplace / "mlruns" / "mlflow.db").write_bytes(_empty_store())
 
 
 def runs_of(workplace: Path, experiment: str = "tinypi") -> list:
@@ -114,6 +129,12 @@ def workplace(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def with_store(workplace: Path) -> None:
+    """An empty store in the workplace."""
+    put_store(workplace)
 
 
 @pytest.fixture

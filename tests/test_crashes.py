@@ -17,7 +17,7 @@ from pipeline.cli import main, train_command
 from pipeline.config import Pi0FastSettings, Pi0Settings
 from pipeline.policies.checkpoint import weights_digest
 from tests import warm
-from tests.conftest import environment, runs_of, store
+from tests.conftest import environment, put_store, runs_of, store
 from tests.test_runs import EPOCH_METRICS, log_without_times
 
 TRAININGS = {"pi0": Pi0Settings, "pi0_fast": Pi0FastSettings}
@@ -101,6 +101,8 @@ def test_killed_at_any_moment_and_resumed_a_run_ends_as_if_nothing_had_been(
     def place(name: str) -> Path:
         (tmp_path / name).mkdir()
         (tmp_path / name / "data").symlink_to(data)
+        if name != "killed 0":  # whose store is still to be made
+            put_store(tmp_path / name)
         return tmp_path / name
 
     undisturbed = place("undisturbed")
@@ -142,7 +144,7 @@ def test_killed_at_any_moment_other_commands_leave_whole_files_or_none(
     command: str, data: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "data").symlink_to(data)
-    (tmp_path / "model").mkdir()
+    put_store(tmp_path)
     finish(tmp_path, "pi0", *SMALL)
     if command == "report":
         finish(tmp_path, "evaluate", "--run", runs_of(tmp_path)[0].info.run_id, "--episodes", "2")
@@ -176,6 +178,7 @@ def test_killed_at_any_moment_other_commands_leave_whole_files_or_none(
 
 def test_doctor_ends_what_a_dead_process_left_and_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
     (tmp_path / "data").symlink_to(data)
+    put_store(tmp_path)
     process = start(tmp_path, "pi0", *SMALL, "--epochs", "100000")
     while not (snapshots := list(tmp_path.glob("mlruns/journals/*/snapshot.safetensors"))):
         time.sleep(0.05)
@@ -222,6 +225,7 @@ def test_what_cannot_be_resumed_is_refused(
 
 def test_a_run_goes_on_as_it_was_started(data: Path, tmp_path: Path) -> None:
     (tmp_path / "data").symlink_to(data)
+    put_store(tmp_path)
     process = start(tmp_path, "pi0", *SMALL, "--epochs", "100000")
     while not (snapshots := list(tmp_path.glob("mlruns/journals/*/snapshot.safetensors"))):
         time.sleep(0.05)

@@ -25,7 +25,7 @@ from pipeline.config import Pi0FastSettings, Pi0Settings
 from pipeline.errors import StoreError
 from pipeline.tracking import registry
 from pipeline.tracking.store import open_store
-from tests.conftest import ROOT, environment, runs_of, store
+from tests.conftest import ROOT, environment, put_store, runs_of, store
 
 pytestmark = pytest.mark.xdist_group("registry")
 
@@ -38,6 +38,7 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     """A folder with runs of pi0: one hardly trained, one trained, the same again; and one of pi0-FAST."""
     folder = tmp_path_factory.mktemp("registry")
     (folder / "data").symlink_to(data)
+    put_store(folder)
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
             patch.delenv(name)
