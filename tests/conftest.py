@@ -1,8 +1,10 @@
 """Small real data, made once a session, and a way to run our commands as a user does."""
 
+import functools
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from mlflow.tracking import MlflowClient
 from pipeline.config import CollectSettings, TokenizeSettings, make
 from pipeline.workflows.collect import collect
 from pipeline.workflows.tokenize import tokenize
+from tests import warm
 
 torch.set_num_threads(1)  # as every run of ours; two threads beside a neighbour take five times as long
 os.environ["OMP_NUM_THREADS"] = "1"  # and so for the processes that tests start
@@ -38,6 +41,19 @@ def files_of(method_name: str, data: Path) -> dict[str, Path]:
 
 def store(workplace: Path) -> MlflowClient:
     return MlflowClient(f"sqlite:///{workplace}/mlruns/mlflow.db")
+
+
+@functools.cache
+def _empty_store() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+        return Path(folder, "mlflow.db").read_bytes()
+
+
+def put_store(workplace: Path) -> None:
+    """Put MLflow's own empty store there: its migrations take seconds of a core and of waiting for the disk."""
+    (workplace / "mlruns").mkdir()
+    (workplace / "mlruns" / "mlflow.db").write_bytes(_empty_store())
 
 
 def runs_of(workplace: Path, experiment: str = "tinypi") -> list:
@@ -116,17 +132,29 @@ def workplace(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 @pytest.fixture
+def with_store(workplace: Path) -> None:
+    """An empty store in the workplace."""
+    put_store(workplace)
+
+
+@pytest.fixture
 def run(workplace: Path) -> Run:
     """Run `python -m WORDS...` in the workplace: `run("train.train_pi0", "--epochs", 1)`."""
 
     def call(*words: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return warm.run(workplace, ["-m", *map(str, words)], environment(**(env or {})))
+
+    return call
+
+
+@pytest.fixture
+def run_anew(workplace: Path) -> Run:
+    """The same in a new interpreter, with hashes of its own: for bits that must not depend on them."""
+
+    def call(*words: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", *map(str, words)],
-            cwd=workplace,
-            env=environment(**(env or {})),
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+            cwd=workplace, env=environment(), capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
 
     return call

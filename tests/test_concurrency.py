@@ -1,8 +1,6 @@
 """Many processes at once on one store and one folder of data: nothing is lost, locked or half built."""
 
 import hashlib
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ from pipeline.config import CollectSettings, TokenizeSettings
 from pipeline.methods import METHODS
 from pipeline.workflows.collect import collect
 from pipeline.workflows.tokenize import tokenize
+from tests import warm
 from tests.conftest import environment, files_of, runs_of, store
 from tests.test_runs import EPOCH_METRICS
 
@@ -25,12 +24,18 @@ for number in range(12):
     tokenize(TokenizeSettings(pairs=pairs, out=Path("data"), vocabulary=700 + 200 * (number % 2)))
 """
 
+# `python -m train.train_pi0_fast`, with less data where they are missing.
+FEWER = """
+import runpy
+from pipeline.config import CollectSettings
+CollectSettings.model_fields["trajectories"].default = 300
+CollectSettings.model_rebuild(force=True)
+runpy.run_module("train.train_pi0_fast", run_name="__main__", alter_sys=True)
+"""
 
-def start(workplace: Path, *words: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", *map(str, words)],
-        cwd=workplace, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+
+def start(workplace: Path, *words: object) -> warm.Command:
+    return warm.Command(workplace, ["-m", *map(str, words)], environment())
 
 
 @pytest.mark.slow
@@ -58,11 +63,11 @@ def test_eight_trainings_at_once_on_a_fresh_store(workplace: Path) -> None:
 @pytest.mark.slow
 def test_missing_data_are_made_once_by_trainings_that_start_together(workplace: Path) -> None:
     (workplace / "data").unlink()
-    words = ("--epochs", "1", "--width", "16", "--layers", "1", "--batch-size", "5000")
-    processes = [start(workplace, "train.train_pi0_fast", *words, "--seed", seed) for seed in range(3)]
-    outputs = [process.communicate(timeout=300) for process in processes]
+    words = ["--epochs", "1", "--width", "16", "--layers", "1", "--batch-size", "500"]
+    processes = [warm.Command(workplace, ["-c", FEWER, *words], environment()) for _ in range(3)]
+    outputs = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], outputs
-    assert sum("collecting 4,000 demonstrations" in out for out, _ in outputs) == 1
+    assert sum("collecting 300 demonstrations" in out for out, _ in outputs) == 1
     assert sum("fitting the FAST tokenizer" in out for out, _ in outputs) == 1
     assert len({run.data.tags["tokenizer_sha256"] for run in runs_of(workplace)}) == 1
 
@@ -75,18 +80,18 @@ def test_readers_of_data_that_are_being_built_see_old_or_new_and_never_a_mixture
     for vocabulary in (700, 900):
         tokenize(TokenizeSettings(pairs=pairs, out=folder, vocabulary=vocabulary))
         expected.add(hashlib.sha256((folder / "fast_tokenizer.json").read_bytes()).hexdigest())
-    writer = subprocess.Popen([sys.executable, "-c", WRITER], cwd=tmp_path, env=environment())
+    writer = warm.Command(tmp_path, ["-c", WRITER], environment())
     method = METHODS["pi0_fast"]
     settings = method.settings_type(**files_of("pi0_fast", folder))
     seen = set()
-    while writer.poll() is None:
+    while writer.returncode is None:
         seen.add(method.prepare(settings).digests["tokenizer"])
     assert writer.returncode == 0 and seen <= expected
 
 
 @pytest.mark.slow
 def test_two_studies_of_one_name(workplace: Path) -> None:
-    words = ("pipeline", "ensemble", "--methods", "pi0", "--n-models", 1, "--episodes", 2, *SMALL)
+    words = ("pipeline", "ensemble", "--methods", "pi0", "--n-models", 1, "--episodes", 2, "--workers", 1, *SMALL)
     processes = [start(workplace, *words) for _ in range(2)]
     outputs = [process.communicate(timeout=300) for process in processes]
     assert sorted(process.returncode for process in processes) == [0, 2], outputs

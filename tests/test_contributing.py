@@ -37,7 +37,9 @@ def project(workplace: Path) -> Path:
 @pytest.mark.slow
 def test_a_new_method_and_a_new_score(project: Path, workplace: Path) -> None:
     (command,) = blocks("bash")
-    command = command.replace("--n-models 2", "--n-models 1").replace("--episodes 20", "--episodes 2 --layers 1")
+    command = command.replace("--n-models 2", "--n-models 1").replace(
+        "--episodes 20", "--episodes 2 --layers 1 --workers 1"
+    )
 
     def start(words: str) -> str:
         env = environment(PYTHONPATH=str(project))

@@ -1,13 +1,10 @@
 """Runs whose process is killed at any moment: nothing half-written is seen, and `--resume` gives the same bits."""
 
 import contextlib
-import multiprocessing
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,40 +13,33 @@ import torch
 from matplotlib import pyplot as plt
 from mlflow.tracking import MlflowClient
 
-from pipeline.cli import COMMANDS, main, train_command
+from pipeline.cli import main, train_command
 from pipeline.config import Pi0FastSettings, Pi0Settings
 from pipeline.policies.checkpoint import weights_digest
-from tests.conftest import environment, runs_of, store
+from tests import warm
+from tests.conftest import environment, put_store, runs_of, store
 from tests.test_runs import EPOCH_METRICS, log_without_times
 
 TRAININGS = {"pi0": Pi0Settings, "pi0_fast": Pi0FastSettings}
 SMALL = ["--epochs", "4", "--width", "16", "--layers", "1", "--batch-size", "50", "--dropout", "0.1"]
 
-# A clean process in which all is imported already, so that a run takes a second and a kill can hit any part of it.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["pipeline.workflows.train", "pipeline.workflows.tokenize", "mlflow.tracking"])
+# `python -m` as ever, but whatever can be kept of a run is kept at once.
+KEEPING_ALL = """
+import runpy, sys
+from pipeline.workflows import train
+train.SNAPSHOT_SECONDS = 0.0
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
 
 
-def work(folder: Path, command: str, words: list[str], seconds_between_snapshots: float) -> None:
-    from pipeline.workflows import train
-
-    os.chdir(folder)
-    os.environ |= {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlruns/mlflow.db"}
-    train.SNAPSHOT_SECONDS = seconds_between_snapshots
-    chosen = train_command(command, TRAININGS[command]) if command in TRAININGS else COMMANDS
-    raise SystemExit(main(chosen, words))
-
-
-def start(folder: Path, command: str, *words: str, snapshots: float = 0.0) -> multiprocessing.Process:
-    process = PROCESSES.Process(target=work, args=(folder, command, list(words), snapshots))
-    process.start()
-    return process
+def start(folder: Path, command: str, *words: str) -> warm.Command:
+    module = [f"train.train_{command}"] if command in TRAININGS else ["pipeline", command]
+    return warm.Command(folder, ["-c", KEEPING_ALL, *module, *words], environment())
 
 
 def finish(folder: Path, command: str, *words: str) -> None:
     process = start(folder, command, *words)
-    process.join(120)
-    assert process.exitcode == 0
+    assert process.wait() == 0, process.errors()
 
 
 def looks_whole(folder: Path) -> None:
@@ -86,10 +76,10 @@ def bits(folder: Path, client: MlflowClient) -> tuple[object, ...]:
     return run.data.tags["weights_sha256"], history, log_without_times(folder, name), run.data.params, inputs
 
 
-def wait_for_snapshots(folder: Path, process: multiprocessing.Process, count: int) -> None:
+def wait_for_snapshots(folder: Path, process: warm.Command, count: int) -> None:
     """Until the run has written `count` snapshots more, however fast this machine is just now."""
     seen: set[tuple[int, int]] = set()
-    while process.is_alive() and len(seen) <= count:
+    while process.returncode is None and len(seen) <= count:
         for path in folder.glob("mlruns/journals/*/snapshot.safetensors"):
             with contextlib.suppress(FileNotFoundError):
                 found = path.stat()
@@ -97,12 +87,10 @@ def wait_for_snapshots(folder: Path, process: multiprocessing.Process, count: in
         time.sleep(0.001)
 
 
-def kill(process: multiprocessing.Process, after: float) -> None:
-    process.join(after)
-    if process.exitcode is None:
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
-    process.join()
+def kill(process: warm.Command, after: float) -> None:
+    if process.wait(after) is None:
+        process.send_signal(signal.SIGKILL)
+    process.wait()
 
 
 @pytest.mark.slow
@@ -113,6 +101,8 @@ def test_killed_at_any_moment_and_resumed_a_run_ends_as_if_nothing_had_been(
     def place(name: str) -> Path:
         (tmp_path / name).mkdir()
         (tmp_path / name / "data").symlink_to(data)
+        if name != "killed 0":  # whose store is still to be made
+            put_store(tmp_path / name)
         return tmp_path / name
 
     undisturbed = place("undisturbed")
@@ -136,7 +126,7 @@ def test_killed_at_any_moment_and_resumed_a_run_ends_as_if_nothing_had_been(
             else:
                 kill(process, whole * moments.random())
             looks_whole(folder)
-        finish(folder, "doctor", "doctor")
+        finish(folder, "doctor")
         unfinished = list(folder.glob("mlruns/journals/*/about.json"))
         resumed += bool(unfinished)
         if unfinished:
@@ -154,10 +144,10 @@ def test_killed_at_any_moment_other_commands_leave_whole_files_or_none(
     command: str, data: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "data").symlink_to(data)
-    (tmp_path / "model").mkdir()
+    put_store(tmp_path)
     finish(tmp_path, "pi0", *SMALL)
     if command == "report":
-        finish(tmp_path, "evaluate", "evaluate", "--run", runs_of(tmp_path)[0].info.run_id, "--episodes", "2")
+        finish(tmp_path, "evaluate", "--run", runs_of(tmp_path)[0].info.run_id, "--episodes", "2")
     (model,) = tmp_path.glob("train/trained_models/*.pth")
     pairs = str(data / "training_pairs_original.npz")
     words, made = {
@@ -167,7 +157,7 @@ def test_killed_at_any_moment_other_commands_leave_whole_files_or_none(
         "report": ([], "train/reports/all"),
     }[command]
     begun = time.monotonic()
-    finish(tmp_path, command, command, *words)
+    finish(tmp_path, command, *words)
     whole = time.monotonic() - begun
     folder = tmp_path / made
 
@@ -179,15 +169,16 @@ def test_killed_at_any_moment_other_commands_leave_whole_files_or_none(
     moments = random.Random(5)
     for _ in range(5):
         shutil.rmtree(folder, ignore_errors=True)
-        kill(start(tmp_path, command, command, *words), whole * moments.random())
+        kill(start(tmp_path, command, *words), whole * moments.random())
         found = seen()
         assert found.items() <= expected.items()  # the final bytes under a name, or nothing
-    finish(tmp_path, command, command, *words)
+    finish(tmp_path, command, *words)
     assert seen() == expected
 
 
 def test_doctor_ends_what_a_dead_process_left_and_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
     (tmp_path / "data").symlink_to(data)
+    put_store(tmp_path)
     process = start(tmp_path, "pi0", *SMALL, "--epochs", "100000")
     while not (snapshots := list(tmp_path.glob("mlruns/journals/*/snapshot.safetensors"))):
         time.sleep(0.05)
@@ -200,9 +191,8 @@ def test_doctor_ends_what_a_dead_process_left_and_says_how_to_go_on(data: Path, 
 
     def command(*words: str) -> str:
         env = environment(MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/mlruns/mlflow.db")
-        done = subprocess.run(
-            [sys.executable, "-m", *words], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
-        )
+        done = warm.run(tmp_path, ["-m", *words], env)
+        assert done.returncode == 0, done.stderr
         return done.stdout
 
     assert "1 earlier run was left" in command("train.train_pi0", "--epochs", "1", "--width", "16")
@@ -235,22 +225,20 @@ def test_what_cannot_be_resumed_is_refused(
 
 def test_a_run_goes_on_as_it_was_started(data: Path, tmp_path: Path) -> None:
     (tmp_path / "data").symlink_to(data)
+    put_store(tmp_path)
     process = start(tmp_path, "pi0", *SMALL, "--epochs", "100000")
     while not (snapshots := list(tmp_path.glob("mlruns/journals/*/snapshot.safetensors"))):
         time.sleep(0.05)
     alive = start(tmp_path, "pi0", "--resume", snapshots[0].parent.name)
-    alive.join(60)
-    assert alive.exitcode == 2  # a process works on it
+    assert alive.wait() == 2  # a process works on it
     kill(process, 0)
     for method, words in (("pi0", ["--lr", "0.5"]), ("pi0_fast", [])):
         other = start(tmp_path, method, "--resume", snapshots[0].parent.name, *words)
-        other.join(60)
-        assert other.exitcode == 2
+        assert other.wait() == 2
     content = bytearray(snapshots[0].read_bytes())
     content[-9] ^= 1
     snapshots[0].write_bytes(content)
     changed = start(tmp_path, "pi0", "--resume", "latest")
-    changed.join(60)
-    assert changed.exitcode == 2
+    assert changed.wait() == 2
     (run,) = runs_of(tmp_path)
     assert run.info.status == "RUNNING"  # refused before anything was changed

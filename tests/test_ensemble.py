@@ -8,7 +8,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from mlflow.entities import Run as MlflowRun
 import pipeline
 from pipeline.cli import COMMANDS, main
 from pipeline.config import EnsembleSettings, Pi0FastSettings, Pi0Settings
+from tests import warm
 from tests.conftest import TINY, Run, environment, runs_of, store
 
 pytestmark = pytest.mark.slow
@@ -32,10 +32,7 @@ YARDSTICKS = {"PID, closed loop", "PID, planned", "LQR, planned", "zero action"}
 
 def command(folder: Path, *words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
     """`python -m WORDS...` in the folder of a study."""
-    result = subprocess.run(
-        [sys.executable, "-m", *map(str, words)],
-        cwd=folder, env=environment(), capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    result = warm.run(folder, ["-m", *map(str, words)], environment())
     assert not check or result.returncode == 0, result.stderr
     return result
 
@@ -110,6 +107,7 @@ def test_the_averaged_ensemble_is_a_policy_and_all_models_are_registered(study: 
 
 
 @shares_the_study
+@pytest.mark.usefixtures("with_store")
 @pytest.mark.parametrize("method", ["pi0", "pi0_fast"])
 def test_members_are_the_models_that_train_alone(study: Path, run: Run, workplace: Path, method: str) -> None:
     result = run(f"train.train_{method}", *TINY_WORDS[:-2], "--seed", 1)
@@ -208,8 +206,9 @@ def test_member_settings_are_those_of_training() -> None:
     assert changed.member("pi0_fast", Pi0FastSettings, 0) == Pi0FastSettings(lr=0.2, width=32)
 
 
+@pytest.mark.usefixtures("with_store")
 def test_a_study_goes_on_and_refuses_another_recipe(run: Run, workplace: Path) -> None:
-    words = ("pipeline", "ensemble", "--methods", "pi0", *TINY_WORDS)
+    words = ("pipeline", "ensemble", "--methods", "pi0", "--workers", 1, *TINY_WORDS)
     first = run(*words, "--n-models", 1)
     assert first.returncode == 0 and "5 done now, 0 models found done" in first.stdout
     again = run(*words, "--n-models", 1)
@@ -230,11 +229,9 @@ def test_a_study_goes_on_and_refuses_another_recipe(run: Run, workplace: Path) -
     assert {run.data.tags["evaluation"] for run in of_kind(workplace, "model")} == {"4 episodes a condition, seed 0"}
 
 
-def start(workplace: Path, *words: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "ensemble", "--methods", "pi0", *map(str, words)],
-        cwd=workplace, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+def start(workplace: Path, *words: object) -> warm.Command:
+    command = ["-m", "pipeline", "ensemble", "--methods", "pi0", *map(str, words)]
+    return warm.Command(workplace, command, environment())
 
 
 def wait_for_training(workplace: Path, resumed: int = 0) -> str:
@@ -264,6 +261,7 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in found.stdout.split()]
 
 
+@pytest.mark.usefixtures("with_store")
 def test_a_killed_member_goes_on_where_it_was_then_is_recorded_and_the_rest_goes_on(workplace: Path, run: Run) -> None:
     words = ("--n-models", 2, "--epochs", 30, "--batch-size", 32, "--workers", 1, *TINY_WORDS[2:])
     process = start(workplace, *words)
@@ -299,6 +297,7 @@ def test_a_killed_member_goes_on_where_it_was_then_is_recorded_and_the_rest_goes
     assert single.data.tags["weights_sha256"] == resumed.data.tags["weights_sha256"]
 
 
+@pytest.mark.usefixtures("with_store")
 def test_an_interrupted_study_leaves_nothing_running(workplace: Path) -> None:
     process = start(workplace, "--n-models", 2, "--epochs", 100_000, *TINY_WORDS[2:])
     wait_for_training(workplace)

@@ -94,6 +94,7 @@ def start(client: MlflowClient, name: str) -> TrackedRun:
     return start_run(client, "tinypi", name, chosen=True, about={"method": "pi0"})
 
 
+@pytest.mark.usefixtures("with_store")
 def test_doctor_goes_by_what_mlflow_says(workplace: Path) -> None:
     client = open_store()
     finished, deleted, dead, alive = (start(client, name) for name in ("finished", "deleted", "dead", "alive"))
@@ -113,6 +114,7 @@ def test_doctor_goes_by_what_mlflow_says(workplace: Path) -> None:
     assert not journal_of(alive.run_id).folder.exists()
 
 
+@pytest.mark.usefixtures("with_store")
 def test_a_run_without_a_journal_has_lost_its_process(workplace: Path) -> None:
     client = open_store()
     run = start(client, "early")
@@ -146,6 +148,7 @@ def test_a_model_written_twice_has_the_same_bytes(data: Path, tmp_path: Path) ->
     assert (tmp_path / "0.pth").read_bytes() == (tmp_path / "1.pth").read_bytes()
 
 
+@pytest.mark.usefixtures("with_store")
 @pytest.mark.parametrize("status", ["FAILED", "KILLED"])
 def test_a_run_that_goes_on_is_running_again(workplace: Path, status: str) -> None:
     from pipeline.tracking.run import resume_run

@@ -45,6 +45,7 @@ def test_teaching(name: str, says: str, pictures: int, tmp_path: Path, monkeypat
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("with_store")
 def test_comparing_runs(run: Run, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With two models by hand, one of them evaluated, the other of the time before the tag `kind`."""
     small = ("--epochs", 1, "--width", 16, "--layers", 1)

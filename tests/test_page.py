@@ -198,7 +198,7 @@ def test_the_templates_are_installed() -> None:
 
 
 @pytest.fixture
-def study(workplace: Path, data: Path) -> dict[str, str]:
+def study(workplace: Path, with_store: None, data: Path) -> dict[str, str]:
     """A store with a study of two small models, trained and evaluated for real, some of its names hostile: run ids."""
     runs, client = {}, open_store()
     for method in ("pi0", "pi0_fast"):

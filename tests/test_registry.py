@@ -28,7 +28,7 @@ from pipeline.tracking import registry
 from pipeline.tracking.query import fetch
 from pipeline.tracking.store import open_store
 from pipeline.workflows.register import best_of, register_runs
-from tests.conftest import ROOT, environment, runs_of, store
+from tests.conftest import ROOT, environment, put_store, runs_of, store
 
 pytestmark = pytest.mark.xdist_group("registry")
 
@@ -41,6 +41,7 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     """A folder with runs of pi0: one hardly trained, one trained, the same again; and one of pi0-FAST."""
     folder = tmp_path_factory.mktemp("registry")
     (folder / "data").symlink_to(data)
+    put_store(folder)
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
             patch.delenv(name)

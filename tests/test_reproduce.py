@@ -15,16 +15,18 @@ from tests.conftest import Run, mlflow_command, runs_of, store
 SMALL = ("--epochs", 2, "--width", 16, "--layers", 1, "--seed", 3)
 
 
+@pytest.mark.usefixtures("with_store")
 @pytest.mark.parametrize("module", ["train_pi0", "train_pi0_fast"])
-def test_a_run_is_reproduced_to_the_bit(run: Run, workplace: Path, module: str) -> None:
+def test_a_run_is_reproduced_to_the_bit(run: Run, run_anew: Run, workplace: Path, module: str) -> None:
     assert run(f"train.{module}", *SMALL).returncode == 0
     (made,) = runs_of(workplace)
-    result = run("pipeline", "reproduce", made.info.run_id)
+    result = run_anew("pipeline", "reproduce", made.info.run_id)
     assert result.returncode == 0 and "match bit for bit" in result.stdout, result.stderr
     assert result.stdout.count(made.data.tags["weights_sha256"]) == 2 and "other " not in result.stdout
     assert len(runs_of(workplace)) == 1  # it leaves nothing
 
 
+@pytest.mark.usefixtures("with_store")
 def test_other_data_are_named(run: Run, workplace: Path, data: Path) -> None:
     found = load_action_pairs(data / "training_pairs_original.npz")
     mine = workplace / "mine.npz"

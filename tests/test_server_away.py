@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
+from tests import warm
 from tests.conftest import environment
 from tests.test_runs import EPOCH_METRICS
 
@@ -74,25 +75,20 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server.stop()
 
 
-def start_training(workplace: Path, server: Server, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "train.train_pi0", *WORDS, *words],
-        cwd=workplace, env=environment(MLFLOW_TRACKING_URI=server.uri), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+def start_training(workplace: Path, server: Server, *words: str) -> warm.Command:
+    return warm.Command(
+        workplace, ["-m", "train.train_pi0", *WORDS, *words], environment(MLFLOW_TRACKING_URI=server.uri)
+    )
 
 
-def wait_for_epoch(process: subprocess.Popen[str], epoch: int) -> None:
-    assert process.stdout is not None
-    while not (line := process.stdout.readline()).lstrip().startswith(f"{epoch} "):
-        assert line, "the training ended by itself"
+def wait_for_epoch(process: warm.Command, epoch: int) -> None:
+    while not any(line.lstrip().startswith(f"{epoch} ") for line in process.printed().splitlines()):
+        assert process.returncode is None, "the training ended by itself"
+        time.sleep(0.02)
 
 
 def pipeline_command(workplace: Path, server: Server, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline", *words],
-        cwd=workplace, env=environment(MLFLOW_TRACKING_URI=server.uri), capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    return warm.run(workplace, ["-m", "pipeline", *words], environment(MLFLOW_TRACKING_URI=server.uri))
 
 
 def agrees(workplace: Path, server: Server, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from mlflow.tracking import MlflowClient
 from pipeline.cli import COMMANDS, EXIT_BAD_INPUT, main
 from pipeline.errors import StoreError
 from pipeline.tracking.move import moved_address
+from tests import warm
 from tests.conftest import environment, store
 from tests.test_ensemble import FIGURES, TEXTS, TINY_WORDS
 
@@ -35,7 +36,7 @@ TABLES = [
     "registered_models", "registered_model_tags", "registered_model_aliases", "model_versions",
 ]  # fmt: skip
 ADDRESSES = {"artifact_location", "artifact_uri", "source", "storage_location"}
-STUDY = ["pipeline", "ensemble", *TINY_WORDS]
+STUDY = ["pipeline", "ensemble", "--workers", 1, *TINY_WORDS]
 
 
 def free_ports(number: int) -> list[int]:
@@ -106,10 +107,7 @@ class TeamServer:
 
 def command(folder: Path, *words: object, **env: str) -> str:
     """`python -m WORDS...` in a folder; what it prints."""
-    result = subprocess.run(
-        [sys.executable, "-m", *map(str, words)],
-        cwd=folder, env=environment(**env), capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    result = warm.run(folder, ["-m", *map(str, words)], environment(**env))
     assert result.returncode == 0, result.stderr
     return result.stdout
 

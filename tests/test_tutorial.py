@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ROOT, environment
 
 TEXT = (ROOT / "docs" / "tutorial.md").read_text()
-SMALLER = "--trajectories 60"  # instead of 4,000: all that follows is quick then
+FEWER = {"collect": "collect --trajectories 60", "--episodes 20": "--episodes 2"}  # all that follows is quick then
 MARK = "=== block"
 LEFT_OUT = "[...]"  # lines that the page leaves out
 
@@ -26,7 +26,10 @@ def test_every_command(tmp_path: Path) -> None:
     blocks = re.findall(r"^```(bash|text)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
     commands = [text for language, text in blocks if language == "bash"]
     assert len(commands) >= 6 and commands[0].startswith("python -m pipeline collect")
-    script = "".join(f"echo '{MARK}'\n{command}" for command in commands).replace("collect", f"collect {SMALLER}", 1)
+    script = "".join(f"echo '{MARK}'\n{command}" for command in commands)
+    for shown, smaller in FEWER.items():
+        assert shown in script
+        script = script.replace(shown, smaller)
     env = environment(PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}", COLUMNS="110")
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600
