@@ -78,6 +78,10 @@ def test_the_answer_says_what_the_test_says() -> None:
     few = compare_models("x", "y", [model(group, seed, 0.9) for group in ("a", "b") for seed in range(3)], [])
     assert headline(few)[0][0] == "Success: 3 pairs of models cannot tell a and b apart."
     assert headline(few)[0][1].startswith("0.900 against 0.900 on average over 9 conditions: a minus b is +0.000. ")
+    more = [model("a", seed, 0.9 if seed < 3 else 0.6) for seed in range(6)] + [model("b", s, 0.8) for s in range(3)]
+    assert headline(compare_models("x", "y", more, []))[0][1].startswith(
+        "0.750 against 0.800 on average over 9 conditions: a minus b is +0.100 in 3 pairs of one seed. "
+    )
 
 
 def test_the_answer_without_a_pair_or_without_scores() -> None:

@@ -37,15 +37,18 @@ def _answer(contrast: Contrast, comparison: Comparison, name: str) -> tuple[str,
         verdict = f"no difference is shown between {first} and {second}"
     else:
         verdict = f"{better} is better than {second if better == first else first}"
-    groups = {group.name: group.scores[name] for group in comparison.groups if None in group.scores.get(name, {})}
-    means = " against ".join(SCORES[name].text(groups[group][None].mean) for group in (first, second))
+    scores = {group.name: group.scores.get(name, {}) for group in comparison.groups}
+    summaries = [scores[group][None] for group in (first, second)]
+    means = " against ".join(SCORES[name].text(summary.mean) for summary in summaries)
+    # The means are of all models, the difference of those that have a partner.
+    paired = f" in {found.n} pairs of one seed" if any(summary.n > found.n for summary in summaries) else ""
     between = f", 95% interval {interval_text(found.interval, digits)}" if found.interval else ""
     places = [where for where in contrast.scores[name] if where]
     shown = sum(winner(contrast, name, where) is not None for where in places)
     return (
         f"{ANSWERED[name]}: {verdict}.",
         f"{means} on average over {len(places)} conditions: "
-        f"{first} minus {second} is {found.mean:+.{digits}f}{between}. "
+        f"{first} minus {second} is {found.mean:+.{digits}f}{paired}{between}. "
         f"Taken one by one, a difference is shown in {shown or 'none'} of them.",
     )
 
