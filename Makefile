@@ -15,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run study baselines test check browser screenshots audit ui server bench clean
+.PHONY: help setup run study baselines test quick check browser screenshots audit ui server bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -51,6 +51,9 @@ $(BIN)/.installed-dev: $(BIN)/.installed
 
 test: check browser ## everything CI runs: lint, types, import floors, tests
 	$(BIN)/pytest -n auto --dist loadgroup
+
+quick: $(BIN)/.installed-dev ## the tests without the slow ones: some minutes on two cores
+	$(BIN)/pytest -n auto --dist loadgroup -m "not slow"
 
 check: $(BIN)/.installed-dev
 	$(BIN)/ruff check $(SOURCES)
