@@ -98,13 +98,11 @@ class Command(click.Command):
         for option in self.get_params(ctx):
             if isinstance(option, click.Argument):
                 sections["Argument"] = [(option.make_metavar(ctx), fields[str(option.name)].description or "")]
-            elif record := option.get_help_record(ctx):
-                names, about = record
-                shown = ", ".join(name for name in names.split(", ") if "_" not in name.split(" ")[0])
-                metavar = names.partition(" ")[2].split(" ")[-1] if names != shown and " " in names else ""
-                shown = shown if shown.endswith(metavar) else f"{shown} {metavar}"
+            elif isinstance(option, click.Option):
+                shown = ", ".join(word for word in option.opts if "_" not in word)
+                shown += "" if option.is_flag else f" {option.make_metavar(ctx)}"
                 heading = HEADINGS.get(owners[name], "Options") if (name := option.name) in fields else "All commands"
-                sections.setdefault(heading, []).append((shown, about))
+                sections.setdefault(heading, []).append((shown, option.help or ""))
         for heading, rows in sections.items():
             with formatter.section(heading):
                 formatter.write_dl(rows, col_max=26)
