@@ -98,29 +98,30 @@ def kill(process: warm.Command, after: float) -> None:
 def test_killed_at_any_moment_and_resumed_a_run_ends_as_if_nothing_had_been(
     method: str, data: Path, tmp_path: Path
 ) -> None:
-    def place(name: str) -> Path:
+    def place(name: str, with_store: bool) -> Path:
         (tmp_path / name).mkdir()
         (tmp_path / name / "data").symlink_to(data)
-        if name != "killed 0":  # whose store is still to be made
+        if with_store:
             put_store(tmp_path / name)
         return tmp_path / name
 
-    undisturbed = place("undisturbed")
+    undisturbed = place("undisturbed", with_store=True)
     finish(undisturbed, method, *SMALL)
     begun = time.monotonic()
-    finish(place("timed"), method, *SMALL)
+    finish(place("timed", with_store=False), method, *SMALL)
     whole = time.monotonic() - begun
     expected = bits(undisturbed, store(undisturbed))
     moments = random.Random(5)
     resumed = 0
     for number in range(10):  # of each method: 20 in all
-        folder = place(f"killed {number}")
+        in_training = number % 2 == 1  # half of the kills; the others come whenever, in the making of a store too
+        folder = place(f"killed {number}", with_store=in_training)
         for _ in range(2):  # a resumed run is killed too
             if any(run.info.status == "FINISHED" for run in runs_of(folder)):
                 break
             again = ["--resume", "latest"] if list(folder.glob("mlruns/journals/*/about.json")) else SMALL
             process = start(folder, method, *again)
-            if number % 2:  # half of the kills come in the midst of training, the others whenever
+            if in_training:
                 wait_for_snapshots(folder, process, moments.randrange(6))
                 kill(process, 0.1 * moments.random())
             else:
