@@ -80,6 +80,7 @@ def test_what_a_run_leaves_and_that_it_repeats(
     assert first.data.tags["split_digest"] == other.data.tags["split_digest"]
 
 
+@pytest.mark.slow
 def test_mlflow_run_uses_its_own_run_and_both_spellings(workplace: Path) -> None:
     small = ("-P", "epochs=1", "-P", "width=16", "-P", "layers=1", "-P", "lr=1e-3", "--experiment-name", "mine")
     mlflow_run(workplace, "-e", "train_pi0", *small)
@@ -177,6 +178,7 @@ def test_interrupted_run_is_killed(workplace: Path) -> None:
     assert killed.info.status == "KILLED" and not list((workplace / "train/logs").glob(".*"))
 
 
+@pytest.mark.slow
 def test_missing_data_is_made(workplace: Path, run: Run) -> None:
     (workplace / "data").unlink()
     result = run("train.train_pi0_fast", *SMALL[2:], "--epochs", 1, "--batch-size", 5000)
