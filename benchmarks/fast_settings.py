@@ -58,11 +58,8 @@ def measure(setting: tuple[float, float, int, int], seed: int) -> list[dict[str,
     with global_torch_stream(seed, "weights"):
         network = PI0_FAST.build(settings, prepared.interface)
     started = time.perf_counter()
-    best = [
-        event
-        for event in fit(problem_of(PI0_FAST, network, prepared, settings), settings)
-        if isinstance(event, Epoch) and event.weights
-    ][-1]
+    problem = problem_of(PI0_FAST, network, prepared, settings)
+    best = [event for event in fit(problem, settings) if isinstance(event, Epoch) and event.weights][-1]
     seconds = time.perf_counter() - started
     rows: list[dict[str, object]] = []
     for decoding in DECODINGS:

@@ -109,9 +109,8 @@ def our_fit(name: str) -> tuple[Iterator[Step | Epoch], Callable[[dict[str, Tens
     prepared = method.prepare(settings)
     with global_torch_stream(SEED, "weights"):
         network = method.build(settings, prepared.interface)
-    return fit(problem_of(method, network, prepared, settings), settings), lambda weights: Checkpoint(
-        method, settings, prepared.interface, weights, {}
-    )
+    problem = problem_of(method, network, prepared, settings)
+    return fit(problem, settings), lambda weights: Checkpoint(method, settings, prepared.interface, weights, {})
 
 
 def train_until(name: str, target: Quality | None, task: Task) -> Progress:

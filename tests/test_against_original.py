@@ -54,7 +54,10 @@ def test_one_environment_at_a_time_gives_the_states_of_the_batch() -> None:
 def test_snapshots_have_the_averaged_weights() -> None:
     rows = (torch.randn(8, 3), torch.randn(8, 1))
     problem = Problem(
-        nn.Linear(3, 1), lambda net, _settings, found, _: ((net(found[0]) - found[1]).square().sum(), 8), *3 * (rows,)
+        nn.Linear(3, 1),
+        lambda net, _settings, found, _: ((net(found[0]) - found[1]).square().sum(), 8),
+        *3 * (rows,),
+        weights=torch.ones(8, dtype=torch.float64),
     )
     events = fit(problem, Pi0Settings(epochs=1, batch_size=4))
     event = next(events)

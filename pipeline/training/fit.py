@@ -32,7 +32,7 @@ class Problem:
     train: Rows
     val: Rows
     test: Rows
-    weights: Tensor | None = None  # (N,) of the training examples, see `draw_order`; None for equal ones
+    weights: Tensor  # (N,) float64, of the training examples, see `draw_order`
 
 
 @dataclass(frozen=True)
@@ -71,15 +71,14 @@ def problem_of(method: Method, network: nn.Module, prepared: Prepared, settings:
     return Problem(network, method.loss, prepared.train, prepared.val, prepared.test, weights)
 
 
-def draw_order(count: int, weights: Tensor | None, generator: torch.Generator) -> Tensor:
-    """Draw the rows of an epoch: `count` of `count` rows, each as often as its weight asks for, in random order.
+def draw_order(weights: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw the rows of an epoch: N of N rows, each as often as its weight `(N,)` asks for, in random order.
 
-    By systematic resampling (e.g. Douc and Cappe 2005, arXiv cs/0507025): a row of weight w comes count * w / sum
-    times, rounded up or down. So with equal weights each comes once.
+    By systematic resampling (e.g. Douc and Cappe 2005, arXiv cs/0507025): a row of weight w comes N * w / sum times,
+    rounded up or down. So with equal weights each comes once.
     """
+    count = len(weights)
     order = torch.randperm(count, generator=generator)
-    if weights is None:
-        return order
     ends = weights[order].cumsum(0)
     points = (torch.arange(count) + torch.rand((), generator=generator, dtype=ends.dtype)) * (ends[-1] / count)
     drawn = order[torch.searchsorted(ends, points, right=True).clamp(max=count - 1)]
@@ -104,7 +103,7 @@ def fit(problem: Problem, settings: TrainSettings, resumed: Snapshot | None = No
     while at.epoch <= settings.epochs and at.epoch - 1 - at.best_epoch < settings.patience:
         at.network.train()
         at.order_before = at.order.get_state()
-        batches = torch.split(draw_order(count, problem.weights, at.order), settings.batch_size)
+        batches = torch.split(draw_order(problem.weights, at.order), settings.batch_size)
         done_before = at.step - (at.epoch - 1) * steps_per_epoch
         begun = shown = time.perf_counter()
         samples = 0
