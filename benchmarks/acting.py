@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.console import OUT
+from pipeline.cli.console import OUT
 from pipeline.evaluation.control import CONDITIONS, draw_episodes, evaluate_planner, mean_scores
 from pipeline.files import whole_file
 from pipeline.policies.checkpoint import load_checkpoint
 from pipeline.policies.policy import policy_of
+from pipeline.stages.evaluate import models_of_study
 from pipeline.tracking.query import artifact, is_ensemble
 from pipeline.tracking.store import open_store
-from pipeline.workflows.evaluate import models_of_study
 
 WAYS: dict[str, list[dict[str, Any]]] = {
     "pi0": [{"start_noise": 0.0}, {"start_noise": 0.3}, {"start_noise": 1.0}, {"flow_steps": 1}, {"flow_steps": 2}],

@@ -60,8 +60,8 @@ from benchmarks.to_quality import (
     train_original,
     train_until,
 )
+from pipeline.cli.console import OUT
 from pipeline.config import ExportSettings, Pi0FastSettings, Pi0Settings, TokenizeSettings
-from pipeline.console import OUT
 from pipeline.data.pairs import load_action_pairs, load_token_pairs
 from pipeline.data.split import split_pairs
 from pipeline.env.gymnasium_env import ENV_ID
@@ -73,13 +73,13 @@ from pipeline.policies.checkpoint import save_checkpoint
 from pipeline.policies.exported import load_exported
 from pipeline.policies.load import load_policy
 from pipeline.policies.policy import Policy
+from pipeline.stages.collect import ACTION_NOISE
+from pipeline.stages.export import export
+from pipeline.stages.make_data import make_missing_data
+from pipeline.stages.tokenize import tokenize
 from pipeline.streams import numpy_stream, torch_stream
 from pipeline.tokenizer.fast import load_tokenizer
 from pipeline.versions import installed_versions
-from pipeline.workflows.collect import ACTION_NOISE
-from pipeline.workflows.export import export
-from pipeline.workflows.make_data import make_missing_data
-from pipeline.workflows.tokenize import tokenize
 
 RESULTS = Path(__file__).parent / "results" / "against_original.json"
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "speed.png"

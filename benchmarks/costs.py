@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pipeline.cli.console import OUT
 from pipeline.config import Pi0Settings
-from pipeline.console import OUT
 from pipeline.files import whole_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,8 +51,8 @@ def wall_seconds(words: list[str], folder: Path) -> float:
 def logging_share() -> float:
     """Seconds inside the tracked run's methods over seconds of training, for a default pi0 run on an sqlite store."""
     from pipeline.methods import METHODS
+    from pipeline.stages.train import train
     from pipeline.tracking.run import TrackedRun
-    from pipeline.workflows.train import train
 
     spent, depth = 0.0, 0
 

@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.console import OUT
+from pipeline.cli.console import OUT
 from pipeline.evaluation.control import CONDITIONS
 from pipeline.files import whole_file
 from pipeline.report.tables import Table
+from pipeline.stages.evaluate import EPISODES_FILE, EVALUATION, models_of_study
 from pipeline.streams import numpy_stream
 from pipeline.tracking.query import artifact, is_ensemble
 from pipeline.tracking.store import open_store
-from pipeline.workflows.evaluate import EPISODES_FILE, EVALUATION, models_of_study
 
 RESAMPLES = 4000
 METHODS = ("pi0", "pi0_fast")

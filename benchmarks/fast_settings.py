@@ -17,17 +17,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pipeline.cli.console import OUT
 from pipeline.config import Pi0FastSettings, TokenizeSettings
-from pipeline.console import OUT
 from pipeline.evaluation.control import Condition, draw_episodes, evaluate_planner, mean_scores
 from pipeline.files import whole_file
 from pipeline.methods.pi0_fast import PI0_FAST
 from pipeline.policies.checkpoint import Checkpoint
 from pipeline.policies.policy import policy_of
+from pipeline.stages.make_data import make_missing_data
+from pipeline.stages.tokenize import tokenize
 from pipeline.streams import global_torch_stream
 from pipeline.training.fit import Epoch, fit, problem_of
-from pipeline.workflows.make_data import make_missing_data
-from pipeline.workflows.tokenize import tokenize
 
 SETTINGS = (  # scale, scale of the lowest frequencies, how many these are, vocabulary
     (10.0, 10.0, 0, 256),

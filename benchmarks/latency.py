@@ -20,13 +20,13 @@ import numpy as np
 import torch
 
 import pipeline
+from pipeline.cli.console import OUT
 from pipeline.config import ExportSettings
-from pipeline.console import OUT
 from pipeline.data.pairs import load_action_pairs
 from pipeline.files import whole_file
 from pipeline.policies.load import load_policy
+from pipeline.stages.export import export
 from pipeline.streams import numpy_stream
-from pipeline.workflows.export import export
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results" / "latency.json"

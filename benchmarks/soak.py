@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.cli.console import OUT
 from pipeline.config import CollectSettings, Pi0Settings
-from pipeline.console import OUT
 from pipeline.files import whole_file
 from pipeline.methods.pi0 import PI0
+from pipeline.stages.collect import collect
+from pipeline.stages.train import train
 from pipeline.tracking.query import search
 from pipeline.tracking.store import open_store
-from pipeline.workflows.collect import collect
-from pipeline.workflows.train import train
 
 RESULTS = Path(__file__).parent / "results" / "soak.json"
 PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -2,6 +2,6 @@
 
 import sys
 
-from pipeline.cli import COMMANDS, main
+from pipeline.cli.main import COMMANDS, main
 
 sys.exit(main(COMMANDS))

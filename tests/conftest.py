@@ -13,8 +13,8 @@ import torch
 from mlflow.tracking import MlflowClient
 
 from pipeline.config import CollectSettings, TokenizeSettings, make
-from pipeline.workflows.collect import collect
-from pipeline.workflows.tokenize import tokenize
+from pipeline.stages.collect import collect
+from pipeline.stages.tokenize import tokenize
 from tests import warm
 
 torch.set_num_threads(1)  # as every run of ours; two threads beside a neighbour take five times as long

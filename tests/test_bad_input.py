@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.cli import COMMANDS as COMMAND_LINE
-from pipeline.cli import main, train_command
+from pipeline.cli.main import COMMANDS as COMMAND_LINE
+from pipeline.cli.main import main, train_command
 from pipeline.config import Pi0FastSettings, Pi0Settings
 from tests.conftest import Run
 

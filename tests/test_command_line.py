@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cli, config
-from pipeline.cli import COMMANDS, main, train_command
+from pipeline import config
+from pipeline.cli import main as cli
+from pipeline.cli.main import COMMANDS, main, train_command
+from pipeline.cli.options import EXAMPLES, bounds_of
 from pipeline.config import fields_of, make
-from pipeline.options import EXAMPLES, bounds_of
 from tests.conftest import Run, environment
 
 TRAIN = {

@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.config import CollectSettings, TokenizeSettings
 from pipeline.methods import METHODS
-from pipeline.workflows.collect import collect
-from pipeline.workflows.tokenize import tokenize
+from pipeline.stages.collect import collect
+from pipeline.stages.tokenize import tokenize
 from tests import warm
 from tests.conftest import environment, files_of, runs_of, store
 from tests.test_runs import EPOCH_METRICS
@@ -18,7 +18,7 @@ SMALL = ("--epochs", "3", "--width", "16", "--layers", "1", "--batch-size", "50"
 WRITER = """
 from pathlib import Path
 from pipeline.config import TokenizeSettings
-from pipeline.workflows.tokenize import tokenize
+from pipeline.stages.tokenize import tokenize
 for number in range(12):
     pairs = Path("data/training_pairs_original.npz")
     tokenize(TokenizeSettings(pairs=pairs, out=Path("data"), vocabulary=700 + 200 * (number % 2)))

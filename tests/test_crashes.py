@@ -13,7 +13,7 @@ import torch
 from matplotlib import pyplot as plt
 from mlflow.tracking import MlflowClient
 
-from pipeline.cli import main, train_command
+from pipeline.cli.main import main, train_command
 from pipeline.config import Pi0FastSettings, Pi0Settings
 from pipeline.policies.checkpoint import weights_digest
 from tests import warm
@@ -26,7 +26,7 @@ SMALL = ["--epochs", "4", "--width", "16", "--layers", "1", "--batch-size", "50"
 # `python -m` as ever, but whatever can be kept of a run is kept at once.
 KEEPING_ALL = """
 import runpy, sys
-from pipeline.workflows import train
+from pipeline.stages import train
 train.SNAPSHOT_SECONDS = 0.0
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """

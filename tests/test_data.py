@@ -16,7 +16,7 @@ from pipeline.data.split import split_pairs
 from pipeline.data.trajectories import HORIZON, PAIR_STEPS, cut_pairs, load_trajectories
 from pipeline.errors import DataError
 from pipeline.files import file_digest, whole_file
-from pipeline.workflows.collect import collect, find_faults
+from pipeline.stages.collect import collect, find_faults
 from tests.conftest import SMALL_TRAJECTORIES
 
 

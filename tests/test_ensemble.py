@@ -16,7 +16,7 @@ import pytest
 from mlflow.entities import Run as MlflowRun
 
 import pipeline
-from pipeline.cli import COMMANDS, main
+from pipeline.cli.main import COMMANDS, main
 from pipeline.config import EnsembleSettings, Pi0FastSettings, Pi0Settings
 from tests import warm
 from tests.conftest import TINY, Run, environment, runs_of, store

@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from onnx import helper
 
 import pipeline
-from pipeline.cli import COMMANDS, main
+from pipeline.cli.main import COMMANDS, main
 from pipeline.config import ExportSettings, make
 from pipeline.data.normalisation import Normalisation
 from pipeline.errors import CheckpointError, MissingExtraError
@@ -23,8 +23,8 @@ from pipeline.methods import METHODS
 from pipeline.methods.method import Interface
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint, weights_digest
 from pipeline.policies.exported import seal
+from pipeline.stages import export as workflow
 from pipeline.tokenizer.fast import fit_bins, fit_tokenizer
-from pipeline.workflows import export as workflow
 from tests.conftest import ROOT, files_of
 
 EXPORTABLE = [name for name, method in METHODS.items() if method.graph]

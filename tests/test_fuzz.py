@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 import pipeline
-from pipeline.cli import COMMANDS, main, settings_command
+from pipeline.cli.main import COMMANDS, main, settings_command
 from pipeline.config import fields_of, make
 from pipeline.data.pairs import load_action_pairs, load_token_pairs
 from pipeline.data.trajectories import load_trajectories
@@ -34,8 +34,8 @@ from pipeline.errors import UserError
 from pipeline.methods import METHODS
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
 from pipeline.policies.exported import seal
+from pipeline.stages import export as export_workflow
 from pipeline.tokenizer.fast import load_tokenizer
-from pipeline.workflows import export as export_workflow
 from tests.conftest import ROOT, files_of
 from tests.test_project import ENTRY_POINTS
 

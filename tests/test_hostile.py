@@ -22,7 +22,7 @@ from mlflow.projects._project_spec import load_project
 from onnx import TensorProto, helper
 
 import pipeline
-from pipeline.cli import COMMANDS, main, train_command
+from pipeline.cli.main import COMMANDS, main, train_command
 from pipeline.config import Pi0FastSettings, Pi0Settings, make
 from pipeline.data.npz import read_npz, write_npz
 from pipeline.errors import CheckpointError, DataError, TokenizerError

@@ -14,7 +14,7 @@ from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
 from pipeline.tracking.journal import Journal, journal_of, left_journals, open_journal
 from pipeline.tracking.run import TrackedRun, start_run
 from pipeline.tracking.store import home, open_store
-from pipeline.workflows.doctor import doctor, remove_unfinished_files
+from pipeline.upkeep.doctor import doctor, remove_unfinished_files
 from tests.conftest import files_of
 
 PROCESSES = multiprocessing.get_context("spawn")

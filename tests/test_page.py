@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Request, expect, sync_playwright
 
-from pipeline.cli import COMMANDS, main
+from pipeline.cli.main import COMMANDS, main
 from pipeline.config import make
 from pipeline.env.pendulum import ANGLE_LIMIT, EPISODE_STEPS, Array
 from pipeline.env.scores import score
@@ -29,11 +29,11 @@ from pipeline.report.headline import averages_table, headline
 from pipeline.report.page import Page as Content
 from pipeline.report.page import render_page
 from pipeline.report.tables import Table
+from pipeline.results.episodes import Scored, choose, to_episode
+from pipeline.results.figures import literal
+from pipeline.stages.evaluate import Protocol, judge_run
+from pipeline.stages.train import train
 from pipeline.tracking.store import open_store, store_name
-from pipeline.workflows.evaluate import Protocol, judge_run
-from pipeline.workflows.report_episodes import Scored, choose, to_episode
-from pipeline.workflows.report_figures import literal
-from pipeline.workflows.train import train
 from tests.conftest import ROOT, files_of
 from tests.test_animation import nothing, planned_lqr, record_one
 from tests.test_report import model, ten

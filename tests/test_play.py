@@ -19,7 +19,7 @@ import torch
 from numpy.testing import assert_array_equal
 
 import pipeline
-from pipeline.cli import COMMANDS, main
+from pipeline.cli.main import COMMANDS, main
 from pipeline.config import Pi0Settings, PlaySettings, make
 from pipeline.env.pendulum import CONTROL_SECONDS, REST_ANGLE
 from pipeline.env.scores import score
@@ -32,7 +32,7 @@ from pipeline.methods import METHODS
 from pipeline.policies import remote
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
 from pipeline.policies.remote import LARGEST, connect
-from pipeline.workflows import play as workflow
+from pipeline.stages import play as workflow
 from tests.conftest import Run, files_of
 from tests.test_animation import frames_of, nothing, planned_lqr
 

@@ -12,7 +12,8 @@ import click
 import pytest
 import yaml
 
-from pipeline import cli, config
+from pipeline import config
+from pipeline.cli import main as cli
 from tests.conftest import ROOT
 
 MLPROJECT = yaml.safe_load((ROOT / "MLproject").read_text())

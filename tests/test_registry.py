@@ -21,13 +21,13 @@ from mlflow.entities import Run as MlflowRun
 from numpy.testing import assert_allclose
 
 import pipeline
-from pipeline.cli import COMMANDS, main, train_command
+from pipeline.cli.main import COMMANDS, main, train_command
 from pipeline.config import Pi0FastSettings, Pi0Settings
 from pipeline.errors import StoreError
+from pipeline.registry.register import best_of, register_runs
 from pipeline.tracking import registry
 from pipeline.tracking.query import fetch
 from pipeline.tracking.store import open_store
-from pipeline.workflows.register import best_of, register_runs
 from tests.conftest import ROOT, environment, put_store, runs_of, store
 
 pytestmark = pytest.mark.xdist_group("registry")

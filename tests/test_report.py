@@ -19,11 +19,11 @@ from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.overview import as_markdown, as_rows, as_text, as_values, verdicts, winner
 from pipeline.report.scores import COSTS, SCORES
 from pipeline.report.tables import Table
+from pipeline.results.report import as_csv, gather, group_names, method_metrics, to_model
+from pipeline.stages.evaluate import Judged, Protocol, log_judged
 from pipeline.tracking.query import StoredRun, fetch
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import open_store
-from pipeline.workflows.evaluate import Judged, Protocol, log_judged
-from pipeline.workflows.report import as_csv, gather, group_names, method_metrics, to_model
 
 WHERE = [(noise, replan) for noise in (0.01, 0.03, 0.05) for replan in (10, 13, 15)]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.data.pairs import ActionPairs, load_action_pairs, save_action_pairs
-from pipeline.workflows.reproduce import compare
+from pipeline.upkeep.reproduce import compare
 from tests.conftest import Run, mlflow_command, runs_of, store
 
 SMALL = ("--epochs", 2, "--width", 16, "--layers", 1, "--seed", 3)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import pipeline
-from pipeline.cli import main, train_command
+from pipeline.cli.main import main, train_command
 from pipeline.config import Pi0Settings
 from pipeline.tracking.mirror import reserve
 from pipeline.tracking.run import GENERATED_NAME, TrackedRun

@@ -23,7 +23,7 @@ from botocore.exceptions import ClientError
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, ViewType
 from mlflow.tracking import MlflowClient
 
-from pipeline.cli import COMMANDS, EXIT_BAD_INPUT, main
+from pipeline.cli.main import COMMANDS, EXIT_BAD_INPUT, main
 from pipeline.errors import StoreError
 from pipeline.tracking.move import moved_address
 from tests import warm

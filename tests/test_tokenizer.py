@@ -15,6 +15,7 @@ from pipeline.config import TokenizeSettings
 from pipeline.data.pairs import load_action_pairs, load_token_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import TokenizerError
+from pipeline.stages.tokenize import fit, tokenize
 from pipeline.tokenizer.fast import (
     BOS,
     EOS,
@@ -26,7 +27,6 @@ from pipeline.tokenizer.fast import (
     parse_tokenizer,
 )
 from pipeline.tokenizer.tradeoff import VOCABULARIES, measure_tradeoff
-from pipeline.workflows.tokenize import fit, tokenize
 
 
 @pytest.fixture(scope="module", params=["fast", "bins"])

@@ -2,7 +2,7 @@
 
 import sys
 
-from pipeline.cli import main, train_command
+from pipeline.cli.main import main, train_command
 from pipeline.config import Pi0Settings
 
 if __name__ == "__main__":

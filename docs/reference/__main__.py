@@ -6,11 +6,11 @@ from typing import get_args, get_origin
 import yaml
 from pydantic.fields import FieldInfo
 
-from pipeline import cli
+from pipeline.cli import main as cli
+from pipeline.cli.options import bounds_of
 from pipeline.config import Settings, fields_of
 from pipeline.files import whole_file
 from pipeline.methods import METHODS
-from pipeline.options import bounds_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reference" / "settings.md"

@@ -12,12 +12,12 @@ from pipeline.config import ReproduceSettings, make
 from pipeline.errors import RunError, SettingsError
 from pipeline.methods import METHODS
 from pipeline.policies.checkpoint import weights_digest
+from pipeline.stages.train import LOCK_FILE, SETTINGS_FILE, choose_device
 from pipeline.streams import global_torch_stream
 from pipeline.tracking.query import artifact, fetch, is_model
 from pipeline.tracking.store import open_store
 from pipeline.training.fit import Epoch, Step, fit, problem_of
 from pipeline.versions import lock
-from pipeline.workflows.train import LOCK_FILE, SETTINGS_FILE, choose_device
 
 
 @dataclass(frozen=True)

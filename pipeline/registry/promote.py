@@ -27,8 +27,10 @@ from pipeline.evaluation.control import CONDITIONS, draw_episodes, evaluate_plan
 from pipeline.executors.pool import Done, Event, Failed, Job, Report, run_jobs
 from pipeline.files import file_digest
 from pipeline.methods import METHODS
+from pipeline.registry.register import best_of, register_runs
 from pipeline.report.statistics import Interval, stratified_interval
 from pipeline.report.tables import Table
+from pipeline.stages.evaluate import load_for_pendulum, require_finished
 from pipeline.streams import torch_stream
 from pipeline.tracking.query import StoredRun, artifact, fetch, is_ensemble, search
 from pipeline.tracking.registry import (
@@ -42,8 +44,6 @@ from pipeline.tracking.registry import (
     versions_of,
 )
 from pipeline.tracking.store import Store, home, open_store
-from pipeline.workflows.evaluate import load_for_pendulum, require_finished
-from pipeline.workflows.register import best_of, register_runs
 
 Watch = Callable[[Event], None]
 Say = Callable[[str], None]

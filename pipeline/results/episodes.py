@@ -15,9 +15,7 @@ from pipeline.evaluation.control import CONDITIONS, Condition, draw_episodes
 from pipeline.evaluation.record import Record, record_planner
 from pipeline.report.comparison import Comparison, Group, Model
 from pipeline.report.episodes import Drawing, Episode, Kind, Plan, draw_episode
-from pipeline.tracking.query import artifact, fetch
-from pipeline.tracking.store import Store
-from pipeline.workflows.evaluate import (
+from pipeline.stages.evaluate import (
     EPISODES_FILE,
     EVALUATION,
     Protocol,
@@ -25,6 +23,8 @@ from pipeline.workflows.evaluate import (
     parse_protocol,
     planner_of,
 )
+from pipeline.tracking.query import artifact, fetch
+from pipeline.tracking.store import Store
 
 MOST_GROUPS = 6  # each is evaluated once more, seconds of work
 CHOICE = (

@@ -8,12 +8,12 @@ from pathlib import Path
 from pipeline.config import CollectSettings
 from pipeline.errors import one_line
 from pipeline.files import IN_THE_MAKING
+from pipeline.stages.unfinished import GONE, end_abandoned
 from pipeline.tracking.journal import ENDED, Journal, journal_of, journals_folder, left_journals, starting
 from pipeline.tracking.mirror import MIRROR
 from pipeline.tracking.query import StoredRun, fetch, search
 from pipeline.tracking.run import JOURNAL_TAG, TrackedRun, journal_place
 from pipeline.tracking.store import Store, home, open_store
-from pipeline.workflows.unfinished import GONE, end_abandoned
 
 YOUNG_SECONDS = 60.0  # a file this young may be in the making
 KILLED = "ended as KILLED"

@@ -20,12 +20,12 @@ from pipeline.evaluation.control import CONDITIONS
 from pipeline.policies.load import load_policy
 from pipeline.report.comparison import with_means
 from pipeline.report.model_card import CardFacts, model_card
+from pipeline.results.report import evaluation_of, to_model
+from pipeline.stages.evaluate import models_of_study, parse_protocol, require_finished
+from pipeline.stages.train import CHECK, CHECK_EPISODES
 from pipeline.tracking.query import StoredRun, artifact, fetch, is_ensemble, is_model, search
 from pipeline.tracking.registry import Version, register, set_alias
 from pipeline.tracking.store import Store, home, open_store
-from pipeline.workflows.evaluate import models_of_study, parse_protocol, require_finished
-from pipeline.workflows.report import evaluation_of, to_model
-from pipeline.workflows.train import CHECK, CHECK_EPISODES
 
 CHOSEN_BY = (
     f"by converge, then success, in the first look after training ({CHECK_EPISODES} episodes, action noise "

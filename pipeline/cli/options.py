@@ -9,6 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 from pydantic.fields import FieldInfo
 
+from pipeline.cli.console import be_quiet, be_verbose
 from pipeline.config import (
     ChunkRecipe,
     FlowRecipe,
@@ -19,7 +20,6 @@ from pipeline.config import (
     fields_of,
     make,
 )
-from pipeline.console import be_quiet, be_verbose
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 a run that was started failed; 2 bad input, nothing was started; 130 interrupted.\n"

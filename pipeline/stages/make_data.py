@@ -8,8 +8,8 @@ from pipeline.data.lock import data_lock
 from pipeline.data.pairs import load_token_pairs
 from pipeline.errors import DataError
 from pipeline.files import file_digest
-from pipeline.workflows.collect import collect
-from pipeline.workflows.tokenize import tokenize
+from pipeline.stages.collect import collect
+from pipeline.stages.tokenize import tokenize
 
 
 def make_missing_data(settings: TrainSettings, say: Callable[[str], None]) -> None:

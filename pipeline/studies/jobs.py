@@ -16,15 +16,15 @@ from pipeline.executors.pool import Job, Report
 from pipeline.files import file_digest
 from pipeline.methods import METHODS
 from pipeline.policies.ensemble import MOST_MEMBERS, members_digest, save_ensemble
+from pipeline.results.figures import TRADEOFF_FILE, TRADEOFF_TAG
+from pipeline.stages.evaluate import EVALUATION, Judged, Protocol, judge_file, judge_run, judge_yardstick, log_judged
+from pipeline.stages.train import train
+from pipeline.stages.unfinished import can_resume, end_abandoned
 from pipeline.tokenizer.fast import FastTokenizer
 from pipeline.tokenizer.tradeoff import SCALES, measure_tradeoff
 from pipeline.tracking.query import StoredRun, artifact, fetch, is_model, search
 from pipeline.tracking.run import Place, TrackedRun, start_run, status_of
 from pipeline.tracking.store import Store, open_store
-from pipeline.workflows.evaluate import EVALUATION, Judged, Protocol, judge_file, judge_run, judge_yardstick, log_judged
-from pipeline.workflows.report_figures import TRADEOFF_FILE, TRADEOFF_TAG
-from pipeline.workflows.train import train
-from pipeline.workflows.unfinished import can_resume, end_abandoned
 
 JOB_KINDS = ("model", "ensemble", "original", "yardstick")  # of the runs that jobs make
 TRAINING_SHARE = 0.9  # of a member's time; the rest is its evaluation

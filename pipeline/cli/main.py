@@ -10,7 +10,9 @@ import time
 import click
 from click.shell_completion import get_completion_class, shell_complete
 
-from pipeline import commands
+from pipeline.cli import commands
+from pipeline.cli.console import be_normal, print_error
+from pipeline.cli.options import STARTS_RUNS, Command, Group, settings_command
 from pipeline.config import (
     CollectSettings,
     CompletionSettings,
@@ -30,9 +32,7 @@ from pipeline.config import (
     TokenizeSettings,
     TrainSettings,
 )
-from pipeline.console import be_normal, print_error
 from pipeline.errors import RunError, UserError, one_line
-from pipeline.options import STARTS_RUNS, Command, Group, settings_command
 
 SCRIPT, COMPLETE = "tinypi", "_TINYPI_COMPLETE"
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130

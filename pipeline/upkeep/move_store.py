@@ -2,8 +2,8 @@
 
 from pipeline.config import MoveStoreSettings
 from pipeline.server.parts import BUCKET, check_installed, credentials, database_uri, secrets_of_stores, stores
+from pipeline.server.team import alone_in
 from pipeline.tracking.move import Moved, check_source, copy_store
-from pipeline.workflows.team_server import alone_in
 
 
 def move(settings: MoveStoreSettings) -> Moved:

@@ -19,12 +19,12 @@ from pipeline.report.comparison import Comparison, Group, Model, Where, compare_
 from pipeline.report.figures import save
 from pipeline.report.overview import as_markdown, as_rows, as_values
 from pipeline.report.scores import COSTS, SCORES
+from pipeline.results.figures import draw_figures
+from pipeline.results.page import make_page
+from pipeline.stages.evaluate import MEAN, UNFINISHED, parse_protocol
 from pipeline.tracking.query import StoredRun, is_ensemble, is_model, search
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store, open_store
-from pipeline.workflows.evaluate import MEAN, UNFINISHED, parse_protocol
-from pipeline.workflows.report_figures import draw_figures
-from pipeline.workflows.report_page import make_page
 
 MIRROR, FOLDER = Path("train/reports"), "report"
 CONDITION = re.compile(r"noise([\d.e-]+)_replan(\d+)")

@@ -19,16 +19,16 @@ from pipeline.executors.pool import Event, Failed, Job, run_jobs
 from pipeline.methods import METHODS
 from pipeline.methods.method import Prepared
 from pipeline.policies.load import load_policy
+from pipeline.registry.register import register_members
+from pipeline.results.report import Reported, report_study
+from pipeline.stages.make_data import make_missing_data, require_same_data
+from pipeline.stages.train import check_sizes, choose_device
+from pipeline.stages.unfinished import end_abandoned
+from pipeline.studies.jobs import JOB_KINDS, Member, Parts, average_jobs, job_name, missing_jobs
 from pipeline.tracking.query import search
 from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import Store, home, open_store
 from pipeline.tracking.study import open_method, open_study
-from pipeline.workflows.make_data import make_missing_data, require_same_data
-from pipeline.workflows.register import register_members
-from pipeline.workflows.report import Reported, report_study
-from pipeline.workflows.study_jobs import JOB_KINDS, Member, Parts, average_jobs, job_name, missing_jobs
-from pipeline.workflows.train import check_sizes, choose_device
-from pipeline.workflows.unfinished import end_abandoned
 
 Say = Callable[[str], None]
 Watch = Callable[[Event], None]

@@ -20,6 +20,8 @@ from pipeline.methods.method import Interface, Method, Prepared
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint, weights_digest
 from pipeline.policies.policy import policy_of
 from pipeline.report.loss_curves import draw_loss_curves
+from pipeline.stages.make_data import make_missing_data
+from pipeline.stages.unfinished import Unfinished, find_unfinished, say_what_was_left
 from pipeline.streams import global_torch_stream
 from pipeline.tracking.mirror import MIRROR, Mirror, reserve
 from pipeline.tracking.run import Place, TrackedRun, resume_run, start_run, status_of
@@ -28,8 +30,6 @@ from pipeline.training.fit import Epoch, Problem, Step, fit, problem_of
 from pipeline.training.snapshots import load_snapshot, save_snapshot
 from pipeline.training.state import Snapshot
 from pipeline.versions import code_digest, code_state, environment, lock
-from pipeline.workflows.make_data import make_missing_data
-from pipeline.workflows.unfinished import Unfinished, find_unfinished, say_what_was_left
 
 STAGES = logging.getLogger(__name__)
 

@@ -26,15 +26,15 @@ from pipeline.config import (
 from pipeline.errors import RunError
 
 if TYPE_CHECKING:
-    from pipeline.workflows.doctor import Finding
+    from pipeline.upkeep.doctor import Finding
 
 BY_PAIR = "the file has no 'trajectory' key, so chunks of one trajectory stand in several parts"
 
 
 def collect(settings: CollectSettings) -> None:
     """Collect and say what was made."""
-    from pipeline.console import print_rows
-    from pipeline.workflows import collect as workflow
+    from pipeline.cli.console import print_rows
+    from pipeline.stages import collect as workflow
 
     made = workflow.collect(settings)
     rows = [
@@ -52,8 +52,8 @@ def collect(settings: CollectSettings) -> None:
 
 def tokenize(settings: TokenizeSettings) -> None:
     """Tokenize and say how well it went."""
-    from pipeline.console import print_rows
-    from pipeline.workflows import tokenize as workflow
+    from pipeline.cli.console import print_rows
+    from pipeline.stages import tokenize as workflow
 
     made, files = workflow.tokenize(settings)
     rows = [
@@ -72,11 +72,11 @@ def tokenize(settings: TokenizeSettings) -> None:
 
 def train(method_name: str, settings: TrainSettings) -> None:
     """Train and say what the run left."""
-    from pipeline.console import OUT, print_rows
+    from pipeline.cli.console import OUT, print_rows
+    from pipeline.cli.progress import training_display
     from pipeline.methods import METHODS
-    from pipeline.progress import training_display
+    from pipeline.stages import train as workflow
     from pipeline.tracking.store import ui_command
-    from pipeline.workflows import train as workflow
 
     with training_display(OUT) as display:
         made = workflow.train(METHODS[method_name], settings, display.line, display.step)
@@ -102,9 +102,9 @@ def train(method_name: str, settings: TrainSettings) -> None:
 
 def evaluate(settings: EvaluateSettings) -> None:
     """Evaluate and print the scores of each model."""
-    from pipeline.console import ERR, print_result
-    from pipeline.progress import jobs_display
-    from pipeline.workflows import evaluate as workflow
+    from pipeline.cli.console import ERR, print_result
+    from pipeline.cli.progress import jobs_display
+    from pipeline.stages import evaluate as workflow
 
     with jobs_display(ERR, "evaluating") as display:
         judged = workflow.evaluate(settings, display.show)
@@ -117,9 +117,9 @@ def evaluate(settings: EvaluateSettings) -> None:
 
 def play(settings: PlaySettings) -> None:
     """Play an episode and say how the pendulum fared and how fast the policy answered."""
-    from pipeline.console import ERR, print_rows
-    from pipeline.progress import play_display
-    from pipeline.workflows import play as workflow
+    from pipeline.cli.console import ERR, print_rows
+    from pipeline.cli.progress import play_display
+    from pipeline.stages import play as workflow
 
     with play_display(ERR) as watch:
         shown = workflow.play(settings, watch)
@@ -146,8 +146,8 @@ def play(settings: PlaySettings) -> None:
 
 def export(settings: ExportSettings) -> None:
     """Export and say how far the file is from the model."""
-    from pipeline.console import print_rows
-    from pipeline.workflows import export as workflow
+    from pipeline.cli.console import print_rows
+    from pipeline.stages import export as workflow
 
     made = workflow.export(settings)
     ties = f"; {made.ties} of them by a tie of two plans" if made.ties else ""
@@ -162,11 +162,11 @@ def export(settings: ExportSettings) -> None:
 
 def ensemble(settings: EnsembleSettings) -> None:
     """Run a study and say what came out; raises `RunError` if a part of it failed."""
-    from pipeline.console import OUT, print_rows
-    from pipeline.progress import jobs_display
+    from pipeline.cli.console import OUT, print_rows
+    from pipeline.cli.progress import jobs_display
     from pipeline.report.overview import as_text
+    from pipeline.studies import study as workflow
     from pipeline.tracking.store import ui_command
-    from pipeline.workflows import ensemble as workflow
 
     with jobs_display(OUT, settings.study) as display:
         study = workflow.ensemble(settings, display.line, display.show)
@@ -192,9 +192,9 @@ def ensemble(settings: EnsembleSettings) -> None:
 
 def report(settings: ReportSettings) -> None:
     """Print the comparison in the format asked for."""
-    from pipeline.console import print_result, print_rows
+    from pipeline.cli.console import print_result, print_rows
     from pipeline.report.overview import as_markdown, as_text, as_values
-    from pipeline.workflows import report as workflow
+    from pipeline.results import report as workflow
 
     made = workflow.report(settings)
     if settings.format == "text":
@@ -208,8 +208,8 @@ def report(settings: ReportSettings) -> None:
 
 def register(settings: RegisterSettings) -> None:
     """Register, and say under which versions."""
-    from pipeline.console import OUT, print_rows
-    from pipeline.workflows import register as workflow
+    from pipeline.cli.console import OUT, print_rows
+    from pipeline.registry import register as workflow
 
     made = workflow.register_models(settings, lambda line: OUT.print(line, markup=False))
     rows = [
@@ -221,9 +221,9 @@ def register(settings: RegisterSettings) -> None:
 
 def promote(settings: PromoteSettings) -> None:
     """Decide, and say why."""
-    from pipeline.console import ERR, OUT, print_rows
-    from pipeline.progress import jobs_display
-    from pipeline.workflows import promote as workflow
+    from pipeline.cli.console import ERR, OUT, print_rows
+    from pipeline.cli.progress import jobs_display
+    from pipeline.registry import promote as workflow
 
     with jobs_display(ERR, "comparing") as display:
         made = workflow.promote(settings, display.line, display.show)
@@ -237,9 +237,9 @@ def promote(settings: PromoteSettings) -> None:
 
 def reproduce(settings: ReproduceSettings) -> None:
     """Train again and say whether it is the same; raises `RunError` if not."""
-    from pipeline.console import OUT, print_rows
-    from pipeline.progress import training_display
-    from pipeline.workflows import reproduce as workflow
+    from pipeline.cli.console import OUT, print_rows
+    from pipeline.cli.progress import training_display
+    from pipeline.upkeep import reproduce as workflow
 
     with training_display(OUT) as display:
         made = workflow.reproduce(settings, display.line, display.step)
@@ -256,31 +256,31 @@ def reproduce(settings: ReproduceSettings) -> None:
 
 def doctor(settings: DoctorSettings) -> None:
     """Mend, and say what was found."""
-    from pipeline.workflows.doctor import doctor as workflow
+    from pipeline.upkeep.doctor import doctor as workflow
 
     _print_findings("doctor", workflow(), "nothing to mend: no run was left by a process that is gone")
 
 
 def sync(settings: SyncSettings) -> None:
     """Deliver, and say what; raises `RunError` if something still waits."""
-    from pipeline.workflows.doctor import sync as workflow
+    from pipeline.upkeep.doctor import sync as workflow
 
     _print_findings("sync", workflow(), "nothing waits to be delivered")
 
 
 def info(_settings: InfoSettings) -> None:
     """Say what is here."""
-    from pipeline.console import print_rows
-    from pipeline.workflows import info as workflow
+    from pipeline.cli.console import print_rows
+    from pipeline.upkeep import info as workflow
 
     print_rows(f"tinypi in {Path.cwd()}", workflow.info(), "next")
 
 
 def server(settings: ServerSettings) -> None:
     """Serve until Ctrl-C, saying how to reach it."""
-    from pipeline.console import OUT, print_rows
+    from pipeline.cli.console import OUT, print_rows
+    from pipeline.server import team as workflow
     from pipeline.server.parts import ADMIN
-    from pipeline.workflows import team_server as workflow
 
     uri = workflow.address(settings)
     rows = [("MLflow", uri), ("use it", f"export MLFLOW_TRACKING_URI={uri}")]
@@ -297,8 +297,8 @@ def server(settings: ServerSettings) -> None:
 
 def move_store(settings: MoveStoreSettings) -> None:
     """Copy a local store into the team server's, and say what was copied."""
-    from pipeline.console import print_rows
-    from pipeline.workflows.move_store import move
+    from pipeline.cli.console import print_rows
+    from pipeline.upkeep.move_store import move
 
     moved = move(settings)
     rows = [
@@ -312,7 +312,7 @@ def move_store(settings: MoveStoreSettings) -> None:
 
 
 def _print_findings(title: str, findings: "list[Finding]", nothing: str) -> None:
-    from pipeline.console import OUT, print_rows
+    from pipeline.cli.console import OUT, print_rows
 
     if findings:
         print_rows(title, [(found.what, f"{found.state}; {found.done}") for found in findings])

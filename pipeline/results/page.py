@@ -12,10 +12,10 @@ from pipeline.report.comparison import Comparison, Model
 from pipeline.report.figures import as_svg
 from pipeline.report.page import Page, render_page
 from pipeline.report.tables import Table
+from pipeline.results.episodes import show_episodes
+from pipeline.stages.train import LOCK_FILE
 from pipeline.tracking.query import StoredRun, artifact, search
 from pipeline.tracking.store import Store, store_name
-from pipeline.workflows.report_episodes import show_episodes
-from pipeline.workflows.train import LOCK_FILE
 
 ENVIRONMENT_FILE = "environment.json"  # what runs left before they had locks
 NOT_A_SETTING = ("run_name", "resume", "experiment")

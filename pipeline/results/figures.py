@@ -16,10 +16,10 @@ from pipeline.errors import StoreError, one_line
 from pipeline.report import figures
 from pipeline.report.comparison import Comparison, Group, Model
 from pipeline.report.scores import COSTS
+from pipeline.stages.evaluate import EPISODES_FILE, EVALUATION, PLANS_FILE
 from pipeline.tracking.query import artifact, fetch, history
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store
-from pipeline.workflows.evaluate import EPISODES_FILE, EVALUATION, PLANS_FILE
 
 TRADEOFF_FILE, TRADEOFF_TAG = "fast_tradeoff.json", "fast_tradeoff"
 T = TypeVar("T")

@@ -19,8 +19,8 @@ from pipeline.files import check_folder
 from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.remote import connect
 from pipeline.report.animation import animate_episode
+from pipeline.stages.evaluate import check_dimensions
 from pipeline.streams import torch_stream
-from pipeline.workflows.evaluate import check_dimensions
 
 STAGES = logging.getLogger(__name__)
 
