@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from pipeline.cli.console import OUT
-from pipeline.evaluation.control import CONDITIONS, draw_episodes, evaluate_planner, mean_scores
+from pipeline.evaluation.control import draw_episodes, evaluate_planner, mean_scores
+from pipeline.evaluation.protocol import CONDITIONS
 from pipeline.files import whole_file
 from pipeline.policies.checkpoint import load_checkpoint
 from pipeline.policies.policy import policy_of

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.cli.console import OUT
-from pipeline.evaluation.control import CONDITIONS
+from pipeline.evaluation.protocol import CONDITIONS
 from pipeline.files import whole_file
 from pipeline.report.tables import Table
 from pipeline.stages.evaluate import EPISODES_FILE, EVALUATION, models_of_study

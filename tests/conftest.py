@@ -12,8 +12,9 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 
-from pipeline.config import CollectSettings, TokenizeSettings, make
+from pipeline.config import make
 from pipeline.stages.collect import collect
+from pipeline.stages.settings import CollectSettings, TokenizeSettings
 from pipeline.stages.tokenize import tokenize
 from tests import warm
 

@@ -15,8 +15,9 @@ import pytest
 
 from pipeline import config
 from pipeline.cli import main as cli
-from pipeline.cli.main import COMMANDS, main, train_command
+from pipeline.cli.main import COMMANDS, main
 from pipeline.cli.options import EXAMPLES, bounds_of
+from pipeline.cli.train import train_command
 from pipeline.config import fields_of, make
 from tests.conftest import Run, environment
 

@@ -17,7 +17,8 @@ from mlflow.entities import Run as MlflowRun
 
 import pipeline
 from pipeline.cli.main import COMMANDS, main
-from pipeline.config import EnsembleSettings, Pi0FastSettings, Pi0Settings
+from pipeline.methods.settings import Pi0FastSettings, Pi0Settings
+from pipeline.studies.settings import EnsembleSettings
 from tests import warm
 from tests.conftest import TINY, Run, environment, runs_of, store
 

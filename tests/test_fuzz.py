@@ -25,13 +25,14 @@ from hypothesis import strategies as st
 from onnx import helper
 
 import pipeline
-from pipeline.cli.main import COMMANDS, main, settings_command
+from pipeline.cli.main import COMMANDS, main
+from pipeline.cli.options import settings_command
 from pipeline.config import fields_of, make
 from pipeline.data.pairs import load_action_pairs, load_token_pairs
 from pipeline.data.trajectories import load_trajectories
 from pipeline.env.pendulum import draw_starts
 from pipeline.errors import UserError
-from pipeline.methods import METHODS
+from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
 from pipeline.policies.exported import seal
 from pipeline.stages import export as export_workflow

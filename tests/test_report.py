@@ -13,14 +13,15 @@ from mlflow.tracking import MlflowClient
 
 from docs.renew_results import BASELINES, BLOCK, README, RESULTS, render, render_means
 from pipeline.errors import SettingsError
-from pipeline.evaluation.control import CONDITIONS, draw_episodes
+from pipeline.evaluation.control import draw_episodes
+from pipeline.evaluation.protocol import CONDITIONS, Protocol
 from pipeline.evaluation.yardsticks import YARDSTICKS
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.overview import as_markdown, as_rows, as_text, as_values, verdicts, winner
 from pipeline.report.scores import COSTS, SCORES
 from pipeline.report.tables import Table
-from pipeline.results.report import as_csv, gather, group_names, method_metrics, to_model
-from pipeline.stages.evaluate import Judged, Protocol, log_judged
+from pipeline.results.gather import as_csv, gather, group_names, method_metrics, to_model
+from pipeline.stages.evaluate import Judged, log_judged
 from pipeline.tracking.query import StoredRun, fetch
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import open_store

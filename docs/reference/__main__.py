@@ -10,7 +10,7 @@ from pipeline.cli import main as cli
 from pipeline.cli.options import bounds_of
 from pipeline.config import Settings, fields_of
 from pipeline.files import whole_file
-from pipeline.methods import METHODS
+from pipeline.methods.registry import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reference" / "settings.md"
