@@ -5,12 +5,12 @@ holds `MLproject` to it. These files import no heavy library, so `--help` and co
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 
 from pipeline.errors import SettingsError
 
@@ -87,7 +87,7 @@ def make(kind: type[S], values: dict[str, Any]) -> S:
         raise SettingsError(f"{describe_fault(error.errors()[0])} See --help.") from error
 
 
-def describe_fault(fault: ErrorDetails) -> str:
+def describe_fault(fault: Mapping[str, Any]) -> str:
     """A fault that pydantic found, in our words: which setting, what was expected, what was found."""
     where, context = ".".join(map(str, fault["loc"])), fault.get("ctx", {})
     if fault["type"] == "value_error":

@@ -16,6 +16,7 @@ from pipeline.tracking.query import StoredRun, artifact, group_of, is_average, i
 from pipeline.tracking.store import Store
 
 BESIDE = (Kind.AVERAGE, Kind.ORIGINAL, Kind.YARDSTICK)  # kinds of runs that stand beside models
+ORDER = ("pi0", "pi0_fast", "regression", "binning")  # of groups by their methods; others follow by name
 DIGESTS = ("data_sha256", "tokenizer_sha256")
 NOT_A_DIFFERENCE = {"seed", "run_name", "experiment", "device", "threads", "pairs", "tokenizer"}  # of training
 
@@ -56,11 +57,14 @@ def gather(store: Store, study: str = ALL, experiment: str = ALL) -> Gathered:
     read = [to_model(store, run, names[run.run_id], protocol, notes) for run in chosen]
     judged = [run for run in beside if protocol is not None and protocol_of(run.tags) == protocol]
     read += [to_model(store, run, name_beside(run, beside), protocol, notes) for run in judged]
-    order = list(dict.fromkeys(run.tags["method"] for run in [*models, *beside]))
-    rank = {run.run_id: order.index(run.tags["method"]) for run in [*models, *beside]}
-    read.sort(key=lambda model: (rank[model.run_id], model.group))
+    methods = {run.run_id: run.tags["method"] for run in [*models, *beside]}
+    read.sort(key=lambda model: (_rank(methods[model.run_id]), methods[model.run_id], model.group))
     title = "all runs" if study == ALL else f"study {study}"
     return Gathered(compare_models(title, str(protocol or "none yet"), read, notes), protocol)
+
+
+def _rank(method: str) -> int:
+    return ORDER.index(method) if method in ORDER else len(ORDER)
 
 
 def newest_averages(runs: Sequence[StoredRun]) -> list[StoredRun]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pipeline.config import NONE
+from pipeline.config import ALL, NONE
 from pipeline.data.pairs import load_action_pairs
 from pipeline.data.split import split_pairs
 from pipeline.env.pendulum import ACTION_DIM, STATE_DIM
@@ -154,7 +154,7 @@ def episode_table(evaluation: Evaluation) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def models_of_study(store: Store, study: str, experiment: str) -> list[StoredRun]:
+def models_of_study(store: Store, study: str, experiment: str = ALL) -> list[StoredRun]:
     """The finished models of a study and their averages; raises `SettingsError` if there are no models."""
     found = [run for run in search_study(store, study, experiment) if run.status == "FINISHED"]
     runs = [run for run in found if is_model(run)] + [run for run in found if is_average(run)]

@@ -1,5 +1,6 @@
 """The plan of a study: groups of models, and their members by seed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +23,8 @@ class Group:
     settings: TrainSettings  # of its first seed
 
     def member(self, seed: int) -> "Member":
-        """The model of a seed."""
-        return Member(self.name, self.method, self.settings.model_copy(update={"seed": seed}))
+        """The model of a seed; raises `SettingsError` for a seed that is out of range."""
+        return Member(self.name, self.method, make(type(self.settings), self.settings.model_dump() | {"seed": seed}))
 
     def recipe(self, prepared: Prepared) -> dict[str, str]:
         """What all its models share, as text: the settings but for the seed, and the digests of the data."""
@@ -45,6 +46,12 @@ class Member:
     def name(self) -> str:
         """Its name within the study."""
         return member_name(self.group, self.settings.seed)
+
+
+def plan_members(settings: EnsembleSettings, groups: Sequence[Group]) -> list[Member]:
+    """All members, seed by seed, so that a study that is cut short has whole pairs; raises `SettingsError`."""
+    seeds = range(settings.base_seed, settings.base_seed + settings.n_models)
+    return [group.member(seed) for seed in seeds for group in groups]
 
 
 def member_name(group: str, seed: int | str) -> str:

@@ -24,7 +24,7 @@ class EnsembleSettings(Settings):
     n_models: int = Field(10, ge=1, le=10_000, description="models per group")
     methods: str = Field(
         "pi0,pi0_fast",
-        pattern=f"^{GROUP}(,{GROUP})*$",
+        pattern=f"^{GROUP}(, ?{GROUP})*$",
         description="groups to compare: pi0, pi0_fast, regression, binning, also as 'pi0 width=64,pi0 width=128'",
     )
     set: tuple[str, ...] = Field((), description="settings of training: NAME=VALUE or METHOD.NAME=VALUE, also A,B")

@@ -30,7 +30,7 @@ from pipeline.stages.make_data import make_missing_data, require_same_data
 from pipeline.stages.train import check_sizes, choose_device
 from pipeline.stages.unfinished import end_abandoned
 from pipeline.studies.jobs import JOB_KINDS, Beside, Earlier, Runs, Trial, average_jobs, job_name, missing_jobs
-from pipeline.studies.plan import Group, plan_groups
+from pipeline.studies.plan import Group, Member, plan_groups, plan_members
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.studies.verdict import group_metrics, study_metrics, study_note
 from pipeline.tracking.mirror import MIRROR
@@ -70,6 +70,7 @@ class Plan:
     settings: EnsembleSettings
     experiment: str
     groups: Sequence[Group]
+    members: Sequence[Member]
     prepared: Mapping[str, Prepared]  # by the group's name
     beside: Beside
 
@@ -100,12 +101,13 @@ def run_study(settings: EnsembleSettings, say: Say, watch: Watch) -> Study:
     """
     started = time.monotonic()
     groups = plan_groups(settings)
+    members = plan_members(settings, groups)
     originals = find_originals(settings)
     prepared = prepare_data(settings, groups, say)
     tokenizers = [one.interface.tokenizer for one in prepared.values() if one.interface.tokenizer is not None]
     store = open_store()
     beside = Beside(originals, tokenizers[0] if tokenizers else None)
-    plan = Plan(settings, experiment_of(store, settings.experiment), groups, prepared, beside)
+    plan = Plan(settings, experiment_of(store, settings.experiment), groups, members, prepared, beside)
     with one_at_a_time(settings.study):
         require_same_recipes(store, plan)
         study = open_study(store, settings.study, plan.experiment)
@@ -210,11 +212,9 @@ def describe(store: Store, plan: Plan, runs: Runs) -> None:
 
 def run_jobs(store: Store, plan: Plan, runs: Runs, watch: Watch) -> Tally:
     """Run what is missing: members and what is evaluated beside them, then averages."""
-    seeds = range(plan.settings.base_seed, plan.settings.base_seed + plan.settings.n_models)
-    members = [group.member(seed) for seed in seeds for group in plan.groups]  # cut short, it has whole pairs
     end_orphans(store, plan, "the study's process was gone")
     measured = fetch(store, runs.study.run_id).tags.get(TRADEOFF_TAG, "")
-    jobs, reused = missing_jobs(members, plan.beside, runs, find_earlier(store, plan), measured)
+    jobs, reused = missing_jobs(plan.members, plan.beside, runs, find_earlier(store, plan), measured)
     tally = Tally(reused=reused)
     _run(store, plan, jobs, watch, tally)
     _run(store, plan, average_jobs(runs, find_earlier(store, plan)), watch, tally)
