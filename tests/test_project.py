@@ -212,6 +212,22 @@ def test_make_study_keeps_tracked_files(makefile: Path) -> None:
     assert ["renew_results" in text for text in said.values()] == [False, False, False, True]
 
 
+def test_activate_names_the_store_until_deactivate(makefile: Path) -> None:
+    """In a path that needs quoting; a store that the user has named stays."""
+    folder = makefile / "t e s t ü"
+    folder.mkdir()
+    shutil.copytree(makefile, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(folder.name))
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
+    steps = make(folder, "--dry-run", "--always-make", ".venv/bin/.installed").stdout
+    for _ in range(2):
+        subprocess.run(["sh", "-c", steps[steps.index("grep -q 'added by") :]], cwd=folder, check=True)
+    show = 'echo "$MLFLOW_TRACKING_URI,$MLFLOW_EXPERIMENT_NAME"'
+    activate = "source .venv/bin/activate"
+    said = f"{activate}; {show}; deactivate; {show}; export MLFLOW_TRACKING_URI=mine; {activate}; {show}"
+    shell = subprocess.run(["bash", "-c", said], cwd=folder, env=environment(), capture_output=True, text=True)
+    assert shell.stdout.splitlines() == [f"sqlite:///{folder}/mlruns/mlflow.db,tinypi", ",", "mine,tinypi"]
+
+
 @pytest.mark.xdist_group("study")
 def test_results_are_renewed_from_the_store(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{study}/mlruns/mlflow.db")
