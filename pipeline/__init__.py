@@ -1,5 +1,7 @@
 """tinypi: train, evaluate and honestly compare pi0 and pi0-FAST on a MuJoCo inverted pendulum."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ __all__ = ["compare", "load_policy", "open_store"]
 __version__ = "0.2.0"
 
 
-def load_policy(path: str | Path, tokenizer: str | Path | None = None) -> "Policy | ExportedPolicy":
+def load_policy(path: str | Path, tokenizer: str | Path | None = None) -> Policy | ExportedPolicy:
     """Open a trained model, ready to `act(states (B, S)) -> actions (B, H, A)`.
 
     An `.onnx` file of `python -m pipeline export` opens without torch; our `.pth`, or the original's bare state_dict
@@ -27,7 +29,7 @@ def load_policy(path: str | Path, tokenizer: str | Path | None = None) -> "Polic
     return open_policy(path, tokenizer)
 
 
-def open_store() -> "MlflowClient":
+def open_store() -> MlflowClient:
     """MLflow's client for the store that runs go to: `MLFLOW_TRACKING_URI`, or `mlruns/mlflow.db` of this folder.
 
     Raises `StoreError`, a `ValueError`, if it does not answer in seconds.
@@ -37,7 +39,7 @@ def open_store() -> "MlflowClient":
     return open_store()
 
 
-def compare(study: str = "all", experiment: str = "all") -> "Comparison":
+def compare(study: str = "all", experiment: str = "all") -> Comparison:
     """What `python -m pipeline report` says, as records: groups of models, their scores, and differences.
 
     `compare("ensemble").groups[0].scores["converge"][None].mean` is the first group's mean over models and conditions.
