@@ -14,6 +14,7 @@ PAGES = sorted(
     if page.relative_to(ROOT).parts[0] not in (".venv", "train")
 )
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+RUNS = ROOT / "docs" / "reference" / "runs.md"
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -48,7 +49,9 @@ def test_every_page_is_in_the_index() -> None:
 
 
 def test_settings_are_those_of_the_code() -> None:
-    assert PAGE.read_text() == render(), "docs/reference/settings.md is stale: python -m docs.reference"
+    page = PAGE.read_text()
+    assert page == render(), "docs/reference/settings.md is stale: python -m docs.reference"
+    assert not re.search(r"^ {4}", page, re.MULTILINE), "Markdown shows indented help as code"
 
 
 @pytest.mark.slow
@@ -60,17 +63,23 @@ def test_a_run_has_what_its_page_says(run: Run, workplace: Path) -> None:
     (made,) = runs_of(workplace)
     assert run("pipeline", "evaluate", "--run", made.info.run_id, "--episodes", 1).returncode == 0
     (made,) = runs_of(workplace)
-    parts = (ROOT / "docs" / "reference" / "runs.md").read_text().split("\n## ")
+    parts = dict(part.split("\n", 1) for part in RUNS.read_text().split("\n## "))
     said = {
-        part.partition("\n")[0]: {name for row in re.findall(r"^\| (`.*?) \|", part, re.M) for name in ticked(row)}
-        for part in parts
+        heading: {name for row in re.findall(r"^\| (`.*?) \|", part, re.M) for name in ticked(row)}
+        for heading, part in parts.items()
     }
     scores = {name for name in made.data.metrics if "/" in name}
     assert said["Metrics"] - {"SCORE/noiseN_replanR", "SCORE/mean"} == made.data.metrics.keys() - scores
-    assert {name.partition("/")[0] for name in scores} <= ticked(parts[2])
+    assert {name.partition("/")[0] for name in scores} <= ticked(parts["Metrics"])
 
     ours = {name for name in made.data.tags if not name.startswith("mlflow.")}
-    assert ours <= said["Tags"] and said["Tags"] - ours == {"settings_used", "resumed", "failure", "study"}
+    of_models = {
+        name
+        for names, on in re.findall(r"^\| (`.*?) \| (.*?) \|", parts["Tags"], re.M)
+        if on == "all" or "model" in on
+        for name in ticked(names)
+    }
+    assert ours <= of_models and of_models - ours == {"settings_used", "resumed", "failure", "study", "seed"}
 
     client = store(workplace)
     files = {file.path for each in ("", "evaluation") for file in client.list_artifacts(made.info.run_id, each)}
