@@ -1,4 +1,5 @@
 # Two commands do it all: `make run` and `make test`. The rest is listed by `make help`.
+STARTED := $(shell date +%s)
 PYTHON ?= python3
 BIN := .venv/bin
 HOST := 127.0.0.1
@@ -6,6 +7,11 @@ PORT ?= 5000
 SOURCES := pipeline train tests benchmarks docs notebooks
 # The reference system's weights, to stand beside ours in a study: a folder, or none.
 ORIGINALS ?= $(if $(wildcard ../shared/reference/*.pth),../shared/reference,none)
+# PyPI's torch for Linux carries CUDA, several GB. Where there is no NVIDIA GPU, take the CPU build from PyTorch's own
+# index; TORCH_INDEX= takes PyPI's, and the address of another index that one's.
+TORCH_INDEX ?= $(shell test "$$(uname)" != Linux || nvidia-smi -L >/dev/null 2>&1 || echo https://download.pytorch.org/whl/cpu)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+UV := uv==0.13.9
 
 # Runs go to one store below mlruns/, unless MLFLOW_TRACKING_URI names another.
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlruns/mlflow.db
@@ -15,53 +21,66 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run study baselines test quick check browser screenshots audit ui server bench clean
+.PHONY: help setup run study baselines results test test-long quick check browser screenshots lock audit ui server \
+	bench clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
 
-run: setup data/training_pairs_original.npz ## collect data if there is none, train pi0, show the result
+setup: $(BIN)/.installed ## make .venv and install the locked packages, once
+	@echo 'ready; for commands of your own: source .venv/bin/activate'
+
+run: $(BIN)/.installed data/training_pairs_original.npz ## collect data if there is none, train pi0, show the result
 	$(BIN)/mlflow run . -e train_pi0 --env-manager local
+	@echo 'for commands of your own: source .venv/bin/activate'
 
-study: setup ## train, evaluate and compare 10 models a method; renew README and docs/results.md
+study: $(BIN)/.installed ## train, evaluate and compare 10 models per method
 	$(BIN)/mlflow run . -e ensemble --env-manager local -P originals=$(ORIGINALS)
-	$(BIN)/python -m docs.renew_results
 
-baselines: setup ## train and evaluate regression and binning too; renew their table in docs/results.md, after make study
+baselines: $(BIN)/.installed ## train and evaluate 10 models of regression and of binning
 	$(BIN)/mlflow run . -e ensemble --env-manager local -P study=baselines -P methods=regression,binning
-	$(BIN)/python -m pipeline report --json > train/reports/all.json
-	$(BIN)/python -m docs.renew_results --baselines train/reports/all.json
+
+results: $(BIN)/.installed ## put the results of make study and make baselines into README and docs
+	$(BIN)/python -m docs.renew_results
 
 data/training_pairs_original.npz: | $(BIN)/.installed
 	$(BIN)/python -m pipeline collect
 
-setup: $(BIN)/.installed ## make .venv and install the pinned dependencies, once
-
-$(BIN)/.installed: pyproject.toml
+$(BIN)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; name it with make PYTHON=..." >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
-	@grep -q 'added by make setup' $(BIN)/activate || printf '\n# added by make setup: plain mlflow commands use this store too\nexport MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-%s}" MLFLOW_EXPERIMENT_NAME="$${MLFLOW_EXPERIMENT_NAME:-%s}"\n' \
-		'sqlite:///$(CURDIR)/mlruns/mlflow.db' tinypi >> $(BIN)/activate
+	$(if $(TORCH_INDEX),@$(PIP) --no-deps --retries 2 --index-url $(TORCH_INDEX) torch 2>/dev/null || \
+		echo "$(TORCH_INDEX) does not answer: torch comes from pip's own index" >&2)
+	$(PIP) --editable .
+	@test -e mlflow.db || test -L mlflow.db || ln -s mlruns/mlflow.db mlflow.db  # where plain mlflow looks: one store
+	@grep -q 'added by make setup' $(BIN)/activate || printf '%s\n' '' \
+		'# added by make setup: plain mlflow commands use the same store' \
+		'export MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$${VIRTUAL_ENV%/.venv}/mlruns/mlflow.db}"' \
+		'export MLFLOW_EXPERIMENT_NAME="$${MLFLOW_EXPERIMENT_NAME:-tinypi}"' >> $(BIN)/activate
 	@touch $@
 
 $(BIN)/.installed-dev: $(BIN)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(PIP) --editable '.[dev]'
 	@touch $@
 
-test: check browser ## everything CI runs: lint, types, import floors, tests
+test: check browser ## everything CI runs: lint, types, import floors, tests; prints its own time
 	$(BIN)/pytest -n auto --dist loadgroup
+	@echo "make test took $$(( $$(date +%s) - $(STARTED) )) s"
 
-quick: $(BIN)/.installed-dev ## the tests without the slow ones: some minutes on two cores
+test-long: check browser ## the same with the long tests
+	$(BIN)/pytest -n auto --dist loadgroup -m ""
+	@echo "make test-long took $$(( $$(date +%s) - $(STARTED) )) s"
+
+quick: $(BIN)/.installed-dev ## the tests without the slow ones
 	$(BIN)/pytest -n auto --dist loadgroup -m "not slow"
 
-check: $(BIN)/.installed-dev
+check: $(BIN)/.installed-dev ## lint, types, import floors: seconds
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-browser: # tests that need Chromium fail without it as root, and are skipped for others
+browser: ## install Chromium for the tests of MLflow's UI, if there is none and this is root
 	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get -qq update && \
 		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium fonts-liberation; } || \
 		echo "no Chromium here, so no browser tests; have it installed: apt-get install chromium fonts-liberation" >&2
@@ -69,26 +88,35 @@ browser: # tests that need Chromium fail without it as root, and are skipped for
 screenshots: $(BIN)/.installed-dev browser ## draw README's pictures of MLflow's UI, after make study
 	$(BIN)/python -m docs.screenshots
 
-audit: $(BIN)/.installed-dev ## ask pip-audit, in an environment of its own, for known vulnerabilities (needs the network)
+lock: ## resolve every package anew, for all systems, within the pins of pyproject.toml: constraints.txt
+	test -x .venv-lock/bin/uv || $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
+	.venv-lock/bin/uv pip compile pyproject.toml --quiet --upgrade --all-extras --universal --python-version 3.11 \
+		--no-annotate --custom-compile-command 'make lock' --output-file constraints.txt
+
+audit: $(BIN)/.installed-dev ## ask pip-audit for known vulnerabilities
 	test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit; }
 	$(BIN)/python -m pip freeze --exclude-editable > .venv-audit/installed.txt
 	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement .venv-audit/installed.txt
 
-ui: setup ## open MLflow's UI over the store, on this machine only
-	$(BIN)/mlflow ui --backend-store-uri "$(MLFLOW_TRACKING_URI)" --host $(HOST) --port $(PORT)
+ui: $(BIN)/.installed ## open MLflow's UI over the store, on this machine only
+	@case "$$MLFLOW_TRACKING_URI" in \
+		http*) echo "MLFLOW_TRACKING_URI names a server, which has the UI: $$(echo "$$MLFLOW_TRACKING_URI" | sed 's,//[^/]*@,//,')";; \
+		*) $(BIN)/mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" --host $(HOST) --port $(PORT);; \
+	esac
 
 $(BIN)/.installed-server: $(BIN)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server]'
+	$(PIP) --editable '.[server]'
 	@touch $@
 
-server: $(BIN)/.installed-server ## MLflow for a team: PostgreSQL, an S3 store, MLflow's server; AUTH=1 asks for passwords
+server: $(BIN)/.installed-server ## MLflow for a team; AUTH=1 asks for passwords
 	@$(BIN)/python -m pipeline server --port $(PORT) $(if $(AUTH),--auth)
 
-bench: $(BIN)/.installed-dev ## measure what README and docs quote: costs, latency, ours against the original's way
+bench: $(BIN)/.installed-dev ## measure the times that README and docs quote
 	$(BIN)/python -m benchmarks.fast_settings
 	$(BIN)/python -m benchmarks.costs
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.against_original
 
 clean: ## remove the environment; data and runs stay
-	rm -rf .venv .venv-audit *.egg-info
+	rm -rf .venv .venv-audit .venv-lock *.egg-info

@@ -1,5 +1,7 @@
 """tinypi: train, evaluate and honestly compare pi0 and pi0-FAST on a MuJoCo inverted pendulum."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["load_policy"]
 
 
-def load_policy(path: str | Path, tokenizer: str | Path | None = None) -> "Policy | ExportedPolicy":
+def load_policy(path: str | Path, tokenizer: str | Path | None = None) -> Policy | ExportedPolicy:
     """Open a trained model, ready to `act(states (B, S)) -> actions (B, H, A)`.
 
     An `.onnx` file of `python -m pipeline export` opens without torch; our `.pth`, or the original's bare state_dict

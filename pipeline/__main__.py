@@ -2,6 +2,9 @@
 
 import sys
 
-from pipeline.cli.main import COMMANDS, main
+from pipeline.missing import packages_needed
+
+with packages_needed():
+    from pipeline.cli.main import COMMANDS, main
 
 sys.exit(main(COMMANDS))

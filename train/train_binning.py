@@ -2,8 +2,11 @@
 
 import sys
 
-from pipeline.cli.main import main, train_command
-from pipeline.config import BinningSettings
+from pipeline.missing import packages_needed
+
+with packages_needed():
+    from pipeline.cli.main import main, train_command
+    from pipeline.config import BinningSettings
 
 if __name__ == "__main__":
     sys.exit(main(train_command("binning", BinningSettings)))

@@ -35,9 +35,9 @@ def store_name() -> str:
 
 
 def database_file() -> Path | None:
-    """The store's sqlite file, if that is what it is."""
+    """The store's sqlite file, if that is what it is; links are followed."""
     uri = tracking_uri()
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    return Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
 
 
 def home() -> Path:

@@ -1,0 +1,42 @@
+"""What to say where a package is missing. Imported before all others, so by Pythons too old for the rest as well."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = ROOT / ".venv"
+OLDEST = (3, 11)
+
+
+@contextmanager
+def packages_needed() -> Iterator[None]:
+    """Within it, a missing package ends the process: one line on stderr, exit code 2."""
+    if sys.version_info < OLDEST:
+        _end(f"expected Python {OLDEST[0]}.{OLDEST[1]} or newer")
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in ("pipeline", "train"):
+            raise
+        _end(f"the package that provides '{error.name}' is not installed")
+
+
+def _end(why: str) -> NoReturn:
+    print(f"error: {sys.executable} (Python {sys.version.split()[0]}): {why}. {_advice()}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _advice() -> str:
+    here = shlex.quote(min(os.path.relpath(ROOT), str(ROOT), key=len))
+    if not (ENVIRONMENT / "bin" / "python").exists():
+        return f"Make the project's environment, `make -C {here} setup`, and activate it."
+    if Path(sys.prefix).resolve() == ENVIRONMENT:
+        return f"The project's environment is not complete: make it anew, `make -C {here} clean setup`."
+    return f"This is not the project's environment: run `source {here}/.venv/bin/activate` first."
