@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from pipeline.cli import main as cli
 from pipeline.cli.options import bounds_of
-from pipeline.config import Settings, fields_of
+from pipeline.config import fields_of
 from pipeline.files import whole_file
 from pipeline.methods import METHODS
 
