@@ -3,8 +3,6 @@
 import ast
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +13,7 @@ import yaml
 from docs.reference.__main__ import PAGE, render
 from pipeline.methods import METHODS
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
+from tests import warm
 from tests.conftest import ROOT, Run, environment, files_of, runs_of, store
 
 PAGES = sorted(
@@ -221,9 +220,7 @@ def test_code_of_the_python_page_runs(workplace: Path, data: Path) -> None:
     save_checkpoint(workplace / "model.pth", Checkpoint(method, settings, interface, weights, {"name": "untrained"}))
     page = (ROOT / "docs" / "reference" / "python.md").read_text()
     code = "\n".join(re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=workplace, env=environment(), capture_output=True, text=True
-    )
+    done = warm.run(workplace, ["-c", code], environment())
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("untrained pi0 50 (1, 50, 1)\n") and "noise0.05_replan15" in done.stdout
 
