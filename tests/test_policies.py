@@ -16,7 +16,7 @@ import pipeline
 from pipeline.config import make
 from pipeline.env.pendulum import draw_starts
 from pipeline.errors import CheckpointError
-from pipeline.methods import METHODS
+from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_digest
 from tests.conftest import ROOT, files_of
 

@@ -8,10 +8,11 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from pipeline.cli import main as cli
-from pipeline.cli.options import bounds_of
+from pipeline.cli.options import Command, bounds_of
+from pipeline.cli.train import train_command
 from pipeline.config import fields_of
 from pipeline.files import whole_file
-from pipeline.methods import METHODS
+from pipeline.methods.registry import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reference" / "settings.md"
@@ -29,16 +30,15 @@ an error) and `--help`. Exit codes: 0 done, 1 a started run failed, 2 bad input,
 """
 
 
-def commands() -> dict[str, cli.Command]:
+def commands() -> dict[str, Command]:
     """All commands, as people start them."""
     trainings = {
-        f"python -m train.train_{name}": cli.train_command(name, method.settings_type)
-        for name, method in METHODS.items()
+        f"python -m train.train_{name}": train_command(name, method.settings_type) for name, method in METHODS.items()
     }
     others = {
         f"python -m pipeline {name}": command
         for name, command in cli.COMMANDS.commands.items()
-        if isinstance(command, cli.Command)
+        if isinstance(command, Command)
     }
     return trainings | others
 
@@ -50,19 +50,19 @@ def render() -> str:
     return "\n".join([HEAD, *sections])
 
 
-def section(start: str, command: cli.Command, entry_points: dict[str, object]) -> str:
+def section(start: str, command: Command, entry_points: dict[str, object]) -> str:
     """One command: what it does, where MLflow has it, and a table of its settings."""
     kind = command.settings_type
     entry = f"`mlflow run . -e {command.name}`" if command.name in entry_points else "none"
     lines = [f"## {start}", "", text_of(command), "", f"Entry point of `mlflow run`: {entry}.", ""]
-    fields = fields_of(kind)
+    fields = fields_of(kind) | dict(command.shorthands)
     if not fields:
         return "\n".join([*lines, "No settings.", ""])
     lines += ["| setting | type | default | range | meaning |", "|---|---|---|---|---|"]
     return "\n".join([*lines, *(row(name, info) for name, info in fields.items()), ""])
 
 
-def text_of(command: cli.Command) -> str:
+def text_of(command: Command) -> str:
     """What a command says of itself. Docstrings keep their indentation before Python 3.13, and lose it since."""
     return inspect.cleandoc(command.help or "")
 
