@@ -13,10 +13,12 @@ import numpy as np
 from mujoco.batch import Batch
 from numpy.typing import NDArray
 
+from pipeline.env.channels import CHANNELS
+
 XML_FILE = Path(__file__).with_name("inverted_pendulum.xml")
 FRAME_SKIP = 2
 CONTROL_SECONDS = 0.04  # of a control step
-STATE_DIM = 4
+STATE_DIM = len(CHANNELS)
 ACTION_DIM = 1
 ACTION_LIMIT = 3.0
 ANGLE_LIMIT = np.pi / 4  # rad; beyond it the pole has fallen
