@@ -9,17 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.env.pendulum import ACTION_LIMIT, POLE_LENGTH, fallen
 from pipeline.env.scores import CALM_STEPS, first_calm_step
 from pipeline.files import whole_file
+from pipeline.report.plotting import Axes, Figure, FigureCanvasAgg, Rectangle, plain, to_rgb
 
 Floats = NDArray[np.float64]
 Chunks = NDArray[np.float32]
@@ -54,6 +50,7 @@ class Shown:
     calm: int | None  # the first of CALM_STEPS calm steps
 
 
+@plain()
 def animate_episode(
     path: Path,
     title: str,

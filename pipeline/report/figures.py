@@ -11,15 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from pipeline.files import whole_file
 from pipeline.report.comparison import Comparison, Group
 from pipeline.report.loss_curves import is_wide
+from pipeline.report.plotting import Axes, Figure, FixedLocator, MaxNLocator, NullLocator, plain
 
 Floats = NDArray[np.float64]
 
@@ -48,20 +45,22 @@ def look(number: int) -> dict[str, Any]:
     return LOOKS[number % len(LOOKS)]
 
 
+@plain()
 def save(figure: Figure, path: Path) -> None:
     """Write the picture, whole or not at all."""
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=120)
 
 
+@plain()
 def as_svg(figure: Figure) -> bytes:
     """The picture as SVG, letters drawn as shapes. The same picture gives the same bytes."""
     buffer = io.BytesIO()
-    with rc_context({"svg.hashsalt": "tinypi"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
 
+@plain()
 def draw_scores(comparison: Comparison) -> Figure:
     """Success and converge against the replan interval, a column a noise: IQM with interval, and every model a dot."""
     noises = sorted({noise for noise, _ in comparison.conditions})
@@ -148,6 +147,7 @@ def _yardstick_line(axes: Axes, group: Group, name: str, noise: float, replans: 
         axes.plot(*zip(*found, strict=True), color="0.45", linestyle=line, linewidth=1.1, label=group.name, zorder=1)
 
 
+@plain()
 def draw_losses(title: str, curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> Figure:
     """Loss curves of all models, thin, and their mean, thick: `curves[group]["val"]` has one list of epochs a model."""
     figure = Figure(figsize=(5.4 * len(curves), 4.2), layout="constrained")
@@ -178,6 +178,7 @@ def draw_losses(title: str, curves: Mapping[str, Mapping[str, Sequence[Sequence[
     return figure
 
 
+@plain()
 def draw_converge_steps(
     title: str, steps: Mapping[str, Mapping[tuple[float, int], Sequence[NDArray[np.int64]]]], horizon: int
 ) -> Figure:
@@ -211,6 +212,7 @@ def draw_converge_steps(
     return figure
 
 
+@plain()
 def draw_plans(title: str, plans: Mapping[str, Plans], errors: Mapping[str, str], seconds: float) -> Figure:
     """Plans of every model beside the expert's chunks, and how the error grows along the chunk.
 
@@ -249,6 +251,7 @@ def draw_plans(title: str, plans: Mapping[str, Plans], errors: Mapping[str, str]
     return figure
 
 
+@plain()
 def draw_tokenizer_tradeoff(rows: Sequence[Mapping[str, float]], chosen: str) -> Figure:
     """FAST with one scale: reconstruction error, alphabet and tokens a chunk against it, a line a vocabulary.
 

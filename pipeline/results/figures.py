@@ -8,13 +8,13 @@ from typing import TypeVar
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.env.pendulum import CONTROL_SECONDS, EPISODE_STEPS
 from pipeline.errors import StoreError, one_line
 from pipeline.report import figures
 from pipeline.report.comparison import Comparison, Group, Model
+from pipeline.report.plotting import Figure
 from pipeline.report.scores import COSTS
 from pipeline.stages.evaluate import EPISODES_FILE, EVALUATION, PLANS_FILE
 from pipeline.tracking.query import artifact, fetch, history
