@@ -77,8 +77,8 @@ def draw_scores(comparison: Comparison) -> Figure:
                 _yardstick_line(axes, group, name, noise, replans, YARDSTICK_LINES[number % len(YARDSTICK_LINES)])
             for number, group in enumerate(groups):
                 _score_line(axes, group, name, noise, replans, number, len(groups))
-                for average in (each for each in averages if each.name.startswith(f"{group.name} ensemble of ")):
-                    _average_marks(axes, average, name, noise, replans, number, len(groups))
+            for average in averages:
+                _average_marks(axes, average, name, noise, replans, _members(average, groups), len(groups))
             axes.xaxis.set_major_locator(FixedLocator(replans))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.grid(alpha=0.25)
@@ -128,15 +128,23 @@ def _score_line(
         axes.plot([replan + shift + 0.12] * len(dots), dots, ".", color=style["color"], markersize=3, alpha=0.6)
 
 
+def _members(average: Group, groups: Sequence[Group]) -> int | None:
+    """The number of the group that an averaged ensemble is of; None where several are of its method."""
+    method = average.name.partition(" ")[0]
+    found = [number for number, group in enumerate(groups) if group.name.partition(" ")[0] == method]
+    return found[0] if len(found) == 1 else None
+
+
 def _average_marks(
-    axes: Axes, average: Group, name: str, noise: float, replans: Sequence[int], number: int, groups: int
+    axes: Axes, average: Group, name: str, noise: float, replans: Sequence[int], number: int | None, groups: int
 ) -> None:
-    """A star for the averaged ensemble of a group's models, beside them."""
+    """A star for an averaged ensemble, beside the group's models that it is of; grey in the middle for any other."""
     found = [(replan, s.mean) for replan in replans if (s := average.scores.get(name, {}).get((noise, replan)))]
-    shift = 0.28 * (number - (groups - 1) / 2) - 0.14
+    shift = 0.0 if number is None else 0.28 * (number - (groups - 1) / 2) - 0.14
     places, means = [replan + shift for replan, _ in found], [mean for _, mean in found]
+    colour = "0.6" if number is None else look(number)["color"]
     axes.plot(
-        places, means, "*", color=look(number)["color"], markeredgecolor="black", markeredgewidth=0.6, markersize=10,
+        places, means, "*", color=colour, markeredgecolor="black", markeredgewidth=0.6, markersize=10,
         label=average.name, zorder=4,
     )  # fmt: skip
 
