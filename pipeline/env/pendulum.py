@@ -23,6 +23,7 @@ ACTION_DIM = 1
 ACTION_LIMIT = 3.0
 ANGLE_LIMIT = np.pi / 4  # rad; beyond it the pole has fallen
 POLE_LENGTH = 0.6  # m
+CART = (0.4, 0.2)  # m, width and height; its middle is on the rail and carries the pole
 REST_ANGLE = -0.00166666  # rad; the pole's geometry leans by this much
 START_RANGE = 0.5  # every state dimension starts uniformly within +- this
 EPISODE_STEPS = 100
@@ -36,6 +37,11 @@ Controller = Callable[[int, Array], Array]
 def fallen(states: Array) -> NDArray[np.bool_]:
     """Say for states `(..., S)` whether the pole is beyond the limit angle or a number is not finite: `(...)`."""
     return ~np.isfinite(states).all(-1) | (np.abs(states[..., 1]) > ANGLE_LIMIT)
+
+
+def applied(actions: Array, noise: Array) -> Array:
+    """What the motor does of `actions (..., A)` with `noise (..., A)`."""
+    return (actions + noise).clip(-ACTION_LIMIT, ACTION_LIMIT)
 
 
 def draw_starts(generator: np.random.Generator, count: int) -> Array:
