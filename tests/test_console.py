@@ -7,7 +7,10 @@ import pytest
 
 from tests.conftest import ROOT, environment
 
-SAY = "import sys; from pipeline.cli.console import OUT, be_normal; be_normal(); OUT.print('\\u00b10.03'); print(sys.argv[1])"
+SAY = (
+    "import sys; from pipeline.cli.console import OUT, be_normal; be_normal(); "
+    "OUT.print('\\u00b10.03'); print(sys.argv[1])"
+)
 C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 NAME = "dätä".encode()
 OPEN = (
