@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from pipeline.policies.policy import Policy
 
 __all__ = ["load_policy"]
+__version__ = "0.2.0"
 
 
 def load_policy(path: str | Path, tokenizer: str | Path | None = None) -> "Policy | ExportedPolicy":

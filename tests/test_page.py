@@ -21,9 +21,9 @@ from pipeline.cli.main import COMMANDS, main
 from pipeline.config import make
 from pipeline.env.pendulum import ANGLE_LIMIT, CART, CONTROL_SECONDS, EPISODE_STEPS, POLE_LENGTH, XML_FILE, Array
 from pipeline.env.scores import score
-from pipeline.evaluation.control import CONDITIONS
-from pipeline.methods import METHODS
+from pipeline.evaluation.protocol import CONDITIONS, Protocol
 from pipeline.methods.method import Plans
+from pipeline.methods.registry import METHODS
 from pipeline.report.animation import _cut
 from pipeline.report.comparison import compare_models
 from pipeline.report.episodes import SCENE, Drawing, Kind, draw_episode
@@ -34,7 +34,7 @@ from pipeline.report.page import render_page
 from pipeline.report.tables import Table
 from pipeline.results.episodes import Scored, choose, to_episode
 from pipeline.results.figures import literal
-from pipeline.stages.evaluate import Protocol, judge_run
+from pipeline.stages.evaluate import judge_run
 from pipeline.stages.train import train
 from pipeline.tracking.store import open_store, store_name
 from tests.conftest import ROOT, files_of

@@ -19,7 +19,7 @@ import pipeline
 from pipeline.config import make
 from pipeline.env.pendulum import draw_starts
 from pipeline.errors import CheckpointError, RunError
-from pipeline.methods import METHODS
+from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_digest
 from pipeline.policies.ensemble import save_ensemble
 from pipeline.policies.export import onnx_bytes

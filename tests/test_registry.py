@@ -21,9 +21,10 @@ from mlflow.entities import Run as MlflowRun
 from numpy.testing import assert_allclose
 
 import pipeline
-from pipeline.cli.main import COMMANDS, main, train_command
-from pipeline.config import Pi0FastSettings, Pi0Settings
+from pipeline.cli.main import COMMANDS, main
+from pipeline.cli.train import train_command
 from pipeline.errors import StoreError
+from pipeline.methods.settings import Pi0FastSettings, Pi0Settings
 from pipeline.policies.remote import connect
 from pipeline.registry.register import best_of, register_runs
 from pipeline.tracking import registry

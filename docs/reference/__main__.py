@@ -7,16 +7,17 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from pipeline.cli import main as cli
-from pipeline.cli.options import bounds_of
+from pipeline.cli.options import Command, bounds_of
+from pipeline.cli.train import train_command
 from pipeline.config import Settings, fields_of
 from pipeline.files import whole_file
-from pipeline.methods import METHODS
+from pipeline.methods.registry import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reference" / "settings.md"
 HEAD = """# Settings of every command
 
-Made from [pipeline/config.py](../../pipeline/config.py) by `python -m docs.reference`; a test holds this page to it.
+Made from the settings in the code by `python -m docs.reference`; a test holds this page to it.
 
 A setting is written `--name value` on the command line, with `-` or `_`, and `-P name=value` with `mlflow run . -e
 ENTRY_POINT`, where the entry point exists; both have the same defaults and checks. Values outside the range are refused
@@ -26,16 +27,15 @@ traceback of an error) and `--help`. Exit codes: 0 done, 1 a run that was starte
 """
 
 
-def commands() -> dict[str, cli.Command]:
+def commands() -> dict[str, Command]:
     """All commands, as people start them."""
     trainings = {
-        f"python -m train.train_{name}": cli.train_command(name, method.settings_type)
-        for name, method in METHODS.items()
+        f"python -m train.train_{name}": train_command(name, method.settings_type) for name, method in METHODS.items()
     }
     others = {
         f"python -m pipeline {name}": command
         for name, command in cli.COMMANDS.commands.items()
-        if isinstance(command, cli.Command)
+        if isinstance(command, Command)
     }
     return trainings | others
 
@@ -47,12 +47,12 @@ def render() -> str:
     return "\n".join([HEAD, *sections])
 
 
-def section(start: str, command: cli.Command, entry_points: dict[str, object]) -> str:
+def section(start: str, command: Command, entry_points: dict[str, object]) -> str:
     """One command: what it does, where MLflow has it, and a table of its settings."""
     kind = command.settings_type
     entry = f"`mlflow run . -e {command.name}`" if command.name in entry_points else "none: it is not for `mlflow run`"
     lines = [f"## {start}", "", command.help or "", "", f"Entry point: {entry}.", ""]
-    fields = fields_of(kind)
+    fields = fields_of(kind) | dict(command.shorthands)
     if not fields:
         return "\n".join([*lines, "No settings.", ""])
     lines += ["| setting | type | default | range | meaning |", "|---|---|---|---|---|"]

@@ -69,7 +69,7 @@ def draw_scores(comparison: Comparison) -> Figure:
     figure = Figure(figsize=(3.6 * len(noises) + 0.6, 6.6), layout="constrained")
     panels = figure.subplots(len(names), len(noises), sharex=True, sharey="row", squeeze=False)
     groups, yardsticks = comparison.of_kind("model", "original"), comparison.of_kind("yardstick")
-    averages = comparison.of_kind("ensemble")
+    averages = comparison.of_kind("average")
     for row, name in enumerate(names):
         for column, noise in enumerate(noises):
             axes = panels[row, column]

@@ -8,18 +8,20 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import load_policy
-from pipeline.config import NONE, PlaySettings
+from pipeline.config import NONE
 from pipeline.env.pendulum import ACTION_DIM, CONTROL_SECONDS, STATE_DIM
 from pipeline.env.scores import score
 from pipeline.errors import SettingsError
 from pipeline.evaluation import realtime
-from pipeline.evaluation.control import Condition, draw_episodes
+from pipeline.evaluation.control import draw_episodes
+from pipeline.evaluation.protocol import Condition
 from pipeline.evaluation.realtime import Act, Played, ThreadAsking, Watch
 from pipeline.files import check_folder
 from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.remote import connect
 from pipeline.report.animation import animate_episode
 from pipeline.stages.evaluate import check_dimensions
+from pipeline.stages.settings import PlaySettings
 from pipeline.streams import torch_stream
 
 STAGES = logging.getLogger(__name__)
