@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from docs.reference.__main__ import PAGE, render
-from pipeline.methods import METHODS
+from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
 from tests import warm
 from tests.conftest import ROOT, Run, environment, files_of, runs_of, store
