@@ -17,12 +17,13 @@ import numpy as np
 import torch
 
 from pipeline.cli.console import OUT
-from pipeline.evaluation.control import CONDITIONS, draw_episodes, evaluate_planner, mean_scores
+from pipeline.evaluation.control import draw_episodes, evaluate_planner, mean_scores
+from pipeline.evaluation.protocol import CONDITIONS
 from pipeline.files import whole_file
 from pipeline.policies.checkpoint import load_checkpoint
 from pipeline.policies.policy import policy_of
 from pipeline.stages.evaluate import models_of_study
-from pipeline.tracking.query import artifact, is_ensemble
+from pipeline.tracking.query import artifact, is_average
 from pipeline.tracking.store import open_store
 
 WAYS: dict[str, list[dict[str, Any]]] = {
@@ -53,7 +54,9 @@ def main() -> None:
     parser.add_argument("--study", default="ensemble")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    models = [(run.run_id, run.tags["method"]) for run in models_of_study(options.study) if not is_ensemble(run)]
+    models = [
+        (run.run_id, run.tags["method"]) for run in models_of_study(open_store(), options.study) if not is_average(run)
+    ]
     jobs = [(run_id, method, way) for run_id, method in models for way in WAYS.get(method, [])]
     with ProcessPoolExecutor(options.workers) as pool:
         rows = list(pool.map(measure, *zip(*jobs, strict=True)))

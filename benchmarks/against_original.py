@@ -61,7 +61,6 @@ from benchmarks.to_quality import (
     train_until,
 )
 from pipeline.cli.console import OUT
-from pipeline.config import ExportSettings, Pi0FastSettings, Pi0Settings, TokenizeSettings
 from pipeline.data.pairs import load_action_pairs, load_token_pairs
 from pipeline.data.split import split_pairs
 from pipeline.env.gymnasium_env import ENV_ID
@@ -69,6 +68,7 @@ from pipeline.env.pendulum import ACTION_DIM, EPISODE_STEPS, draw_starts, simula
 from pipeline.env.pid import NestedPID, draw_gains
 from pipeline.evaluation.control import draw_episodes, evaluate_planner
 from pipeline.files import whole_file
+from pipeline.methods.settings import Pi0FastSettings, Pi0Settings
 from pipeline.policies.checkpoint import save_checkpoint
 from pipeline.policies.exported import load_exported
 from pipeline.policies.load import load_policy
@@ -76,6 +76,7 @@ from pipeline.policies.policy import Policy
 from pipeline.stages.collect import ACTION_NOISE
 from pipeline.stages.export import export
 from pipeline.stages.make_data import make_missing_data
+from pipeline.stages.settings import ExportSettings, TokenizeSettings
 from pipeline.stages.tokenize import tokenize
 from pipeline.streams import numpy_stream, torch_stream
 from pipeline.tokenizer.fast import load_tokenizer

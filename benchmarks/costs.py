@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cli.console import OUT
-from pipeline.config import Pi0Settings
 from pipeline.files import whole_file
+from pipeline.methods.settings import Pi0Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results" / "costs.json"
@@ -50,7 +50,7 @@ def wall_seconds(words: list[str], folder: Path) -> float:
 
 def logging_share() -> float:
     """Seconds inside the tracked run's methods over seconds of training, for a default pi0 run on an sqlite store."""
-    from pipeline.methods import METHODS
+    from pipeline.methods.registry import METHODS
     from pipeline.stages.train import train
     from pipeline.tracking.run import TrackedRun
 

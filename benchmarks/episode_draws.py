@@ -16,10 +16,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.cli.console import OUT
-from pipeline.evaluation.control import CONDITIONS
+from pipeline.evaluation.protocol import CONDITIONS
+from pipeline.evaluation.stored import EPISODES_FILE, FOLDER
 from pipeline.files import whole_file
 from pipeline.report.tables import Table
-from pipeline.stages.evaluate import EPISODES_FILE, EVALUATION, models_of_study
+from pipeline.stages.evaluate import models_of_study
 from pipeline.streams import numpy_stream
 from pipeline.tracking.query import artifact, is_ensemble
 from pipeline.tracking.store import open_store
@@ -33,10 +34,10 @@ def read(study: str) -> dict[str, dict[int, pd.DataFrame]]:
     """Every model's episodes, by method and seed."""
     store = open_store()
     found: dict[str, dict[int, pd.DataFrame]] = {}
-    for run in models_of_study(study):
+    for run in models_of_study(store, study):
         if is_ensemble(run):
             continue
-        with artifact(store, run.run_id, f"{EVALUATION}/{EPISODES_FILE}") as path:
+        with artifact(store, run.run_id, f"{FOLDER}/{EPISODES_FILE}") as path:
             found.setdefault(run.tags["method"], {})[int(run.params["seed"])] = pd.read_csv(path)
     return found
 

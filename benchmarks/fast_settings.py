@@ -18,13 +18,15 @@ import numpy as np
 import torch
 
 from pipeline.cli.console import OUT
-from pipeline.config import Pi0FastSettings, TokenizeSettings
-from pipeline.evaluation.control import Condition, draw_episodes, evaluate_planner, mean_scores
+from pipeline.evaluation.control import draw_episodes, evaluate_planner, mean_scores
+from pipeline.evaluation.protocol import Condition
 from pipeline.files import whole_file
 from pipeline.methods.pi0_fast import PI0_FAST
+from pipeline.methods.settings import Pi0FastSettings
 from pipeline.policies.checkpoint import Checkpoint
 from pipeline.policies.policy import policy_of
 from pipeline.stages.make_data import make_missing_data
+from pipeline.stages.settings import TokenizeSettings
 from pipeline.stages.tokenize import tokenize
 from pipeline.streams import global_torch_stream
 from pipeline.training.fit import Epoch, fit, problem_of

@@ -21,11 +21,11 @@ import torch
 
 import pipeline
 from pipeline.cli.console import OUT
-from pipeline.config import ExportSettings
 from pipeline.data.pairs import load_action_pairs
 from pipeline.files import whole_file
 from pipeline.policies.load import load_policy
 from pipeline.stages.export import export
+from pipeline.stages.settings import ExportSettings
 from pipeline.streams import numpy_stream
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.cli.console import OUT
-from pipeline.config import CollectSettings, Pi0Settings
 from pipeline.files import whole_file
 from pipeline.methods.pi0 import PI0
+from pipeline.methods.settings import Pi0Settings
 from pipeline.stages.collect import collect
+from pipeline.stages.settings import CollectSettings
 from pipeline.stages.train import train
 from pipeline.tracking.query import search
 from pipeline.tracking.store import open_store

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from benchmarks.original_way import BATCH, Task, training
 from benchmarks.side_by_side import Row
-from pipeline.evaluation.control import Condition, Planner, draw_episodes, evaluate_planner, mean_scores
-from pipeline.methods import METHODS
+from pipeline.evaluation.control import Planner, draw_episodes, evaluate_planner, mean_scores
+from pipeline.evaluation.protocol import Condition
+from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint
 from pipeline.policies.load import load_policy
 from pipeline.policies.original import import_original

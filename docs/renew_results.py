@@ -88,7 +88,7 @@ def render(report: dict[str, Any]) -> str:
         columns = [where(entry) for entry in groups[0]["scores"][score]]
         lines += ["", f"| {score}: noise, replan | {' | '.join(columns)} |", "|---" + "|---:" * len(columns) + "|"]
         lines += [group_row(group, score, columns) for group in groups if group["kind"] == "model"]
-        lines += [group_row(group, score, columns) for group in groups if group["kind"] == "ensemble"]
+        lines += [group_row(group, score, columns) for group in groups if group["kind"] == "average"]
         lines += [difference_row(difference, score, columns) for difference in report["differences"]]
         lines += [group_row(group, score, columns) for group in groups if group["kind"] in ("original", "yardstick")]
     return "\n".join([*lines, "", *(f"* {verdict}" for verdict in report["verdicts"]), ""])

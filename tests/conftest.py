@@ -12,8 +12,9 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 
-from pipeline.config import CollectSettings, TokenizeSettings, make
+from pipeline.config import make
 from pipeline.stages.collect import collect
+from pipeline.stages.settings import CollectSettings, TokenizeSettings
 from pipeline.stages.tokenize import tokenize
 from tests import warm
 
@@ -117,7 +118,7 @@ def study(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = [word for name, value in TINY.items() for word in ("-P", f"{name}={value}")]
     result = mlflow_run(folder, "-e", "ensemble", "--experiment-name", "tinypi", "-P", "n_models=2", *small)
     assert "Success / converge by action noise and replan interval" in result.stdout
-    assert "pi0_fast seed 1: done in" in result.stdout and "11 done now, 0 models found done, 0 failed" in result.stdout
+    assert "pi0_fast seed 1: done in" in result.stdout and "11 jobs run, 0 models reused, 0 failed" in result.stdout
     return folder
 
 

@@ -12,10 +12,10 @@ from torch import nn
 import pipeline
 from benchmarks.original_way import flow_plan, plain_pid, read_network, rollout, token_plan
 from benchmarks.side_by_side import Row, number
-from pipeline.config import Pi0Settings
 from pipeline.env.gymnasium_env import ENV_ID
 from pipeline.env.pendulum import draw_starts, simulate
 from pipeline.env.pid import NestedPID, draw_gains
+from pipeline.methods.settings import Pi0Settings
 from pipeline.tokenizer.fast import load_tokenizer
 from pipeline.training.fit import Epoch, Problem, fit
 from tests.test_policies import REFERENCE, STATES, needs_reference

@@ -12,7 +12,8 @@ from PIL import Image
 from pipeline.env.lqr import lqr
 from pipeline.env.pendulum import CONTROL_SECONDS, simulate
 from pipeline.env.scores import score
-from pipeline.evaluation.control import CONDITIONS, Condition, Episodes, draw_episodes, evaluate_planner
+from pipeline.evaluation.control import Episodes, draw_episodes, evaluate_planner
+from pipeline.evaluation.protocol import CONDITIONS, Condition
 from pipeline.evaluation.record import Record, record_planner
 from pipeline.methods.method import Plans
 from pipeline.report.animation import AFTER_FALL, LAST_FRAME, animate_episode

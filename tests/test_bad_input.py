@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from pipeline.cli.main import COMMANDS as COMMAND_LINE
-from pipeline.cli.main import main, train_command
-from pipeline.config import Pi0FastSettings, Pi0Settings
+from pipeline.cli.main import main
+from pipeline.cli.train import train_command
+from pipeline.methods.settings import Pi0FastSettings, Pi0Settings
 from tests.conftest import Run
 
 COMMANDS = {

@@ -13,20 +13,22 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import config
 from pipeline.cli import main as cli
-from pipeline.cli.main import COMMANDS, main, train_command
-from pipeline.cli.options import EXAMPLES, bounds_of
-from pipeline.config import fields_of, make
+from pipeline.cli.main import COMMANDS, main
+from pipeline.cli.options import BARE, CHOSEN, bounds_of
+from pipeline.cli.train import train_command
+from pipeline.config import ARGUMENT, FLAGS, fields_of, make
+from pipeline.methods.settings import BinningSettings, Pi0FastSettings, Pi0Settings, RegressionSettings
+from pipeline.stages.settings import PlaySettings
 from tests.conftest import Run, environment
 
 TRAIN = {
     f"train_{name}": train_command(name, kind)
     for name, kind in {
-        "pi0": config.Pi0Settings,
-        "pi0_fast": config.Pi0FastSettings,
-        "regression": config.RegressionSettings,
-        "binning": config.BinningSettings,
+        "pi0": Pi0Settings,
+        "pi0_fast": Pi0FastSettings,
+        "regression": RegressionSettings,
+        "binning": BinningSettings,
     }.items()
 }
 ALL = COMMANDS.commands | TRAIN
@@ -57,7 +59,7 @@ def test_help_teaches(
         assert all(re.search(rf"^  {each} +\w", text, re.MULTILINE) for each in COMMANDS.commands)
         return
     for field, info in fields_of(ALL[name].settings_type).items():
-        flags = isinstance(info.json_schema_extra, dict)
+        flags = info.json_schema_extra in (ARGUMENT, FLAGS)
         assert flags or re.search(rf"^  --{field.replace('_', '-')} ?[\w|]*", text, re.MULTILINE), field
         assert flags or f"--{field}" in text or "_" in field
     assert not re.search(r" --\w+_", text)  # each in one spelling
@@ -70,18 +72,19 @@ def test_help_teaches(
 @pytest.mark.parametrize("name", list(ALL))
 def test_examples_are_commands_that_are_taken(name: str) -> None:
     command = ALL[name]
-    assert 1 <= len(EXAMPLES[name]) <= 3
-    for example in EXAMPLES[name]:
+    assert 1 <= len(command.examples) <= 3
+    for example in command.examples:
         words = shlex.split(example.split(" > ")[0])
         if name not in TRAIN:
             assert words.pop(0) == name
         context = command.make_context(name, words, obj={})
-        given = {field: value for field, value in context.params.items() if value not in (None, ())}
-        assert make(command.settings_type, given)
+        values = {field.removesuffix(BARE): value for field, value in context.params.items() if value not in (None, ())}
+        given = {field: value for field, value in values.items() if field not in command.shorthands}
+        assert make(command.settings_type, given | context.obj.get(CHOSEN, {}))
 
 
 def test_bounds_are_said_shortly() -> None:
-    fields = config.Pi0Settings.model_fields | config.PlaySettings.model_fields
+    fields = Pi0Settings.model_fields | PlaySettings.model_fields
     found = {name: bounds_of(fields[name]) for name in ("replan", "ema", "lr", "episode", "run_name")}
     assert found == {"replan": "1 to 100", "ema": "0 to < 1", "lr": "> 0 to 1", "episode": "0 to < 1,000,000",
                      "run_name": ""}  # fmt: skip

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import CollectSettings, TokenizeSettings
-from pipeline.methods import METHODS
+from pipeline.methods.registry import METHODS
 from pipeline.stages.collect import collect
+from pipeline.stages.settings import CollectSettings, TokenizeSettings
 from pipeline.stages.tokenize import tokenize
 from tests import warm
 from tests.conftest import environment, files_of, runs_of, store
@@ -17,7 +17,7 @@ SMALL = ("--epochs", "3", "--width", "16", "--layers", "1", "--batch-size", "50"
 
 WRITER = """
 from pathlib import Path
-from pipeline.config import TokenizeSettings
+from pipeline.stages.settings import TokenizeSettings
 from pipeline.stages.tokenize import tokenize
 for number in range(12):
     pairs = Path("data/training_pairs_original.npz")
@@ -27,7 +27,7 @@ for number in range(12):
 # `python -m train.train_pi0_fast`, with less data where they are missing.
 FEWER = """
 import runpy
-from pipeline.config import CollectSettings
+from pipeline.stages.settings import CollectSettings
 CollectSettings.model_fields["trajectories"].default = 300
 CollectSettings.model_rebuild(force=True)
 runpy.run_module("train.train_pi0_fast", run_name="__main__", alter_sys=True)

@@ -13,8 +13,9 @@ import torch
 from matplotlib import pyplot as plt
 from mlflow.tracking import MlflowClient
 
-from pipeline.cli.main import main, train_command
-from pipeline.config import Pi0FastSettings, Pi0Settings
+from pipeline.cli.main import main
+from pipeline.cli.train import train_command
+from pipeline.methods.settings import Pi0FastSettings, Pi0Settings
 from pipeline.policies.checkpoint import weights_digest
 from tests import warm
 from tests.conftest import environment, put_store, runs_of, store

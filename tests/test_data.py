@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from pipeline.config import CollectSettings
 from pipeline.data.normalisation import Normalisation
 from pipeline.data.pairs import load_action_pairs, load_token_pairs, save_action_pairs
 from pipeline.data.split import split_pairs
@@ -17,6 +16,7 @@ from pipeline.data.trajectories import HORIZON, PAIR_STEPS, cut_pairs, load_traj
 from pipeline.errors import DataError
 from pipeline.files import file_digest, whole_file
 from pipeline.stages.collect import collect, find_faults
+from pipeline.stages.settings import CollectSettings
 from tests.conftest import SMALL_TRAJECTORIES
 
 

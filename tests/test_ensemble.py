@@ -17,7 +17,13 @@ from mlflow.entities import Run as MlflowRun
 
 import pipeline
 from pipeline.cli.main import COMMANDS, main
-from pipeline.config import EnsembleSettings, Pi0FastSettings, Pi0Settings
+from pipeline.config import make
+from pipeline.evaluation.stored import read_scores
+from pipeline.methods.registry import METHODS
+from pipeline.methods.settings import Pi0FastSettings, Pi0Settings, TrainSettings
+from pipeline.studies.plan import plan_groups
+from pipeline.studies.settings import EnsembleSettings
+from pipeline.tracking.query import artifact
 from tests import warm
 from tests.conftest import TINY, Run, environment, runs_of, store
 
@@ -45,10 +51,12 @@ def of_kind(folder: Path, kind: str) -> list[MlflowRun]:
 @shares_the_study
 def test_runs_of_a_study(study: Path) -> None:
     (parent,) = of_kind(study, "study")
-    methods = {run.data.tags["study_method"]: run for run in of_kind(study, "method")}
+    methods = {run.data.tags["group"]: run for run in of_kind(study, "group")}
     models = of_kind(study, "model")
     assert {run.info.status for run in runs_of(study)} == {"FINISHED"}
-    assert parent.info.run_name == "ensemble" and parent.data.params["n_models"] == "2"
+    assert parent.info.run_name == "ensemble" and parent.data.metrics["pi0/models"] == 2
+    assert parent.data.metrics["pi0/success"] == methods["pi0"].data.metrics["success_mean"]
+    assert "**Study ensemble**" in parent.data.tags["mlflow.note.content"]
     assert {run.data.tags["mlflow.parentRunId"] for run in methods.values()} == {parent.info.run_id}
     assert sorted((run.data.tags["method"], run.data.params["seed"]) for run in models) == [
         ("pi0", "0"), ("pi0", "1"), ("pi0_fast", "0"), ("pi0_fast", "1"),
@@ -56,18 +64,19 @@ def test_runs_of_a_study(study: Path) -> None:
     for run in models:
         assert run.data.tags["mlflow.parentRunId"] == methods[run.data.tags["method"]].info.run_id
         assert run.data.tags["evaluation"] == "3 episodes a condition, seed 0"
-        assert {"success/noise0.05_replan15", "converge/mean", "chunk_mae", "best_val_loss"} <= set(run.data.metrics)
+        assert {"success/mean", "converge/mean", "chunk_mae", "best_val_loss"} <= set(run.data.metrics)
+        assert len(run.data.metrics) < 40
         mirrored = study / "project/train/trained_models" / f"{run.data.tags['name']}.pth"
         assert mirrored.exists()
     assert {run.info.run_name for run in of_kind(study, "yardstick")} == YARDSTICKS
-    averages = of_kind(study, "ensemble")
-    assert sorted(run.info.run_name for run in averages) == ["pi0 ensemble of 2", "pi0_fast ensemble of 2"]
+    averages = of_kind(study, "average")
+    assert sorted(run.info.run_name for run in averages) == ["pi0 average of 2", "pi0_fast average of 2"]
     for run in averages:
         assert run.data.tags["mlflow.parentRunId"] == methods[run.data.tags["method"]].info.run_id
         assert run.data.tags["evaluation"] == "3 episodes a condition, seed 0"
     success = [run.data.metrics["success/mean"] for run in models if run.data.tags["method"] == "pi0"]
-    assert methods["pi0"].data.metrics["success_mean/mean"] == pytest.approx(sum(success) / 2)
-    assert "success_std/noise0.01_replan10" in methods["pi0_fast"].data.metrics
+    assert methods["pi0"].data.metrics["success_mean"] == pytest.approx(sum(success) / 2)
+    assert "success_std" in methods["pi0_fast"].data.metrics
 
 
 @shares_the_study
@@ -89,9 +98,9 @@ def test_what_a_study_leaves(study: Path) -> None:
 
 
 @shares_the_study
-def test_the_averaged_ensemble_is_a_policy_and_all_models_are_registered(study: Path, tmp_path: Path) -> None:
+def test_the_average_is_a_policy_and_all_models_are_registered(study: Path, tmp_path: Path) -> None:
     client = store(study)
-    (average,) = [run for run in of_kind(study, "ensemble") if run.data.tags["method"] == "pi0"]
+    (average,) = [run for run in of_kind(study, "average") if run.data.tags["method"] == "pi0"]
     members = [run for run in of_kind(study, "model") if run.data.tags["method"] == "pi0"]
     file = client.download_artifacts(average.info.run_id, f"{average.data.tags['name']}.pth", str(tmp_path))
     paths = [study / "project/train/trained_models" / f"{run.data.tags['name']}.pth" for run in members]
@@ -123,12 +132,15 @@ def test_members_are_the_models_that_train_alone(study: Path, run: Run, workplac
 
 @shares_the_study
 def test_report_formats(study: Path) -> None:
+    before = sorted(study.rglob("*"))
     text = command(study, "pipeline", "report", "--study", "ensemble").stdout
-    assert "pi0 has 2 seeds: too few for 95% intervals" in text and "train/reports/ensemble/scores.png" in text
-    assert (study / "train/reports/ensemble/scores.png").stat().st_size > 10_000
+    assert "pi0 has 2 seeds: too few for 95% intervals" in text
+    assert [path for path in sorted(study.rglob("*")) if path not in before and "mlruns" not in path.parts] == []
+    written = command(study, "pipeline", "report", "--study", "ensemble", "--out", "here").stdout
+    assert "here/scores.png" in written and (study / "here/scores.png").stat().st_size > 10_000
     values = json.loads(command(study, "pipeline", "report", "--json").stdout)  # all runs of the store
     assert [group["name"] for group in values["groups"][:2]] == ["pi0", "pi0_fast"]
-    assert [group["kind"] for group in values["groups"]] == ["model"] * 2 + ["ensemble"] * 2 + ["yardstick"] * 4
+    assert [group["kind"] for group in values["groups"]] == ["model"] * 2 + ["average"] * 2 + ["yardstick"] * 4
     assert [len(group["models"]) for group in values["groups"]] == [2, 2] + [1] * 6  # the average is no third member
     assert values["evaluation"] == "3 episodes a condition, seed 0"
     rows = list(csv.DictReader(io.StringIO(command(study, "pipeline", "report", "--csv").stdout)))
@@ -142,19 +154,20 @@ def test_evaluate_files_runs_and_studies(study: Path) -> None:
     model = of_kind(study, "model")[0]
     files = sorted((study / "project/train/trained_models").glob("*.pth"))
     words = ("--episodes", 3, "--json")
-    found = command(study, "pipeline", "evaluate", "--checkpoint", *files, *words)
+    found = command(study, "pipeline", "evaluate", *files, *words)
     assert ": done in" in found.stderr and found.stdout.count("\n") == 1
     models = json.loads(found.stdout)["models"]
     assert [entry["name"] for entry in models] == [path.stem for path in files]
     mine = next(entry for entry in models if entry["name"] == model.data.tags["name"])
+    with artifact(store(study), model.info.run_id, "evaluation/scores.json") as path:
+        stored = read_scores(path)
     for condition in mine["conditions"]:
-        where = f"noise{condition['action_noise']:g}_replan{condition['replan']}"
-        for name, value in condition["scores"].items():
-            assert model.data.metrics[f"{name}/{where}"] == value
+        where = condition["action_noise"], condition["replan"]
+        assert {name: by[where] for name, by in stored.items() if where in by} == condition["scores"]
     assert len(mine["conditions"][0]["episodes"]["velocity_std"]) == 3
 
     by_run = json.loads(command(study, "pipeline", "evaluate", "--run", model.info.run_id, *words).stdout)["models"]
-    by_study = json.loads(command(study, "pipeline", "evaluate", "--ensemble", "ensemble", *words).stdout)["models"]
+    by_study = json.loads(command(study, "pipeline", "evaluate", "--study", "ensemble", *words).stdout)["models"]
     assert by_run == [mine] and mine in by_study and len(by_study) == 6
     table = command(study, "pipeline", "evaluate", "--run", model.info.run_id, "--episodes", 3).stdout
     assert "noise, replan  success  converge" in table and "Plan against expert: MAE" in table
@@ -166,15 +179,22 @@ def test_evaluate_files_runs_and_studies(study: Path) -> None:
         (("evaluate",), "name model files"),
         (("evaluate", "--checkpoint", "none.pth"), "expected a model file, found none"),
         (("evaluate", "--run", "0" * 32), "expected a run of this store"),
-        (("evaluate", "--ensemble", "none-such"), "found none called 'none-such'"),
-        (("evaluate", "--episodes", "0"), "episodes: expected greater than or equal to 1"),
+        (("evaluate", "--study", "none-such"), "found none called 'none-such'"),
+        (("evaluate", "--episodes", "0"), "episodes: expected 1 or more, found '0'"),
         (("report", "--study", "none-such"), "expected a study 'none-such' with finished models"),
         (("ensemble", "--methods", "pi0,pi9"), "methods: expected some of pi0, pi0_fast"),
-        (("ensemble", "--methods", "pi0, pi0_fast"), "methods: expected text of the pattern"),
+        (("ensemble", "--methods", "pi0;pi0_fast"), "methods: expected text of the form"),
+        (("ensemble", "--methods", "pi0 widht=3"), "expected the name of a setting, found 'widht'"),
+        (("ensemble", "--methods", "pi0 seed=3"), "expected a setting that all models of a group share, found 'seed'"),
+        (("ensemble", "--set", "pi0.widht=3"), "expected a setting of the method 'pi0' of this study"),
+        (("ensemble", "--set", "decoding=greedy", "--methods", "pi0"), "expected a setting of a method of this study"),
+        (("ensemble", "--set", "binning.lr=0.1"), "expected a setting of the method 'binning' of this study"),
+        (("ensemble", "--set", "pi0.lr=fast"), "lr: expected a number, found 'fast'"),
+        (("ensemble", "--set", "lr"), "expected NAME=VALUE or METHOD.NAME=VALUE, found 'lr'"),
         (("ensemble", "--n-models", "0"), "n_models"),
         (("ensemble", "--base-seed", "2147483647", "--n-models", "2"), "seed: "),
         (("ensemble", "--originals", "nowhere"), "expected a folder with .pth files"),
-        (("ensemble", "--tokenizer", "none.json"), "expected a FAST tokenizer, found no file"),
+        (("ensemble", "--set", "pi0_fast.tokenizer=none.json"), "expected a FAST tokenizer, found no file"),
         (("ensemble", "--study", "../x"), "study: "),
         (("ensemble", "--heads", "3"), "heads: must divide"),
         (("ensemble", "--study", "all"), "expected a name, found 'all'"),
@@ -198,24 +218,36 @@ def test_bad_input_is_refused_before_data_are_made(tmp_path: Path, monkeypatch: 
 
 def test_member_settings_are_those_of_training() -> None:
     """What is declared once for a study means the same as for one training."""
-    settings = EnsembleSettings()
-    assert settings.member("pi0", Pi0Settings, 3) == Pi0Settings(seed=3)
-    assert settings.member("pi0_fast", Pi0FastSettings, 3) == Pi0FastSettings(seed=3)
-    changed = EnsembleSettings(lr=0.1, pi0_fast_lr=0.2, width=32, flow_steps=2)
-    assert changed.member("pi0", Pi0Settings, 0) == Pi0Settings(lr=0.1, width=32, flow_steps=2)
-    assert changed.member("pi0_fast", Pi0FastSettings, 0) == Pi0FastSettings(lr=0.2, width=32)
+
+    def planned(**values: object) -> dict[str, TrainSettings]:
+        groups = plan_groups(make(EnsembleSettings, values))
+        return {group.name: group.member(3).settings for group in groups}
+
+    kinds = {name: method.settings_type for name, method in METHODS.items()}
+    assert planned() == {"pi0": Pi0Settings(seed=3), "pi0_fast": Pi0FastSettings(seed=3)}
+    assert planned(methods=",".join(METHODS)) == {name: kind(seed=3) for name, kind in kinds.items()}
+    assert planned(set=("width=32", "pi0_fast.lr=0.2", "lr=0.1", "flow_steps=2")) == {
+        "pi0": Pi0Settings(seed=3, lr=0.1, width=32, flow_steps=2),
+        "pi0_fast": Pi0FastSettings(seed=3, lr=0.2, width=32),
+    }
+    assert planned(methods="pi0 width=64, pi0  width=128 layers=2", set="layers=1,lr=0.1") == {
+        "pi0 width=64": Pi0Settings(seed=3, lr=0.1, width=64, layers=1),
+        "pi0 width=128 layers=2": Pi0Settings(seed=3, lr=0.1, width=128, layers=2),
+    }
 
 
 @pytest.mark.usefixtures("with_store")
 def test_a_study_goes_on_and_refuses_another_recipe(run: Run, workplace: Path) -> None:
-    words = ("pipeline", "ensemble", "--methods", "pi0", "--workers", 1, *TINY_WORDS)
+    words = ("pipeline", "ensemble", "--methods", "pi0", "--executor", "serial", *TINY_WORDS)
     first = run(*words, "--n-models", 1)
-    assert first.returncode == 0 and "5 done now, 0 models found done" in first.stdout
+    assert first.returncode == 0 and "5 jobs run, 0 models reused" in first.stdout
     again = run(*words, "--n-models", 1)
-    assert again.returncode == 0 and "0 done now, 1 models found done" in again.stdout
+    assert again.returncode == 0 and "0 jobs run, 1 models reused" in again.stdout
+    assert "the report and the registered models are up to date" in again.stdout
     more = run(*words, "--n-models", 2)
-    assert more.returncode == 0 and "2 done now, 1 models found done" in more.stdout
-    assert len(of_kind(workplace, "study")) == len(of_kind(workplace, "method")) == 1
+    assert more.returncode == 0 and "2 jobs run, 1 models reused" in more.stdout
+    assert len(of_kind(workplace, "study")) == len(of_kind(workplace, "group")) == 1
+    assert of_kind(workplace, "study")[0].data.metrics["pi0/models"] == 2
     assert sorted(run.data.params["seed"] for run in of_kind(workplace, "model")) == ["0", "1"]
     other = run(*words, "--lr", 0.1)
     assert (
@@ -224,7 +256,7 @@ def test_a_study_goes_on_and_refuses_another_recipe(run: Run, workplace: Path) -
     # Other episodes are another protocol: everything is evaluated again, nothing trained.
     weights = {run.data.tags["weights_sha256"] for run in of_kind(workplace, "model")}
     longer = run(*words, "--n-models", 2, "--episodes", 4)
-    assert longer.returncode == 0 and "7 done now, 0 models found done" in longer.stdout
+    assert longer.returncode == 0 and "7 jobs run, 0 models reused" in longer.stdout
     assert {run.data.tags["weights_sha256"] for run in of_kind(workplace, "model")} == weights
     assert {run.data.tags["evaluation"] for run in of_kind(workplace, "model")} == {"4 episodes a condition, seed 0"}
 
@@ -273,19 +305,19 @@ def test_a_killed_member_goes_on_where_it_was_then_is_recorded_and_the_rest_goes
     assert process.returncode == 1
     assert "pi0 seed 0: failed, its process was killed by SIGKILL; trying again" in out
     assert "error: study 'ensemble': 1 jobs failed, the first: pi0 seed 0: its process was killed" in errors
-    assert "5 done now, 0 models found done, 1 failed" in out
+    assert "5 jobs run, 0 models reused, 1 failed" in out
 
     models = {run.info.run_id: run for run in of_kind(workplace, "model")}
     assert models[killed].info.status == "FAILED" and len(models) == 2
     assert models[killed].data.tags["failure"] == "its process was killed by SIGKILL"
-    log = workplace / f"train/logs/{models[killed].info.run_name}.txt"
+    log = workplace / f"train/logs/{models[killed].data.tags['name']}.txt"
     assert log.read_text().endswith("failed: its process was killed by SIGKILL\n")
     assert not list((workplace / "train/logs").glob(".*"))
     (parent,) = of_kind(workplace, "study")
     assert parent.info.status == "FAILED" and parent.data.tags["failures"].startswith("pi0 seed 0: its process")
 
     again = run("pipeline", "ensemble", "--methods", "pi0", *words)
-    assert again.returncode == 0 and "2 done now, 1 models found done, 0 failed" in again.stdout
+    assert again.returncode == 0 and "2 jobs run, 1 models reused, 0 failed" in again.stdout
     (parent,) = of_kind(workplace, "study")
     assert parent.info.status == "FINISHED" and parent.data.tags["failures"] == "none"
     assert len(of_kind(workplace, "model")) == 2

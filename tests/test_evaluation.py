@@ -14,16 +14,9 @@ from pipeline.env.lqr import lqr
 from pipeline.env.pendulum import EPISODE_STEPS, simulate
 from pipeline.env.scores import score
 from pipeline.errors import RunError
-from pipeline.evaluation.control import (
-    CONDITIONS,
-    ChunkExecutor,
-    Condition,
-    Evaluation,
-    draw_episodes,
-    evaluate_planner,
-    mean_scores,
-)
+from pipeline.evaluation.control import ChunkExecutor, Evaluation, draw_episodes, evaluate_planner, mean_scores
 from pipeline.evaluation.expert import compare_chunks, spread
+from pipeline.evaluation.protocol import CONDITIONS, Condition
 from pipeline.evaluation.yardsticks import YARDSTICKS
 from pipeline.methods.method import Plans
 from pipeline.report.scores import SCORES

@@ -16,14 +16,15 @@ from onnx import helper
 
 import pipeline
 from pipeline.cli.main import COMMANDS, main
-from pipeline.config import ExportSettings, make
+from pipeline.config import make
 from pipeline.data.normalisation import Normalisation
 from pipeline.errors import CheckpointError, MissingExtraError
-from pipeline.methods import METHODS
 from pipeline.methods.method import Interface
+from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint, weights_digest
 from pipeline.policies.exported import seal
 from pipeline.stages import export as workflow
+from pipeline.stages.settings import ExportSettings
 from pipeline.tokenizer.fast import fit_bins, fit_tokenizer
 from tests.conftest import ROOT, files_of
 

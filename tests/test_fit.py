@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from pipeline.config import Pi0Settings, TrainSettings, make
+from pipeline.config import make
 from pipeline.errors import RunError
-from pipeline.methods import METHODS
 from pipeline.methods.pi0 import PI0
+from pipeline.methods.registry import METHODS
+from pipeline.methods.settings import Pi0Settings, TrainSettings
 from pipeline.policies.checkpoint import weights_digest
 from pipeline.streams import derive, global_torch_stream, torch_stream
 from pipeline.training.fit import Epoch, Problem, Step, draw_order, evaluate, fit, problem_of, schedule_factor

@@ -25,16 +25,19 @@ from hypothesis import strategies as st
 from onnx import helper
 
 import pipeline
-from pipeline.cli.main import COMMANDS, main, settings_command
+from pipeline.cli.main import COMMANDS, main
+from pipeline.cli.options import settings_command
 from pipeline.config import fields_of, make
 from pipeline.data.pairs import load_action_pairs, load_token_pairs
 from pipeline.data.trajectories import load_trajectories
 from pipeline.env.pendulum import draw_starts
 from pipeline.errors import UserError
-from pipeline.methods import METHODS
+from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
 from pipeline.policies.exported import seal
+from pipeline.results.settings import ReportSettings
 from pipeline.stages import export as export_workflow
+from pipeline.stages.settings import EvaluateSettings, ExportSettings
 from pipeline.tokenizer.fast import load_tokenizer
 from tests.conftest import ROOT, files_of
 from tests.test_project import ENTRY_POINTS
@@ -105,7 +108,7 @@ def folder(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = made / f"{name}.pth"
         provenance = {"name": name, "loss": 0.5, "versions": {"torch": "2"}}
         save_checkpoint(path, Checkpoint(method, chosen, interface, weights, provenance))
-        export_workflow.export(make(pipeline.config.ExportSettings, {"checkpoint": path}))
+        export_workflow.export(make(ExportSettings, {"checkpoint": path}))
     return made
 
 
@@ -513,9 +516,9 @@ WORDS = st.one_of(
     ),
 )
 KINDS = {name: kind for name, (_, kind) in ENTRY_POINTS.items()} | {
-    "evaluate": pipeline.config.EvaluateSettings,
-    "export": pipeline.config.ExportSettings,
-    "report": pipeline.config.ReportSettings,
+    "evaluate": EvaluateSettings,
+    "export": ExportSettings,
+    "report": ReportSettings,
 }
 
 

@@ -22,12 +22,14 @@ from mlflow.projects._project_spec import load_project
 from onnx import TensorProto, helper
 
 import pipeline
-from pipeline.cli.main import COMMANDS, main, train_command
-from pipeline.config import Pi0FastSettings, Pi0Settings, make
+from pipeline.cli.main import COMMANDS, main
+from pipeline.cli.train import train_command
+from pipeline.config import make
 from pipeline.data.npz import read_npz, write_npz
 from pipeline.errors import CheckpointError, DataError, TokenizerError
 from pipeline.files import whole_file
-from pipeline.methods import METHODS
+from pipeline.methods.registry import METHODS
+from pipeline.methods.settings import Pi0FastSettings, Pi0Settings
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
 from pipeline.policies.exported import DIGEST, FORMAT, UNSEALED, seal
 from pipeline.tokenizer.fast import load_tokenizer

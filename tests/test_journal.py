@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from pipeline.methods import METHODS
+from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
 from pipeline.tracking.journal import Journal, journal_of, left_journals, open_journal
 from pipeline.tracking.run import TrackedRun, start_run

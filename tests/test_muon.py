@@ -4,7 +4,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from pipeline.config import Pi0Settings, make
+from pipeline.config import make
+from pipeline.methods.settings import Pi0Settings
 from pipeline.models.flow_transformer import FlowTransformer
 from pipeline.models.original import OriginalFlowTransformer
 from pipeline.training.muon import ITERATIONS, QUINTIC, Muon, orthogonalised

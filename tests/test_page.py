@@ -11,17 +11,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import mujoco
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 from playwright.sync_api import Browser, Locator, Page, Request, expect, sync_playwright
 
 from pipeline.cli.main import COMMANDS, main
 from pipeline.config import make
-from pipeline.env.pendulum import ANGLE_LIMIT, EPISODE_STEPS, Array
+from pipeline.env.pendulum import ANGLE_LIMIT, CART, CONTROL_SECONDS, EPISODE_STEPS, POLE_LENGTH, XML_FILE, Array
 from pipeline.env.scores import score
-from pipeline.evaluation.control import CONDITIONS
-from pipeline.methods import METHODS
+from pipeline.evaluation.protocol import CONDITIONS, Protocol
 from pipeline.methods.method import Plans
+from pipeline.methods.registry import METHODS
+from pipeline.report.animation import _cut
 from pipeline.report.comparison import compare_models
 from pipeline.report.episodes import SCENE, Drawing, Kind, draw_episode
 from pipeline.report.figures import as_svg, draw_scores
@@ -31,7 +34,7 @@ from pipeline.report.page import render_page
 from pipeline.report.tables import Table
 from pipeline.results.episodes import Scored, choose, to_episode
 from pipeline.results.figures import literal
-from pipeline.stages.evaluate import Protocol, judge_run
+from pipeline.stages.evaluate import judge_run
 from pipeline.stages.train import train
 from pipeline.tracking.store import open_store, store_name
 from tests.conftest import ROOT, files_of
@@ -131,6 +134,21 @@ def test_episodes_are_told_as_they_went() -> None:
     tip, cart = np.array(good.moves["tip"][0]), good.moves["cart"][0]
     lean = np.arctan2(tip[0] - cart, SCENE[1] - tip[1])  # leaning to the right is positive
     assert lean == pytest.approx(good.episode.states[0, 1], abs=0.01)
+
+
+def test_an_episode_is_drawn_as_in_the_moving_picture() -> None:
+    """The cart in the size of the model's, and executed is without noise."""
+    record, drawn = record_one(planned_lqr, CONDITIONS[-1]), an_episode(planned_lqr, "good", "a")
+    cart = mujoco.MjModel.from_xml_path(str(XML_FILE)).geom("cart").size
+    assert (2 * (cart[0] + cart[1]), 2 * cart[0]) == CART
+    pole = np.hypot(drawn.moves["tip"][0][0] - drawn.moves["cart"][0], drawn.moves["tip"][0][1] - SCENE[1])
+    assert np.array([drawn.cart_width, drawn.cart_height]) / pole == pytest.approx(
+        np.array(CART) / POLE_LENGTH, abs=0.01
+    )
+    shown = _cut(**vars(record), seconds=CONTROL_SECONDS)
+    assert_array_equal(drawn.episode.executed, shown.actions)
+    assert_array_equal(drawn.episode.applied, shown.applied)
+    assert (drawn.episode.executed != drawn.episode.applied).any() and len(drawn.applied) == EPISODE_STEPS
 
 
 def test_an_episode_that_went_otherwise_says_so() -> None:

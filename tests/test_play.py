@@ -20,19 +20,22 @@ from numpy.testing import assert_array_equal
 
 import pipeline
 from pipeline.cli.main import COMMANDS, main
-from pipeline.config import Pi0Settings, PlaySettings, make
+from pipeline.config import make
 from pipeline.env.pendulum import CONTROL_SECONDS, REST_ANGLE
 from pipeline.env.scores import score
 from pipeline.errors import PolicyError, RunError, SettingsError
 from pipeline.evaluation import realtime
-from pipeline.evaluation.control import CONDITIONS, Condition, draw_episodes, evaluate_planner
+from pipeline.evaluation.control import draw_episodes, evaluate_planner
+from pipeline.evaluation.protocol import CONDITIONS, Condition
 from pipeline.evaluation.realtime import Answer, Played, ThreadAsking
 from pipeline.evaluation.record import record_planner
-from pipeline.methods import METHODS
+from pipeline.methods.registry import METHODS
+from pipeline.methods.settings import Pi0Settings
 from pipeline.policies import remote
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
 from pipeline.policies.remote import LARGEST, connect
 from pipeline.stages import play as workflow
+from pipeline.stages.settings import PlaySettings
 from tests.conftest import Run, files_of
 from tests.test_animation import frames_of, nothing, planned_lqr
 

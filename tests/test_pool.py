@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.errors import RunError
-from pipeline.executors.pool import ATTEMPTS, Done, Failed, Job, Planned, Report, Running, run_jobs
+from pipeline.executors.jobs import ATTEMPTS, Done, Failed, Job, Planned, Report, Running
+from pipeline.executors.pool import run_jobs
 
 
 def square(number: int, report: Report) -> int:

@@ -21,20 +21,25 @@ from packaging.utils import canonicalize_name
 from docs import renew_results
 from pipeline import config
 from pipeline.cli import main as cli
+from pipeline.cli.options import settings_command
+from pipeline.cli.train import train_command
+from pipeline.methods.settings import BinningSettings, Pi0FastSettings, Pi0Settings, RegressionSettings
+from pipeline.stages.settings import CollectSettings, TokenizeSettings
+from pipeline.studies.settings import EnsembleSettings, shorthands
 from pipeline.tracking.store import database_file, home
 from tests.conftest import ROOT, TRAIN_SCRIPTS, environment, mlflow_command, put_store
 
 MLPROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 ENTRY_POINTS = {
-    "collect": ("pipeline collect", config.CollectSettings),
-    "tokenize": ("pipeline tokenize", config.TokenizeSettings),
-    "ensemble": ("pipeline ensemble", config.EnsembleSettings),
-    "train_pi0": ("train.train_pi0", config.Pi0Settings),
-    "train_pi0_fast": ("train.train_pi0_fast", config.Pi0FastSettings),
-    "train_regression": ("train.train_regression", config.RegressionSettings),
-    "train_binning": ("train.train_binning", config.BinningSettings),
-    "main": ("train.train_pi0", config.Pi0Settings),
+    "collect": ("pipeline collect", CollectSettings),
+    "tokenize": ("pipeline tokenize", TokenizeSettings),
+    "ensemble": ("pipeline ensemble", EnsembleSettings),
+    "train_pi0": ("train.train_pi0", Pi0Settings),
+    "train_pi0_fast": ("train.train_pi0_fast", Pi0FastSettings),
+    "train_regression": ("train.train_regression", RegressionSettings),
+    "train_binning": ("train.train_binning", BinningSettings),
+    "main": ("train.train_pi0", Pi0Settings),
 }
 
 
@@ -47,11 +52,15 @@ def test_entry_points_are_all_here() -> None:
 def test_mlproject_command_line_and_settings_are_one(name: str) -> None:
     module, kind = ENTRY_POINTS[name]
     entry = MLPROJECT["entry_points"][name]
-    fields = config.fields_of(kind)
+    short = shorthands() if kind is EnsembleSettings else {}
+    fields = config.fields_of(kind) | short
     assert list(entry["parameters"]) == list(fields)
     types = {"int": int, "float": float, "string": str}
     for field, declared in entry["parameters"].items():
         assert isinstance(declared["default"], types[declared["type"]]), f"{field}: YAML read another type"
+        if field in short:  # "auto": each method by its own default
+            assert declared == {"type": "string", "default": "auto"}
+            continue
         assert config.make(kind, {field: str(declared["default"])}) == kind(), field
         annotation = getattr(fields[field].annotation, "__name__", "")
         assert declared["type"] == {"int": "int", "float": "float"}.get(annotation, "string")
@@ -60,28 +69,28 @@ def test_mlproject_command_line_and_settings_are_one(name: str) -> None:
     assert words[:2] == ["python", "-m"] and " ".join(words[2:]).startswith(module)
     assert words[2 + len(module.split()) :] == [word for field in fields for word in (f"--{field}", f"{{{field}}}")]
 
-    command = cli.COMMANDS.commands[name] if name in cli.COMMANDS.commands else cli.train_command(name, kind)
+    command = cli.COMMANDS.commands[name] if name in cli.COMMANDS.commands else train_command(name, kind)
     options = {
         option.name: option for option in command.params if option.name not in ("quiet", "verbose", "debug", "help")
     }
     assert list(options) == list(fields)
     for field, option in options.items():
         assert set(option.opts) == {f"--{field}", f"--{field.replace('_', '-')}"}
-        assert fields[field].description and str(fields[field].default) in option.help
+        assert fields[field].description and (field == "set" or str(fields[field].default) in option.help)
 
 
 def test_both_spellings_reach_the_settings() -> None:
     seen = []
-    command = cli.settings_command("x", config.Pi0Settings, seen.append)
+    command = settings_command("x", Pi0Settings, seen.append, ())
     for words in (["--batch-size", "7", "--flow_steps", "3"], ["--batch_size=7", "--flow-steps=3"]):
         assert cli.main(command, words) == 0
-    assert seen[0] == seen[1] == config.Pi0Settings(batch_size=7, flow_steps=3)
+    assert seen[0] == seen[1] == Pi0Settings(batch_size=7, flow_steps=3)
 
 
 def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(cli.train_command("pi0", config.Pi0Settings), ["--help"]) == 0
+    assert cli.main(train_command("pi0", Pi0Settings), ["--help"]) == 0
     text = capsys.readouterr().out
-    assert all(f"--{field.replace('_', '-')}" in text for field in config.Pi0Settings.model_fields)
+    assert all(f"--{field.replace('_', '-')}" in text for field in Pi0Settings.model_fields)
     assert isinstance(cli.COMMANDS, click.Group) and cli.main(cli.COMMANDS, ["--help"]) == 0
 
 
@@ -268,5 +277,5 @@ def test_readme_names_what_exists() -> None:
 def test_importing_settings_is_light() -> None:
     """`--help` and bad settings answer before torch and MLflow are loaded."""
     heavy = "{'torch', 'mlflow', 'matplotlib'}"
-    code = f"import sys, pipeline.cli; sys.exit(bool({heavy} & set(sys.modules)))"
+    code = f"import sys, pipeline.cli.main, pipeline.cli.train; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,19 @@ from mlflow.tracking import MlflowClient
 
 from docs.renew_results import BASELINES, BLOCK, README, RESULTS, render, render_means
 from pipeline.errors import SettingsError
-from pipeline.evaluation.control import CONDITIONS, draw_episodes
+from pipeline.evaluation.control import draw_episodes
+from pipeline.evaluation.protocol import CONDITIONS, Protocol
+from pipeline.evaluation.stored import protocol_of, protocol_tags, read_scores, scores_table
 from pipeline.evaluation.yardsticks import YARDSTICKS
 from pipeline.report.comparison import Comparison, Model, compare_models
-from pipeline.report.overview import as_markdown, as_rows, as_text, as_values, verdicts, winner
+from pipeline.report.figures import draw_scores
+from pipeline.report.overview import as_csv, as_markdown, as_rows, as_text, as_values, verdicts, winner
 from pipeline.report.scores import COSTS, SCORES
 from pipeline.report.tables import Table
-from pipeline.results.report import as_csv, gather, group_names, method_metrics, to_model
-from pipeline.stages.evaluate import Judged, Protocol, log_judged
-from pipeline.tracking.query import StoredRun, fetch
+from pipeline.results.gather import computed_groups, gather
+from pipeline.stages.evaluate import Judged, log_judged
+from pipeline.studies.verdict import group_metrics, study_metrics, study_note
+from pipeline.tracking.query import StoredRun, artifact, fetch
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import open_store
 
@@ -121,6 +126,25 @@ def test_originals_and_yardsticks_stand_beside() -> None:
     assert "original a (2)" in as_text(comparison)
 
 
+@pytest.mark.parametrize(
+    ("groups", "colours"),
+    [
+        (("pi0", "pi0_fast"), ("#0072B2", "#D55E00")),
+        (("pi0 width=64", "pi0_fast lr=0.001"), ("#0072B2", "#D55E00")),
+        (("pi0 width=32", "pi0 width=64", "pi0_fast"), ("0.6", "#009E73")),
+    ],
+)
+def test_every_averaged_ensemble_has_its_star(groups: tuple[str, ...], colours: tuple[str, ...]) -> None:
+    """Beside the models that it is of, where no other group is of their method."""
+    models = [model(group, seed, 0.5) for group in groups for seed in range(2)]
+    names = ("pi0 ensemble of 2", "pi0_fast ensemble of 2")
+    averages = [replace(model(name, 0, 0.6), kind="ensemble", seed=None) for name in names]
+    figure = draw_scores(compare_models("x", "y", models + averages, ()))
+    for axes in figure.axes:
+        stars = {line.get_label(): line.get_color() for line in axes.lines if line.get_marker() == "*"}
+        assert stars == dict(zip(names, colours, strict=True))
+
+
 def test_all_formats_say_the_same() -> None:
     comparison = ten(0.1)
     values = json.loads(json.dumps(as_values(comparison)))
@@ -161,7 +185,7 @@ def test_tables_are_aligned() -> None:
 
 
 def stored(run_id: str, tags: dict[str, str], params: dict[str, str], **metrics: float) -> StoredRun:
-    return StoredRun(run_id, run_id, "FINISHED", 0, params, metrics, tags)
+    return StoredRun(run_id, run_id, "FINISHED", 0, params, metrics, tags, "1")
 
 
 def test_groups_are_methods_and_what_differs_within_them() -> None:
@@ -172,26 +196,21 @@ def test_groups_are_methods_and_what_differs_within_them() -> None:
         stored("r2", base, {"seed": "0", "lr": "0.1"}),
         stored("r3", {"method": "pi0_fast"}, {"seed": "0", "lr": "0.008"}),
     ]
-    assert group_names(runs) == {"r0": "pi0 lr=0.004", "r1": "pi0 lr=0.004", "r2": "pi0 lr=0.1", "r3": "pi0_fast"}
+    assert computed_groups(runs) == {"r0": "pi0 lr=0.004", "r1": "pi0 lr=0.004", "r2": "pi0 lr=0.1", "r3": "pi0_fast"}
     other_data = [runs[0], stored("r4", base | {"data_sha256": "e"}, runs[0].params)]
-    assert group_names(other_data) == {"r0": "pi0 data=d", "r4": "pi0 data=e"}
+    assert computed_groups(other_data) == {"r0": "pi0 data=d", "r4": "pi0 data=e"}
 
 
-def test_runs_become_models() -> None:
-    tags = {"method": "pi0", "weights_sha256": "w", "evaluation": "p", "name": "tinypi0"}
-    run = stored(
-        "r0", tags, {"seed": "7"}, **{"success/noise0.03_replan13": 0.9, "success/mean": 0.8, "best_val_loss": 1.0}
-    )
-    found = to_model(run, "pi0", "p")
-    assert found.kind == "model" and found.seed == 7 and found.costs == {"best_val_loss": 1.0}
-    assert found.scores == {"success": {(0.03, 13): 0.9}}
-    assert to_model(run, "pi0", "another protocol").scores == {}
-
-
-def test_method_metrics_are_means_and_deviations() -> None:
-    metrics = method_metrics(ten(0.1).groups[0])
-    assert metrics["converge_mean/noise0.03_replan13"] == 0.5 and metrics["converge_std/noise0.03_replan13"] == 0
-    assert metrics["best_val_loss_mean"] == 5.5 and "success_std/mean" in metrics
+def test_a_study_shows_its_means_and_its_verdict() -> None:
+    comparison = ten(0.1)
+    metrics = group_metrics(comparison.groups[0])
+    assert metrics["converge_mean"] == 0.5 and metrics["converge_std"] == 0 and metrics["best_val_loss_mean"] == 5.5
+    shown = study_metrics(comparison)
+    assert shown["a/models"] == 10 and shown["a/success"] == metrics["success_mean"] and shown["b/converge"] == 0.5
+    (note,) = study_note(comparison, "x").values()
+    assert f"- {verdicts(comparison)[0]}" in note and "| noise, replan |" in note
+    wide = [model("pi0 width=64", seed, 0.9) for seed in range(2)]
+    assert "pi0 width_64/success" in study_metrics(compare_models("x", "y", wide, []))  # as MLflow takes names
 
 
 def test_every_number_is_described() -> None:
@@ -199,15 +218,25 @@ def test_every_number_is_described() -> None:
         assert score.label and score.short and score.better in (-1, 0, 1)
 
 
-def add_run(client: MlflowClient, experiment: str, group: str, seed: int, success: float, **tags: str) -> str:
+FIRST, OTHER = Protocol(3, 0), Protocol(3, 1)
+
+
+def add_run(
+    client: MlflowClient,
+    experiment: str,
+    group: str,
+    seed: int,
+    success: float,
+    protocol: Protocol = FIRST,
+    **tags: str,
+) -> str:
     """A finished model, as training and evaluation leave it."""
     run = client.create_run(experiment, run_name=f"{group}_{seed}").info.run_id
-    known = {"kind": "model", "method": group, "name": f"{group}_{seed}", "weights_sha256": "w", "evaluation": "p"}
-    for name, value in (known | tags).items():
+    known = {"kind": "model", "method": group, "name": f"{group}_{seed}", "weights_sha256": "w"}
+    for name, value in (known | protocol_tags(protocol) | tags).items():
         client.set_tag(run, name, value)
     client.log_param(run, "seed", seed)
-    for noise, replan in WHERE:
-        client.log_metric(run, f"success/noise{noise:g}_replan{replan}", success)
+    client.log_dict(run, scores_table(CONDITIONS, [{"success": success}] * 9), "evaluation/scores.json")
     client.set_terminated(run)
     return str(run)
 
@@ -220,50 +249,82 @@ def test_the_query_on_an_odd_store(workplace: Path) -> None:
     client.set_terminated(foreign)
     client.set_terminated(client.create_run(experiment, tags={"study": "s"}).info.run_id)
     with pytest.raises(SettingsError, match="found none"):
-        gather(client, "all")
+        gather(client)
 
     for seed in range(3):  # pi0_fast is the older one, and comes second all the same
         add_run(client, experiment, "pi0_fast", seed, 0.5)
     evaluated = [add_run(client, experiment, "pi0", seed, 0.9) for seed in range(3)]
-    add_run(client, experiment, "pi0", 0, 0.1, evaluation="another")
+    add_run(client, experiment, "pi0", 0, 0.1, OTHER)
     add_run(client, experiment, "pi0", 1, 0.1, evaluation="unfinished")
     add_run(client, experiment, "PID", 0, 1.0, kind="yardstick", method="yardstick")
-    add_run(client, experiment, "PID", 0, 0.2, kind="yardstick", method="yardstick", evaluation="another")
+    add_run(client, experiment, "PID", 0, 0.2, OTHER, kind="yardstick", method="yardstick")
     running = client.create_run(experiment, tags={"kind": "model", "method": "pi0"})
     assert running.info.status == "RUNNING"
 
-    found = gather(client, "all")
-    assert [group.name for group in found.groups] == ["pi0", "pi0_fast", "PID_0"] and found.protocol == "p"
+    gathered = gather(client)
+    found = gathered.comparison
+    assert gathered.protocol == FIRST and found.protocol == str(FIRST)
+    assert [group.name for group in found.groups] == ["pi0", "pi0_fast", "PID_0"]
     assert [model.run_id for model in found.groups[0].models] == evaluated
     assert found.groups[0].scores["success"][WHERE[0]].mean == pytest.approx(0.9)
     assert found.groups[2].scores["success"][WHERE[0]].mean == 1
     assert [contrast.first for contrast in found.contrasts] == ["pi0"]
     notes = "\n".join(found.notes)
-    assert "1 of 8 models have not been evaluated" in notes and "2 runs were evaluated otherwise than by p" in notes
+    assert "1 of 8 models have not been evaluated" in notes
+    assert f"2 runs were evaluated otherwise than by {FIRST}" in notes
     assert "2 runs repeat the settings and seed" in notes
+    assert gather(client, experiment="e").comparison == found
+    with pytest.raises(SettingsError, match="found none"):
+        gather(client, experiment="another")
 
-    client.log_metric(evaluated[0], "success/noise0.01_replan10", math.nan)
-    found = gather(client, "all")
-    assert (
-        found.groups[0].scores["success"][WHERE[0]].n == 2 and "1 numbers of models are not finite" in found.notes[-1]
+
+def test_odd_numbers_and_names_are_left_out_and_said(workplace: Path) -> None:
+    client = open_store()
+    experiment = client.create_experiment("e")
+    runs = [add_run(client, experiment, "pi0", seed, 0.9) for seed in range(3)]
+    for name, value in (("converge/mean", math.inf), ("best_val_loss", math.nan), ("converge/what you like", 1.0)):
+        client.log_metric(runs[0], name, value)
+    broken = scores_table(CONDITIONS, [{"success": math.inf, "foreign": 1.0}] * 9)
+    client.log_dict(runs[1], broken, "evaluation/scores.json")
+    client.log_text(runs[2], "no table", "evaluation/scores.json")
+    found = gather(client).comparison
+    assert found.groups[0].scores["success"][WHERE[0]].n == 1 and "foreign" not in found.groups[0].scores
+    assert found.groups[0].costs == {}
+    assert found.notes[-2:] == (
+        "pi0_0: not finite, and left out: best_val_loss.",
+        "pi0_2: its scores cannot be read and are left out: scores.json: expected a table of scores by condition, "
+        "found another file.",
     )
     json.dumps(as_values(found), allow_nan=False)
+
+
+def test_a_study_of_one_name_in_two_experiments_is_two(workplace: Path) -> None:
+    client = open_store()
+    for name, success in (("one", 0.9), ("two", 0.1)):
+        add_run(client, client.create_experiment(name), "pi0", 0, success, study="s")
+    with pytest.raises(SettingsError, match="expected 's' in one experiment, found it in one, two"):
+        gather(client, "s")
+    (group,) = gather(client, "s", "two").comparison.groups
+    assert group.scores["success"][None].mean == pytest.approx(0.1)
 
 
 def test_another_evaluation_leaves_nothing_of_the_first(workplace: Path) -> None:
     client = open_store()
     run = TrackedRun(client, client.create_run(client.create_experiment("e")).info.run_id)
-    calm, protocols = YARDSTICKS["LQR, planned"], [Protocol(n, 0, Path("none")) for n in (1, 2)]
+    calm, protocols = YARDSTICKS["LQR, planned"], [Protocol(n, 0) for n in (1, 2)]
     first, second = (
         Judged("x", "x", judge(draw_episodes(CONDITIONS, n, 0), 1))
         for n, judge in ((1, calm), (2, YARDSTICKS["zero action"]))
     )
     log_judged(run, first, protocols[0])
-    assert math.isfinite(fetch(client, run.run_id).metrics["converge_step/noise0.01_replan10"])
+    assert math.isfinite(fetch(client, run.run_id).metrics["converge_step/mean"])
     log_judged(run, second, protocols[1])
     found = fetch(client, run.run_id)
     assert found.tags["evaluation"] == "2 episodes a condition, seed 0" and found.metrics["success/mean"] == 0
-    assert math.isnan(found.metrics["converge_of_successful/noise0.01_replan10"])
+    assert math.isnan(found.metrics["converge_step/mean"]) and protocol_of(found.tags) == protocols[1]
+    with artifact(client, run.run_id, "evaluation/scores.json") as path:
+        assert read_scores(path)["success"] == dict.fromkeys(WHERE, 0.0) and "converge_step" not in read_scores(path)
+    assert [name for name in found.metrics if "noise" in name] == []  # one metric per score, not per condition
 
 
 def test_readme_results_come_from_a_report() -> None:

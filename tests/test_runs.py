@@ -14,8 +14,9 @@ import pytest
 import torch
 
 import pipeline
-from pipeline.cli.main import main, train_command
-from pipeline.config import Pi0Settings
+from pipeline.cli.main import main
+from pipeline.cli.train import train_command
+from pipeline.methods.settings import Pi0Settings
 from pipeline.tracking.mirror import reserve
 from pipeline.tracking.run import GENERATED_NAME, TrackedRun
 from tests.conftest import ROOT, Run, mlflow_run, runs_of, store

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
-from pipeline.config import TokenizeSettings
 from pipeline.data.pairs import load_action_pairs, load_token_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import TokenizerError
+from pipeline.stages.settings import TokenizeSettings
 from pipeline.stages.tokenize import fit, tokenize
 from pipeline.tokenizer.fast import (
     BOS,

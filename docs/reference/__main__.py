@@ -1,5 +1,6 @@
 """Write docs/reference/settings.md from the settings, the command lines and MLproject: python -m docs.reference."""
 
+import inspect
 from pathlib import Path
 from typing import get_args, get_origin
 
@@ -7,35 +8,37 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from pipeline.cli import main as cli
-from pipeline.cli.options import bounds_of
-from pipeline.config import Settings, fields_of
+from pipeline.cli.options import Command, bounds_of
+from pipeline.cli.train import train_command
+from pipeline.config import fields_of
 from pipeline.files import whole_file
-from pipeline.methods import METHODS
+from pipeline.methods.registry import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reference" / "settings.md"
+NAMES: dict[type, str] = {str: "text", bool: "switch", Path: "path"}
 HEAD = """# Settings of every command
 
-Made from [pipeline/config.py](../../pipeline/config.py) by `python -m docs.reference`; a test holds this page to it.
+`python -m docs.reference` makes this page from the settings in the code. A test compares the two.
 
-A setting is written `--name value` on the command line, with `-` or `_`, and `-P name=value` with `mlflow run . -e
-ENTRY_POINT`, where the entry point exists; both have the same defaults and checks. Values outside the range are refused
-in one line, with exit code 2, before any work starts. Files are relative to the folder a command is started in. Every
-command also takes `--quiet` (results only), `--verbose` (what is used, and when each stage is done), `--debug` (the
-traceback of an error) and `--help`. Exit codes: 0 done, 1 a run that was started failed, 2 bad input, 130 interrupted.
+On the command line a setting is `--name value`, with `-` or `_` in the name. With `mlflow run . -e ENTRY_POINT` it is
+`-P name=value`. Defaults and checks are the same. Values outside the range are refused before any work starts.
+Relative paths start from the current folder of a command, and from the project's folder with `mlflow run`.
+
+Every command also takes `--quiet` (results only), `--verbose` (settings, versions and stages), `--debug` (traceback of
+an error) and `--help`. Exit codes: 0 done, 1 a started run failed, 2 bad input, 130 interrupted.
 """
 
 
-def commands() -> dict[str, cli.Command]:
+def commands() -> dict[str, Command]:
     """All commands, as people start them."""
     trainings = {
-        f"python -m train.train_{name}": cli.train_command(name, method.settings_type)
-        for name, method in METHODS.items()
+        f"python -m train.train_{name}": train_command(name, method.settings_type) for name, method in METHODS.items()
     }
     others = {
         f"python -m pipeline {name}": command
         for name, command in cli.COMMANDS.commands.items()
-        if isinstance(command, cli.Command)
+        if isinstance(command, Command)
     }
     return trainings | others
 
@@ -47,32 +50,43 @@ def render() -> str:
     return "\n".join([HEAD, *sections])
 
 
-def section(start: str, command: cli.Command, entry_points: dict[str, object]) -> str:
+def section(start: str, command: Command, entry_points: dict[str, object]) -> str:
     """One command: what it does, where MLflow has it, and a table of its settings."""
     kind = command.settings_type
-    entry = f"`mlflow run . -e {command.name}`" if command.name in entry_points else "none: it is not for `mlflow run`"
-    lines = [f"## {start}", "", command.help or "", "", f"Entry point: {entry}.", ""]
-    fields = fields_of(kind)
+    entry = f"`mlflow run . -e {command.name}`" if command.name in entry_points else "none"
+    lines = [f"## {start}", "", text_of(command), "", f"Entry point of `mlflow run`: {entry}.", ""]
+    fields = fields_of(kind) | dict(command.shorthands)
     if not fields:
         return "\n".join([*lines, "No settings.", ""])
     lines += ["| setting | type | default | range | meaning |", "|---|---|---|---|---|"]
-    return "\n".join([*lines, *(row(kind, name, info) for name, info in fields.items()), ""])
+    return "\n".join([*lines, *(row(name, info) for name, info in fields.items()), ""])
 
 
-def row(kind: type[Settings], name: str, info: FieldInfo) -> str:
+def text_of(command: Command) -> str:
+    """What a command says of itself. Docstrings keep their indentation before Python 3.13, and lose it since."""
+    return inspect.cleandoc(command.help or "")
+
+
+def row(name: str, info: FieldInfo) -> str:
     """A setting."""
     default = "required" if info.is_required() else f"`{info.default}`" if info.default != () else "none"
-    return f"| `{name}` | {type_of(info)} | {default} | {bounds_of(info)} | {info.description} |"
+    meaning = (info.description or "").replace("|", "\\|")
+    return f"| `{name}` | {type_of(info)} | {default} | {bounds_of(info)} | {meaning} |"
 
 
 def type_of(info: FieldInfo) -> str:
     """A type as people say it."""
     kind = info.annotation
-    if get_origin(kind) is tuple:
-        return f"{get_args(kind)[0].__name__.lower()}, several"
-    if get_origin(kind):
+    if kind is not None and get_origin(kind) is tuple:
+        return f"{name_of(get_args(kind)[0])}, several"
+    if kind is not None and get_origin(kind):
         return ", ".join(f"`{choice}`" for choice in get_args(kind))
-    return {"str": "text", "bool": "switch"}.get(kind.__name__, kind.__name__.lower()) if kind else ""
+    return name_of(kind) if kind else ""
+
+
+def name_of(kind: type) -> str:
+    """The name of a plain type."""
+    return NAMES.get(kind, kind.__name__)
 
 
 if __name__ == "__main__":

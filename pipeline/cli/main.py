@@ -6,35 +6,48 @@ import stat
 import sys
 import threading
 import time
+from importlib import import_module
+from typing import Any
 
 import click
-from click.shell_completion import get_completion_class, shell_complete
+from click.shell_completion import shell_complete
 
-from pipeline.cli import commands
+from pipeline import __version__
+from pipeline.cli.completion import SCRIPT, VARIABLE
 from pipeline.cli.console import be_normal, print_error
-from pipeline.cli.options import STARTS_RUNS, Command, Group, settings_command
-from pipeline.config import (
-    CollectSettings,
-    CompletionSettings,
-    DoctorSettings,
-    EnsembleSettings,
-    EvaluateSettings,
-    ExportSettings,
-    InfoSettings,
-    MoveStoreSettings,
-    PlaySettings,
-    PromoteSettings,
-    RegisterSettings,
-    ReportSettings,
-    ReproduceSettings,
-    ServerSettings,
-    SyncSettings,
-    TokenizeSettings,
-    TrainSettings,
-)
+from pipeline.cli.options import STARTS_RUNS, Group
 from pipeline.errors import RunError, UserError, one_line
 
-SCRIPT, COMPLETE = "tinypi", "_TINYPI_COMPLETE"
+FILES = (
+    "collect",
+    "tokenize",
+    "evaluate",
+    "play",
+    "export",
+    "ensemble",
+    "report",
+    "register",
+    "promote",
+    "reproduce",
+    "doctor",
+    "sync",
+    "server",
+    "move_store",
+    "info",
+    "completion",
+)
+"""The commands, in the order of the work: each is a file here, with its `COMMAND`."""
+
+COMMANDS: Group = click.version_option(__version__, prog_name=SCRIPT)(
+    Group(
+        "pipeline",
+        help="Data, evaluation, ensembles and reports for pi0 and pi0-FAST. "
+        "Training: python -m train.train_pi0, python -m train.train_pi0_fast.",
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        commands=[import_module(f"pipeline.cli.{name}").COMMAND for name in FILES],
+    )
+)
+
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 RECORDED = "; a run that was started is recorded as KILLED"
 INTERRUPTS = [signal.SIGINT, signal.SIGTERM]
@@ -42,48 +55,10 @@ if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it: then 
     INTERRUPTS.append(signal.SIGHUP)
 
 
-def completion(settings: CompletionSettings) -> None:
-    """Print the script that makes a shell complete `tinypi`."""
-    kind = get_completion_class(settings.shell)
-    assert kind is not None
-    print(kind(COMMANDS, {}, SCRIPT, COMPLETE).source())
-
-
-COMMANDS = Group(
-    "pipeline",
-    help="Data, evaluation, ensembles and reports for pi0 and pi0-FAST. "
-    "Training: python -m train.train_pi0, python -m train.train_pi0_fast.",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    commands=[
-        settings_command("collect", CollectSettings, commands.collect),
-        settings_command("tokenize", TokenizeSettings, commands.tokenize),
-        settings_command("evaluate", EvaluateSettings, commands.evaluate),
-        settings_command("play", PlaySettings, commands.play),
-        settings_command("export", ExportSettings, commands.export),
-        settings_command("ensemble", EnsembleSettings, commands.ensemble),
-        settings_command("report", ReportSettings, commands.report),
-        settings_command("register", RegisterSettings, commands.register),
-        settings_command("promote", PromoteSettings, commands.promote),
-        settings_command("reproduce", ReproduceSettings, commands.reproduce),
-        settings_command("doctor", DoctorSettings, commands.doctor),
-        settings_command("sync", SyncSettings, commands.sync),
-        settings_command("server", ServerSettings, commands.server),
-        settings_command("move-store", MoveStoreSettings, commands.move_store),
-        settings_command("info", InfoSettings, commands.info),
-        settings_command("completion", CompletionSettings, completion),
-    ],
-)
-
-
-def train_command(method_name: str, kind: type[TrainSettings]) -> Command:
-    """The command of `python -m train.train_...`."""
-    return settings_command(f"train_{method_name}", kind, lambda settings: commands.train(method_name, settings))
-
-
 def tinypi() -> int:
     """The console script `tinypi`: `python -m pipeline` under a name that shells can complete."""
-    if instruction := os.environ.get(COMPLETE):
-        return shell_complete(COMMANDS, {}, SCRIPT, COMPLETE, instruction)
+    if instruction := os.environ.get(VARIABLE):
+        return shell_complete(COMMANDS, {}, SCRIPT, VARIABLE, instruction)
     return main(COMMANDS, program=SCRIPT)
 
 
@@ -92,7 +67,7 @@ def main(command: click.Command, arguments: list[str] | None = None, program: st
     words = sys.argv[1:] if arguments is None else arguments
     program = program or f"python -m {'pipeline' if command is COMMANDS else f'train.{command.name}'}"
     be_normal()
-    flags: dict[str, bool] = {}
+    flags: dict[str, Any] = {}
     before = {number: signal.signal(number, _interrupt) for number in INTERRUPTS}
     if "MLFLOW_RUN_ID" in os.environ:
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()

@@ -1,8 +1,11 @@
 """Commands made from settings: options, help that teaches, completion of what is typed."""
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args, get_origin
 
 import click
@@ -10,16 +13,8 @@ from click.shell_completion import CompletionItem
 from pydantic.fields import FieldInfo
 
 from pipeline.cli.console import be_quiet, be_verbose
-from pipeline.config import (
-    ChunkRecipe,
-    FlowRecipe,
-    Recipe,
-    Settings,
-    TokenRecipe,
-    TrainSettings,
-    fields_of,
-    make,
-)
+from pipeline.config import AUTO, S, Settings, fields_of, make
+from pipeline.methods.settings import ChunkRecipe, FlowRecipe, Recipe, TokenRecipe, TrainSettings
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 a run that was started failed; 2 bad input, nothing was started; 130 interrupted.\n"
@@ -27,6 +22,8 @@ EXIT_CODES = (
 )
 STARTS_RUNS = "starts_runs"
 """What a command's context object says of it: whether it starts runs of its own."""
+CHOSEN = "chosen"  # of a command's context object: the choices that flags such as --json have made
+BARE = "_bare"  # behind the name of a field, of the argument that is another way to give it
 HEADINGS: dict[type[Settings], str] = {
     TrainSettings: "This run",
     FlowRecipe: "Flow matching",
@@ -36,43 +33,13 @@ HEADINGS: dict[type[Settings], str] = {
 }
 """The options of these classes stand under headings of their own."""
 
-EXAMPLES: dict[str, tuple[str, ...]] = {
-    "collect": ("collect", "collect --trajectories 500 --plots 3 --out trial"),
-    "tokenize": ("tokenize", "tokenize --scheme bins", "tokenize --vocabulary 1024 --fine 0 --out trial"),
-    "evaluate": (
-        "evaluate --checkpoint A.pth B.pth --yardsticks",
-        "evaluate --run 0123456789abcdef0123456789abcdef",
-        "evaluate --ensemble trial --json",
-    ),
-    "play": (
-        "play --checkpoint train/trained_models/NAME.pth",
-        "play --policy http://127.0.0.1:5001 --action-noise 0.05 --replan 15",
-        "play --checkpoint NAME.onnx --lockstep --episode 7 --out seven.gif",
-    ),
-    "export": ("export --checkpoint train/trained_models/NAME.pth",),
-    "ensemble": ("ensemble --n-models 2 --epochs 1 --episodes 20 --study trial", "ensemble --study wide --width 128"),
-    "report": ("report", "report --study trial --markdown", "report --study trial --html"),
-    "register": ("register --study ensemble", "register --run 0123456789abcdef0123456789abcdef"),
-    "promote": ("promote", "promote --model pi0_fast --dry-run"),
-    "reproduce": ("reproduce 0123456789abcdef0123456789abcdef",),
-    "doctor": ("doctor",),
-    "sync": ("sync",),
-    "server": ("server", "server --auth --folder mlruns/server"),
-    "move-store": ("move-store",),
-    "info": ("info",),
-    "completion": ("completion bash > ~/.tinypi-complete.bash",),
-    "train_pi0": ("--seed 1", "--epochs 10 --width 128", "--resume latest"),
-    "train_pi0_fast": ("--seed 1", "--decoding greedy", "--resume latest"),
-    "train_regression": ("--seed 1",),
-    "train_binning": ("--seed 1",),
-}
-"""By command, without the program before it."""
-
 
 class Command(click.Command):
     """A command whose options of several values take them one after another: `--checkpoint A.pth B.pth`."""
 
     settings_type: type[Settings]  # what its options were made from
+    examples: Sequence[str] = ()  # without the program before them
+    shorthands: Mapping[str, FieldInfo] = MappingProxyType({})  # more options, each short for --set NAME=VALUE
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         several = {word for option in self.params if getattr(option, "multiple", False) for word in option.opts}
@@ -88,16 +55,19 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under their headings, each in one spelling."""
-        fields = self.settings_type.model_fields
+        fields: dict[str, FieldInfo] = dict(self.settings_type.model_fields)
         owners = {
             field: base
             for base in reversed(self.settings_type.__mro__)
             for field in vars(base).get("__annotations__", {})
         }
+        owners |= dict.fromkeys(self.shorthands, Recipe)
+        fields |= self.shorthands
         sections: dict[str, list[tuple[str, str]]] = {}
         for option in self.get_params(ctx):
             if isinstance(option, click.Argument):
-                sections["Argument"] = [(option.make_metavar(ctx), fields[str(option.name)].description or "")]
+                field = str(option.name).removesuffix(BARE)
+                sections["Argument"] = [(option.make_metavar(ctx), fields[field].description or "")]
             elif isinstance(option, click.Option):
                 shown = ", ".join(word for word in option.opts if "_" not in word)
                 shown += "" if option.is_flag else f" {option.make_metavar(ctx)}"
@@ -109,10 +79,9 @@ class Command(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples and the exit codes."""
-        examples = EXAMPLES.get(self.name or "", ())
         program = ctx.command_path.removesuffix(f" {self.name}")
         with formatter.section("Examples"):
-            for example in examples:
+            for example in self.examples:
                 indent = " " * formatter.current_indent
                 wrap = textwrap.TextWrapper(
                     formatter.width - 2,
@@ -133,6 +102,20 @@ class Command(click.Command):
 
 class Group(click.Group):
     """Commands in the order of the work, each with its whole first sentence."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is named; where there is none, name one that is like it."""
+        name = args[0]
+        if name not in self.commands and not name.startswith("-") and not ctx.resilient_parsing:
+            if name.startswith("train"):
+                hint = "Models are trained by python -m train.train_pi0 or train.train_pi0_fast."
+            else:
+                like = get_close_matches(name, self.commands, 1)
+                hint = f"Did you mean '{like[0]}'?" if like else "See --help."
+            raise click.UsageError(f"expected a command, found '{name}'. {hint}", ctx)
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -160,14 +143,24 @@ def _first(text: str | None) -> str:
     return " ".join((text or "").split("\n\n")[0].split())
 
 
-def settings_command(name: str, kind: type[Settings], run: Callable[[Any], None]) -> Command:
+def settings_command(
+    name: str,
+    kind: type[S],
+    run: Callable[[S], None],
+    examples: Sequence[str],
+    starts_runs: bool = False,
+    shorthands: Mapping[str, FieldInfo] | None = None,
+) -> Command:
     """Make a command with one option for each field of `kind`, in both `-` and `_` spellings.
 
-    All values reach `kind` as text: its validation is the only one, whatever surface they came by.
+    All values reach `kind` as text: its validation is the only one, whatever surface they came by. `--NAME VALUE` of
+    one of the `shorthands` is `--set NAME=VALUE`, unless the value is "auto".
     """
+    short = shorthands or {}
     options: list[click.Parameter] = [
         option for field, info in fields_of(kind).items() for option in options_of(field, info)
     ]
+    options += [option for field, info in short.items() for option in options_of(field, info)]
     options += [
         click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_quiet, help="print results only"),
         click.Option(
@@ -178,16 +171,34 @@ def settings_command(name: str, kind: type[Settings], run: Callable[[Any], None]
     ]  # fmt: skip
 
     def call(**values: Any) -> None:
-        click.get_current_context().obj[STARTS_RUNS] = issubclass(kind, Recipe)
-        settings = make(kind, {field: value for field, value in values.items() if value not in (None, ())})
-        if click.get_current_context().obj.get("verbose"):
+        flags = click.get_current_context().obj
+        flags[STARTS_RUNS] = starts_runs
+        given = {field: value for field, value in values.items() if value not in (None, ())} | flags.get(CHOSEN, {})
+        for field in [field for field in given if field.endswith(BARE)]:
+            _take_bare(given, field.removesuffix(BARE))
+        for field in [field for field in given if field in short]:
+            if (value := given.pop(field)) != AUTO:
+                given["set"] = (f"{field}={value}", *given.get("set", ()))
+        settings = make(kind, given)
+        if flags.get("verbose"):
             be_verbose(settings)
         run(settings)
 
     context = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     command = Command(name, params=options, callback=call, help=kind.__doc__, context_settings=context)
-    command.settings_type = kind
+    command.settings_type, command.examples, command.shorthands = kind, examples, short
     return command
+
+
+def _take_bare(given: dict[str, Any], field: str) -> None:
+    """Take what stands without an option as a value of `field`; raises `click.UsageError` for one value too many."""
+    bare, named = given.pop(field + BARE), given.get(field)
+    if isinstance(bare, tuple):
+        given[field] = (*bare, *(named or ()))
+    elif named is None:
+        given[field] = bare
+    else:
+        raise click.UsageError(f"{field}: expected one, found '{named}' and '{bare}'.")
 
 
 def options_of(field: str, info: FieldInfo) -> list[click.Parameter]:
@@ -202,10 +213,30 @@ def options_of(field: str, info: FieldInfo) -> list[click.Parameter]:
         return [click.Argument([field], type=str, metavar=metavar, shell_complete=_completion(field, kind))]
     if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("flags"):
         return [
-            click.Option([f"--{choice}", field], flag_value=choice, type=str, help=f"print {choice.upper()} only")
+            click.Option(
+                [f"--{choice}", f"{field}_{choice}"], is_flag=True, expose_value=False,
+                callback=partial(_choose, field, choice), help=f"print {choice.upper()} only",
+            )
             for choice in get_args(kind)
             if choice != info.default
-        ]
+        ]  # fmt: skip
+    if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("bare"):
+        return [_bare_argument(field, info), *_named_options(field, info, spellings)]
+    return _named_options(field, info, spellings)
+
+
+def _bare_argument(field: str, info: FieldInfo) -> click.Argument:
+    several = get_origin(info.annotation) is tuple
+    complete = _completion(field, info.annotation)
+    metavar = f"[{field.upper()}]{'...' if several else ''}"
+    nargs = -1 if several else 1
+    return click.Argument(
+        [field + BARE], type=str, nargs=nargs, required=False, metavar=metavar, shell_complete=complete
+    )
+
+
+def _named_options(field: str, info: FieldInfo, spellings: list[str]) -> list[click.Parameter]:
+    kind: Any = info.annotation
     if kind is bool:
         return [click.Option([*spellings, field], is_flag=True, flag_value="true", type=str, help=info.description)]
     complete = _completion(field, kind)
@@ -218,7 +249,8 @@ def options_of(field: str, info: FieldInfo) -> list[click.Parameter]:
             )
         ]  # fmt: skip
     metavar = "|".join(get_args(kind)) if get_origin(kind) else kind.__name__.upper()
-    required = info.is_required()
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    required = info.is_required() and not extra.get("bare")
     about = "; ".join(filter(None, ("required" if required else f"default {info.default}", bounds_of(info))))
     help_text = f"{info.description} [{about}]"
     return [
@@ -259,6 +291,14 @@ def _completion(field: str, kind: Any) -> Complete | None:
 def _remember(context: click.Context, option: click.Parameter, value: bool) -> None:
     """Tell `main`: the word alone is not enough, for it may stand there as another option's value."""
     context.obj[option.name] = value
+
+
+def _choose(field: str, choice: str, context: click.Context, _option: click.Parameter, value: bool) -> None:
+    """Remember the choice that a flag makes; raises `click.UsageError` if another flag has made another."""
+    if value:
+        earlier = context.obj.setdefault(CHOSEN, {}).setdefault(field, choice)
+        if earlier != choice:
+            raise click.UsageError(f"{field}: expected one of --{earlier} and --{choice}, found both.")
 
 
 def _quiet(context: click.Context, _option: click.Parameter, value: bool) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from pipeline.env.pendulum import CONTROL_SECONDS, EPISODE_STEPS
-from pipeline.executors.pool import Done, Event, Planned, Running
+from pipeline.executors.jobs import Done, Event, Planned, Running
 
 if TYPE_CHECKING:
     from pipeline.training.fit import Step

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.env.pendulum import ACTION_DIM, EPISODE_STEPS, Array, Controller, draw_starts, fallen, simulate
 from pipeline.env.scores import score
 from pipeline.errors import RunError
+from pipeline.evaluation.protocol import Condition
 from pipeline.methods.method import Plans
 from pipeline.streams import numpy_stream
 
@@ -32,22 +33,6 @@ def _unwatched(_fraction: float) -> None:
 
 def _unkept(_step: int, _due: Ints, _chunks: NDArray[np.float32]) -> None:
     pass
-
-
-@dataclass(frozen=True)
-class Condition:
-    """How hard it is made: uniform noise of +-`action_noise` on every action, and a plan every `replan` steps."""
-
-    action_noise: float
-    replan: int
-
-    def __str__(self) -> str:
-        return f"noise{self.action_noise:g}_replan{self.replan}"
-
-
-CONDITIONS = tuple(Condition(noise, replan) for noise in (0.01, 0.03, 0.05) for replan in (10, 13, 15))
-
-LONGEST_REPLAN = max(condition.replan for condition in CONDITIONS)
 
 
 @dataclass(frozen=True)

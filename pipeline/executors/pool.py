@@ -1,4 +1,4 @@
-"""A list of jobs on a pool of processes: one that fails, or whose process dies, is tried again and spares the others.
+"""Jobs on a pool of processes: one that fails, or whose process dies, is tried again and spares the others.
 
 Processes are spawned, so a job runs as it would in a fresh interpreter.
 """
@@ -7,80 +7,29 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
 from multiprocessing.sharedctypes import RawArray
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from pebble import CONSTS, ProcessExpired, ProcessPool
 
 from pipeline.errors import RunError, one_line
+from pipeline.executors.jobs import ATTEMPTS, Done, Events, Failed, Job, Planned, R, Report, Running
 
-ATTEMPTS = 2
 TICK_SECONDS = 0.25
 
 CONSTS.term_timeout = 15  # seconds that an interrupted job has to end its run
 
-R = TypeVar("R")
-Report = Callable[[float], None]
-"""`report(fraction)` says what share of a job is done."""
 
-
-@dataclass(frozen=True)
-class Job(Generic[R]):
-    """A name, what jobs take about as long (`kind`), and the work, a picklable `work(report) -> result`."""
-
-    name: str
-    kind: str
-    work: Callable[[Report], R]
-
-
-@dataclass(frozen=True)
-class Planned:
-    """The first event: what is going to be done, on how many processes."""
-
-    names: tuple[str, ...]
-    kinds: tuple[str, ...]
-    workers: int
-
-
-@dataclass(frozen=True)
-class Running:
-    """A sign of life: what share is done of each job that runs now."""
-
-    fractions: dict[int, float]
-
-
-@dataclass(frozen=True)
-class Done(Generic[R]):
-    """Job `number` has ended well."""
-
-    number: int
-    result: R
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Failed:
-    """An attempt at job `number` has failed; `final` says that there will be no other."""
-
-    number: int
-    reason: str
-    final: bool
-
-
-Event = Planned | Running | Done[Any] | Failed
-
-
-def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Generator[Planned | Running | Done[R] | Failed, None, None]:
+def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Events[R]:
     """Run all jobs on `workers` processes (0: one a core) and say how they go, until each is done or failed for good.
 
     Each job is tried at most twice. Closing the generator interrupts the jobs that run, as Ctrl-C would.
     """
     if not jobs:
         return
-    processes = min(workers or os.cpu_count() or 1, len(jobs))
+    processes = min(workers or cores(), len(jobs))
     yield Planned(tuple(job.name for job in jobs), tuple(job.kind for job in jobs), processes)
     # Written without a lock: a process that dies while it reports cannot hold up the others.
     fractions = RawArray("d", len(jobs))
@@ -123,6 +72,11 @@ def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Generator[Planned | Runnin
     finally:
         pool.stop()  # type: ignore[no-untyped-call]
         pool.join()
+
+
+def cores() -> int:
+    """The cores that this process may use, which `taskset` or a container can make fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _reason(error: BaseException) -> str:

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.config import TrainSettings
 from pipeline.data.lock import data_lock
 from pipeline.data.normalisation import Normalisation
 from pipeline.data.pairs import load_action_pairs
 from pipeline.data.split import Split, split_pairs
 from pipeline.files import file_digest
+from pipeline.methods.settings import TrainSettings
 from pipeline.models.graph import Graph
 from pipeline.tokenizer.fast import FastTokenizer
 

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.config import ChunkRecipe, Pi0Settings, RegressionSettings
 from pipeline.errors import SettingsError
 from pipeline.methods.method import Interface, Method, Plans, Prepared, Rows, prepare_actions
 from pipeline.methods.pi0_graph import pi0_graph
+from pipeline.methods.settings import ChunkRecipe, Pi0Settings, RegressionSettings
 from pipeline.models.flow_transformer import FlowTransformer
 from pipeline.models.original import OriginalFlowTransformer
 

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.config import BinningSettings, Pi0FastSettings
 from pipeline.data.lock import data_lock
 from pipeline.data.normalisation import Normalisation
 from pipeline.data.pairs import TokenPairs, load_token_pairs
@@ -21,6 +20,7 @@ from pipeline.errors import DataError
 from pipeline.files import file_digest
 from pipeline.methods.method import Interface, Method, Plans, Prepared, Rows, split_rows, split_starts, split_warning
 from pipeline.methods.pi0_fast_graph import MIN_P, pi0_fast_graph
+from pipeline.methods.settings import BinningSettings, Pi0FastSettings
 from pipeline.models.original import OriginalTokenTransformer
 from pipeline.models.token_transformer import TokenTransformer
 from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, load_tokenizer

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.config import Pi0FastSettings
 from pipeline.errors import SettingsError
 from pipeline.methods.method import Interface
+from pipeline.methods.settings import Pi0FastSettings
 from pipeline.models.graph import (
     Carried,
     Collected,

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.config import Pi0Settings
 from pipeline.errors import SettingsError
 from pipeline.methods.method import Interface
+from pipeline.methods.settings import Pi0Settings
 from pipeline.models.flow_transformer import FlowTransformer
 from pipeline.models.graph import Graph, block, layer_norm, linear, mlp_embedding, standardise, to_physical
 

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.config import RegressionSettings
 from pipeline.methods.method import Interface, Method, Plans, Rows
 from pipeline.methods.pi0 import build, integrate, prepare, weigh
 from pipeline.methods.pi0_graph import flow_graph
+from pipeline.methods.settings import RegressionSettings
 
 
 def predict(network: nn.Module, state: Tensor, shape: torch.Size) -> Tensor:

@@ -28,12 +28,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import TrainSettings, make
+from pipeline.config import make
 from pipeline.data.normalisation import Normalisation
 from pipeline.errors import CheckpointError, one_line
 from pipeline.files import arrays_digest, check_zip, is_file, whole_file
-from pipeline.methods import METHODS
 from pipeline.methods.method import Interface, Method
+from pipeline.methods.registry import METHODS
+from pipeline.methods.settings import TrainSettings
 from pipeline.policies.states import is_name
 from pipeline.tokenizer.fast import MAX_CHUNK, parse_tokenizer
 

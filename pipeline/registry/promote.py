@@ -11,7 +11,6 @@ ones, so that trying again is no second chance.
 """
 
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,18 +20,21 @@ import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from pipeline.config import AVERAGE, BEST, NONE, PromoteSettings
+from pipeline.config import AVERAGE, BEST, NONE
 from pipeline.errors import RunError, SettingsError
-from pipeline.evaluation.control import CONDITIONS, draw_episodes, evaluate_planner
-from pipeline.executors.pool import Done, Event, Failed, Job, Report, run_jobs
+from pipeline.evaluation.control import draw_episodes, evaluate_planner
+from pipeline.evaluation.protocol import CONDITIONS
+from pipeline.executors.jobs import Job, Report
+from pipeline.executors.run import Watch, run_all
 from pipeline.files import file_digest
-from pipeline.methods import METHODS
+from pipeline.methods.registry import METHODS
 from pipeline.registry.register import best_of, register_runs
+from pipeline.registry.settings import PromoteSettings
 from pipeline.report.statistics import Interval, stratified_interval
 from pipeline.report.tables import Table
 from pipeline.stages.evaluate import load_for_pendulum, require_finished
 from pipeline.streams import torch_stream
-from pipeline.tracking.query import StoredRun, artifact, fetch, is_ensemble, search
+from pipeline.tracking.query import StoredRun, artifact, fetch, is_average, search_study
 from pipeline.tracking.registry import (
     CHAMPION,
     Version,
@@ -45,7 +47,6 @@ from pipeline.tracking.registry import (
 )
 from pipeline.tracking.store import Store, home, open_store
 
-Watch = Callable[[Event], None]
 Say = Callable[[str], None]
 PURPOSE = "promotion"  # of episodes that are drawn for it alone
 DECISION = "promotion"  # tag of a version: what was decided about it last
@@ -129,7 +130,7 @@ def find_candidate(store: Store, settings: PromoteSettings) -> Candidate:
     if version:
         run = fetch(store, version.run_id)
     elif wanted == BEST:
-        best = best_of(store, settings.study, name)
+        best = best_of(store, settings.study, name, settings.experiment)
         if best is None:
             raise SettingsError(
                 f"study: expected one with finished {name} models, found none called '{settings.study}'. "
@@ -137,7 +138,11 @@ def find_candidate(store: Store, settings: PromoteSettings) -> Candidate:
             )
         run = best
     elif wanted == AVERAGE:
-        found = [run for run in search(store, study=settings.study, method=name) if is_ensemble(run)]
+        found = [
+            run
+            for run in search_study(store, settings.study, settings.experiment)
+            if is_average(run) and run.tags["method"] == name
+        ]
         finished = [run for run in found if run.status == "FINISHED"]
         if not finished:
             raise SettingsError(
@@ -176,14 +181,10 @@ def compare(store: Store, candidate: StoredRun, champion: Version, episodes: int
             Job(path.stem, str(number), partial(outcomes, path, stream, episodes))
             for number, path in enumerate((ours, theirs))
         ]
-        with closing(run_jobs(jobs, 0)) as events:
-            found = dict[int, NDArray[np.float64]]()
-            for event in events:
-                watch(event)
-                if isinstance(event, Done):
-                    found[event.number] = event.result
-                elif isinstance(event, Failed) and event.final:
-                    raise RunError(f"{jobs[event.number].name}: expected its episodes, found: {event.reason}")
+        outcome = run_all(jobs, watch)
+    if outcome.failures:
+        raise RunError(f"promotion: expected the episodes of both models, found: {'; '.join(outcome.failures)}")
+    found = outcome.results
     differences = found[0] - found[1]
     return Contest(
         found[0].mean(1),

@@ -9,28 +9,32 @@ reported lay between 0.54 and 0.87 over ten seeds of a method, that of the valid
 +0.24), nor does the validation loss (-0.43 and -0.30): then the best is one of equals.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from filelock import FileLock
 
-from pipeline.config import NONE, RegisterSettings
+from pipeline.config import ALL, NONE
 from pipeline.errors import SettingsError, UserError, one_line
-from pipeline.evaluation.control import CONDITIONS
+from pipeline.evaluation.protocol import CONDITIONS
+from pipeline.evaluation.stored import protocol_of
 from pipeline.policies.load import load_policy
+from pipeline.registry.settings import RegisterSettings
 from pipeline.report.comparison import with_means
 from pipeline.report.model_card import CardFacts, model_card
-from pipeline.results.report import evaluation_of, to_model
-from pipeline.stages.evaluate import models_of_study, parse_protocol, require_finished
+from pipeline.results.gather import to_model
+from pipeline.stages.evaluate import models_of_study, require_finished
 from pipeline.stages.train import CHECK, CHECK_EPISODES
-from pipeline.tracking.query import StoredRun, artifact, fetch, is_ensemble, is_model, search
-from pipeline.tracking.registry import Version, register, set_alias
+from pipeline.tracking.query import StoredRun, artifact, fetch, is_average, is_model, search_study
+from pipeline.tracking.registry import Version, register, set_alias, version_of_run
 from pipeline.tracking.store import Store, home, open_store
 
 CHOSEN_BY = (
     f"by converge, then success, in the first look after training ({CHECK_EPISODES} episodes, action noise "
     f"{CHECK.action_noise}, replan {CHECK.replan}), which are not the episodes reported below, then by validation loss"
 )
+CHOOSING = ("check_converge", "check_success", "best_val_loss")
 SHOWN_SETTINGS = ("seed", "epochs", "batch_size", "lr", "width", "layers", "heads", "ema", "arch")
 Say = Callable[[str], None]
 
@@ -41,7 +45,8 @@ class Registered:
 
     version: Version
     run: StoredRun
-    best: bool  # of its study and method
+    best: bool  # of its study and group
+    new: bool  # registered by this call
 
 
 def register_models(settings: RegisterSettings, say: Say) -> list[Registered]:
@@ -51,22 +56,23 @@ def register_models(settings: RegisterSettings, say: Say) -> list[Registered]:
     for run in runs:
         require_finished(run)
     if settings.study != NONE:
-        runs += [run for run in models_of_study(settings.study) if run.run_id not in settings.run]
+        members = models_of_study(store, settings.study, settings.experiment)
+        runs += [run for run in members if run.run_id not in settings.run]
     if not runs:
         raise SettingsError("run: name MLflow runs, or a study with --study. See --help.")
     return register_runs(store, runs, say)
 
 
-def register_members(store: Store, study: str, say: Say) -> None:
-    """Register all models of a study, one by one. Where the store has no registry the study is none the worse."""
+def register_members(store: Store, study: str, experiment: str, say: Say) -> bool:
+    """Register all models of a study; False, and a warning, where the store has no registry that takes them."""
     try:
-        made = register_runs(store, models_of_study(study), lambda _line: None)
+        made = register_runs(store, models_of_study(store, study, experiment), lambda _line: None)
     except UserError as error:
         say(f"warning: not registered: {one_line(error)} 'python -m pipeline register --study {study}' tries again")
-        return
-    say(
-        f"registered {len(made)} models in MLflow's registry: {', '.join(sorted({each.version.name for each in made}))}"
-    )
+        return False
+    new, names = sum(each.new for each in made), ", ".join(sorted({each.version.name for each in made}))
+    say(f"registered in MLflow's registry: {new} new models, {len(made) - new} known, as {names}")
+    return True
 
 
 def register_runs(store: Store, runs: Sequence[StoredRun], say: Say) -> list[Registered]:
@@ -78,22 +84,26 @@ def register_runs(store: Store, runs: Sequence[StoredRun], say: Say) -> list[Reg
         bests = {found.run_id for part in parts if (found := best_of(store, *part))}
         for run in runs:
             study, best = run.tags.get("study"), run.run_id in bests
+            known = version_of_run(store, run.tags["method"], run.run_id)
             with artifact(store, run.run_id, f"{run.tags['name']}.pth") as path:
                 tags = {"kind": run.tags.get("kind", "model")} | ({"study": study} if study else {})
-                version = register(store, run.run_id, load_policy(path), path, card_of(run, best), tags)
+                version = register(store, run.run_id, load_policy(path), path, card_of(store, run, best), tags)
             if best:
                 set_alias(store, f"best-{str(study).replace('.', '_')}", version)
             say(f"registered {run.name} as {version}{f', the best of {study}' if best else ''}")
-            made.append(Registered(version, run, best))
+            made.append(Registered(version, run, best, new=known is None))
     return made
 
 
-def best_of(store: Store, study: str, method: str) -> StoredRun | None:
+def best_of(store: Store, study: str, method: str, experiment: str = ALL) -> StoredRun | None:
     """The best member of a method in a study, as said at the top; None if none was looked at."""
     found = [
         run
-        for run in search(store, study=study, method=method)
-        if run.status == "FINISHED" and is_model(run) and "check_converge" in run.metrics
+        for run in search_study(store, study, experiment)
+        if run.status == "FINISHED"
+        and is_model(run)
+        and run.tags["method"] == method
+        and all(math.isfinite(run.metrics.get(name, math.nan)) for name in CHOOSING)
     ]
     return max(
         found,
@@ -107,13 +117,12 @@ def best_of(store: Store, study: str, method: str) -> StoredRun | None:
     )
 
 
-def card_of(run: StoredRun, best: bool) -> str:
+def card_of(store: Store, run: StoredRun, best: bool) -> str:
     """The card of a run's model as Markdown."""
-    method, protocol = run.tags["method"], evaluation_of(run) or ""
-    found = parse_protocol(protocol)
-    scores = with_means(to_model(run, method, protocol).scores) if found else {}
+    method, protocol = run.tags["method"], protocol_of(run.tags)
+    scores = with_means(to_model(store, run, method, protocol, notes=[]).scores)
     complete = all(len(scores.get(name, {})) == len(CONDITIONS) + 1 for name in ("success", "converge"))
-    if is_ensemble(run):
+    if is_average(run):
         about = f"The mean of the chunks of all {method} models of the study '{run.tags['study']}': one policy."
         chosen = "Not chosen: it is the average of all finished members, good and bad."
     else:
@@ -134,8 +143,8 @@ def card_of(run: StoredRun, best: bool) -> str:
             data={what: run.tags[tag] for what, tag in digests.items() if tag in run.tags},
             settings=settings | code,
             chosen=chosen,
-            protocol=protocol if complete else "",
-            episodes=found.episodes if found else 0,
+            protocol=str(protocol) if complete else "",
+            episodes=protocol.episodes if protocol else 0,
             scores=scores,
         )
     )

@@ -17,7 +17,7 @@ class Model:
     """What is known of one model, averaged ensemble or yardstick, or one set of the reference system's weights."""
 
     group: str  # models of a group differ in their seed alone
-    kind: Literal["model", "ensemble", "original", "yardstick"]
+    kind: Literal["model", "average", "original", "yardstick"]
     loss_unit: str  # losses of models with the same one compare
     seed: int | None
     name: str
@@ -28,7 +28,7 @@ class Model:
     @property
     def label(self) -> str:
         """The seed, or the name where there is none."""
-        if self.kind == "ensemble":
+        if self.kind == "average":
             return "average"
         return self.name.removeprefix("original ") if self.seed is None else f"seed {self.seed}"
 
@@ -94,7 +94,7 @@ def with_means(scores: dict[str, dict[Where, float]]) -> dict[str, dict[Where, f
 
 
 def _in_order(models: Sequence[Model]) -> list[str]:
-    kinds = ("model", "ensemble", "original", "yardstick")
+    kinds = ("model", "average", "original", "yardstick")
     return list(dict.fromkeys(model.group for model in sorted(models, key=lambda model: kinds.index(model.kind))))
 
 

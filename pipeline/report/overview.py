@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import pandas as pd
+
 from pipeline.report.comparison import Comparison, Contrast, Group, Where
 from pipeline.report.scores import COSTS, SCORES, Score
 from pipeline.report.statistics import CONFIDENCE, FEWEST, Difference, Interval, Summary
@@ -50,7 +52,7 @@ def score_table(comparison: Comparison, name: str) -> Table:
     rows = [
         (where_text(where), group.name, *_summary_cells(group.scores[name][where], SCORES[name]))
         for where in (*comparison.conditions, None)
-        for group in comparison.of_kind("model", "ensemble", "original")
+        for group in comparison.of_kind("model", "average", "original")
         if where in group.scores.get(name, {})
     ]
     columns = ("noise, replan", "models of", "n", "mean", "std", "IQM", "95% interval", "best", "worst")
@@ -62,7 +64,7 @@ def cost_table(comparison: Comparison) -> Table:
     rows = [
         (cost.label, group.name, *_summary_cells(group.costs[name], cost))
         for name, cost in COSTS.items()
-        for group in comparison.of_kind("model", "ensemble", "original")
+        for group in comparison.of_kind("model", "average", "original")
         if name in group.costs
     ]
     columns = ("", "models of", "n", "mean", "std", "IQM", "95% interval", "best", "worst")
@@ -176,7 +178,7 @@ def _parts(comparison: Comparison, names: Sequence[str], render: Callable[[Table
         parts += [render(overview_table(comparison)), *verdicts(comparison)]
     parts += cautions(comparison)
     for name in names:
-        if any(name in group.scores for group in comparison.of_kind("model", "ensemble", "original")):
+        if any(name in group.scores for group in comparison.of_kind("model", "average", "original")):
             parts.append(render(score_table(comparison, name)))
         parts += [
             render(contrast_table(contrast, name)) for contrast in comparison.contrasts if contrast.scores.get(name)
@@ -256,6 +258,11 @@ def by_condition_plain(found: dict[Where, float]) -> list[dict[str, float | None
         {"action_noise": where and where[0], "replan": where and where[1], "value": value}
         for where, value in found.items()
     ]
+
+
+def as_csv(comparison: Comparison) -> str:
+    """Summaries and differences as one long table of comma-separated values."""
+    return pd.DataFrame(as_rows(comparison)).to_csv(index=False)
 
 
 def as_rows(comparison: Comparison) -> list[dict[str, Any]]:

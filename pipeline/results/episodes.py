@@ -8,21 +8,17 @@ import pandas as pd
 import torch
 
 from pipeline.config import NONE
-from pipeline.env.pendulum import ACTION_LIMIT, EPISODE_STEPS, fallen
+from pipeline.env.pendulum import EPISODE_STEPS, applied, fallen
 from pipeline.env.scores import score
 from pipeline.errors import RunError, one_line
-from pipeline.evaluation.control import CONDITIONS, Condition, draw_episodes
+from pipeline.evaluation.control import draw_episodes
+from pipeline.evaluation.protocol import CONDITIONS, Condition, Protocol
 from pipeline.evaluation.record import Record, record_planner
-from pipeline.report.comparison import Comparison, Group, Model
+from pipeline.evaluation.stored import EPISODES_FILE, FOLDER
+from pipeline.report.comparison import Group, Model
 from pipeline.report.episodes import Drawing, Episode, Kind, Plan, draw_episode
-from pipeline.stages.evaluate import (
-    EPISODES_FILE,
-    EVALUATION,
-    Protocol,
-    load_for_pendulum,
-    parse_protocol,
-    planner_of,
-)
+from pipeline.results.gather import Gathered
+from pipeline.stages.evaluate import load_for_pendulum, planner_of
 from pipeline.tracking.query import artifact, fetch
 from pipeline.tracking.store import Store
 
@@ -56,11 +52,11 @@ class Scored:
         return (1, -self.angle) if not self.converged else (2, -self.converge_step)
 
 
-def show_episodes(store: Store, comparison: Comparison) -> tuple[list[Drawing], str, list[str]]:
+def show_episodes(store: Store, gathered: Gathered) -> tuple[list[Drawing], str, list[str]]:
     """Choose and play; returns the drawings, how they were chosen, and what could not be shown."""
+    comparison, protocol = gathered.comparison, gathered.protocol
     known = {(condition.action_noise, condition.replan): condition for condition in CONDITIONS}
     judged = [group for group in comparison.of_kind("model") if any(model.scores for model in group.models)]
-    protocol = parse_protocol(comparison.protocol)
     if not judged or not protocol or comparison.conditions[-1] not in known:
         return [], "There is no evaluation here whose episodes could be played again.", []
     condition = known[comparison.conditions[-1]]
@@ -91,7 +87,7 @@ def play_group(store: Store, group: Group, condition: Condition, protocol: Proto
 
 def read(store: Store, model: Model, condition: Condition) -> list[Scored]:
     """All episodes of a model in a condition. Raises errors of the store, and `KeyError` for another kind of table."""
-    with artifact(store, model.run_id, f"{EVALUATION}/{EPISODES_FILE}") as path:
+    with artifact(store, model.run_id, f"{FOLDER}/{EPISODES_FILE}") as path:
         table = pd.read_csv(path)
     here = table[(table["action_noise"] == condition.action_noise) & (table["replan"] == condition.replan)]
     names = ["success", "converged", "converge_step", "steps_upright", "angle", "velocity_std"]
@@ -121,11 +117,11 @@ def to_episode(group: Group, kind: Kind, stored: Scored, record: Record) -> Epis
     same &= bool(np.isclose(stored.velocity_std, scores.velocity_std[0], rtol=1e-9, atol=0))
     if not same:
         outcome += " In the evaluation it went otherwise: code, versions or processor are not those of then."
-    applied = (record.actions + record.noise)[:last, 0].clip(-ACTION_LIMIT, ACTION_LIMIT)
+    executed, with_noise = (applied(record.actions, noise)[:last, 0] for noise in (0 * record.noise, record.noise))
     plans = [
         Plan(int(step), chunk[:, 0].astype(np.float64))
         for step, chunk in zip(record.taken, record.chunks, strict=True)
         if step < last
     ]
     about = f"{stored.model.label.capitalize()}, episode {stored.number}."
-    return Episode(group.name, kind, about, outcome, record.states[: last + 1], applied, tuple(plans))
+    return Episode(group.name, kind, about, outcome, record.states[: last + 1], executed, with_noise, tuple(plans))

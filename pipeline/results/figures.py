@@ -8,24 +8,23 @@ from typing import TypeVar
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.env.pendulum import CONTROL_SECONDS, EPISODE_STEPS
 from pipeline.errors import StoreError, one_line
+from pipeline.evaluation.stored import EPISODES_FILE, FOLDER, PLANS_FILE
 from pipeline.report import figures
 from pipeline.report.comparison import Comparison, Group, Model
+from pipeline.report.plotting import Figure
 from pipeline.report.scores import COSTS
-from pipeline.stages.evaluate import EPISODES_FILE, EVALUATION, PLANS_FILE
 from pipeline.tracking.query import artifact, fetch, history
-from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store
 
 TRADEOFF_FILE, TRADEOFF_TAG = "fast_tradeoff.json", "fast_tradeoff"
 T = TypeVar("T")
 
 
-def draw_figures(store: Store, comparison: Comparison, study: TrackedRun | None) -> tuple[dict[str, Figure], list[str]]:
+def draw_figures(store: Store, comparison: Comparison, study_run: str | None) -> tuple[dict[str, Figure], list[str]]:
     """Draw what there is data for; returns the pictures by name, and what was missing for others."""
     comparison = literal(comparison)
     title = comparison.title
@@ -35,7 +34,7 @@ def draw_figures(store: Store, comparison: Comparison, study: TrackedRun | None)
 
     def read(model: Model, name: str, reader: Callable[[Path], T]) -> T | None:
         try:
-            with artifact(store, model.run_id, f"{EVALUATION}/{name}") as stored:
+            with artifact(store, model.run_id, f"{FOLDER}/{name}") as stored:
                 return reader(stored)
         except (StoreError, OSError, ValueError, KeyError) as error:
             missing.append(one_line(error))
@@ -71,8 +70,8 @@ def draw_figures(store: Store, comparison: Comparison, study: TrackedRun | None)
     if plans:
         errors_of = {group.name: _errors(group) for group in groups if group.name in plans}
         drawn["plans"] = figures.draw_plans(title, plans, errors_of, CONTROL_SECONDS)
-    if study is not None and TRADEOFF_TAG in fetch(store, study.run_id).tags:
-        with artifact(store, study.run_id, f"{EVALUATION}/{TRADEOFF_FILE}") as stored:
+    if study_run is not None and TRADEOFF_TAG in fetch(store, study_run).tags:
+        with artifact(store, study_run, f"{FOLDER}/{TRADEOFF_FILE}") as stored:
             found = json.loads(stored.read_text())
         drawn["fast_tradeoff"] = figures.draw_tokenizer_tradeoff(found["rows"], dollars(found["chosen"] or ""))
     return drawn, missing

@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from pipeline.errors import StoreError, one_line
 from pipeline.report.comparison import Comparison, Model
 from pipeline.report.figures import as_svg
 from pipeline.report.page import Page, render_page
+from pipeline.report.plotting import Figure
 from pipeline.report.tables import Table
 from pipeline.results.episodes import show_episodes
-from pipeline.stages.train import LOCK_FILE
+from pipeline.results.gather import Gathered
+from pipeline.tracking.names import LOCK_FILE
 from pipeline.tracking.query import StoredRun, artifact, search
 from pipeline.tracking.store import Store, store_name
 
@@ -25,12 +25,13 @@ DIGESTS = {"data": "data_sha256", "tokenizer": "tokenizer_sha256", "weights": "w
 
 
 def make_page(
-    store: Store, comparison: Comparison, study_run: str | None, drawn: Mapping[str, Figure], missing: Sequence[str]
+    store: Store, gathered: Gathered, study_run: str | None, drawn: Mapping[str, Figure], missing: Sequence[str]
 ) -> str:
     """The page of a comparison. The same store gives the same text, whenever it is made."""
+    comparison = gathered.comparison
     runs = {run.run_id: run for run in search(store)}
     models = [(model, runs[model.run_id]) for group in comparison.groups for model in group.models]
-    episodes, choice, unshown = show_episodes(store, comparison)
+    episodes, choice, unshown = show_episodes(store, gathered)
     versions, unread = version_table(store, [run for model, run in models if model.kind == "model"])
     page = Page(
         comparison=comparison,

@@ -17,10 +17,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.request import urlopen
 
-from pipeline.config import ServerSettings, StoresSettings
 from pipeline.errors import MissingExtraError, RunError, SettingsError, one_line
 from pipeline.files import whole_file
 from pipeline.server.service import HOST, Process, Service, running
+from pipeline.server.settings import ServerSettings, StoresSettings
 
 USER, BUCKET = "mlflow", "mlflow"
 DATABASES = ("mlflow", "auth")  # runs, models; users and what they may do

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pipeline.config import ServerSettings
 from pipeline.errors import SettingsError, one_line
 from pipeline.server.parts import check_installed, mlflow_server, stores
 from pipeline.server.service import HOST, running
+from pipeline.server.settings import ServerSettings
 
 
 def address(settings: ServerSettings) -> str:

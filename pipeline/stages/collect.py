@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import CollectSettings
 from pipeline.data.lock import data_lock
 from pipeline.data.pairs import save_action_pairs
 from pipeline.data.trajectories import Trajectories, cut_pairs, save_trajectories
@@ -26,6 +25,7 @@ from pipeline.env.pid import NestedPID, draw_gains
 from pipeline.env.scores import first_calm_step
 from pipeline.errors import RunError
 from pipeline.files import check_folder, file_digest
+from pipeline.stages.settings import CollectSettings
 from pipeline.streams import numpy_stream
 from pipeline.versions import installed_versions
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import AUTO, ExportSettings
+from pipeline.config import AUTO
 from pipeline.errors import RunError, SettingsError
 from pipeline.files import check_folder, whole_file
 from pipeline.policies.checkpoint import load_checkpoint
 from pipeline.policies.export import onnx_bytes
 from pipeline.policies.exported import ExportedPolicy, load_exported
 from pipeline.policies.policy import Policy, policy_of
+from pipeline.stages.settings import ExportSettings
 from pipeline.streams import numpy_stream
 
 STAGES = logging.getLogger(__name__)

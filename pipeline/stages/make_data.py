@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.config import BinningSettings, CollectSettings, Pi0FastSettings, TokenizeSettings, TrainSettings, make
+from pipeline.config import make
 from pipeline.data.lock import data_lock
 from pipeline.data.pairs import load_token_pairs
 from pipeline.errors import DataError
 from pipeline.files import file_digest
+from pipeline.methods.settings import BinningSettings, Pi0FastSettings, TrainSettings
 from pipeline.stages.collect import collect
+from pipeline.stages.settings import CollectSettings, TokenizeSettings
 from pipeline.stages.tokenize import tokenize
 
 

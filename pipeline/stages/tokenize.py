@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config import TokenizeSettings
 from pipeline.data.lock import data_lock
 from pipeline.data.pairs import TokenPairs, load_action_pairs, save_token_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import RunError
 from pipeline.files import check_folder, file_digest
+from pipeline.stages.settings import TokenizeSettings
 from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, Floats, fit_bins, fit_tokenizer
 
 STAGES = logging.getLogger(__name__)

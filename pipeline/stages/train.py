@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.config import AUTO, NONE, TrainSettings
+from pipeline.config import AUTO, NONE
 from pipeline.env.pendulum import ACTION_DIM, STATE_DIM
 from pipeline.errors import DataError, RunError, SettingsError, one_line
-from pipeline.evaluation.control import LONGEST_REPLAN, Condition, draw_episodes, evaluate_planner, mean_scores
+from pipeline.evaluation.control import draw_episodes, evaluate_planner, mean_scores
+from pipeline.evaluation.protocol import LONGEST_REPLAN, Condition
 from pipeline.methods.method import Interface, Method, Prepared
+from pipeline.methods.settings import TrainSettings
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint, weights_digest
 from pipeline.policies.policy import policy_of
 from pipeline.report.loss_curves import draw_loss_curves
@@ -24,6 +26,7 @@ from pipeline.stages.make_data import make_missing_data
 from pipeline.stages.unfinished import Unfinished, find_unfinished, say_what_was_left
 from pipeline.streams import global_torch_stream
 from pipeline.tracking.mirror import MIRROR, Mirror, reserve
+from pipeline.tracking.names import LOCK_FILE, SETTINGS_FILE
 from pipeline.tracking.run import Place, TrackedRun, resume_run, start_run, status_of
 from pipeline.tracking.store import open_store
 from pipeline.training.fit import Epoch, Problem, Step, fit, problem_of
@@ -37,7 +40,6 @@ STAGES = logging.getLogger(__name__)
 CHECK_SEED, CHECK_EPISODES, CHECK = 1_000_003, 100, Condition(action_noise=0.03, replan=13)
 # A run that dies loses no more than this, and one that is interrupted no more than that; an epoch's end is always kept.
 SNAPSHOT_SECONDS, COPY_SECONDS = 30.0, 1.0
-SETTINGS_FILE, LOCK_FILE = "settings.json", "lock.json"
 LOSSES = ("train_loss", "val_loss", "test_loss")
 BEST = "best."  # before the names of the best weights in a snapshot
 

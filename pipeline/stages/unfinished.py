@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline.config import LATEST, TrainSettings, make
+from pipeline.config import LATEST, make
 from pipeline.errors import DataError, SettingsError
 from pipeline.methods.method import Method
+from pipeline.methods.settings import TrainSettings
 from pipeline.tracking.journal import ENDED, Journal, journal_of, left_journals
 from pipeline.tracking.mirror import MIRROR, Mirror
 from pipeline.tracking.query import fetch

@@ -2,190 +2,199 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline.config import NONE, EnsembleSettings, TrainSettings
+from pipeline.config import NONE
 from pipeline.data.pairs import load_action_pairs
 from pipeline.data.split import split_pairs
 from pipeline.evaluation.expert import spread
+from pipeline.evaluation.protocol import Protocol
+from pipeline.evaluation.stored import FOLDER, protocol_of
 from pipeline.evaluation.yardsticks import YARDSTICKS
-from pipeline.executors.pool import Job, Report
+from pipeline.executors.jobs import Job, Report
 from pipeline.files import file_digest
-from pipeline.methods import METHODS
 from pipeline.policies.ensemble import MOST_MEMBERS, members_digest, save_ensemble
 from pipeline.results.figures import TRADEOFF_FILE, TRADEOFF_TAG
-from pipeline.stages.evaluate import EVALUATION, Judged, Protocol, judge_file, judge_run, judge_yardstick, log_judged
+from pipeline.stages.evaluate import Judged, judge_file, judge_run, judge_yardstick, log_judged
 from pipeline.stages.train import train
-from pipeline.stages.unfinished import can_resume, end_abandoned
+from pipeline.stages.unfinished import can_resume
+from pipeline.studies.plan import Member, member_name
 from pipeline.tokenizer.fast import FastTokenizer
 from pipeline.tokenizer.tradeoff import SCALES, measure_tradeoff
-from pipeline.tracking.query import StoredRun, artifact, fetch, is_model, search
+from pipeline.tracking.names import Kind
+from pipeline.tracking.query import StoredRun, artifact, group_of, is_model, search
 from pipeline.tracking.run import Place, TrackedRun, start_run, status_of
-from pipeline.tracking.store import Store, open_store
+from pipeline.tracking.store import open_store
 
-JOB_KINDS = ("model", "ensemble", "original", "yardstick")  # of the runs that jobs make
+JOB_KINDS = (Kind.MODEL, Kind.AVERAGE, Kind.ORIGINAL, Kind.YARDSTICK)  # of the runs that jobs make
 TRAINING_SHARE = 0.9  # of a member's time; the rest is its evaluation
 TRADEOFF_CHUNKS = 10_000  # of each part of the split: enough for two digits
 
 
 @dataclass(frozen=True)
-class Member:
-    """One model of a study, and the place of its run."""
+class Trial:
+    """How everything in a study is evaluated."""
 
-    method: str
-    settings: TrainSettings
-
-    @property
-    def name(self) -> str:
-        """Its name within the study."""
-        return f"{self.method} seed {self.settings.seed}"
-
-    def place(self, study: str, parent: str) -> Place:
-        """Where its run goes: below its method's run `parent`."""
-        tags = {"study": study, "kind": "model", "method": self.method, "seed": str(self.settings.seed)}
-        return Place(parent, tags)
+    protocol: Protocol
+    pairs: Path  # with the expert's chunks
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What a study is made of: its own run, its methods' runs, and what is to be evaluated beside the models."""
+class Beside:
+    """What a study evaluates beside its models: the reference system's weights, each with its tokenizer, and FAST."""
 
-    study: TrackedRun
-    methods: dict[str, TrackedRun]
-    originals: Sequence[tuple[Path, str]]  # files and their tokenizers
+    originals: Sequence[tuple[Path, str]]
     tokenizer: FastTokenizer | None  # of a method with tokens
 
 
-def missing_jobs(
-    store: Store, settings: EnsembleSettings, members: Sequence[Member], parts: Parts
-) -> tuple[list[Job[str]], int]:
-    """The jobs that are left to do, and how many models need none."""
-    protocol = Protocol(settings.episodes, settings.evaluation_seed, settings.pairs)
-    trained, judged = find_done(store, settings.study, protocol)
-    place = Place(parts.study.run_id, {"study": settings.study})
+@dataclass(frozen=True)
+class Runs:
+    """The runs of a study under way: its own, and one per group by the group's name."""
 
-    def beside(kind: str, name: str, judge: Callable[[Report], Judged]) -> list[Job[str]]:
-        if (kind, name) in judged:
-            return []
-        below = replace(place, tags=place.tags | {"kind": kind})
-        return [Job(name, kind, partial(judge_beside, judge, below, protocol))]
+    name: str
+    study: TrackedRun
+    groups: dict[str, TrackedRun]
 
-    jobs: list[Job[str]] = []
-    if parts.tokenizer is not None:
-        digest = file_digest(settings.pairs)
-        if fetch(store, parts.study.run_id).tags.get(TRADEOFF_TAG) != digest:
-            chosen = parts.tokenizer.summary
-            work = partial(log_tradeoff, parts.study.run_id, settings.pairs, digest, chosen)
-            jobs.append(Job("FAST trade-off", "tokenizer", work))
-    for path, tokenizer in parts.originals:
-        jobs += beside("original", f"original {path.stem}", partial(judge_file, path, tokenizer, protocol))
-    found = 0
-    for member in members:
-        earlier = trained.get(member.name)
-        if earlier is not None and earlier.run_id in judged:
-            found += 1
-            continue
-        below = member.place(settings.study, parts.methods[member.method].run_id)
-        work = partial(make_member, member, below, protocol)
-        jobs.append(Job(member.name, member.method, work))
-    for name in YARDSTICKS:
-        jobs += beside("yardstick", name, partial(judge_yardstick, name, protocol))
-    return jobs, found
+    def place(self, parent: TrackedRun, kind: Kind, **tags: str) -> Place:
+        """Where a run of the study goes: below which run, with which tags."""
+        return Place(parent.run_id, {"study": self.name, "kind": kind, **tags})
 
 
-def find_done(store: Store, study: str, protocol: Protocol) -> tuple[dict[str, StoredRun], set[str | tuple[str, str]]]:
-    """The finished models by member name, and all that is evaluated by this protocol: run ids, and kinds with names.
+@dataclass(frozen=True)
+class Earlier:
+    """What earlier calls have left in the store."""
 
-    Runs that a study before us left running are ended: we hold the study's lock, so their process is gone.
-    """
-    trained: dict[str, StoredRun] = {}
-    judged: set[str | tuple[str, str]] = set()
-    for run in search(store, study=study):
-        kind = run.tags.get("kind")
-        if kind in JOB_KINDS and run.status == "RUNNING":
-            end_abandoned(TrackedRun(store, run.run_id), run.name, "the study's process was gone")
-        elif run.status == "FINISHED":
-            if is_model(run):
-                trained[job_name(run)] = run
-            if kind in JOB_KINDS and run.tags.get("evaluation") == str(protocol):
-                judged |= {run.run_id, (kind, run.name)}
-    return trained, judged
+    runs: Sequence[StoredRun]  # finished ones of the study's jobs
+    trial: Trial
+
+    def model(self, name: str) -> StoredRun | None:
+        """The newest model of a member's name."""
+        found = [run for run in self.runs if is_model(run) and job_name(run) == name]
+        return found[-1] if found else None
+
+    def is_judged(self, run: StoredRun) -> bool:
+        """Whether a run is evaluated by the study's protocol."""
+        return protocol_of(run.tags) == self.trial.protocol
+
+    def has(self, kind: Kind, name: str) -> bool:
+        """Whether a run of this kind and name is evaluated by the study's protocol."""
+        return any((run.tags["kind"], run.name) == (kind, name) and self.is_judged(run) for run in self.runs)
 
 
 def job_name(run: StoredRun) -> str:
     """The name of the job that makes, or made, a run of a study."""
-    return f"{run.tags.get('method')} seed {run.tags.get('seed')}" if run.tags.get("kind") == "model" else run.name
+    is_member = run.tags.get("kind") == Kind.MODEL
+    return member_name(group_of(run), run.tags.get("seed", "")) if is_member else run.name
 
 
-def make_member(member: Member, place: Place, protocol: Protocol, report: Report) -> str:
-    """Train a member and evaluate it; returns the run's id.
+def missing_jobs(
+    members: Sequence[Member], beside: Beside, runs: Runs, earlier: Earlier, measured: str
+) -> tuple[list[Job[str]], int]:
+    """The jobs that are left to do, and how many models need none.
 
-    A run of the study that has trained it already counts, and one that broke off goes on.
+    `measured` is the digest of the pairs whose trade-off FAST was measured on by an earlier call.
     """
-    earlier = search(open_store(), **place.tags)
-    finished = [run for run in earlier if run.status == "FINISHED" and is_model(run)]
-    if finished:
-        run_id = finished[-1].run_id
-    else:
-        resumable = [run.run_id for run in earlier if can_resume(run.run_id, member.settings)]
-        made = train(
-            METHODS[member.method],
-            member.settings.model_copy(update={"resume": resumable[-1] if resumable else NONE}),
-            lambda _line: None,  # the lines are in the run's log
-            lambda step: report(TRAINING_SHARE * step.steps_done / step.steps_total),
-            place,
-        )
-        run_id = made.run_id
-    judge_run(run_id, protocol, lambda share: report(TRAINING_SHARE + (1 - TRAINING_SHARE) * share))
-    return run_id
-
-
-def average_jobs(store: Store, settings: EnsembleSettings, parts: Parts) -> list[Job[str]]:
-    """The jobs that make one policy of all finished models of each method, where these have none yet, and evaluate it.
-
-    It plans the mean of their chunks. Other models, as after a study has grown, are another ensemble: a run of its own.
-    """
-    protocol = Protocol(settings.episodes, settings.evaluation_seed, settings.pairs)
-    runs = search(store, study=settings.study)
-    trained, judged = find_done(store, settings.study, protocol)
+    trial = earlier.trial
     jobs: list[Job[str]] = []
-    for method, parent in parts.methods.items():
-        members = [run for run in trained.values() if run.tags["method"] == method]
-        members.sort(key=lambda run: int(run.params["seed"]))
+
+    def judge(kind: Kind, name: str, work: Callable[[Report], Judged]) -> None:
+        if not earlier.has(kind, name):
+            place = runs.place(runs.study, kind)
+            jobs.append(Job(name, kind, partial(judge_beside, work, place, trial.protocol)))
+
+    if beside.tokenizer is not None and measured != (digest := file_digest(trial.pairs)):
+        work = partial(log_tradeoff, runs.study.run_id, trial.pairs, digest, beside.tokenizer.summary)
+        jobs.append(Job("FAST trade-off", "tokenizer", work))
+    for path, tokenizer in beside.originals:
+        judge(
+            Kind.ORIGINAL,
+            f"original {path.stem}",
+            partial(judge_file, path, tokenizer, trial.protocol, trial.pairs),
+        )
+    reused = 0
+    for member in members:
+        made = earlier.model(member.name)
+        if made is not None and earlier.is_judged(made):
+            reused += 1
+            continue
+        tags = {"group": member.group, "method": member.method.name, "seed": str(member.settings.seed)}
+        place = runs.place(runs.groups[member.group], Kind.MODEL, **tags)
+        work = partial(make_member, member, place, trial, runs.study.experiment_id)
+        jobs.append(Job(member.name, member.group, work))
+    for name in YARDSTICKS:
+        judge(Kind.YARDSTICK, name, partial(judge_yardstick, name, trial.protocol))
+    return jobs, reused
+
+
+def average_jobs(runs: Runs, earlier: Earlier) -> list[Job[str]]:
+    """The jobs that make one policy of all finished models of each group, where there is none yet, and evaluate it.
+
+    It plans the mean of their chunks. Other models, as after a study has grown, are another average: a run of its own.
+    """
+    jobs: list[Job[str]] = []
+    trial = earlier.trial
+    for group, parent in runs.groups.items():
+        found = {run.params["seed"]: run for run in earlier.runs if is_model(run) and group_of(run) == group}
+        members = sorted(found.values(), key=lambda run: int(run.params["seed"]))
         if not 1 < len(members) <= MOST_MEMBERS:
             continue
         digest = members_digest([run.tags["weights_sha256"] for run in members])
-        tags = {"study": settings.study, "kind": "ensemble", "method": method, "members": digest}
-        earlier = [run for run in runs if run.status == "FINISHED" and tags.items() <= run.tags.items()]
-        if any(run.run_id in judged for run in earlier):
+        made = [run for run in earlier.runs if run.tags.get("members") == digest and group_of(run) == group]
+        if any(map(earlier.is_judged, made)):
             continue
-        name = f"{method} ensemble of {len(members)}"
+        name = f"{group} average of {len(members)}"
+        place = runs.place(parent, Kind.AVERAGE, group=group, method=members[0].tags["method"], members=digest)
         work = (
-            partial(log_run_judged, earlier[-1].run_id, protocol)
-            if earlier
-            else partial(make_average, name, members, Place(parent.run_id, tags), protocol)
+            partial(judge_again, made[-1].run_id, trial) if made else partial(make_average, name, members, place, trial)
         )
-        jobs.append(Job(name, "ensemble", work))
+        jobs.append(Job(name, Kind.AVERAGE, work))
     return jobs
 
 
-def log_run_judged(run_id: str, protocol: Protocol, report: Report) -> str:
-    """Evaluate the model of a run and log the scores to it; returns the run's id."""
-    judge_run(run_id, protocol, report)
+def make_member(member: Member, place: Place, trial: Trial, experiment_id: str, report: Report) -> str:
+    """Train a member and evaluate it; returns the run's id.
+
+    A run of the study that has trained it already counts, and one that was interrupted is resumed.
+    """
+    tags = {"study": place.tags["study"], "kind": Kind.MODEL, "seed": place.tags["seed"]}
+    found = [run for run in search(open_store(), **tags) if run.experiment_id == experiment_id]
+    earlier = [run for run in found if group_of(run) == member.group]
+    finished = [run.run_id for run in earlier if run.status == "FINISHED" and is_model(run)]
+    run_id = finished[-1] if finished else _train_member(member, place, earlier, report)
+    judge_run(run_id, trial.protocol, trial.pairs, lambda share: report(TRAINING_SHARE + (1 - TRAINING_SHARE) * share))
     return run_id
 
 
-def make_average(name: str, members: Sequence[StoredRun], place: Place, protocol: Protocol, report: Report) -> str:
+def _train_member(member: Member, place: Place, earlier: Sequence[StoredRun], report: Report) -> str:
+    resumable = [run.run_id for run in earlier if can_resume(run.run_id, member.settings)]
+    made = train(
+        member.method,
+        member.settings.model_copy(update={"resume": resumable[-1] if resumable else NONE}),
+        lambda _line: None,  # the lines are in the run's log
+        lambda step: report(TRAINING_SHARE * step.steps_done / step.steps_total),
+        place,
+    )
+    return made.run_id
+
+
+def judge_again(run_id: str, trial: Trial, report: Report) -> str:
+    """Evaluate the model of a run and log the scores to it; returns the run's id."""
+    judge_run(run_id, trial.protocol, trial.pairs, report)
+    return run_id
+
+
+def make_average(name: str, members: Sequence[StoredRun], place: Place, trial: Trial, report: Report) -> str:
     """Write the members' files as one policy, evaluate it, and log both as a run; returns the run's id."""
     store = open_store()
     with ExitStack() as stack:
         file = Path(stack.enter_context(TemporaryDirectory())) / f"{name.replace(' ', '_')}.pth"
         files = [stack.enter_context(artifact(store, run.run_id, f"{run.tags['name']}.pth")) for run in members]
         save_ensemble(file, name, files)
-        return judge_beside(partial(judge_file, file, NONE, protocol), place, protocol, report, file)
+        judge = partial(judge_file, file, NONE, trial.protocol, trial.pairs)
+        return judge_beside(judge, place, trial.protocol, report, file)
 
 
 def judge_beside(
@@ -216,6 +225,6 @@ def log_tradeoff(run_id: str, pairs_file: Path, digest: str, chosen: str, report
         report(number / len(SCALES))
         rows += [asdict(row) for row in measure_tradeoff(train_chunks, held_out, scale)]
     run = TrackedRun(open_store(), run_id)
-    run.json(f"{EVALUATION}/{TRADEOFF_FILE}", {"rows": rows, "chosen": chosen})
+    run.json(f"{FOLDER}/{TRADEOFF_FILE}", {"rows": rows, "chosen": chosen})
     run.tags({TRADEOFF_TAG: digest})
     return run_id

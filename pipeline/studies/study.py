@@ -1,37 +1,52 @@
-"""An ensemble: train models of each method with their own seeds, evaluate them all, report.
+"""A study: train groups of models, each model with its own seed, evaluate them all, report.
 
 What runs of the same study in the store have done already is not done again.
 """
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipeline.config import NONE, EnsembleSettings
+from pipeline.config import NONE
 from pipeline.data.pairs import load_action_pairs
 from pipeline.errors import DataError, RunError, SettingsError, StoreError, one_line
-from pipeline.executors.pool import Event, Failed, Job, run_jobs
-from pipeline.methods import METHODS
+from pipeline.evaluation.protocol import Protocol
+from pipeline.executors.jobs import Job
+from pipeline.executors.run import Watch, run_all
 from pipeline.methods.method import Prepared
 from pipeline.policies.load import load_policy
 from pipeline.registry.register import register_members
-from pipeline.results.report import Reported, report_study
+from pipeline.results.figures import TRADEOFF_TAG
+from pipeline.results.gather import Gathered, gather
+from pipeline.results.write import write_files
 from pipeline.stages.make_data import make_missing_data, require_same_data
 from pipeline.stages.train import check_sizes, choose_device
 from pipeline.stages.unfinished import end_abandoned
-from pipeline.studies.jobs import JOB_KINDS, Member, Parts, average_jobs, job_name, missing_jobs
-from pipeline.tracking.query import search
-from pipeline.tracking.run import TrackedRun, status_of
+from pipeline.studies.jobs import JOB_KINDS, Beside, Earlier, Runs, Trial, average_jobs, job_name, missing_jobs
+from pipeline.studies.plan import Group, Member, plan_groups, plan_members
+from pipeline.studies.settings import EnsembleSettings
+from pipeline.studies.verdict import group_metrics, study_metrics, study_note
+from pipeline.tracking.mirror import MIRROR
+from pipeline.tracking.names import Kind
+from pipeline.tracking.query import StoredRun, fetch, group_of, search_study
+from pipeline.tracking.run import TrackedRun, experiment_of, status_of
 from pipeline.tracking.store import Store, home, open_store
-from pipeline.tracking.study import open_method, open_study
+from pipeline.tracking.study import open_group, open_study
+from pipeline.versions import code_digest
+
+REPORTS = MIRROR / "reports"
+FOLDER = "report"  # of the study's artifacts
+PUBLISHED = "published"  # tag of a study's run: digest of what its report and its registered models were made from
+GROWS = {"n_models", "executor", "workers", "episodes", "evaluation_seed", "set", "methods"}  # not params: calls differ
 
 Say = Callable[[str], None]
-Watch = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
@@ -41,85 +56,93 @@ class Study:
     run_id: str
     url: str
     done: int  # jobs of this call
-    found: int  # models that earlier calls had finished
+    reused: int  # models that earlier calls had finished
     failures: tuple[str, ...]
     seconds: float
-    reported: Reported | None  # None where no model was finished
+    gathered: Gathered | None  # None where no model was finished
+    files: tuple[Path, ...]
 
 
-def ensemble(settings: EnsembleSettings, say: Say, watch: Watch) -> Study:
-    """Do what is missing of the study, on a pool of processes with one torch thread each, and report on all of it.
+@dataclass(frozen=True)
+class Plan:
+    """What a study is to be, checked: its groups with their data, and what is evaluated beside them."""
+
+    settings: EnsembleSettings
+    experiment: str
+    groups: Sequence[Group]
+    members: Sequence[Member]
+    prepared: Mapping[str, Prepared]  # by the group's name
+    beside: Beside
+
+    @property
+    def trial(self) -> Trial:
+        """How everything is evaluated."""
+        return Trial(Protocol(self.settings.episodes, self.settings.evaluation_seed), self.settings.pairs)
+
+    def recipes(self) -> dict[str, dict[str, str]]:
+        """What all models of each group share."""
+        return {group.name: group.recipe(self.prepared[group.name]) for group in self.groups}
+
+
+@dataclass
+class Tally:
+    """How many jobs came to what."""
+
+    done: int = 0
+    reused: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+def run_study(settings: EnsembleSettings, say: Say, watch: Watch) -> Study:
+    """Do what is missing of a study, one torch thread per process, and report on all of it.
 
     Bad input raises a `UserError` before any work. A member that fails is tried once more, then recorded as failed;
     the others go on.
     """
     started = time.monotonic()
-    members = plan_members(settings)
+    groups = plan_groups(settings)
+    members = plan_members(settings, groups)
     originals = find_originals(settings)
-    prepared = prepare_data(settings, members, say)
+    prepared = prepare_data(settings, groups, say)
+    tokenizers = [one.interface.tokenizer for one in prepared.values() if one.interface.tokenizer is not None]
     store = open_store()
+    beside = Beside(originals, tokenizers[0] if tokenizers else None)
+    plan = Plan(settings, experiment_of(store, settings.experiment), groups, members, prepared, beside)
     with one_at_a_time(settings.study):
-        recipes = {method: recipe(settings, method, prepared[method]) for method in settings.method_names}
-        for method, values in recipes.items():
-            require_same_recipe(store, settings.study, method, values)
-        study = open_study(store, settings.study, settings.experiment)
-        runs = [study]
+        require_same_recipes(store, plan)
+        study = open_study(store, settings.study, plan.experiment)
+        runs = Runs(settings.study, study, {})
         try:
-            study.params(settings.model_dump(mode="json"))
-            study.json("settings.json", settings.model_dump(mode="json"))
-            methods = {method: open_method(store, study, settings.study, method) for method in recipes}
-            runs += methods.values()
-            for method, values in recipes.items():
-                methods[method].params(values)
-            tokenizers = [one.interface.tokenizer for one in prepared.values() if one.interface.tokenizer is not None]
-            parts = Parts(study, methods, originals, tokenizers[0] if tokenizers else None)
-            jobs, found = missing_jobs(store, settings, members, parts)
-            failures = run_all(store, settings, jobs, watch)
-            averages = average_jobs(store, settings, parts)
-            failures += run_all(store, settings, averages, watch)
-            study.tags({"failures": "; ".join(failures)[:5000] or NONE})
-            say("writing tables and figures")
-            reported = report_study(store, settings.study, study, methods)
-            register_members(store, settings.study, say)
+            describe(store, plan, runs)
+            tally = run_jobs(store, plan, runs, watch)
+            gathered, files = publish(store, plan, runs, say)
         except BaseException as error:
-            for run in runs:
+            for run in (study, *runs.groups.values()):
                 with contextlib.suppress(Exception):  # what cannot be told now, doctor or the next call tells
                     run.end(status_of(error))
             if isinstance(error, StoreError):
-                raise RunError(f"study '{settings.study}': {one_line(error)} The same command goes on.") from error
+                raise RunError(f"study '{settings.study}': {one_line(error)} The same command continues it.") from error
             raise
-        for run in runs:
-            run.end("FAILED" if failures else "FINISHED")
-    done = len(jobs) + len(averages) - len(failures)
-    return Study(study.run_id, study.url, done, found, tuple(failures), time.monotonic() - started, reported)
+        for run in (study, *runs.groups.values()):
+            run.end("FAILED" if tally.failures or gathered is None else "FINISHED")
+    seconds = time.monotonic() - started
+    return Study(study.run_id, study.url, tally.done, tally.reused, tuple(tally.failures), seconds, gathered, files)
 
 
-def plan_members(settings: EnsembleSettings) -> list[Member]:
-    """All members, seed by seed, so that a study that is cut short has whole pairs; raises `SettingsError`."""
-    unknown = [name for name in settings.method_names if name not in METHODS]
-    if unknown:
-        raise SettingsError(f"methods: expected some of {', '.join(METHODS)}, found '{unknown[0]}'. See --help.")
-    return [
-        Member(name, settings.member(name, METHODS[name].settings_type, settings.base_seed + number))
-        for number in range(settings.n_models)
-        for name in settings.method_names
-    ]
-
-
-def prepare_data(settings: EnsembleSettings, members: list[Member], say: Say) -> dict[str, Prepared]:
-    """Make missing default data, and check each method's data before anything is started; raises `UserError` kinds."""
+def prepare_data(settings: EnsembleSettings, groups: Sequence[Group], say: Say) -> dict[str, Prepared]:
+    """Make missing default data, and check each group's data before anything is started; raises `UserError` kinds."""
     prepared: dict[str, Prepared] = {}
-    for member in members[: len(settings.method_names)]:
-        choose_device(member.settings.device)
-        make_missing_data(member.settings, say)
-        prepared[member.method] = METHODS[member.method].prepare(member.settings)
-        check_sizes(prepared[member.method].interface)
-        for warning in prepared[member.method].warnings:
+    for group in groups:
+        choose_device(group.settings.device)
+        make_missing_data(group.settings, say)
+        prepared[group.name] = group.method.prepare(group.settings)
+        check_sizes(prepared[group.name].interface)
+        for warning in prepared[group.name].warnings:
             say(f"warning: {warning}")
     load_action_pairs(settings.pairs)  # the expert's chunks, whatever the methods
     if len({one.split.digest for one in prepared.values()}) > 1:
         files = " and ".join(str(one.files["data"]) for one in prepared.values())
-        raise DataError(f"{files}: expected the same trajectories, found others: the methods would not compare.")
+        raise DataError(f"{files}: expected the same trajectories, found others: the groups would not compare.")
     for one in prepared.values():
         if one.interface.tokenizer is not None:
             require_same_data(one.files["data"], settings.pairs)
@@ -156,40 +179,105 @@ def one_at_a_time(study: str) -> Iterator[None]:
         ) from error
 
 
-def recipe(settings: EnsembleSettings, method: str, prepared: Prepared) -> dict[str, str]:
-    """What all members of a method share, as text: the settings but for the seed, and the data's digests."""
-    shared = settings.member(method, METHODS[method].settings_type, settings.base_seed)
-    values = shared.model_dump(mode="json", exclude={"seed", "run_name", "resume", "experiment", "device", "threads"})
-    digests = {f"{what}_sha256": digest for what, digest in prepared.digests.items()}
-    paths = set(prepared.files) | {"pairs"}  # the same file may stand elsewhere: its digest counts
-    return {name: str(value) for name, value in values.items() if name not in paths} | digests
+def require_same_recipes(store: Store, plan: Plan) -> None:
+    """Raise `SettingsError` if a study of this name has trained a group otherwise."""
+    study = plan.settings.study
+    for name, ours in plan.recipes().items():
+        for run in search_study(store, study, plan.experiment):
+            trained = run.tags.get("kind") == Kind.MODEL and run.status == "FINISHED"
+            if group_of(run) != name or not (trained or run.tags.get("kind") == Kind.GROUP):
+                continue
+            known = run.tags | run.params
+            for setting, value in ours.items():
+                if known.get(setting, value) != value:
+                    raise SettingsError(
+                        f"study: '{study}' has {name} models with {setting} {known[setting]}, and {value} is asked "
+                        "for. Name another study with --study, or use the same settings and data."
+                    )
 
 
-def require_same_recipe(store: Store, study: str, method: str, ours: dict[str, str]) -> None:
-    """Raise `SettingsError` if a study of this name has trained the method otherwise."""
-    models = [run for run in search(store, study=study, kind="model", method=method) if run.status == "FINISHED"]
-    for run in search(store, study=study, kind="method", study_method=method) + models:
-        known = run.tags | run.params
-        for name, value in ours.items():
-            if known.get(name, value) != value:
-                raise SettingsError(
-                    f"study: '{study}' has {method} models with {name} {known[name]}, and {value} is asked for. "
-                    "Name another study with --study, or use the same settings and data."
-                )
+def describe(store: Store, plan: Plan, runs: Runs) -> None:
+    """Log what the study is, and open a run for each group."""
+    settings = plan.settings.model_dump(mode="json")
+    runs.study.params({name: value for name, value in settings.items() if name not in GROWS})
+    runs.study.json("settings.json", settings)
+    recipes = plan.recipes()
+    runs.study.json("plan.json", {"groups": recipes, "seeds": [plan.settings.base_seed, plan.settings.n_models]})
+    for group in plan.groups:
+        run = open_group(store, runs.study, runs.place(runs.study, Kind.GROUP, group=group.name))
+        runs.groups[group.name] = run
+        run.tags({"method": group.method.name})
+        run.params(recipes[group.name])
 
 
-def run_all(store: Store, settings: EnsembleSettings, jobs: list[Job[str]], watch: Watch) -> list[str]:
-    """Run the jobs, end the runs of processes that died, and return the failures, a line each."""
-    failures = []
-    with closing(run_jobs(jobs, settings.workers)) as events:
-        for event in events:
-            if isinstance(event, Failed):
-                name = jobs[event.number].name
-                with contextlib.suppress(StoreError):  # it is away: the next call, or doctor, ends the run
-                    for run in search(store, study=settings.study):
-                        if run.status == "RUNNING" and run.tags.get("kind") in JOB_KINDS and job_name(run) == name:
-                            end_abandoned(TrackedRun(store, run.run_id), run.name, event.reason)
-                if event.final:
-                    failures.append(f"{name}: {event.reason}")
-            watch(event)
-    return failures
+def run_jobs(store: Store, plan: Plan, runs: Runs, watch: Watch) -> Tally:
+    """Run what is missing: members and what is evaluated beside them, then averages."""
+    end_orphans(store, plan, "the study's process was gone")
+    measured = fetch(store, runs.study.run_id).tags.get(TRADEOFF_TAG, "")
+    jobs, reused = missing_jobs(plan.members, plan.beside, runs, find_earlier(store, plan), measured)
+    tally = Tally(reused=reused)
+    _run(store, plan, jobs, watch, tally)
+    _run(store, plan, average_jobs(runs, find_earlier(store, plan)), watch, tally)
+    runs.study.tags({"failures": "; ".join(tally.failures)[:5000] or NONE})
+    return tally
+
+
+def _run(store: Store, plan: Plan, jobs: Sequence[Job[str]], watch: Watch, tally: Tally) -> None:
+    def failed(job: Job[str], reason: str) -> None:
+        with contextlib.suppress(StoreError):  # it is away: the next call, or doctor, ends the run
+            end_orphans(store, plan, reason, job.name)
+
+    outcome = run_all(jobs, watch, plan.settings.executor, plan.settings.workers, failed)
+    tally.done += len(outcome.results)
+    tally.failures += outcome.failures
+
+
+def end_orphans(store: Store, plan: Plan, reason: str, name: str | None = None) -> None:
+    """End runs of the study's jobs, or of the job `name`, whose process is gone."""
+    for run in search_study(store, plan.settings.study, plan.experiment):
+        if run.status == "RUNNING" and run.tags.get("kind") in JOB_KINDS and name in (None, job_name(run)):
+            end_abandoned(TrackedRun(store, run.run_id), run.name, reason)
+
+
+def find_earlier(store: Store, plan: Plan) -> Earlier:
+    """The finished runs of the study's jobs."""
+    found = search_study(store, plan.settings.study, plan.experiment)
+    done = [run for run in found if run.status == "FINISHED" and run.tags.get("kind") in JOB_KINDS]
+    return Earlier(done, plan.trial)
+
+
+def publish(store: Store, plan: Plan, runs: Runs, say: Say) -> tuple[Gathered | None, tuple[Path, ...]]:
+    """Report on the study to its runs, into the mirror and into the registry, unless nothing has changed since."""
+    settings = plan.settings
+    try:
+        gathered = gather(store, settings.study, plan.experiment)
+    except SettingsError:  # no model is finished
+        return None, ()
+    folder = REPORTS / settings.study
+    digest = _digest(find_earlier(store, plan).runs, settings)
+    files = tuple(sorted(folder.glob("[!.]*")))
+    if files and fetch(store, runs.study.run_id).tags.get(PUBLISHED) == digest:
+        say("the report and the registered models are up to date")
+        return gathered, files
+    say("writing tables and figures")
+    written, _missing = write_files(store, gathered, folder, runs.study.run_id)
+    for path in written:
+        runs.study.file(path, FOLDER)
+    for group in gathered.comparison.of_kind("model"):
+        if group.name in runs.groups:
+            runs.groups[group.name].metrics(group_metrics(group))
+            runs.groups[group.name].flush()
+    runs.study.metrics(study_metrics(gathered.comparison))
+    runs.study.flush()
+    registered = register_members(store, settings.study, plan.experiment, say)
+    note = study_note(gathered.comparison, settings.study)
+    runs.study.tags(note | ({PUBLISHED: digest} if registered else {}))
+    return gathered, tuple(written)
+
+
+def _digest(runs: Sequence[StoredRun], settings: EnsembleSettings) -> str:
+    """sha256 over all that a report is made from: the runs with their weights and evaluations, and our code."""
+    parts: list[Any] = sorted(
+        (run.run_id, run.tags.get("weights_sha256", ""), run.tags.get("evaluation", "")) for run in runs
+    )
+    return sha256(repr([parts, settings.study, code_digest()]).encode()).hexdigest()

@@ -11,8 +11,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from requests import RequestException
 
-from pipeline.errors import StoreError, one_line
+from pipeline.config import ALL
+from pipeline.errors import SettingsError, StoreError, one_line
 from pipeline.tracking.delivery import patiently
+from pipeline.tracking.names import Kind
 
 PAGE = 1000
 
@@ -28,33 +30,39 @@ class StoredRun:
     params: dict[str, str]
     metrics: dict[str, float]
     tags: dict[str, str]
+    experiment_id: str
     deleted: bool = False
 
 
 def is_model(run: StoredRun) -> bool:
     """Whether a run is the training of a model of ours; those of early versions have no tag `kind`."""
     ours = {"method", "name", "weights_sha256"} <= run.tags.keys() and run.params.get("seed", "").isdecimal()
-    return ours and run.tags.get("kind", "model") == "model"
+    return ours and run.tags.get("kind", Kind.MODEL) == Kind.MODEL
 
 
-def is_ensemble(run: StoredRun) -> bool:
-    """Whether a run is the averaged ensemble of a study's members."""
-    return run.tags.get("kind") == "ensemble" and {"method", "name", "members"} <= run.tags.keys()
+def is_average(run: StoredRun) -> bool:
+    """Whether a run is the averaged policy of a study's group."""
+    return run.tags.get("kind") == Kind.AVERAGE and {"method", "name", "members"} <= run.tags.keys()
 
 
-def search(client: MlflowClient, **tags: str) -> list[StoredRun]:
+def group_of(run: StoredRun) -> str:
+    """The group of a model or an average within its study; studies of early versions have one per method."""
+    return run.tags.get("group") or run.tags.get("method", "")
+
+
+def search(client: MlflowClient, experiment: str | None = None, **tags: str) -> list[StoredRun]:
     """All runs of all experiments, deleted ones aside, that have these tags; the oldest first. Raises `StoreError`."""
     try:
-        return patiently(lambda: _search(client, tags))
+        return patiently(lambda: _search(client, experiment, tags))
     except (MlflowException, RequestException) as error:
         raise StoreError(
             f"MLflow: expected the store to list its runs, found: {one_line(error)[:200]}. Start the server again."
         ) from error
 
 
-def _search(client: MlflowClient, tags: dict[str, str]) -> list[StoredRun]:
+def _search(client: MlflowClient, experiment: str | None, tags: dict[str, str]) -> list[StoredRun]:
     wanted = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    experiments = [each.experiment_id for each in client.search_experiments() if experiment in (None, each.name)]
     found: list[StoredRun] = []
     token = None
     while experiments:
@@ -64,6 +72,20 @@ def _search(client: MlflowClient, tags: dict[str, str]) -> list[StoredRun]:
         if not token:
             break
     return sorted(found, key=lambda run: run.started)
+
+
+def search_study(client: MlflowClient, study: str, experiment: str = ALL) -> list[StoredRun]:
+    """All runs of a study, of one experiment or ("all") of any; the oldest first. Raises `StoreError`.
+
+    Raises `SettingsError` where several experiments have a study of that name.
+    """
+    found = search(client, None if experiment == ALL else experiment, study=study)
+    if len({run.experiment_id for run in found}) > 1:
+        names = ", ".join(sorted({client.get_experiment(run.experiment_id).name for run in found}))
+        raise SettingsError(
+            f"study: expected '{study}' in one experiment, found it in {names}. Name one with --experiment."
+        )
+    return found
 
 
 def fetch(client: MlflowClient, run_id: str) -> StoredRun:
@@ -108,5 +130,5 @@ def _stored(run: Run) -> StoredRun:
     info, data = run.info, run.data
     return StoredRun(
         info.run_id, info.run_name or "", info.status, info.start_time or 0,
-        dict(data.params), dict(data.metrics), dict(data.tags), info.lifecycle_stage != "active",
+        dict(data.params), dict(data.metrics), dict(data.tags), info.experiment_id, info.lifecycle_stage != "active",
     )  # fmt: skip

@@ -17,7 +17,12 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.tracking.context.registry import resolve_tags
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_DATASET_CONTEXT,
+    MLFLOW_LOGGED_ARTIFACTS,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_RUN_NAME,
+)
 from numpy.typing import NDArray
 from requests import RequestException
 
@@ -117,6 +122,11 @@ class TrackedRun:
     def json(self, name: str, content: Any) -> None:
         """Store JSON as an artifact."""
         self._send("text", {"name": name, "text": json.dumps(content, indent=2, sort_keys=True) + "\n"})
+
+    def table(self, name: str, content: Mapping[str, Any]) -> None:
+        """Store a table, `{"columns": [...], "data": [[...], ...]}`, as an artifact that MLflow's UI shows as one."""
+        self.json(name, content)
+        self.tags({MLFLOW_LOGGED_ARTIFACTS: json.dumps([{"path": name, "type": "table"}])})
 
     def end(self, status: str, resumable: bool = False) -> int:
         """Send the rest and end the run as FINISHED, FAILED or KILLED, once. Returns how many calls still wait.
@@ -277,6 +287,14 @@ def resume_run(client: MlflowClient, journal: Journal, in_study: bool) -> Tracke
             "Start the store, or train anew without --resume."
         ) from error
     return run
+
+
+def experiment_of(client: MlflowClient, name: str) -> str:
+    """The experiment that runs go to: the one of the run that `mlflow run` has started for us, or else `name`."""
+    if run_id := os.environ.get("MLFLOW_RUN_ID"):
+        launched = patiently(lambda: client.get_run(run_id))
+        return str(patiently(lambda: client.get_experiment(launched.info.experiment_id)).name)
+    return name
 
 
 def journal_place() -> str:

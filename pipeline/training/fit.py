@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import TrainSettings
 from pipeline.errors import RunError
 from pipeline.methods.method import Loss, Method, Prepared, Rows
+from pipeline.methods.settings import TrainSettings
 from pipeline.streams import global_torch_stream, torch_stream
 from pipeline.training.state import Snapshot, State, Sums, start
 

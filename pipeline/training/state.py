@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import TrainSettings
 from pipeline.errors import CheckpointError
+from pipeline.methods.settings import TrainSettings
 from pipeline.models.transformer import Block
 from pipeline.streams import torch_stream
 from pipeline.training.muon import Muon

@@ -5,9 +5,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config import CollectSettings
 from pipeline.errors import one_line
 from pipeline.files import IN_THE_MAKING
+from pipeline.stages.settings import CollectSettings
 from pipeline.stages.unfinished import GONE, end_abandoned
 from pipeline.tracking.journal import ENDED, Journal, journal_of, journals_folder, left_journals, starting
 from pipeline.tracking.mirror import MIRROR

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from pipeline.config import CollectSettings
 from pipeline.data.npz import read_npz
 from pipeline.errors import UserError, one_line
 from pipeline.files import file_digest
+from pipeline.stages.settings import CollectSettings
 from pipeline.tracking.journal import journals_folder
 from pipeline.tracking.mirror import MIRROR, MODELS
 from pipeline.tracking.query import StoredRun, is_model, registered_models, search

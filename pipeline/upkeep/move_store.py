@@ -1,9 +1,9 @@
 """A local MLflow store's way into the team server."""
 
-from pipeline.config import MoveStoreSettings
 from pipeline.server.parts import BUCKET, check_installed, credentials, database_uri, secrets_of_stores, stores
 from pipeline.server.team import alone_in
 from pipeline.tracking.move import Moved, check_source, copy_store
+from pipeline.upkeep.settings import MoveStoreSettings
 
 
 def move(settings: MoveStoreSettings) -> Moved:

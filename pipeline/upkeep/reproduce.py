@@ -8,15 +8,17 @@ from typing import Any
 
 import torch
 
-from pipeline.config import ReproduceSettings, make
+from pipeline.config import make
 from pipeline.errors import RunError, SettingsError
-from pipeline.methods import METHODS
+from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import weights_digest
-from pipeline.stages.train import LOCK_FILE, SETTINGS_FILE, choose_device
+from pipeline.stages.train import choose_device
 from pipeline.streams import global_torch_stream
+from pipeline.tracking.names import LOCK_FILE, SETTINGS_FILE
 from pipeline.tracking.query import artifact, fetch, is_model
 from pipeline.tracking.store import open_store
 from pipeline.training.fit import Epoch, Step, fit, problem_of
+from pipeline.upkeep.settings import ReproduceSettings
 from pipeline.versions import lock
 
 

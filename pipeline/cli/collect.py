@@ -1,0 +1,28 @@
+"""`collect`."""
+
+from pipeline.cli.options import settings_command
+from pipeline.stages.settings import CollectSettings
+
+EXAMPLES = ("collect", "collect --trajectories 500 --plots 3 --out trial")
+
+
+def run(settings: CollectSettings) -> None:
+    """Collect and say what was made."""
+    from pipeline.cli.console import print_rows
+    from pipeline.stages.collect import collect
+
+    made = collect(settings)
+    rows = [
+        ("trajectories", f"{made.trajectories:,}, all upright, converged and finite"),
+        (
+            "refused",
+            ", ".join(f"{n} {fault}" for fault, n in made.refused.items()) + " (replaced)" if made.refused else "none",
+        ),
+        ("converge step", f"{made.converge_step:.1f} on average"),
+        ("training pairs", f"{made.pairs:,}"),
+        ("files", "\n".join(map(str, made.files))),
+    ]
+    print_rows("Collected demonstrations", rows, "files")
+
+
+COMMAND = settings_command("collect", CollectSettings, run, EXAMPLES)

@@ -1,0 +1,31 @@
+"""`evaluate`."""
+
+import json
+
+from pipeline.cli.options import settings_command
+from pipeline.stages.settings import EvaluateSettings
+
+EXAMPLES = (
+    "evaluate A.pth B.pth --yardsticks",
+    "evaluate --run 0123456789abcdef0123456789abcdef",
+    "evaluate --study trial --json",
+)
+
+
+def run(settings: EvaluateSettings) -> None:
+    """Evaluate and print the scores of each model."""
+    from pipeline.cli.console import ERR, print_result
+    from pipeline.cli.progress import jobs_display
+    from pipeline.cli.scores import as_values, score_tables
+    from pipeline.stages.evaluate import evaluate
+
+    with jobs_display(ERR, "evaluating") as display:
+        judged = evaluate(settings, display.show)
+    if settings.format == "json":
+        print(json.dumps(as_values(settings, judged), allow_nan=False))
+    else:
+        for table in score_tables(judged):
+            print_result("\n" + table.text())
+
+
+COMMAND = settings_command("evaluate", EvaluateSettings, run, EXAMPLES)

@@ -1,0 +1,54 @@
+"""`report`: compare what MLflow knows of evaluated models."""
+
+import json
+from pathlib import Path
+
+from pipeline.cli.options import settings_command
+from pipeline.config import ALL, NONE
+from pipeline.results.settings import ReportSettings
+
+EXAMPLES = (
+    "report",
+    "report --study trial --markdown",
+    "report --study trial --out train/reports/trial --html",
+)
+
+
+def run(settings: ReportSettings) -> None:
+    """Print the comparison in the format asked for, and write files where a folder is named."""
+    from pipeline.cli.console import ERR, print_result, print_rows
+    from pipeline.files import check_folder
+    from pipeline.report.overview import as_csv, as_markdown, as_text, as_values
+    from pipeline.results.gather import gather
+    from pipeline.tracking.names import Kind
+    from pipeline.tracking.query import search_study
+    from pipeline.tracking.store import open_store
+
+    if settings.out != NONE:
+        check_folder(Path(settings.out), "the report")
+    store = open_store()
+    gathered = gather(store, settings.study, settings.experiment)
+    match settings.format:
+        case "text":
+            print_result(as_text(gathered.comparison))
+        case "json":
+            print(json.dumps(as_values(gathered.comparison), allow_nan=False))
+        case "csv":
+            print(as_csv(gathered.comparison), end="")
+        case "markdown":
+            print(as_markdown(gathered.comparison), end="")
+    if settings.out == NONE:
+        return
+    from pipeline.results.write import write_files  # matplotlib, and torch for the page, are slow to import
+
+    runs = [] if settings.study == ALL else search_study(store, settings.study, settings.experiment)
+    study = next((each.run_id for each in reversed(runs) if each.tags.get("kind") == Kind.STUDY), None)
+    files, missing = write_files(store, gathered, Path(settings.out), study, settings.html)
+    rows = [*(("", str(path)) for path in files), *(("not drawn", why) for why in missing)]
+    if settings.format == "text":
+        print_rows("files", rows)
+    else:  # standard output is for what was asked for
+        ERR.print(f"{len(files)} files are written to {settings.out}", markup=False)
+
+
+COMMAND = settings_command("report", ReportSettings, run, EXAMPLES)

@@ -1,0 +1,50 @@
+"""What `evaluate` found, as tables and as plain values."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.evaluation.control import mean_scores
+from pipeline.report.scores import SCORES
+from pipeline.report.tables import Table
+from pipeline.stages.evaluate import Judged
+from pipeline.stages.settings import EvaluateSettings
+
+
+def score_tables(judged: Sequence[Judged]) -> list[Table]:
+    """A table per model: its mean scores, a row per condition."""
+    tables = []
+    for model in judged:
+        rows = mean_scores(model.evaluation)
+        names = [name for name in SCORES if any(name in row for row in rows)]
+        cells = [
+            (
+                f"{condition.action_noise:g}, {condition.replan}",
+                *(SCORES[name].text(row[name]) if name in row else "-" for name in names),
+            )
+            for condition, row in zip(model.evaluation.conditions, rows, strict=True)
+        ]
+        note = f"Plan against expert: MAE {model.chunks.mae:.4f}, MSE {model.chunks.mse:.5f}." if model.chunks else ""
+        tables.append(Table(model.name, ("noise, replan", *(SCORES[name].short for name in names)), cells, note))
+    return tables
+
+
+def as_values(settings: EvaluateSettings, judged: Sequence[Judged]) -> dict[str, Any]:
+    """All of it as plain values, every episode's scores included."""
+    models = []
+    for model in judged:
+        conditions = [
+            {
+                "action_noise": condition.action_noise,
+                "replan": condition.replan,
+                "scores": scores,
+                "episodes": {name: column.tolist() for name, column in model.evaluation.of_condition(number).items()},
+            }
+            for number, (condition, scores) in enumerate(
+                zip(model.evaluation.conditions, mean_scores(model.evaluation), strict=True)
+            )
+        ]
+        chunks = {"mae": model.chunks.mae, "mse": model.chunks.mse} if model.chunks else None
+        models.append(
+            {"name": model.name, "method": model.method, "conditions": conditions, "plan_against_expert": chunks}
+        )
+    return {"format": "tinypi-evaluation-1", "episodes": settings.episodes, "seed": settings.seed, "models": models}

@@ -1,0 +1,30 @@
+"""`tokenize`."""
+
+from pipeline.cli.options import settings_command
+from pipeline.stages.settings import TokenizeSettings
+
+EXAMPLES = ("tokenize", "tokenize --scheme bins", "tokenize --vocabulary 1024 --fine 0 --out trial")
+BY_PAIR = "the file has no 'trajectory' key, so chunks of one trajectory stand in several parts"
+
+
+def run(settings: TokenizeSettings) -> None:
+    """Tokenize and say how well it went."""
+    from pipeline.cli.console import print_rows
+    from pipeline.stages.tokenize import tokenize
+
+    made, files = tokenize(settings)
+    rows = [
+        ("tokens a chunk", f"{made.tokens_mean:.2f} on average, {made.tokens_max} at most"),
+        (
+            "vocabulary",
+            f"{made.vocabulary_used} of {made.vocabulary} entries occur ({made.alphabet} integers, 3 specials)",
+        ),
+        ("error, action units", f"{made.error_mean:.4f} on average, {made.error_max:.4f} at most"),
+        ("coefficients", f"all decode exactly; {made.clipped} clipped to the training range"),
+        ("fitted on", "training split, by trajectory" if made.by_trajectory else f"training split, by pair: {BY_PAIR}"),
+        ("files", "\n".join(map(str, files))),
+    ]
+    print_rows("FAST tokens", rows, "files")
+
+
+COMMAND = settings_command("tokenize", TokenizeSettings, run, EXAMPLES)

@@ -1,0 +1,49 @@
+"""`python -m train.train_...`: train one model of a method."""
+
+from pipeline.cli.options import Command, settings_command
+from pipeline.methods.settings import TrainSettings
+
+EXAMPLES = {
+    "pi0": ("--seed 1", "--epochs 10 --width 128", "--resume latest"),
+    "pi0_fast": ("--seed 1", "--decoding greedy", "--resume latest"),
+}
+FOR_ANY = ("--seed 1", "--resume latest")
+
+
+def train(method_name: str, settings: TrainSettings) -> None:
+    """Train and say what the run left."""
+    from pipeline.cli.console import OUT, print_rows
+    from pipeline.cli.progress import training_display
+    from pipeline.methods.registry import METHODS
+    from pipeline.stages.train import train as work
+    from pipeline.tracking.store import ui_command
+
+    with training_display(OUT) as display:
+        made = work(METHODS[method_name], settings, display.line, display.step)
+    metrics = made.metrics
+    rows = [
+        (
+            "loss",
+            f"val {metrics['best_val_loss']:.5f}, test {metrics['best_test_loss']:.5f}, at epoch {made.best_epoch}",
+        ),
+        ("control", f"success {metrics['check_success']:.2f}, converge {metrics['check_converge']:.2f} (a first look)"),
+        ("training", f"{metrics['train_seconds']:.1f} s"),
+        ("model", str(made.mirror.model)),
+        ("loss curves", str(made.mirror.picture)),
+        ("log", str(made.mirror.log)),
+        ("MLflow run", made.run_id),
+        ("in the UI", made.url),
+        ("open the UI", ui_command()),
+    ]
+    if made.undelivered:
+        rows.append(("MLflow", f"was away: {made.undelivered} calls wait; 'python -m pipeline sync' delivers them"))
+    print_rows(made.mirror.name, rows, "model")
+
+
+def train_command(method_name: str, kind: type[TrainSettings]) -> Command:
+    """The command that trains a method, with an option for each of its settings."""
+
+    def run(settings: TrainSettings) -> None:
+        train(method_name, settings)
+
+    return settings_command(f"train_{method_name}", kind, run, EXAMPLES.get(method_name, FOR_ANY), starts_runs=True)

@@ -1,0 +1,30 @@
+"""How models are evaluated: the conditions, and the episodes of each. Plain values, without the simulator."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How hard it is made: uniform noise of +-`action_noise` on every action, and a plan every `replan` steps."""
+
+    action_noise: float
+    replan: int
+
+    def __str__(self) -> str:
+        return f"noise{self.action_noise:g}_replan{self.replan}"
+
+
+CONDITIONS = tuple(Condition(noise, replan) for noise in (0.01, 0.03, 0.05) for replan in (10, 13, 15))
+
+LONGEST_REPLAN = max(condition.replan for condition in CONDITIONS)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What all models of a comparison meet."""
+
+    episodes: int  # a condition
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.episodes} episodes a condition, seed {self.seed}"

@@ -1,0 +1,51 @@
+"""Running a list of jobs to its end, by the executor that a setting names."""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Generic
+
+from pipeline.executors import pool, serial
+from pipeline.executors.jobs import Done, Event, Events, Failed, Job, R
+
+EXECUTORS: dict[str, Callable[[Sequence[Job[Any]], int], Events[Any]]] = {
+    "pool": pool.run_jobs,
+    "serial": serial.run_jobs,
+}
+
+Watch = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[R]):
+    """What came of a list of jobs."""
+
+    results: list[R]  # of the jobs that are done, in the order of the list
+    failures: list[str]  # a line for each job that failed for good
+
+
+def run_all(
+    jobs: Sequence[Job[R]],
+    watch: Watch,
+    executor: str = "pool",
+    workers: int = 0,
+    failed: Callable[[Job[R], str], None] | None = None,
+) -> Outcome[R]:
+    """Run all jobs on `workers` processes, 0 for one a core; `watch` is called with each event.
+
+    `failed(job, reason)` is called after each failed attempt, before the job is tried again.
+    """
+    results: dict[int, R] = {}
+    failures: list[str] = []
+    with closing(EXECUTORS[executor](jobs, workers)) as events:
+        for event in events:
+            if isinstance(event, Done):
+                results[event.number] = event.result
+            elif isinstance(event, Failed):
+                job = jobs[event.number]
+                if failed is not None:
+                    failed(job, event.reason)
+                if event.final:
+                    failures.append(f"{job.name}: {event.reason}")
+            watch(event)
+    return Outcome([results[number] for number in sorted(results)], failures)

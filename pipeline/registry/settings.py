@@ -1,0 +1,32 @@
+"""The settings of the model registry."""
+
+from pydantic import Field
+
+from pipeline.config import ALL, BEST, NAME_PATTERN, NONE, Settings
+
+
+class RegisterSettings(Settings):
+    """Put trained models into MLflow's model registry, as versions of pi0, pi0_fast, ... with a model card each.
+
+    A study does this at its end. Models that are registered already only get a fresh card.
+    """
+
+    study: str = Field(NONE, pattern=f"^{NAME_PATTERN}$", description="a study, by name: all its models and averages")
+    experiment: str = Field(ALL, pattern=f"^{NAME_PATTERN}$", description="MLflow experiment of the study; all: any")
+    run: tuple[str, ...] = Field((), description="MLflow runs of models, by id")
+
+
+class PromoteSettings(Settings):
+    """Make a model the champion of its registered model, if it is shown to be better than the champion, or if none is.
+
+    Both meet the same episodes, drawn for these two models alone: the same starts and the same noise.
+    """
+
+    model: str = Field("pi0", pattern=f"^{NAME_PATTERN}$", description="registered model: pi0, pi0_fast, ...")
+    candidate: str = Field(
+        BEST, pattern=f"^{NAME_PATTERN}$", description="a version's number, a run's id, or best or average of the study"
+    )
+    study: str = Field("ensemble", pattern=f"^{NAME_PATTERN}$", description="the study of best and average")
+    experiment: str = Field(ALL, pattern=f"^{NAME_PATTERN}$", description="MLflow experiment of the study; all: any")
+    episodes: int = Field(400, ge=10, le=100_000, description="episodes per condition")
+    dry_run: bool = Field(False, description="show what would be done, and change nothing")

@@ -1,0 +1,165 @@
+"""From the store to a comparison: a query over MLflow runs. No torch, so that a report waits for none."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.config import ALL
+from pipeline.errors import SettingsError, StoreError, one_line
+from pipeline.evaluation.protocol import Protocol
+from pipeline.evaluation.stored import FOLDER, SCORES_FILE, protocol_of, read_scores
+from pipeline.report.comparison import Comparison, Model, Where, compare_models
+from pipeline.report.scores import COSTS, SCORES
+from pipeline.tracking.names import Kind
+from pipeline.tracking.query import StoredRun, artifact, group_of, is_average, is_model, search, search_study
+from pipeline.tracking.store import Store
+
+BESIDE = (Kind.AVERAGE, Kind.ORIGINAL, Kind.YARDSTICK)  # kinds of runs that stand beside models
+ORDER = ("pi0", "pi0_fast", "regression", "binning")  # of groups by their methods; others follow by name
+DIGESTS = ("data_sha256", "tokenizer_sha256")
+NOT_A_DIFFERENCE = {"seed", "run_name", "experiment", "device", "threads", "pairs", "tokenizer"}  # of training
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """A comparison, and the protocol by which its models were evaluated; None where none was."""
+
+    comparison: Comparison
+    protocol: Protocol | None
+
+
+def gather(store: Store, study: str = ALL, experiment: str = ALL) -> Gathered:
+    """Query the store and compare what is there; `study` "all" means every finished model, by hand or of a study.
+
+    Raises `SettingsError` if there is nothing to compare.
+    """
+    found = search(store, None if experiment == ALL else experiment) if study == ALL else None
+    found = search_study(store, study, experiment) if found is None else found
+    found = [run for run in found if run.status == "FINISHED"]
+    models = [run for run in found if is_model(run)]
+    beside = newest_averages([run for run in found if run.tags.get("kind") in BESIDE and "method" in run.tags])
+    if not models:
+        what = "a store with finished models" if study == ALL else f"a study '{study}' with finished models"
+        raise SettingsError(
+            f"report: expected {what}, found none. Train some, e.g. with 'python -m pipeline ensemble'."
+        )
+    protocols = Counter(protocol for run in models if (protocol := protocol_of(run.tags)))
+    protocol = protocols.most_common(1)[0][0] if protocols else None
+    notes = evaluation_notes(models, beside, protocol)
+    names = computed_groups(models) if study == ALL else {run.run_id: group_of(run) for run in models}
+    chosen = one_per_seed(models, names, protocol)
+    if len(chosen) < len(models):
+        repeated = len(models) - len(chosen)
+        notes.append(
+            f"{repeated} runs repeat the settings and seed of another, evaluated or newer, which stands for them."
+        )
+    read = [to_model(store, run, names[run.run_id], protocol, notes) for run in chosen]
+    judged = [run for run in beside if protocol is not None and protocol_of(run.tags) == protocol]
+    read += [to_model(store, run, name_beside(run, beside), protocol, notes) for run in judged]
+    methods = {run.run_id: run.tags["method"] for run in [*models, *beside]}
+    read.sort(key=lambda model: (_rank(methods[model.run_id]), methods[model.run_id], model.group))
+    title = "all runs" if study == ALL else f"study {study}"
+    return Gathered(compare_models(title, str(protocol or "none yet"), read, notes), protocol)
+
+
+def _rank(method: str) -> int:
+    return ORDER.index(method) if method in ORDER else len(ORDER)
+
+
+def newest_averages(runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """The runs without averages that a newer one of the same study and group, of more models, stands for."""
+    newest = {(run.tags.get("study"), group_of(run)): run for run in runs if is_average(run)}
+    return [run for run in runs if not is_average(run) or run in newest.values()]
+
+
+def evaluation_notes(models: Sequence[StoredRun], beside: Sequence[StoredRun], protocol: Protocol | None) -> list[str]:
+    """What to say of runs that were not evaluated, or otherwise than most."""
+    notes = []
+    unjudged = [run for run in models if protocol_of(run.tags) is None]
+    if unjudged:
+        notes.append(
+            f"{len(unjudged)} of {len(models)} models have not been evaluated, or by an earlier version, and count for "
+            f"losses and costs only: {evaluate_command(protocol, unjudged)}"
+        )
+    others = [run for run in [*models, *beside] if protocol_of(run.tags) not in (None, protocol)]
+    if others:
+        again = [run for run in others if is_model(run) or is_average(run)]
+        notes.append(
+            f"{len(others)} runs were evaluated otherwise than by {protocol}: their scores are left out. "
+            f"To have them in: {evaluate_command(protocol, again)}"
+        )
+    return notes
+
+
+def evaluate_command(protocol: Protocol | None, runs: Sequence[StoredRun]) -> str:
+    """The command that evaluates runs by a protocol, the first three of them named."""
+    options = f" --episodes {protocol.episodes} --seed {protocol.seed}" if protocol else ""
+    ids = " ".join(run.run_id for run in runs[:3])
+    return f"python -m pipeline evaluate{options} --run {ids}{' ...' if len(runs) > 3 else ''}"
+
+
+def one_per_seed(models: Sequence[StoredRun], names: dict[str, str], protocol: Protocol | None) -> list[StoredRun]:
+    """Of runs that repeat a group and seed, an evaluated one stands for the others, then the newest."""
+    ordered = sorted(models, key=lambda run: (protocol_of(run.tags) == protocol, run.started))
+    return list({(names[run.run_id], run.params["seed"]): run for run in ordered}.values())
+
+
+def name_beside(run: StoredRun, beside: Sequence[StoredRun]) -> str:
+    """The group of a run that stands beside the models; averages of one name by two studies say which study."""
+    if run.tags["kind"] == Kind.ORIGINAL:
+        return f"original {run.tags['method']}"
+    studies = {each.tags.get("study") for each in beside if each.name == run.name}
+    return f"{run.name} ({run.tags.get('study')})" if is_average(run) and len(studies) > 1 else run.name
+
+
+def computed_groups(models: Sequence[StoredRun]) -> dict[str, str]:
+    """A name for each model's group, by run id: its method, and what differs between models of the method."""
+    names = {}
+    for method in {run.tags["method"] for run in models}:
+        same = [run for run in models if run.tags["method"] == method]
+        recipes = {run.run_id: _recipe(run) for run in same}
+        keys = sorted({key for found in recipes.values() for key in found})
+        differing = [key for key in keys if len({found.get(key, "-") for found in recipes.values()}) > 1]
+        for run in same:
+            parts = [f"{key.removesuffix('_sha256')}={recipes[run.run_id].get(key, '-')}" for key in differing]
+            names[run.run_id] = " ".join([method, *parts])
+    return names
+
+
+def _recipe(run: StoredRun) -> dict[str, str]:
+    settings = {name: _number(value) for name, value in run.params.items() if name not in NOT_A_DIFFERENCE}
+    return settings | {name: run.tags[name][:12] for name in DIGESTS if name in run.tags}
+
+
+def _number(text: str) -> str:
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return text
+
+
+def to_model(store: Store, run: StoredRun, group: str, protocol: Protocol | None, notes: list[str]) -> Model:
+    """Read a run's scores, if they are of this protocol, and its costs; what cannot be used is left out, and noted."""
+    kind = run.tags.get("kind", Kind.MODEL)
+    costs = {name: run.metrics[name] for name in COSTS if name in run.metrics}
+    odd = [name for name, value in costs.items() if not math.isfinite(value)]
+    if odd:
+        notes.append(f"{run.name}: not finite, and left out: {', '.join(odd)}.")
+    scores: dict[str, dict[Where, float]] = {}
+    if protocol is not None and protocol_of(run.tags) == protocol:
+        try:
+            with artifact(store, run.run_id, f"{FOLDER}/{SCORES_FILE}") as path:
+                scores = {name: by for name, by in read_scores(path).items() if name in SCORES}
+        except (StoreError, ValueError) as error:
+            notes.append(f"{run.name}: its scores cannot be read and are left out: {one_line(error)[:200]}")
+    return Model(
+        group=group,
+        kind=kind,  # type: ignore[arg-type]
+        loss_unit=" ".join([run.tags["method"], *(run.tags.get(name, "") for name in DIGESTS)]),
+        seed=int(run.params["seed"]) if kind == Kind.MODEL else None,
+        name=run.name,
+        run_id=run.run_id,
+        scores=scores,
+        costs={name: value for name, value in costs.items() if name not in odd},
+    )

@@ -1,0 +1,36 @@
+"""A comparison as files: tables, figures, one page."""
+
+import json
+from pathlib import Path
+
+from pipeline.files import whole_file
+from pipeline.report.figures import save
+from pipeline.report.overview import as_csv, as_markdown, as_values
+from pipeline.results.figures import draw_figures
+from pipeline.results.gather import Gathered
+from pipeline.results.page import make_page
+from pipeline.tracking.store import Store
+
+
+def write_files(
+    store: Store, gathered: Gathered, folder: Path, study_run: str | None, html: bool = False
+) -> tuple[list[Path], list[str]]:
+    """Write tables, figures and, if asked for, the page; returns the files, and what could not be drawn.
+
+    `study_run` is the id of the run of the study that is compared, where it is one.
+    """
+    comparison = gathered.comparison
+    drawn, missing = draw_figures(store, comparison, study_run)
+    texts = {
+        "report.md": as_markdown(comparison),
+        "report.json": json.dumps(as_values(comparison), indent=1, allow_nan=False) + "\n",
+        "report.csv": as_csv(comparison),
+    }
+    for name, figure in drawn.items():
+        save(figure, folder / f"{name}.png")
+    if html:
+        texts["report.html"] = make_page(store, gathered, study_run, drawn, missing)
+    for file, text in texts.items():
+        with whole_file(folder / file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return [*(folder / file for file in texts), *(folder / f"{name}.png" for name in drawn)], missing

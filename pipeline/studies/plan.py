@@ -1,0 +1,96 @@
+"""The plan of a study: groups of models, and their members by seed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config import make
+from pipeline.errors import SettingsError
+from pipeline.methods.method import Method, Prepared
+from pipeline.methods.registry import METHODS
+from pipeline.methods.settings import TrainSettings
+from pipeline.studies.settings import EnsembleSettings
+
+NOT_THE_RECIPE = {"seed", "run_name", "resume", "experiment", "threads"}  # models of one group may differ in these
+
+
+@dataclass(frozen=True)
+class Group:
+    """Models of one method that differ in their seed alone."""
+
+    name: str  # "pi0", or "pi0 width=64"
+    method: Method
+    settings: TrainSettings  # of its first seed
+
+    def member(self, seed: int) -> "Member":
+        """The model of a seed; raises `SettingsError` for a seed that is out of range."""
+        return Member(self.name, self.method, make(type(self.settings), self.settings.model_dump() | {"seed": seed}))
+
+    def recipe(self, prepared: Prepared) -> dict[str, str]:
+        """What all its models share, as text: the settings but for the seed, and the digests of the data."""
+        files = set(prepared.files) | {"pairs"}  # the same file may stand elsewhere: its digest counts
+        values = self.settings.model_dump(mode="json", exclude=NOT_THE_RECIPE | files)
+        digests = {f"{what}_sha256": digest for what, digest in prepared.digests.items()}
+        return {name: str(value) for name, value in values.items()} | digests
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of a study."""
+
+    group: str
+    method: Method
+    settings: TrainSettings
+
+    @property
+    def name(self) -> str:
+        """Its name within the study."""
+        return member_name(self.group, self.settings.seed)
+
+
+def plan_members(settings: EnsembleSettings, groups: Sequence[Group]) -> list[Member]:
+    """All members, seed by seed, so that a study that is cut short has whole pairs; raises `SettingsError`."""
+    seeds = range(settings.base_seed, settings.base_seed + settings.n_models)
+    return [group.member(seed) for seed in seeds for group in groups]
+
+
+def member_name(group: str, seed: int | str) -> str:
+    """What the model of a group and seed is called."""
+    return f"{group} seed {seed}"
+
+
+def plan_groups(settings: EnsembleSettings) -> list[Group]:
+    """The groups that are compared, in the order given; raises `SettingsError` for what does not fit together."""
+    texts = list(dict.fromkeys(" ".join(text.split()) for text in settings.methods.split(",")))
+    names = [text.split()[0] for text in texts]
+    for name in names:
+        if name not in METHODS:
+            raise SettingsError(f"methods: expected some of {', '.join(METHODS)}, found '{name}'. See --help.")
+    for_all: dict[str, str] = {}
+    for_one: dict[str, dict[str, str]] = {name: {} for name in names}
+    for word in settings.set:
+        path, _, value = word.partition("=")
+        method, _, field = path.rpartition(".")
+        takers = [name for name in names if method in ("", name) and field in METHODS[name].settings_type.model_fields]
+        if not takers:
+            among = f"the method '{method}' of this study" if method else "a method of this study"
+            raise SettingsError(f"set: expected a setting of {among}, found '{word}'. See --help.")
+        (for_one[method] if method else for_all)[field] = value
+    groups = []
+    for text, name in zip(texts, names, strict=True):
+        own = dict(word.split("=", 1) for word in text.split()[1:])
+        fields = METHODS[name].settings_type.model_fields
+        shared = {field: value for field, value in for_all.items() if field in fields}
+        groups.append(Group(text, METHODS[name], _settings_of(settings, METHODS[name], shared | for_one[name] | own)))
+    return groups
+
+
+def _settings_of(settings: EnsembleSettings, method: Method, chosen: dict[str, str]) -> TrainSettings:
+    kind = method.settings_type
+    values: dict[str, Any] = {"seed": settings.base_seed, "experiment": settings.experiment}
+    if kind.model_fields["pairs"].default == EnsembleSettings.model_fields["pairs"].default:
+        values["pairs"] = settings.pairs
+    refused = {"seed", "resume", "run_name"} & chosen.keys()
+    if refused:
+        raise SettingsError(f"set: expected a setting that all models of a group share, found '{refused.pop()}'.")
+    return make(kind, values | chosen)

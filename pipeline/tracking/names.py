@@ -1,0 +1,22 @@
+"""The kinds of runs and the names of their tags, declared once. docs/reference/runs.md says what each means."""
+
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What a run is: the tag `kind`."""
+
+    STUDY = "study"
+    GROUP = "group"  # of a study: models that differ in their seed alone
+    MODEL = "model"
+    AVERAGE = "average"  # the averaged policy of a group
+    ORIGINAL = "original"  # weights of the reference system
+    YARDSTICK = "yardstick"
+    CONTINUATION = "continuation"  # started by `mlflow run` to continue an earlier run
+
+
+STUDY, GROUP, METHOD, NAME = "study", "group", "method", "name"  # NAME: of the files in the mirror
+MEMBERS = "members"  # digest of the models behind an average
+WEIGHTS = "weights_sha256"
+FAILURE = "failure"  # why a run ended that should not have
+SETTINGS_FILE, LOCK_FILE = "settings.json", "lock.json"  # artifacts of a training: all that `reproduce` needs
