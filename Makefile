@@ -53,10 +53,13 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 		echo "$(TORCH_INDEX) does not answer: torch comes from pip's own index" >&2)
 	$(PIP) --editable .
 	@test -e mlflow.db || test -L mlflow.db || ln -s mlruns/mlflow.db mlflow.db  # where plain mlflow looks: one store
-	@grep -q 'added by make setup' $(BIN)/activate || printf '%s\n' '' \
-		'# added by make setup: plain mlflow commands use the same store' \
-		'export MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$${VIRTUAL_ENV%/.venv}/mlruns/mlflow.db}"' \
-		'export MLFLOW_EXPERIMENT_NAME="$${MLFLOW_EXPERIMENT_NAME:-tinypi}"' >> $(BIN)/activate
+	@grep -q 'added by make setup' $(BIN)/activate || { { \
+		sed 's/^    unset VIRTUAL_ENV$$/    test -z "$${_OUR_STORE:-}" || unset _OUR_STORE MLFLOW_TRACKING_URI MLFLOW_EXPERIMENT_NAME; unset VIRTUAL_ENV/' $(BIN)/activate; \
+		printf '%s\n' '# added by make setup: plain mlflow commands use the same store, until deactivate' \
+			'test -n "$${MLFLOW_TRACKING_URI:-}" || _OUR_STORE=sqlite:///$${VIRTUAL_ENV%/.venv}/mlruns/mlflow.db' \
+			'export MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-$$_OUR_STORE}"' \
+			'export MLFLOW_EXPERIMENT_NAME="$${MLFLOW_EXPERIMENT_NAME:-tinypi}"'; \
+		} > .venv/activate && mv .venv/activate $(BIN)/activate; }
 	@touch $@
 
 $(BIN)/.installed-dev: $(BIN)/.installed

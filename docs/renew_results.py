@@ -1,25 +1,27 @@
-"""Put a study's results between the marks in README (means) and docs/results.md (all of it), and figures in docs/.
+"""Put the results of the studies in the store between the marks in README (means) and docs/results.md (all of it).
 
-    python -m docs.renew_results [FOLDER]
-    python -m docs.renew_results --baselines FILE
+    python -m docs.renew_results
 
-FOLDER is a study's report, train/reports/ensemble by default. FILE is what `python -m pipeline report --json` says of a
-store with the default study and one of the baselines: each method then stands beside what it has to beat.
+takes the report and the figures of the study `ensemble`, which `make study` makes, and, if the study `baselines` of
+`make baselines` is there, compares each method with what it has to beat.
 """
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from pipeline.files import whole_file
+from pipeline.tracking.query import artifact, search
+from pipeline.tracking.store import open_store, store_name
 
 ROOT = Path(__file__).resolve().parent.parent
 README, RESULTS = ROOT / "README.md", ROOT / "docs" / "results.md"
 FIGURES = ("scores", "converge_steps", "plans")
-BLOCK = re.compile(r"(<!-- results: `make study` renews this -->\n).*?(<!-- end of results -->)", re.DOTALL)
-BASELINES = re.compile(r"(<!-- baselines: `make baselines` renews this -->\n).*?(<!-- end of baselines -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- results: `make results` renews this -->\n).*?(<!-- end of results -->)", re.DOTALL)
+BASELINES = re.compile(r"(<!-- baselines: `make results` renews this -->\n).*?(<!-- end of baselines -->)", re.DOTALL)
 COMPARED = (("pi0", "regression"), ("pi0_fast", "binning"), ("pi0", "pi0_fast"))
 LEFT_OUT = "zero action"
 ALPHA = 0.05
@@ -86,7 +88,7 @@ def render(report: dict[str, Any]) -> str:
         columns = [where(entry) for entry in groups[0]["scores"][score]]
         lines += ["", f"| {score}: noise, replan | {' | '.join(columns)} |", "|---" + "|---:" * len(columns) + "|"]
         lines += [group_row(group, score, columns) for group in groups if group["kind"] == "model"]
-        lines += [group_row(group, score, columns) for group in groups if group["kind"] == "ensemble"]
+        lines += [group_row(group, score, columns) for group in groups if group["kind"] == "average"]
         lines += [difference_row(difference, score, columns) for difference in report["differences"]]
         lines += [group_row(group, score, columns) for group in groups if group["kind"] in ("original", "yardstick")]
     return "\n".join([*lines, "", *(f"* {verdict}" for verdict in report["verdicts"]), ""])
@@ -113,21 +115,36 @@ def renew(page: Path, block: re.Pattern[str], content: str) -> None:
         temporary.write_text(block.sub(lambda found: f"{found[1]}\n{content}\n{found[2]}", text))
 
 
-def main() -> None:
-    """Renew the pages and the figures."""
-    if sys.argv[1:2] == ["--baselines"]:
-        renew(RESULTS, BASELINES, render_baselines(json.loads(Path(sys.argv[2]).read_text())).strip() + "\n")
-        print("renewed the baselines in docs/results.md")
-        return
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "train" / "reports" / "ensemble"
-    report = json.loads((folder / "report.json").read_text())
-    renew(README, BLOCK, render_means(report))
-    renew(RESULTS, BLOCK, render(report))
+def renew_study(report: Path) -> None:
+    """Renew pages and figures from a study's report, a folder."""
+    values = json.loads((report / "report.json").read_text())
+    renew(README, BLOCK, render_means(values))
+    renew(RESULTS, BLOCK, render(values))
     for name in FIGURES:
-        with whole_file(ROOT / "docs" / f"{name}.png") as temporary:
-            temporary.write_bytes((folder / f"{name}.png").read_bytes())
+        with whole_file(RESULTS.with_name(f"{name}.png")) as temporary:
+            temporary.write_bytes((report / f"{name}.png").read_bytes())
     print(f"renewed README.md, docs/results.md and {', '.join(FIGURES)} in docs/")
 
 
+def main() -> int:
+    """Renew what the store has results for."""
+    store = open_store()
+    studies = {
+        name: [run for run in search(store, study=name, kind="study") if run.status == "FINISHED"]
+        for name in ("ensemble", "baselines")
+    }
+    if not studies["ensemble"]:
+        print(f"error: {store_name()}: no finished study 'ensemble' there. Run 'make study' first.", file=sys.stderr)
+        return 2
+    with artifact(store, studies["ensemble"][-1].run_id, "report") as report:
+        renew_study(report)
+    if studies["baselines"]:
+        command = [sys.executable, "-m", "pipeline", "report", "--json"]
+        said = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
+        renew(RESULTS, BASELINES, render_baselines(json.loads(said)).strip() + "\n")
+        print("renewed the baselines in docs/results.md")
+    return 0
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
     from pipeline.policies.exported import ExportedPolicy
     from pipeline.policies.policy import Policy
+    from pipeline.report.comparison import Comparison
 
-__all__ = ["load_policy"]
+__all__ = ["compare", "load_policy", "open_store"]
 __version__ = "0.2.0"
 
 
@@ -21,10 +24,27 @@ def load_policy(path: str | Path, tokenizer: str | Path | None = None) -> Policy
 
     Raises `CheckpointError`, a `ValueError`, if the file is missing, damaged, hostile or of another kind.
     """
-    if Path(path).suffix == ".onnx":
-        from pipeline.policies.exported import load_exported
+    from pipeline.policies.open import open_policy
 
-        return load_exported(path)
-    from pipeline.policies.load import load_policy
+    return open_policy(path, tokenizer)
 
-    return load_policy(path, tokenizer)
+
+def open_store() -> MlflowClient:
+    """MLflow's client for the store that runs go to: `MLFLOW_TRACKING_URI`, or `mlruns/mlflow.db` of this folder.
+
+    Raises `StoreError`, a `ValueError`, if it does not answer in seconds.
+    """
+    from pipeline.tracking.store import open_store
+
+    return open_store()
+
+
+def compare(study: str = "all", experiment: str = "all") -> Comparison:
+    """What `python -m pipeline report` says, as records: groups of models, their scores, and differences.
+
+    `compare("ensemble").groups[0].scores["converge"][None].mean` is the first group's mean over models and conditions.
+    Raises `SettingsError`, a `ValueError`, if there is nothing to compare.
+    """
+    from pipeline.results.gather import gather
+
+    return gather(open_store(), study, experiment).comparison

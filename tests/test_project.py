@@ -1,17 +1,24 @@
-"""The project's own files agree: settings, MLproject, command lines, conda.yaml, rooms."""
+"""The project's own files agree: settings, MLproject, command lines, conda.yaml, lock, Makefile, rooms."""
 
 import ast
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import packages_distributions
+from importlib.metadata import distribution, packages_distributions
+from pathlib import Path
 
 import click
 import pytest
 import yaml
+from mlflow.tracking import MlflowClient
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
+from docs import renew_results
 from pipeline import config
 from pipeline.cli import main as cli
 from pipeline.cli.options import settings_command
@@ -19,7 +26,8 @@ from pipeline.cli.train import train_command
 from pipeline.methods.settings import BinningSettings, Pi0FastSettings, Pi0Settings, RegressionSettings
 from pipeline.stages.settings import CollectSettings, TokenizeSettings
 from pipeline.studies.settings import EnsembleSettings, shorthands
-from tests.conftest import ROOT
+from pipeline.tracking.store import database_file, home
+from tests.conftest import ROOT, TRAIN_SCRIPTS, environment, mlflow_command, put_store
 
 MLPROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -89,14 +97,157 @@ def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
 def test_conda_has_the_versions_of_pyproject() -> None:
     conda = yaml.safe_load((ROOT / "conda.yaml").read_text())
     assert conda["name"] == "tinypi"
-    pinned = next(entry["pip"] for entry in conda["dependencies"] if isinstance(entry, dict))
-    assert pinned == PYPROJECT["project"]["dependencies"]
-    extras = PYPROJECT["project"]["optional-dependencies"]
-    assert extras["dev"][0] == "tinypi[export,server]"
-    everything = [*pinned, *extras["export"], *extras["server"], *extras["dev"][1:]]
-    assert all(re.fullmatch(r"[\w.\-]+(\[\w+\])?==[\w.]+", entry) for entry in everything)
+    lock, *pinned = next(entry["pip"] for entry in conda["dependencies"] if isinstance(entry, dict))
+    assert lock == f"-c {LOCK.name}" and pinned == PYPROJECT["project"]["dependencies"]
     assert PYPROJECT["project"]["requires-python"] == ">=3.11"
     assert "python=3.11.7" in conda["dependencies"]
+
+
+LOCK = ROOT / "constraints.txt"
+
+
+def locked() -> dict[str, Requirement]:
+    """What the lock says for this system and Python, by name."""
+    lines = [Requirement(line) for line in LOCK.read_text().splitlines() if not line.startswith("#")]
+    return {canonicalize_name(line.name): line for line in lines if line.marker is None or line.marker.evaluate()}
+
+
+def test_lock_has_every_pin() -> None:
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    assert extras["dev"][0] == "tinypi[export,server]"
+    groups = [*extras.values(), PYPROJECT["project"]["dependencies"], PYPROJECT["build-system"]["requires"]]
+    direct = [Requirement(entry) for group in groups for entry in group if entry != extras["dev"][0]]
+    for entry in direct:
+        assert locked()[canonicalize_name(entry.name)].specifier == entry.specifier, f"{entry}: run make lock"
+    assert all(re.fullmatch(r"==[\w.]+", str(entry.specifier)) for entry in [*direct, *locked().values()])
+
+
+def test_lock_is_whole_and_is_what_is_installed() -> None:
+    """From our dependencies down, every package that is installed has the lock's version."""
+    lock, seen = locked(), set()
+    waiting = [Requirement(entry) for entry in ("tinypi", *PYPROJECT["project"]["optional-dependencies"]["dev"])]
+    while waiting:
+        wanted = waiting.pop()
+        name = canonicalize_name(wanted.name)
+        found = distribution(name)
+        if name != "tinypi":
+            assert name in lock and lock[name].specifier.contains(found.version), f"{name} {found.version}"
+        extras = [{"extra": extra} for extra in ("", *wanted.extras)]
+        for line in found.requires or []:
+            needed = Requirement(line)
+            key = canonicalize_name(needed.name), frozenset(needed.extras)
+            if key not in seen and (needed.marker is None or any(map(needed.marker.evaluate, extras))):
+                seen.add(key)
+                waiting.append(needed)
+    assert len(seen) > 100
+
+
+def bare_python(folder: Path) -> Path:
+    """A `python` without any packages, as a system's may be."""
+    python = folder / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(os.path.realpath(sys.executable))} -S "$@"\n')
+    python.chmod(0o755)
+    return python
+
+
+@pytest.mark.parametrize("module", ["pipeline", *(name[:-3].replace("/", ".") for name in TRAIN_SCRIPTS)])
+def test_a_python_without_our_packages_is_named(module: str, tmp_path: Path) -> None:
+    words = [bare_python(tmp_path), "-m", module, "--help"]
+    result = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    (line,) = result.stderr.splitlines()
+    assert result.returncode == 2 and not result.stdout
+    assert line.startswith(f"error: {os.path.realpath(sys.executable)} (Python ") and "is not installed" in line
+    assert "source ./.venv/bin/activate" in line or "make -C . setup" in line
+
+
+def test_mlflow_run_with_such_a_python(workplace: Path) -> None:
+    """It fails in one line of ours; its run is in the checkout's one store, where MLflow looks by itself."""
+    command, env = mlflow_command(workplace)
+    project = workplace / "project"
+    put_store(project)
+    (project / "mlflow.db").symlink_to("mlruns/mlflow.db")  # as make setup does
+    before = sorted(project.iterdir())
+    del env["MLFLOW_TRACKING_URI"]
+    env["PATH"] = f"{bare_python(workplace).parent}:{env['PATH']}"
+    result = subprocess.run(
+        [*command, "-e", "train_pi0"], cwd=project, env=env, capture_output=True, text=True, timeout=120
+    )
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert result.returncode == 1 and len(errors) == 1 and "is not installed" in errors[0]
+    assert "Traceback" not in result.stderr and sorted(project.iterdir()) == before
+    (run,) = MlflowClient(f"sqlite:///{project}/mlruns/mlflow.db").search_runs(["0"])
+    assert run.info.status == "FAILED"
+
+
+def test_a_linked_store_is_one_with_what_it_links_to(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("mlflow.db").symlink_to("mlruns/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workplace}/mlflow.db")
+    assert database_file() == workplace / "mlruns/mlflow.db" and home() == workplace / "mlruns"
+
+
+@pytest.fixture
+def makefile(tmp_path: Path) -> Path:
+    """A folder with our Makefile, where make takes all as installed."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("pyproject.toml", "constraints.txt", ".venv/bin/.installed", ".venv/bin/.installed-dev"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def make(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", *words], cwd=folder, env=environment(**env), capture_output=True, text=True)
+
+
+def test_make_help_names_every_target(makefile: Path) -> None:
+    phony = re.search(r"^\.PHONY: ((?:.*\\\n)*.*)", (makefile / "Makefile").read_text(), re.MULTILINE)
+    assert phony
+    targets = phony[1].replace("\\\n", " ").split()
+    lines = make(makefile, "help").stdout.splitlines()
+    assert sorted(line.split()[0] for line in lines) == sorted(targets)
+    assert all(len(line) <= 120 and len(line.split()) > 2 for line in lines)
+
+
+def test_make_ui_of_a_server_says_where_it_is(makefile: Path) -> None:
+    result = make(makefile, "ui", MLFLOW_TRACKING_URI="http://ada:secret@mlflow.example.org:5000")
+    assert result.returncode == 0 and "http://mlflow.example.org:5000" in result.stdout
+    assert "secret" not in result.stdout + result.stderr
+
+
+def test_make_study_keeps_tracked_files(makefile: Path) -> None:
+    """They are renewed by `make results` alone, or all later runs would be of changed code."""
+    said = {target: make(makefile, "-n", target).stdout for target in ("run", "study", "baselines", "results")}
+    assert ["renew_results" in text for text in said.values()] == [False, False, False, True]
+
+
+def test_activate_names_the_store_until_deactivate(makefile: Path) -> None:
+    """In a path that needs quoting; a store that the user has named stays."""
+    folder = makefile / "t e s t ü"
+    folder.mkdir()
+    shutil.copytree(makefile, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(folder.name))
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
+    steps = make(folder, "--dry-run", "--always-make", ".venv/bin/.installed").stdout
+    for _ in range(2):
+        subprocess.run(["sh", "-c", steps[steps.index("grep -q 'added by") :]], cwd=folder, check=True)
+    show = 'echo "$MLFLOW_TRACKING_URI,$MLFLOW_EXPERIMENT_NAME"'
+    activate = "source .venv/bin/activate"
+    said = f"{activate}; {show}; deactivate; {show}; export MLFLOW_TRACKING_URI=mine; {activate}; {show}"
+    shell = subprocess.run(["bash", "-c", said], cwd=folder, env=environment(), capture_output=True, text=True)
+    assert shell.stdout.splitlines() == [f"sqlite:///{folder}/mlruns/mlflow.db,tinypi", ",", "mine,tinypi"]
+
+
+@pytest.mark.xdist_group("study")
+def test_results_are_renewed_from_the_store(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{study}/mlruns/mlflow.db")
+    for name in ("README", "RESULTS"):
+        page = shutil.copy(getattr(renew_results, name), tmp_path)
+        monkeypatch.setattr(renew_results, name, Path(page))
+    assert renew_results.main() == 0
+    for page, block in ((renew_results.README, "**pi0** (2)"), (renew_results.RESULTS, "pi0 minus pi0_fast")):
+        found = renew_results.BLOCK.search(page.read_text())
+        assert found and block in found[0]
+    assert sorted(path.stem for path in tmp_path.glob("*.png")) == sorted(renew_results.FIGURES)
 
 
 def test_what_is_imported_is_declared() -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import load_policy
 from pipeline.config import NONE
 from pipeline.env.pendulum import ACTION_DIM, CONTROL_SECONDS, STATE_DIM
 from pipeline.env.scores import score
@@ -18,6 +17,7 @@ from pipeline.evaluation.protocol import Condition
 from pipeline.evaluation.realtime import Act, Played, ThreadAsking, Watch
 from pipeline.files import check_folder
 from pipeline.policies.exported import ExportedPolicy
+from pipeline.policies.open import open_policy as open_file
 from pipeline.policies.remote import connect
 from pipeline.report.animation import animate_episode
 from pipeline.stages.evaluate import check_dimensions
@@ -83,7 +83,7 @@ def open_policy(settings: PlaySettings) -> tuple[str, Act]:
     if settings.policy != NONE:
         return settings.policy, connect(settings.policy, STATE_DIM, ACTION_DIM).act
     path = Path(settings.checkpoint)
-    policy = load_policy(path, None if settings.tokenizer == NONE else settings.tokenizer)
+    policy = open_file(path, None if settings.tokenizer == NONE else settings.tokenizer)
     check_dimensions(path, policy.state_dim, policy.action_dim)
     if isinstance(policy, ExportedPolicy):
         return policy.name, policy.act
