@@ -38,6 +38,7 @@ from pipeline.policies.exported import seal
 from pipeline.results.settings import ReportSettings
 from pipeline.stages import export as export_workflow
 from pipeline.stages.settings import EvaluateSettings, ExportSettings
+from pipeline.studies.settings import shorthands
 from pipeline.tokenizer.fast import load_tokenizer
 from tests.conftest import ROOT, files_of
 from tests.test_project import ENTRY_POINTS
@@ -526,6 +527,9 @@ KINDS = {name: kind for name, (_, kind) in ENTRY_POINTS.items()} | {
 }
 
 
+SHORT = {"ensemble": shorthands()}
+
+
 def ended_well(errors: str, code: int) -> None:
     """Exit code 0 in silence, or 2 with one line."""
     assert code in (0, 2), errors
@@ -537,7 +541,7 @@ def ended_well(errors: str, code: int) -> None:
 def test_settings_by_command_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The real options and the real validation of each command; what comes after is left out."""
     seen: list[Any] = []
-    command = settings_command(name, KINDS[name], seen.append)
+    command = settings_command(name, KINDS[name], seen.append, (), shorthands=SHORT.get(name))
     spellings = [word for option in command.params for word in option.opts if option.name not in ("debug",)]
 
     @cases(70)
@@ -563,7 +567,7 @@ def test_mlproject_parameters(name: str, capsys: pytest.CaptureFixture[str]) -> 
     """Values for the parameters of an entry point, through its own command, as `mlflow run` hands them on."""
     entry = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"][name]
     seen: list[Any] = []
-    command = settings_command(name, KINDS[name], seen.append)
+    command = settings_command(name, KINDS[name], seen.append, (), shorthands=SHORT.get(name))
 
     @cases(50)
     @given(st.dictionaries(st.sampled_from(sorted(entry["parameters"])), WORDS, min_size=1, max_size=3))

@@ -363,7 +363,7 @@ def test_a_server_that_fails_in_mid_play_is_a_failed_run(tmp_path: Path, capsys:
         (["--policy", "http://h", "--out", "x.mp4"], "ending in .gif"),
         (["--policy", "http://h", "--out", "."], "ending in .gif"),
         (["--policy", "http://h", "--out", "play.gif/x.gif"], "expected a folder"),
-        (["--policy", "http://h", "--replan", "0"], "greater than or equal to 1"),
+        (["--policy", "http://h", "--replan", "0"], "replan: expected 1 or more"),
         (["--checkpoint", "none.pth"], "found none"),
         (["--policy", "gopher://h"], "expected an address"),
     ],
