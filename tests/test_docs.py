@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from docs.reference.__main__ import PAGE, render
+from pipeline import __version__
 from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
 from tests import warm
@@ -133,7 +134,7 @@ def test_citation_is_a_citation_file() -> None:
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert cited["cff-version"] == "1.2.0" and cited["type"] == "software" and cited["message"]
-    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
+    assert (cited["version"], cited["license"]) == (__version__, project["license"])
     assert cited["title"].startswith(project["name"])
     for work in (cited, *cited["references"]):
         assert work["title"] and work["authors"] and all(author["name"] for author in work["authors"])
@@ -142,8 +143,7 @@ def test_citation_is_a_citation_file() -> None:
 
 def test_changelog_has_this_version() -> None:
     found = re.findall(r"^## \[(.+?)\](?: - (\d{4}-\d\d-\d\d))?$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert found[0] == ("Unreleased", "") and found[1][0] == version
+    assert found[0] == ("Unreleased", "") and found[1][0] == __version__
     assert [date for _, date in found[1:]] == sorted((date for _, date in found[1:]), reverse=True)
 
 

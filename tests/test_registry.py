@@ -182,7 +182,7 @@ def test_promotion(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (("--study", "none-such"), "found none called 'none-such'"),
         (("--candidate", "average"), "expected one with an averaged ensemble of pi0"),
         (("--model", "pi9"), "model: expected one of pi0, pi0_fast"),
-        (("--episodes", "1"), "episodes: expected greater than or equal to 10"),
+        (("--episodes", "1"), "episodes: expected 10 or more"),
     ],
 )
 def test_bad_candidates(here: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str) -> None:
@@ -235,7 +235,7 @@ def test_models_without_a_first_look_are_registered_though_none_is_the_best(here
 
 
 def test_a_study_that_is_not_there_is_called_a_study(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["register", "--study", "none-such"], ["evaluate", "--ensemble", "none-such"]):
+    for words in (["register", "--study", "none-such"], ["evaluate", "--study", "none-such"]):
         assert main(COMMANDS, words) == 2
         assert capsys.readouterr().err.startswith("error: study: expected one with finished models, found none called")
 

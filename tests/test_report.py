@@ -127,18 +127,19 @@ def test_originals_and_yardsticks_stand_beside() -> None:
 
 
 @pytest.mark.parametrize(
-    ("groups", "colours"),
+    ("average", "groups", "colours"),
     [
-        (("pi0", "pi0_fast"), ("#0072B2", "#D55E00")),
-        (("pi0 width=64", "pi0_fast lr=0.001"), ("#0072B2", "#D55E00")),
-        (("pi0 width=32", "pi0 width=64", "pi0_fast"), ("0.6", "#009E73")),
+        ("pi0", ("pi0", "pi0_fast"), ("#0072B2", "#D55E00")),
+        ("pi0", ("pi0 width=64", "pi0_fast lr=0.001"), ("#0072B2", "#D55E00")),
+        ("pi0", ("pi0 width=32", "pi0 width=64", "pi0_fast"), ("0.6", "#009E73")),
+        ("pi0 width=64", ("pi0 width=32", "pi0 width=64", "pi0_fast"), ("#D55E00", "#009E73")),
     ],
 )
-def test_every_averaged_ensemble_has_its_star(groups: tuple[str, ...], colours: tuple[str, ...]) -> None:
-    """Beside the models that it is of, where no other group is of their method."""
+def test_every_averaged_ensemble_has_its_star(average: str, groups: tuple[str, ...], colours: tuple[str, ...]) -> None:
+    """Beside the models that it is of, where these can be told."""
     models = [model(group, seed, 0.5) for group in groups for seed in range(2)]
-    names = ("pi0 ensemble of 2", "pi0_fast ensemble of 2")
-    averages = [replace(model(name, 0, 0.6), kind="ensemble", seed=None) for name in names]
+    names = (f"{average} average of 2", "pi0_fast average of 2")
+    averages = [replace(model(name, 0, 0.6), kind="average", seed=None) for name in names]
     figure = draw_scores(compare_models("x", "y", models + averages, ()))
     for axes in figure.axes:
         stars = {line.get_label(): line.get_color() for line in axes.lines if line.get_marker() == "*"}

@@ -129,9 +129,10 @@ def _score_line(
 
 
 def _members(average: Group, groups: Sequence[Group]) -> int | None:
-    """The number of the group that an averaged ensemble is of; None where several are of its method."""
-    method = average.name.partition(" ")[0]
-    found = [number for number, group in enumerate(groups) if group.name.partition(" ")[0] == method]
+    """The number of the group that an average is of: the one it is named after, or else the only one of its method."""
+    method, named = average.name.partition(" ")[0], average.name.partition(" average of ")[0]
+    of_method = [number for number, group in enumerate(groups) if group.name.partition(" ")[0] == method]
+    found = [number for number in of_method if groups[number].name == named] or of_method
     return found[0] if len(found) == 1 else None
 
 
