@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from pipeline.cli.console import OUT
-from pipeline.evaluation.control import draw_episodes, evaluate_planner, mean_scores
+from pipeline.evaluation.control import draw_episodes, evaluate_planner, mean_scores, policy_planner
 from pipeline.evaluation.protocol import CONDITIONS
 from pipeline.files import whole_file
 from pipeline.policies.checkpoint import load_checkpoint
@@ -43,7 +43,9 @@ def measure(run_id: str, method: str, way: dict[str, Any]) -> dict[str, Any]:
         checkpoint = load_checkpoint(path)
     acting = replace(checkpoint, settings=checkpoint.settings.model_copy(update=way))
     episodes = draw_episodes(CONDITIONS, EPISODES, EPISODE_SEED)
-    scores = mean_scores(evaluate_planner(policy_of(acting).plan, episodes, threads=1))
+    scores = mean_scores(
+        evaluate_planner(policy_planner(policy_of(acting), episodes, EPISODE_SEED), episodes, threads=1)
+    )
     means = {what: [score[what] for score in scores] for what in ("success", "converge")}
     return {"method": method, "way": way, "seed": checkpoint.settings.seed, **means}
 

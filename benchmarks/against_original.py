@@ -66,7 +66,7 @@ from pipeline.data.split import split_pairs
 from pipeline.env.gymnasium_env import ENV_ID
 from pipeline.env.pendulum import ACTION_DIM, EPISODE_STEPS, draw_starts, simulate
 from pipeline.env.pid import NestedPID, draw_gains
-from pipeline.evaluation.control import draw_episodes, evaluate_planner
+from pipeline.evaluation.control import draw_episodes, evaluate_planner, policy_planner
 from pipeline.files import whole_file
 from pipeline.methods.settings import Pi0FastSettings, Pi0Settings
 from pipeline.policies.checkpoint import save_checkpoint
@@ -148,7 +148,7 @@ def episode_rate(name: str, policy: Policy) -> Row:
     env = gymnasium.make(ENV_ID)
 
     def ours() -> int:
-        evaluate_planner(policy.plan, batched, threads=1)
+        evaluate_planner(policy_planner(policy, batched, SEED), batched, threads=1)
         return len(batched.starts)
 
     def theirs() -> int:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from pipeline.cli.console import OUT
-from pipeline.evaluation.control import draw_episodes, evaluate_planner, mean_scores
+from pipeline.evaluation.control import draw_episodes, evaluate_planner, mean_scores, policy_planner
 from pipeline.evaluation.protocol import Condition
 from pipeline.files import whole_file
 from pipeline.methods.pi0_fast import PI0_FAST
@@ -67,7 +67,8 @@ def measure(setting: tuple[float, float, int, int], seed: int) -> list[dict[str,
     for decoding in DECODINGS:
         acting = settings.model_copy(update={"decoding": decoding})
         policy = policy_of(Checkpoint(PI0_FAST, acting, prepared.interface, best.weights or {}, {}))
-        evaluation = evaluate_planner(policy.plan, draw_episodes(CONDITIONS, EPISODES, EPISODE_SEED), threads=1)
+        episodes = draw_episodes(CONDITIONS, EPISODES, EPISODE_SEED)
+        evaluation = evaluate_planner(policy_planner(policy, episodes, EPISODE_SEED), episodes, threads=1)
         scores = dict(zip(NAMES, mean_scores(evaluation), strict=True))
         rows.append(
             {

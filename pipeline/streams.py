@@ -11,7 +11,12 @@ import numpy as np
 
 
 def derive(seed: int, *name: str | int) -> int:
-    """Return a 63-bit seed for the stream `name` of `seed`; different names give unrelated streams."""
+    """Return a 63-bit seed for the stream `name` of `seed`; different names give unrelated streams.
+
+    The parts of a name have no "/" in them, which would make two names one. Torch's generator on the CPU takes the
+    lower 32 bits of a seed.
+    """
+    assert not any("/" in str(part) for part in name), f"the parts of a stream's name have no '/', found {name}"
     text = "/".join(map(str, (seed, *name)))
     return int.from_bytes(sha256(text.encode()).digest()[:8], "big") >> 1
 

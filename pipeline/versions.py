@@ -1,5 +1,6 @@
 """What a result was made with: library versions and the state of the code."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -68,12 +69,15 @@ def processor() -> str:
 def code_state() -> tuple[str, str]:
     """The git commit, and "clean" or "dirty"; ("unknown", "unknown") outside a git checkout."""
 
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # of another repository
+
     def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True, timeout=30
-        ).stdout.strip()
+        command = ["git", "-C", str(ROOT), *words]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
 
     try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != ROOT:  # our sources inside another repository
+            return "unknown", "unknown"
         return git("rev-parse", "HEAD"), "dirty" if git("status", "--porcelain") else "clean"
     except (OSError, subprocess.SubprocessError):
         return "unknown", "unknown"

@@ -21,13 +21,13 @@ from pipeline.report.animation import AFTER_FALL, LAST_FRAME, animate_episode
 HORIZON = 50
 
 
-def planned_lqr(states: np.ndarray) -> Plans:
+def planned_lqr(states: np.ndarray, *_where: object) -> Plans:
     """What the LQR would do from here without noise."""
     _, actions = simulate(lqr, states, np.zeros((len(states), HORIZON, 1)), threads=1)
     return Plans(actions.astype(np.float32))
 
 
-def nothing(states: np.ndarray) -> Plans:
+def nothing(states: np.ndarray, *_where: object) -> Plans:
     return Plans(np.zeros((len(states), HORIZON, 1), np.float32))
 
 

@@ -1,6 +1,6 @@
 """Evaluation: the same episodes for everyone, plans exactly when due, the scores of one environment at a time."""
 
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import gymnasium
@@ -14,20 +14,28 @@ from pipeline.env.lqr import lqr
 from pipeline.env.pendulum import EPISODE_STEPS, simulate
 from pipeline.env.scores import score
 from pipeline.errors import RunError
-from pipeline.evaluation.control import ChunkExecutor, Evaluation, draw_episodes, evaluate_planner, mean_scores
+from pipeline.evaluation.control import (
+    ChunkExecutor,
+    Evaluation,
+    draw_episodes,
+    evaluate_planner,
+    mean_scores,
+    policy_planner,
+)
 from pipeline.evaluation.expert import compare_chunks, spread
 from pipeline.evaluation.protocol import CONDITIONS, Condition
 from pipeline.evaluation.yardsticks import YARDSTICKS
 from pipeline.methods.method import Plans
+from pipeline.policies.policy import Policy
 from pipeline.report.scores import SCORES
-from pipeline.streams import numpy_stream, torch_stream
+from pipeline.streams import numpy_stream
 from tests.conftest import ROOT
 
 REFERENCE = ROOT.parent / "shared" / "reference"
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="the original's weights are not here")
 
 
-def planned_lqr(states: np.ndarray) -> Plans:
+def planned_lqr(states: np.ndarray, *_where: object) -> Plans:
     """What the LQR would do from here without noise."""
     _, actions = simulate(lqr, states, np.zeros((len(states), 20, 1)), threads=1)
     return Plans(actions.astype(np.float32))
@@ -70,7 +78,7 @@ def test_plans_come_when_due_and_are_executed_open_loop() -> None:
     asked: list[tuple[int, int]] = []
     now = 0
 
-    def planner(states: np.ndarray) -> Plans:
+    def planner(states: np.ndarray, *_where: object) -> Plans:
         asked.extend((now, int(episode)) for episode in states[:, 0])
         chunk = now + np.arange(50) / 100
         tokens, faults = np.full(len(states), 2), states[:, 0] == 1
@@ -95,7 +103,7 @@ def test_plans_come_when_due_and_are_executed_open_loop() -> None:
 
 
 def test_a_plan_that_is_not_finite_is_an_error_and_no_zero_action() -> None:
-    def planner(states: np.ndarray) -> Plans:
+    def planner(states: np.ndarray, *_where: object) -> Plans:
         return Plans(np.full((len(states), 50, 1), np.nan, np.float32))
 
     with pytest.raises(RunError, match="plans at step 0: expected finite actions"):
@@ -185,6 +193,35 @@ PLANNED_PID = (1.000, 1.000, 0.998, 0.972, 0.954, 0.852, 0.826, 0.832, 0.588)
 PLANNED_LQR = (1.000, 1.000, 1.000, 1.000, 0.998, 0.980, 0.998, 0.936, 0.864)
 
 
+def test_sampled_plans_do_not_depend_on_the_count_or_the_batch() -> None:
+    """A policy that starts from noise: the first episodes are the same whatever is evaluated beside them."""
+    policy = Policy(
+        name="noisy",
+        method="pi0",
+        state_dim=4,
+        horizon=20,
+        action_dim=1,
+        _act=lambda states, noise: Plans(0.3 * noise((len(states), 20, 1)).numpy()),
+    )
+
+    def columns(conditions: Sequence[Condition], count: int) -> dict[str, np.ndarray]:
+        episodes = draw_episodes(conditions, count, seed=0)
+        return evaluate_planner(policy_planner(policy, episodes, 0), episodes, 1).of_condition(len(conditions) - 1)
+
+    few, many, alone = columns(CONDITIONS[:2], 3), columns(CONDITIONS[:2], 6), columns(CONDITIONS[1:2], 3)
+    for name, column in few.items():
+        assert_array_equal(many[name][:3], column)
+        assert_array_equal(alone[name], column)
+    episodes = draw_episodes(CONDITIONS[:1], 2, seed=0)
+    states, due = np.zeros((2, 4)), np.array([0, 1])
+    planner = policy_planner(policy, episodes, 0)
+    plans = [planner(states, due, 0), planner(states, due, 0), planner(states, due, 10)]
+    other = policy_planner(policy, episodes, 1)(states, due, 0)
+    assert_array_equal(plans[0].actions, plans[1].actions)
+    for different in (plans[2].actions[0], plans[0].actions[1], other.actions[0]):  # step, episode, seed
+        assert not np.array_equal(plans[0].actions[0], different)
+
+
 @pytest.mark.parametrize(("name", "expected"), [("PID, planned", PLANNED_PID), ("LQR, planned", PLANNED_LQR)])
 def test_yardsticks_agree_with_the_reference(name: str, expected: tuple[float, ...]) -> None:
     episodes = 100
@@ -216,7 +253,7 @@ def test_original_weights_control_as_measured(name: str, rates: tuple[tuple[floa
     episodes = 40
     policy = pipeline.load_policy(REFERENCE / f"{name}.pth", REFERENCE / "original_fast_tokenizer.json")
     drawn = draw_episodes((Condition(0.01, 10), Condition(0.03, 13)), episodes, seed=5)
-    rows = mean_scores(evaluate_planner(partial(policy.plan, generator=torch_stream(0, "planner")), drawn))
+    rows = mean_scores(evaluate_planner(policy_planner(policy, drawn, 0), drawn))
     for row, (success, converge) in zip(rows, rates, strict=True):
         for found, rate, spread_of_models in ((row["success"], success, 0.038), (row["converge"], converge, 0.058)):
             assert abs(found - rate) < 3 * np.sqrt(rate * (1 - rate) / episodes + spread_of_models**2)

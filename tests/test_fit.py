@@ -15,13 +15,25 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from pipeline.config import make
-from pipeline.errors import RunError
+from pipeline.errors import RunError, SettingsError
+from pipeline.methods.method import UNUSED_BY_ORIGINAL, Prepared
 from pipeline.methods.pi0 import PI0
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import Pi0Settings, TrainSettings
 from pipeline.policies.checkpoint import weights_digest
 from pipeline.streams import derive, global_torch_stream, torch_stream
-from pipeline.training.fit import Epoch, Problem, Step, draw_order, evaluate, fit, problem_of, schedule_factor
+from pipeline.training.device import choose_device
+from pipeline.training.fit import (
+    Epoch,
+    Problem,
+    Step,
+    draw_order,
+    evaluate,
+    fit,
+    problem_of,
+    schedule_factor,
+    training_warnings,
+)
 from pipeline.training.state import Plateau
 from tests.conftest import files_of
 
@@ -65,7 +77,8 @@ def test_same_seed_same_bits_even_when_watched(name: str, dropout: float, data: 
 @pytest.mark.parametrize("arch", ["small", "original"])
 @pytest.mark.parametrize("name", list(METHODS))
 def test_training_learns(name: str, arch: str, data: Path) -> None:
-    epochs = train(name, data, first=None if arch == "small" else 400, arch=arch, lr=0.002, batch_size=50)
+    own = {"width": 64, "layers": 3} if arch == "original" else {}  # which the original network does not take
+    epochs = train(name, data, first=None if arch == "small" else 400, arch=arch, lr=0.002, batch_size=50, **own)
     assert epochs[-1].val_loss < epochs[0].val_loss and epochs[-1].weights is not None
 
 
@@ -247,7 +260,68 @@ def test_progress_is_reported_within_epochs() -> None:
     assert [step.steps_done for step in steps] == [20, 40, 60, 80, 100, 120] and steps[0].steps_total == 128
 
 
+def test_a_short_training_reaches_its_peak_and_says_so(data: Path) -> None:
+    assert max(schedule_factor(settings(warmup=200), step, 158) for step in range(158)) == 1.0
+    assert schedule_factor(settings(warmup=200), 198, 1250) == 199 / 200  # a default run's
+    assert schedule_factor(settings(warmup=200), 0, 1) == 1.0
+    chosen = make(Pi0Settings, files_of("pi0", data))
+    prepared = PI0.prepare(chosen)
+    (warning,) = training_warnings(chosen, prepared)
+    steps = 2 * math.ceil(len(prepared.train[0]) / 128)
+    assert f"a warm-up of 200 steps does not fit a training of {steps}: it takes {steps // 4}" in warning
+    assert training_warnings(chosen.model_copy(update={"warmup": 1}), prepared) == () == prepared.warnings
+
+
+def test_first_pairs_are_known_by_step_or_it_is_said(data: Path, tmp_path: Path) -> None:
+    chosen = make(Pi0Settings, files_of("pi0", data))
+    arrays = dict(np.load(chosen.pairs))
+    prepared = PI0.prepare(chosen)
+
+    def without(*left_out: str, shift: int = 0) -> Prepared:
+        kept = {name: array for name, array in arrays.items() if name not in (*left_out, "metadata")}
+        if "step" in kept:
+            kept["step"] = kept["step"] + shift
+        np.savez(tmp_path / "x.npz", **kept)
+        return PI0.prepare(chosen.model_copy(update={"pairs": tmp_path / "x.npz"}))
+
+    assert prepared.starts.sum() == 48 and torch.equal(without(shift=1).starts, prepared.starts)
+    found = without("step")
+    assert not found.starts.any() and "start_weight 5 has no effect" in found.warnings[-1]
+    even = chosen.model_copy(update={"pairs": tmp_path / "x.npz", "start_weight": 1.0})
+    assert PI0.prepare(even).warnings == ()
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_settings_that_the_original_network_does_not_take_are_refused(name: str, data: Path) -> None:
+    method = METHODS[name]
+    values = {**files_of(name, data), "arch": "original"}
+    assert method.prepare(make(method.settings_type, values))
+    for unused in UNUSED_BY_ORIGINAL:
+        if unused in method.settings_type.model_fields:
+            changed = {"dropout": 0.1, "expectation_weight": 0.5}.get(unused, 4)
+            with pytest.raises(SettingsError, match=f"{unused}: expected its default with arch 'original'"):
+                method.prepare(make(method.settings_type, {**values, unused: changed}))
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no GPU here: what is chosen where there is one, and what is asked of torch then."""
+    asked: list[object] = []
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *words, **_: asked.append(words))
+    assert choose_device(Pi0Settings()).type == "cpu" and asked == []
+    with pytest.raises(SettingsError, match="expected one that this machine has, found 'cuda'"):
+        choose_device(Pi0Settings(device="cuda"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device(Pi0Settings()).type == "cuda" and asked == [(True,)]
+    assert choose_device(Pi0Settings(device="cpu")).type == "cpu" and len(asked) == 1
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device(Pi0Settings(device="mps")).type == "mps"
+    with pytest.raises(SettingsError, match="dropout: expected 0 on the device mps"):
+        choose_device(Pi0Settings(device="mps", dropout=0.1))
+
+
 def test_streams_are_apart() -> None:
+    with pytest.raises(AssertionError, match="have no '/'"):
+        derive(0, "a/b")
     assert len({derive(seed, name) for seed in range(50) for name in ("a", "b")}) == 100
     assert torch.equal(torch.rand(3, generator=torch_stream(1, "x")), torch.rand(3, generator=torch_stream(1, "x")))
     torch.manual_seed(0)

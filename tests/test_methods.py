@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from pipeline.config import make
+from pipeline.methods import pi0, pi0_fast, regression
 from pipeline.methods.method import Prepared
-from pipeline.methods.registry import METHODS, pi0, pi0_fast, regression
+from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import Pi0FastSettings, Pi0Settings, RegressionSettings, TrainSettings
 from pipeline.models.original import OriginalTokenTransformer
 from pipeline.models.token_transformer import TokenTransformer
+from pipeline.policies.policy import noise_of
 from pipeline.streams import torch_stream
 from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, load_tokenizer
 from tests.conftest import TOKEN_METHODS, files_of
@@ -27,6 +29,8 @@ PLAIN = Pi0Settings(far_weight=1)
 
 class Field(nn.Module):
     """A velocity field given by a function of state, chunk and time."""
+
+    noise_limit = None
 
     def __init__(self, function: object) -> None:
         super().__init__()
@@ -95,6 +99,8 @@ def test_regression_predicts_in_one_pass_from_nothing_but_the_state() -> None:
 
 class Uniform(nn.Module):
     """A next-token network that finds every token equally likely, and notes what it reads."""
+
+    first = None
 
     def forward(self, state: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
         self.tokens, self.real = tokens, real
@@ -239,7 +245,7 @@ def test_methods_act_in_physical_units(name: str, arch: str, data: Path) -> None
     network = METHODS[name].build(settings, prepared.interface).eval()
     states = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     with torch.inference_mode():
-        plans = METHODS[name].act(network, settings, prepared.interface, states, torch_stream(0, "act"))
+        plans = METHODS[name].act(network, settings, prepared.interface, states, noise_of(torch_stream(0, "act")))
     actions = plans.actions
     assert (plans.tokens is not None) == (plans.undecodable is not None) == (name in TOKEN_METHODS)
     assert plans.undecodable is None or not plans.undecodable.any()
@@ -255,7 +261,7 @@ def test_start_noise_is_a_setting_of_acting(data: Path) -> None:
     @torch.inference_mode()
     def act(start_noise: float, seed: int) -> np.ndarray:
         changed = settings.model_copy(update={"start_noise": start_noise})
-        return pi0.act(network, changed, prepared.interface, states, torch_stream(seed, "act")).actions
+        return pi0.act(network, changed, prepared.interface, states, noise_of(torch_stream(seed, "act"))).actions
 
     assert (act(0, 1) == act(0, 2)).all()
     assert (act(1, 1) == act(1, 1)).all() and (act(1, 1) != act(1, 2)).any()

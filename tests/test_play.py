@@ -25,7 +25,7 @@ from pipeline.env.pendulum import CONTROL_SECONDS, REST_ANGLE
 from pipeline.env.scores import score
 from pipeline.errors import PolicyError, RunError, SettingsError
 from pipeline.evaluation import realtime
-from pipeline.evaluation.control import draw_episodes, evaluate_planner
+from pipeline.evaluation.control import draw_episodes, evaluate_planner, policy_planner
 from pipeline.evaluation.protocol import CONDITIONS, Condition
 from pipeline.evaluation.realtime import Answer, Played, ThreadAsking
 from pipeline.evaluation.record import record_planner
@@ -316,7 +316,7 @@ def test_lockstep_plays_the_episode_that_evaluate_scores(model: Path, tmp_path: 
         assert main(COMMANDS, ["export", "--checkpoint", str(model), "--out", str(path)]) == 0
     policy = pipeline.load_policy(model)
     episodes = draw_episodes(CONDITIONS, 3, seed=4)
-    columns = evaluate_planner(policy.plan, episodes, 1).columns
+    columns = evaluate_planner(policy_planner(policy, episodes, 0), episodes, 1).columns
     number = 3 * CONDITIONS.index(HARD) + 2
     settings = {"checkpoint": str(path), "action_noise": HARD.action_noise, "replan": HARD.replan, "seed": 4}
     shown = workflow.play(make(PlaySettings, settings | {"episode": 2, "lockstep": True, "out": "none"}), unseen)

@@ -8,20 +8,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pipeline.env.pendulum import ACTION_DIM, EPISODE_STEPS, Array, Controller, draw_starts, fallen, simulate
 from pipeline.env.scores import score
 from pipeline.errors import RunError
 from pipeline.evaluation.protocol import Condition
 from pipeline.methods.method import Plans
-from pipeline.streams import numpy_stream
+from pipeline.policies.policy import Policy
+from pipeline.streams import numpy_stream, torch_stream
 
 Ints = NDArray[np.int64]
-Planner = Callable[[Array], Plans]
-"""`planner(states (B, S)) -> plans` of B chunks; what the replan interval leaves of a chunk is not executed."""
+Planner = Callable[[Array, Ints, int], Plans]
+"""`planner(states (B, S), episodes (B,), step) -> plans` of B chunks, for these episodes at this step.
+
+Actions beyond the replan interval are discarded.
+"""
 Report = Callable[[float], None]
-"""`report(fraction)` hears what share of the work is done."""
+"""`report(fraction)` is called with the share of the work that is done."""
 
 
 Keep = Callable[[int, Ints, NDArray[np.float32]], None]
@@ -62,11 +68,35 @@ def draw_episodes(conditions: Sequence[Condition], count: int, seed: int, *purpo
     return Episodes(tuple(conditions), np.concatenate(starts), np.concatenate(noise), replan)
 
 
+def policy_planner(policy: Policy, episodes: Episodes, seed: int, *purpose: str) -> Planner:
+    """How a policy plans in these episodes.
+
+    Noise, if the policy draws any, has a stream for each model, episode and step. So the first n episodes are the same
+    whatever the count, and whichever episodes have ended.
+    """
+    model = str(policy.provenance.get("weights_sha256", policy.name)).replace("/", "-")
+    count = len(episodes.starts) // len(episodes.conditions)
+
+    def plan(states: Array, due: Ints, step: int) -> Plans:
+        def noise(shape: tuple[int, ...]) -> Tensor:
+            rows = [
+                torch_stream(
+                    seed, "plans", *purpose, model, str(episodes.conditions[number // count]), number % count, step
+                )
+                for number in due.tolist()
+            ]
+            return torch.stack([torch.randn(shape[1:], generator=each) for each in rows])
+
+        return policy.plan(states, noise)
+
+    return plan
+
+
 class ChunkExecutor:
     """A controller that executes a planner's chunks open-loop and asks for new ones where they are due.
 
     Fallen episodes get no more plans. Counts what the planner needed, `(E,)` each; `tokens` stays 0 without tokens.
-    `keep(step, due (B,), chunks (B, H, A))` hears of all plans, whole, and of the episodes that they are for.
+    `keep(step, due (B,), chunks (B, H, A))` is called with each new chunk and its episode indices.
     Raises `RunError` for a plan that is not finite: MuJoCo would take it for no action.
     """
 
@@ -80,7 +110,7 @@ class ChunkExecutor:
         self._running &= ~fallen(states)
         due = np.flatnonzero(self._running & (step % self._replan == 0))
         if len(due):
-            plans = self._planner(states[due])
+            plans = self._planner(states[due], due, step)
             if not np.isfinite(plans.actions).all():
                 raise RunError(f"plans at step {step}: expected finite actions, found NaN or infinity. Train it again.")
             self._keep(step, due, plans.actions)

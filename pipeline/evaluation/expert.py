@@ -3,12 +3,13 @@
 Shapes: N chunks, H horizon, A action, S state.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.control import Planner
+from pipeline.methods.method import Plans
 
 Floats = NDArray[np.float32]
 
@@ -32,9 +33,9 @@ def spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return rows[np.arange(min(count, len(rows))) * len(rows) // min(count, len(rows))]
 
 
-def compare_chunks(planner: Planner, states: Floats, chunks: Floats) -> ChunkErrors:
+def compare_chunks(plan: Callable[[NDArray[np.float64]], Plans], states: Floats, chunks: Floats) -> ChunkErrors:
     """Plan for `states (N, S)` of the test split, and compare with what the expert did, `chunks (N, H, A)`."""
-    planned = planner(states.astype(np.float64)).actions
+    planned = plan(states.astype(np.float64)).actions
     error = (planned - chunks).astype(np.float64)
     shown = spread(np.arange(len(states)), EXAMPLES)
     return ChunkErrors(

@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.env.lqr import lqr
 from pipeline.env.pendulum import ACTION_DIM, Array, Controller, simulate
 from pipeline.env.pid import BASE_GAINS, NestedPID
-from pipeline.evaluation.control import Episodes, Evaluation, evaluate_controller, evaluate_planner
+from pipeline.evaluation.control import Episodes, Evaluation, Ints, evaluate_controller, evaluate_planner
 from pipeline.methods.method import Plans
 
 Run = Callable[[Episodes, int], Evaluation]
@@ -27,7 +27,7 @@ def _planned(controller_for: Callable[[int], Controller]) -> Run:
     def run(episodes: Episodes, threads: int) -> Evaluation:
         horizon = int(episodes.replan.max())
 
-        def plan(states: Array) -> Plans:
+        def plan(states: Array, _episodes: Ints, _step: int) -> Plans:
             noise = np.zeros((len(states), horizon, ACTION_DIM))
             _, actions = simulate(controller_for(len(states)), states, noise, threads)
             return Plans(actions.astype(np.float32))

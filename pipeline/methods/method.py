@@ -17,6 +17,7 @@ from pipeline.data.lock import data_lock
 from pipeline.data.normalisation import Normalisation
 from pipeline.data.pairs import load_action_pairs
 from pipeline.data.split import Split, split_pairs
+from pipeline.errors import SettingsError
 from pipeline.files import file_digest
 from pipeline.methods.settings import TrainSettings
 from pipeline.models.graph import Graph
@@ -24,6 +25,9 @@ from pipeline.tokenizer.fast import FastTokenizer
 
 Rows = tuple[Tensor, ...]
 """Training examples as tensors of equal first axis, in the order the method's loss takes them."""
+
+Noise = Callable[[tuple[int, ...]], Tensor]
+"""`noise((B, ...)) -> (B, ...)` draws standard normal numbers on the CPU; row b belongs to the b-th state's plan."""
 
 Loss = Callable[[nn.Module, Any, Rows, torch.Generator], tuple[Tensor, int]]
 """`loss(network, settings, rows, generator) -> (sum, count)`: a mean is sum / count, also over unequal batches."""
@@ -48,7 +52,7 @@ class Interface:
     tokenizer: FastTokenizer | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prepared:
     """A method's data, loaded and checked: the three parts of the split and the interface measured on `train`."""
 
@@ -65,7 +69,7 @@ class Prepared:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Method:
     """A way to turn demonstrations into a controller. `settings` are of the type `settings_type`."""
 
@@ -76,18 +80,19 @@ class Method:
     prepare: Callable[[Any], Prepared]
     build: Callable[[Any, Interface], nn.Module]
     loss: Loss
-    act: Callable[[nn.Module, Any, Interface, NDArray[np.float32], torch.Generator], Plans]
-    """`act(network, settings, interface, states (B, S), generator) -> plans`, all in physical units."""
+    act: Callable[[nn.Module, Any, Interface, NDArray[np.float32], Noise], Plans]
+    """`act(network, settings, interface, states (B, S), noise) -> plans`, all in physical units."""
     graph: Callable[[Graph, nn.Module, Any, Interface], str] | None = None
     """`graph(graph, network, settings, interface)` adds the nodes from "state" `(B, S)` to actions `(B, H, A)`, all in
     physical units, and returns the actions' name. None for a method that cannot be exported."""
 
 
-def prepare_actions(path: Path) -> Prepared:
+def prepare_actions(settings: TrainSettings, path: Path) -> Prepared:
     """Load action pairs as rows `state (N, S), chunk (N, H, A)`, standardised by the training split.
 
-    What methods that plan in numbers prepare. Raises `DataError`.
+    What methods that plan in numbers prepare. Raises `DataError`, `SettingsError`.
     """
+    refuse_unused(settings)
     with data_lock(path.parent):
         pairs, digest = load_action_pairs(path), file_digest(path)
     split = split_pairs(pairs.trajectory, len(pairs.state))
@@ -100,16 +105,20 @@ def prepare_actions(path: Path) -> Prepared:
         torch.from_numpy(interface.state.apply(pairs.state)),
         torch.from_numpy(interface.action.apply(pairs.action_chunk)),
     )
+    starts = split_starts(pairs.trajectory, pairs.step, split)
+    train, val, test = split_rows(rows, split)
     return Prepared(
-        interface,
-        *split_rows(rows, split),
-        split_starts(pairs.step, split),
-        split,
+        interface=interface,
+        train=train,
+        val=val,
+        test=test,
+        starts=starts,
+        split=split,
         arrays={"state": pairs.state, "action_chunk": pairs.action_chunk},
         files={"data": path},
         digests={"data": digest},
         pairs_sha256=digest,
-        warnings=split_warning(path, split),
+        warnings=(*split_warning(path, split), *starts_warning(path, settings, starts)),
     )
 
 
@@ -121,9 +130,43 @@ def split_rows(rows: Rows, split: Split) -> tuple[Rows, Rows, Rows]:
     return train, val, test
 
 
-def split_starts(step: NDArray[np.int64] | None, split: Split) -> Tensor:
-    """Which training rows are of step 0 of their trajectory; none, where the file does not say."""
-    return torch.from_numpy(np.zeros(len(split.train), bool) if step is None else step[split.train] == 0)
+def split_starts(trajectory: NDArray[np.int64] | None, step: NDArray[np.int64] | None, split: Split) -> Tensor:
+    """Which training rows are the first of their trajectory, by `trajectory (N,)` and `step (N,)`; none without them.
+
+    Steps may be counted from 0, from 1, or from anywhere.
+    """
+    if trajectory is None or step is None:
+        return torch.zeros(len(split.train), dtype=torch.bool)
+    _, inverse = np.unique(trajectory, return_inverse=True)
+    first = np.full(inverse.max() + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, inverse, step)
+    return torch.from_numpy((step == first[inverse])[split.train])
+
+
+def starts_warning(path: Path, settings: TrainSettings, starts: Tensor) -> tuple[str, ...]:
+    """Say so if `start_weight` has no effect, because the file does not tell the first pairs of trajectories."""
+    if settings.start_weight == 1 or starts.any():
+        return ()
+    return (
+        f"{path}: has no keys 'trajectory' and 'step', so the first pairs of trajectories are unknown and start_weight "
+        f"{settings.start_weight:g} has no effect: all pairs are trained on equally often.",
+    )
+
+
+UNUSED_BY_ORIGINAL = ("width", "layers", "heads", "dropout", "patch", "expectation_weight")
+
+
+def refuse_unused(settings: TrainSettings) -> None:
+    """Raise `SettingsError` for settings that the reference system's network does not take and that were changed."""
+    fields = type(settings).model_fields
+    changed = [
+        name for name in UNUSED_BY_ORIGINAL if name in fields and getattr(settings, name) != fields[name].default
+    ]
+    if settings.arch == "original" and changed:
+        raise SettingsError(
+            f"{changed[0]}: expected its default with arch 'original', whose network has its own sizes, found "
+            f"{getattr(settings, changed[0])}. Leave it out, or train with --arch small."
+        )
 
 
 def split_warning(path: Path, split: Split) -> tuple[str, ...]:

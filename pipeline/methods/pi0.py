@@ -4,24 +4,24 @@ Time of the flow: t = 0 is noise, t = 1 is data, x_t = (1 - t) noise + t data, a
 data - noise. One t a chunk. Shapes: B batch, H horizon, A action, S state.
 """
 
+from typing import cast
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.errors import SettingsError
-from pipeline.methods.method import Interface, Method, Plans, Prepared, Rows, prepare_actions
+from pipeline.methods.method import Interface, Method, Noise, Plans, Prepared, Rows, prepare_actions
 from pipeline.methods.pi0_graph import pi0_graph
 from pipeline.methods.settings import ChunkRecipe, Pi0Settings, RegressionSettings
 from pipeline.models.flow_transformer import FlowTransformer
 from pipeline.models.original import OriginalFlowTransformer
 
-ORIGINAL_NOISE_LIMIT = 3.0  # the reference system clips its noise
-
 
 def prepare(settings: Pi0Settings | RegressionSettings) -> Prepared:
     """Load the action pairs and standardise them by the training split; raises `DataError`, `SettingsError`."""
-    prepared = prepare_actions(settings.pairs)
+    prepared = prepare_actions(settings, settings.pairs)
     check_network(settings, prepared.interface.horizon, len(prepared.interface.action.mean))
     return prepared
 
@@ -52,14 +52,10 @@ def build(settings: Pi0Settings | RegressionSettings, interface: Interface) -> n
     )
 
 
-def draw_noise(network: nn.Module, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Draw standard normal noise on the CPU, clipped for the original network as it was there."""
-    noise = torch.randn(shape, generator=generator)
-    return (
-        noise.clamp(-ORIGINAL_NOISE_LIMIT, ORIGINAL_NOISE_LIMIT)
-        if isinstance(network, OriginalFlowTransformer)
-        else noise
-    )
+def clipped(network: nn.Module, noise: Tensor) -> Tensor:
+    """Clip noise to the network's limit, if it has one."""
+    limit = cast(float | None, network.noise_limit)
+    return noise if limit is None else noise.clamp(-limit, limit)
 
 
 def weigh(squares: Tensor, settings: ChunkRecipe) -> Tensor:
@@ -72,7 +68,7 @@ def weigh(squares: Tensor, settings: ChunkRecipe) -> Tensor:
 def loss(network: nn.Module, settings: Pi0Settings, rows: Rows, generator: torch.Generator) -> tuple[Tensor, int]:
     """Sum and count of squared velocity errors for `state (B, S)` and `chunk (B, H, A)`, with fresh noise and times."""
     state, chunk = rows
-    noise = draw_noise(network, tuple(chunk.shape), generator).to(chunk.device)
+    noise = clipped(network, torch.randn(chunk.shape, generator=generator)).to(chunk.device)
     time = torch.rand(len(chunk), generator=generator).to(chunk.device)
     noisy = torch.lerp(noise, chunk, time[:, None, None])
     error = network(state, noisy, time) - (chunk - noise)
@@ -93,25 +89,25 @@ def act(
     settings: Pi0Settings,
     interface: Interface,
     states: NDArray[np.float32],
-    generator: torch.Generator,
+    noise: Noise,
 ) -> Plans:
-    """Plan chunks for `states (B, S)`; the generator is not touched where `start_noise` is 0."""
+    """Plan chunks for `states (B, S)`; no noise is drawn where `start_noise` is 0."""
     device = next(network.parameters()).device
     shape = (len(states), interface.horizon, len(interface.action.mean))
-    start = draw_noise(network, shape, generator) * settings.start_noise if settings.start_noise else torch.zeros(shape)
+    start = clipped(network, noise(shape)) * settings.start_noise if settings.start_noise else torch.zeros(shape)
     state = torch.from_numpy(interface.state.apply(states)).to(device)
     chunk = integrate(network, state, start.to(device), settings.flow_steps)
     return Plans(interface.action.invert(chunk.cpu().numpy()))
 
 
 PI0 = Method(
-    "pi0",
-    "tinypi0",
-    "squared velocity error, standard units",
-    Pi0Settings,
-    prepare,
-    build,
-    loss,
-    act,
-    pi0_graph,
+    name="pi0",
+    prefix="tinypi0",
+    loss_label="squared velocity error, standard units",
+    settings_type=Pi0Settings,
+    prepare=prepare,
+    build=build,
+    loss=loss,
+    act=act,
+    graph=pi0_graph,
 )

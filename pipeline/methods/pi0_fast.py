@@ -5,6 +5,7 @@ Shapes: B batch, H horizon, A action, C = H*A coefficients, L tokens, V vocabula
 
 import math
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,7 +19,19 @@ from pipeline.data.pairs import TokenPairs, load_token_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import DataError
 from pipeline.files import file_digest
-from pipeline.methods.method import Interface, Method, Plans, Prepared, Rows, split_rows, split_starts, split_warning
+from pipeline.methods.method import (
+    Interface,
+    Method,
+    Noise,
+    Plans,
+    Prepared,
+    Rows,
+    refuse_unused,
+    split_rows,
+    split_starts,
+    split_warning,
+    starts_warning,
+)
 from pipeline.methods.pi0_fast_graph import MIN_P, pi0_fast_graph
 from pipeline.methods.settings import BinningSettings, Pi0FastSettings
 from pipeline.models.original import OriginalTokenTransformer
@@ -33,6 +46,7 @@ FOREIGN_SHORT = 0.5  # foreign files lose some coefficients; more than this mean
 
 def prepare(settings: Pi0FastSettings) -> Prepared:
     """Load token pairs and their tokenizer, and check one against the other; raises `UserError` kinds."""
+    refuse_unused(settings)
     files = {"data": settings.pairs, "tokenizer": settings.tokenizer}
     with data_lock(settings.pairs.parent):
         tokenizer = load_tokenizer(settings.tokenizer)
@@ -45,16 +59,24 @@ def prepare(settings: Pi0FastSettings) -> Prepared:
         tokenizer.horizon, Normalisation.of(pairs.state[split.train]), Normalisation(0 * unit, unit), tokenizer
     )
     state = torch.from_numpy(interface.state.apply(pairs.state))
+    starts = split_starts(pairs.trajectory, pairs.step, split)
+    train, val, test = split_rows((state, torch.from_numpy(sequences)), split)
     return Prepared(
-        interface,
-        *split_rows((state, torch.from_numpy(sequences)), split),
-        split_starts(pairs.step, split),
-        split,
+        interface=interface,
+        train=train,
+        val=val,
+        test=test,
+        starts=starts,
+        split=split,
         arrays={"state": pairs.state, "token_seq": pairs.token_seq},
         files=files,
         digests=digests,
         pairs_sha256=pairs.metadata.get("pairs_sha256"),
-        warnings=(*split_warning(settings.pairs, split), *warnings),
+        warnings=(
+            *split_warning(settings.pairs, split),
+            *starts_warning(settings.pairs, settings, starts),
+            *warnings,
+        ),
     )
 
 
@@ -138,8 +160,9 @@ def loss(network: nn.Module, settings: Pi0FastSettings, rows: Rows, generator: t
     targets = sequences[real]
     log_p = network(state, F.pad(sequences[:, :-1], (1, 0), value=BOS), real).log_softmax(1)
     total = F.nll_loss(log_p, targets, reduction="sum")
-    if settings.expectation_weight and isinstance(network, TokenTransformer):
-        miss = log_p.exp() @ network.first - network.first[targets]
+    first = cast(Tensor | None, network.first)  # the integer that each token begins with; None: likelihood alone
+    if settings.expectation_weight and first is not None:
+        miss = log_p.exp() @ first - first[targets]
         total = total + settings.expectation_weight * miss.square().sum()
     return total, len(targets)
 
@@ -191,9 +214,9 @@ def act(
     settings: Pi0FastSettings,
     interface: Interface,
     states: NDArray[np.float32],
-    generator: torch.Generator,
+    noise: Noise,
 ) -> Plans:
-    """Plan chunks for `states (B, S)`; the generator has no say in it."""
+    """Plan chunks for `states (B, S)`; no noise is drawn."""
     tokenizer = _tokenizer(interface)
     state = torch.from_numpy(interface.state.apply(states)).to(next(network.parameters()).device)
     sequences = decode(network, tokenizer, state, settings.decoding == "expected")
@@ -207,15 +230,15 @@ def _tokenizer(interface: Interface) -> FastTokenizer:
 
 
 PI0_FAST = Method(
-    "pi0_fast",
-    "tinypi0fast",
-    "cross-entropy and squared error of expectation",
-    Pi0FastSettings,
-    prepare,
-    build,
-    loss,
-    act,
-    pi0_fast_graph,
+    name="pi0_fast",
+    prefix="tinypi0fast",
+    loss_label="cross-entropy and squared error of expectation",
+    settings_type=Pi0FastSettings,
+    prepare=prepare,
+    build=build,
+    loss=loss,
+    act=act,
+    graph=pi0_fast_graph,
 )
 
 BINNING = replace(PI0_FAST, name="binning", prefix="tinybinning", settings_type=BinningSettings)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.methods.method import Interface, Method, Plans, Rows
+from pipeline.methods.method import Interface, Method, Noise, Plans, Rows
 from pipeline.methods.pi0 import build, integrate, prepare, weigh
 from pipeline.methods.pi0_graph import flow_graph
 from pipeline.methods.settings import RegressionSettings
@@ -24,7 +24,7 @@ def predict(network: nn.Module, state: Tensor, shape: torch.Size) -> Tensor:
 def loss(
     network: nn.Module, settings: RegressionSettings, rows: Rows, generator: torch.Generator
 ) -> tuple[Tensor, int]:
-    """Sum and count of squared errors for `state (B, S)` and `chunk (B, H, A)`; the generator has no say in it."""
+    """Sum and count of squared errors for `state (B, S)` and `chunk (B, H, A)`; the generator is unused."""
     state, chunk = rows
     error = predict(network, state, chunk.shape) - chunk
     return weigh(error.square(), settings), error.numel()
@@ -35,22 +35,22 @@ def act(
     settings: RegressionSettings,
     interface: Interface,
     states: NDArray[np.float32],
-    generator: torch.Generator,
+    noise: Noise,
 ) -> Plans:
-    """Plan chunks for `states (B, S)`; settings and generator have no say in it."""
+    """Plan chunks for `states (B, S)`; settings and noise are unused."""
     state = torch.from_numpy(interface.state.apply(states)).to(next(network.parameters()).device)
     chunk = predict(network, state, torch.Size((len(states), interface.horizon, len(interface.action.mean))))
     return Plans(interface.action.invert(chunk.cpu().numpy()))
 
 
 REGRESSION = Method(
-    "regression",
-    "tinyregression",
-    "squared error, standard units",
-    RegressionSettings,
-    prepare,
-    build,
-    loss,
-    act,
-    lambda graph, network, _settings, interface: flow_graph(graph, network, interface, steps=1),
+    name="regression",
+    prefix="tinyregression",
+    loss_label="squared error, standard units",
+    settings_type=RegressionSettings,
+    prepare=prepare,
+    build=build,
+    loss=loss,
+    act=act,
+    graph=lambda graph, network, _settings, interface: flow_graph(graph, network, interface, steps=1),
 )

@@ -23,7 +23,12 @@ class Recipe(Settings):
     heads: int = Field(2, ge=1, le=512, description="attention heads; must divide the width")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout in the residual branches, never on the output")
     schedule: Literal["cosine", "plateau", "constant"] = Field("cosine", description="learning rate over time")
-    warmup: int = Field(200, ge=0, le=10_000_000, description="steps of linear warm-up, in every schedule")
+    warmup: int = Field(
+        200,
+        ge=0,
+        le=10_000_000,
+        description="steps of linear warm-up; at most a quarter of all steps",
+    )
     patience: int = Field(20, ge=1, le=100_000, description="stop after this many epochs without a better val loss")
     ema: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights that are kept; 0 for none")
     grad_clip: float = Field(1.0, gt=0, le=1e6, description="largest gradient norm")

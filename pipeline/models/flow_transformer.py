@@ -17,6 +17,7 @@ class FlowTransformer(nn.Module):
     """`(state (B, S), noisy (B, H, A), time (B,)) -> velocity (B, H, A)`, all in standard units, time in [0, 1]."""
 
     frequencies: Tensor
+    noise_limit = None  # its noise is not clipped
 
     def __init__(
         self,

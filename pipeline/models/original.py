@@ -19,7 +19,9 @@ def causal_mask(length: int, device: torch.device) -> Tensor:
 
 
 class OriginalFlowTransformer(nn.Module):
-    """`(state (B, S), noisy (B, H, 1), time (B,)) -> velocity (B, H, 1)`: one token an action, causal, post-norm."""
+    """`(state (B, S), noisy (B, H, 1), time (B,)) -> velocity (B, H, 1)`: one token per action, causal, post-norm."""
+
+    noise_limit = 3.0  # the reference system clips its noise
 
     def __init__(self, state_dim: int, horizon: int) -> None:
         super().__init__()
@@ -53,6 +55,8 @@ class Prefix:
 
 class OriginalTokenTransformer(nn.Module):
     """Next-token logits from a decoder whose memory is the single embedded state. No key-value cache, as there."""
+
+    first = None  # it is trained by likelihood alone
 
     def __init__(self, state_dim: int, vocabulary: int, max_tokens: int = MAX_TOKENS) -> None:
         super().__init__()

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from pipeline.errors import CheckpointError, one_line
-from pipeline.methods.method import Plans
+from pipeline.methods.method import Noise, Plans
 from pipeline.policies.checkpoint import (
     DIGEST,
     Checkpoint,
@@ -74,8 +73,8 @@ def average(path: Path, name: str, checkpoints: Sequence[Checkpoint]) -> Policy:
             f"{path}: expected members of one method and one size of states and chunks, found {sorted(kinds)}."
         )
 
-    def act(states: Floats, generator: torch.Generator) -> Plans:
-        plans = [policy.plan(states, generator) for policy in policies]
+    def act(states: Floats, noise: Noise) -> Plans:
+        plans = [policy.plan(states, noise) for policy in policies]
         tokens = [plan.tokens for plan in plans if plan.tokens is not None]
         undecodable = [plan.undecodable for plan in plans if plan.undecodable is not None]
         return Plans(
@@ -88,7 +87,16 @@ def average(path: Path, name: str, checkpoints: Sequence[Checkpoint]) -> Policy:
     common = {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
     digests = [policy.provenance.get("weights_sha256") for policy in policies]
     provenance = common | {"name": name, "members": digests}
-    return Policy(name, *kinds.pop(), act, provenance)
+    method, state_dim, horizon, action_dim = kinds.pop()
+    return Policy(
+        name=name,
+        method=method,
+        state_dim=state_dim,
+        horizon=horizon,
+        action_dim=action_dim,
+        _act=act,
+        provenance=provenance,
+    )
 
 
 def members_digest(weights: Sequence[str]) -> str:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import CheckpointError, UserError, one_line
-from pipeline.methods.method import Plans
-from pipeline.methods.pi0 import draw_noise, integrate
+from pipeline.methods.method import Noise, Plans
+from pipeline.methods.pi0 import clipped, integrate
 from pipeline.models.original import MAX_TOKENS, OriginalFlowTransformer, OriginalTokenTransformer
 from pipeline.policies.checkpoint import check_weights
 from pipeline.policies.policy import Act, Policy
@@ -28,7 +28,7 @@ def import_original(path: Path, weights: dict[str, Tensor], tokenizer: Path | No
             check_weights(weights, flow)
             flow.load_state_dict(weights)
             flow.requires_grad_(False).eval()
-            return Policy(f"original {path.stem}", "pi0", STATE_DIM, HORIZON, 1, _flow_act(flow))
+            return _policy(path, "pi0", _flow_act(flow))
         if "output_layer.weight" in weights:
             if tokenizer is None:
                 raise CheckpointError(
@@ -44,7 +44,7 @@ def import_original(path: Path, weights: dict[str, Tensor], tokenizer: Path | No
             check_weights(weights, tokens)
             tokens.load_state_dict(weights)
             tokens.requires_grad_(False).eval()
-            return Policy(f"original {path.stem}", "pi0_fast", STATE_DIM, HORIZON, 1, _token_act(tokens, fast))
+            return _policy(path, "pi0_fast", _token_act(tokens, fast))
     except UserError as error:
         raise CheckpointError(str(error)) from error
     except (ValueError, RuntimeError) as error:
@@ -55,9 +55,14 @@ def import_original(path: Path, weights: dict[str, Tensor], tokenizer: Path | No
     raise CheckpointError(f"{path}: expected a tinypi checkpoint or an original state_dict, found keys {keys}.")
 
 
+def _policy(path: Path, method: str, act: Act) -> Policy:
+    name = f"original {path.stem}"
+    return Policy(name=name, method=method, state_dim=STATE_DIM, horizon=HORIZON, action_dim=1, _act=act)
+
+
 def _flow_act(network: OriginalFlowTransformer) -> Act:
-    def act(states: Floats, generator: torch.Generator) -> Plans:
-        start = draw_noise(network, (len(states), HORIZON, 1), generator)
+    def act(states: Floats, noise: Noise) -> Plans:
+        start = clipped(network, noise((len(states), HORIZON, 1)))
         return Plans(integrate(network, torch.from_numpy(states), start, FLOW_STEPS).numpy())
 
     return act
@@ -66,7 +71,7 @@ def _flow_act(network: OriginalFlowTransformer) -> Act:
 def _token_act(network: OriginalTokenTransformer, tokenizer: FastTokenizer) -> Act:
     """Greedy from BOS to EOS without constraint; too few integers are filled up with 0, too many are cut: counted."""
 
-    def act(states: Floats, generator: torch.Generator) -> Plans:
+    def act(states: Floats, noise: Noise) -> Plans:
         prefix = network.start(torch.from_numpy(states))
         token = torch.full((len(states),), BOS)
         generated, ended = [], torch.zeros(len(states), dtype=torch.bool)

@@ -9,15 +9,20 @@ import torch
 from numpy.typing import ArrayLike
 
 from pipeline.errors import RunError, TokenizerError
-from pipeline.methods.method import Plans
+from pipeline.methods.method import Noise, Plans
 from pipeline.policies.checkpoint import Checkpoint
 from pipeline.policies.states import Floats, checked_actions, checked_states
 from pipeline.streams import torch_stream
 
-Act = Callable[[Floats, torch.Generator], Plans]
+Act = Callable[[Floats, Noise], Plans]
 
 
-@dataclass(frozen=True)
+def noise_of(generator: torch.Generator) -> Noise:
+    """Noise for plans one after another, all from one generator."""
+    return lambda shape: torch.randn(shape, generator=generator)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     """A controller for states of `state_dim` numbers, planning `horizon` actions of `action_dim` numbers."""
 
@@ -28,17 +33,17 @@ class Policy:
     action_dim: int
     _act: Act
     provenance: dict[str, Any] = field(default_factory=dict)  # what the checkpoint says of itself
-    _generator: torch.Generator = field(default_factory=lambda: torch_stream(0, "act"))
+    _noise: Noise = field(default_factory=lambda: noise_of(torch_stream(0, "act")))
 
-    def act(self, states: ArrayLike, generator: torch.Generator | None = None) -> Floats:
+    def act(self, states: ArrayLike, noise: Noise | None = None) -> Floats:
         """Plan chunks of actions `(B, H, A)` for `states (B, S)`, both in physical units; see `plan`."""
-        return self.plan(states, generator).actions
+        return self.plan(states, noise).actions
 
     @torch.inference_mode()
-    def plan(self, states: ArrayLike, generator: torch.Generator | None = None) -> Plans:
+    def plan(self, states: ArrayLike, noise: Noise | None = None) -> Plans:
         """Plan chunks for `states (B, S)` in physical units, and say how many tokens they took.
 
-        `generator` is where methods that start from noise draw it; without one the policy uses its own.
+        Methods that start from noise draw it by `noise`; without that, the policy draws from a stream of its own.
         Raises `ValueError` for states that `checked_states` refuses, `RunError` for plans that are not
         whole and finite.
         """
@@ -46,7 +51,7 @@ class Policy:
         if not len(array):
             return Plans(np.empty((0, self.horizon, self.action_dim), np.float32))
         try:
-            plans = self._act(array, self._generator if generator is None else generator)
+            plans = self._act(array, self._noise if noise is None else noise)
         except TokenizerError as error:  # no token was likelier than any other: they are all NaN
             raise RunError(
                 f"{self.name}: expected plans of whole chunks, found less. Train the model again."
@@ -59,16 +64,16 @@ def policy_of(checkpoint: Checkpoint) -> Policy:
     """The policy that a checkpoint describes."""
     network, interface = checkpoint.network(), checkpoint.interface
 
-    def act(states: Floats, generator: torch.Generator) -> Plans:
-        return checkpoint.method.act(network, checkpoint.settings, interface, states, generator)
+    def act(states: Floats, noise: Noise) -> Plans:
+        return checkpoint.method.act(network, checkpoint.settings, interface, states, noise)
 
     name = str(checkpoint.provenance.get("name", checkpoint.method.name))
     return Policy(
-        name,
-        checkpoint.method.name,
-        len(interface.state.mean),
-        interface.horizon,
-        len(interface.action.mean),
-        act,
-        checkpoint.provenance,
+        name=name,
+        method=checkpoint.method.name,
+        state_dim=len(interface.state.mean),
+        horizon=interface.horizon,
+        action_dim=len(interface.action.mean),
+        _act=act,
+        provenance=checkpoint.provenance,
     )

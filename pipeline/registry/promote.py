@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import AVERAGE, BEST, NONE
 from pipeline.errors import RunError, SettingsError
-from pipeline.evaluation.control import draw_episodes, evaluate_planner
+from pipeline.evaluation.control import draw_episodes, evaluate_planner, policy_planner
 from pipeline.evaluation.protocol import CONDITIONS
 from pipeline.executors.jobs import Job, Report
 from pipeline.executors.run import Watch, run_all
@@ -33,7 +33,6 @@ from pipeline.registry.settings import PromoteSettings
 from pipeline.report.statistics import Interval, stratified_interval
 from pipeline.report.tables import Table
 from pipeline.stages.evaluate import load_for_pendulum, require_finished
-from pipeline.streams import torch_stream
 from pipeline.tracking.query import StoredRun, artifact, fetch, is_average, search_study
 from pipeline.tracking.registry import (
     CHAMPION,
@@ -198,8 +197,9 @@ def compare(store: Store, candidate: StoredRun, champion: Version, episodes: int
 def outcomes(path: Path, stream: str, episodes: int, report: Report) -> NDArray[np.float64]:
     """`(conditions, episodes)`: 1 for an episode that ends upright and has converged, else 0. On one thread."""
     torch.set_num_threads(1)
-    planner = partial(load_for_pendulum(path, NONE).plan, generator=torch_stream(0, PURPOSE, stream, "planner"))
-    scored = evaluate_planner(planner, draw_episodes(CONDITIONS, episodes, 0, PURPOSE, stream), 1, report)
+    drawn = draw_episodes(CONDITIONS, episodes, 0, PURPOSE, stream)
+    planner = policy_planner(load_for_pendulum(path, NONE), drawn, 0, PURPOSE, stream)
+    scored = evaluate_planner(planner, drawn, 1, report)
     good = scored.columns["success"] & scored.columns["converged"]
     return np.asarray(good.reshape(len(CONDITIONS), episodes), dtype=np.float64)
 

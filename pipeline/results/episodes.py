@@ -11,14 +11,14 @@ from pipeline.config import NONE
 from pipeline.env.pendulum import EPISODE_STEPS, applied, fallen
 from pipeline.env.scores import score
 from pipeline.errors import RunError, one_line
-from pipeline.evaluation.control import draw_episodes
+from pipeline.evaluation.control import draw_episodes, policy_planner
 from pipeline.evaluation.protocol import CONDITIONS, Condition, Protocol
 from pipeline.evaluation.record import Record, record_planner
 from pipeline.evaluation.stored import EPISODES_FILE, FOLDER
 from pipeline.report.comparison import Group, Model
 from pipeline.report.episodes import Drawing, Episode, Kind, Plan, draw_episode
 from pipeline.results.gather import Gathered
-from pipeline.stages.evaluate import load_for_pendulum, planner_of
+from pipeline.stages.evaluate import load_for_pendulum
 from pipeline.tracking.query import artifact, fetch
 from pipeline.tracking.store import Store
 
@@ -81,7 +81,7 @@ def play_group(store: Store, group: Group, condition: Condition, protocol: Proto
     first = CONDITIONS.index(condition) * protocol.episodes
     episodes = draw_episodes(CONDITIONS, protocol.episodes, protocol.seed)
     numbers = [first + scored.number for _, scored in chosen]
-    records = record_planner(planner_of(policy, protocol), episodes, numbers, threads=1)
+    records = record_planner(policy_planner(policy, episodes, protocol.seed), episodes, numbers, threads=1)
     return [to_episode(group, *each, record) for each, record in zip(chosen, records, strict=True)]
 
 

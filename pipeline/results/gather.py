@@ -129,6 +129,7 @@ def computed_groups(models: Sequence[StoredRun]) -> dict[str, str]:
 
 def _recipe(run: StoredRun) -> dict[str, str]:
     settings = {name: _number(value) for name, value in run.params.items() if name not in NOT_A_DIFFERENCE}
+    settings["device"] = run.tags.get("device", "cpu")  # the one that "auto" took; early runs know none
     return settings | {name: run.tags[name][:12] for name in DIGESTS if name in run.tags}
 
 

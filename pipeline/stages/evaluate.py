@@ -15,7 +15,7 @@ from pipeline.data.pairs import load_action_pairs
 from pipeline.data.split import split_pairs
 from pipeline.env.pendulum import ACTION_DIM, STATE_DIM
 from pipeline.errors import CheckpointError, RunError, SettingsError
-from pipeline.evaluation.control import Evaluation, Planner, draw_episodes, evaluate_planner, mean_scores
+from pipeline.evaluation.control import Evaluation, draw_episodes, evaluate_planner, mean_scores, policy_planner
 from pipeline.evaluation.expert import COMPARED, ChunkErrors, compare_chunks, spread
 from pipeline.evaluation.protocol import CONDITIONS, LONGEST_REPLAN, Protocol
 from pipeline.evaluation.stored import (
@@ -32,7 +32,7 @@ from pipeline.executors.jobs import Job, Report
 from pipeline.executors.run import Watch, run_all
 from pipeline.files import file_digest
 from pipeline.policies.load import load_policy
-from pipeline.policies.policy import Policy
+from pipeline.policies.policy import Policy, noise_of
 from pipeline.stages.settings import EvaluateSettings
 from pipeline.streams import torch_stream
 from pipeline.tracking.query import StoredRun, artifact, fetch, is_average, is_model, search_study
@@ -81,20 +81,15 @@ def judge_file(path: Path, tokenizer: str, protocol: Protocol, pairs: Path, repo
     torch.set_num_threads(1)
     policy = load_for_pendulum(path, tokenizer)
     episodes = draw_episodes(CONDITIONS, protocol.episodes, protocol.seed)
-    evaluation = evaluate_planner(planner_of(policy, protocol), episodes, 1, report)
+    evaluation = evaluate_planner(policy_planner(policy, episodes, protocol.seed), episodes, 1, report)
     chunks = None
     if pairs.is_file() and is_trained_on(policy, pairs):
         expert = load_action_pairs(pairs)
         rows = spread(split_pairs(expert.trajectory, len(expert.state)).test, COMPARED)
         if expert.action_chunk.shape[1:] == (policy.horizon, policy.action_dim):
-            planner = partial(policy.plan, generator=torch_stream(protocol.seed, "chunks", "planner"))
-            chunks = compare_chunks(planner, expert.state[rows], expert.action_chunk[rows])
+            plan = partial(policy.plan, noise=noise_of(torch_stream(protocol.seed, "chunks", "planner")))
+            chunks = compare_chunks(plan, expert.state[rows], expert.action_chunk[rows])
     return Judged(policy.name, policy.method, evaluation, chunks)
-
-
-def planner_of(policy: Policy, protocol: Protocol) -> Planner:
-    """How a policy plans in an evaluation: what it draws at random, if anything, comes from the protocol's seed."""
-    return partial(policy.plan, generator=torch_stream(protocol.seed, "episodes", "planner"))
 
 
 def is_trained_on(policy: Policy, pairs: Path) -> bool:

@@ -89,8 +89,10 @@ def open_policy(settings: PlaySettings) -> tuple[str, Act]:
         return policy.name, policy.act
     import torch
 
+    from pipeline.policies.policy import noise_of
+
     torch.set_num_threads(1)
-    return policy.name, partial(policy.act, generator=torch_stream(settings.seed, "episodes", "planner"))
+    return policy.name, partial(policy.act, noise=noise_of(torch_stream(settings.seed, "play", settings.episode)))
 
 
 def check_out(path: Path) -> None:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from pipeline.config import AUTO, NONE
 from pipeline.env.pendulum import ACTION_DIM, STATE_DIM
-from pipeline.errors import DataError, RunError, SettingsError, one_line
-from pipeline.evaluation.control import draw_episodes, evaluate_planner, mean_scores
+from pipeline.errors import DataError, RunError, one_line
+from pipeline.evaluation.control import draw_episodes, evaluate_planner, mean_scores, policy_planner
 from pipeline.evaluation.protocol import LONGEST_REPLAN, Condition
 from pipeline.methods.method import Interface, Method, Prepared
 from pipeline.methods.settings import TrainSettings
@@ -29,7 +29,8 @@ from pipeline.tracking.mirror import MIRROR, Mirror, reserve
 from pipeline.tracking.names import LOCK_FILE, SETTINGS_FILE
 from pipeline.tracking.run import Place, TrackedRun, resume_run, start_run, status_of
 from pipeline.tracking.store import open_store
-from pipeline.training.fit import Epoch, Problem, Step, fit, problem_of
+from pipeline.training.device import NO_PROMISE, choose_device
+from pipeline.training.fit import Epoch, Problem, Step, fit, problem_of, training_warnings
 from pipeline.training.snapshots import load_snapshot, save_snapshot
 from pipeline.training.state import Snapshot
 from pipeline.versions import code_digest, code_state, environment, lock
@@ -126,12 +127,12 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place
         if unfinished.code != code_digest():
             say("warning: the code has changed since the run was started, so its bits may be others")
     torch.set_num_threads(settings.threads)
-    device = choose_device(settings.device)
+    device = choose_device(settings)
     make_missing_data(settings, say)
     prepared = method.prepare(settings)
     check_sizes(prepared.interface)
     STAGES.debug("the data is read and split")
-    for warning in prepared.warnings:
+    for warning in (*prepared.warnings, *training_warnings(settings, prepared)):
         say(f"warning: {warning}")
     with global_torch_stream(settings.seed, "weights"):
         network = method.build(settings, prepared.interface).to(device)
@@ -202,16 +203,6 @@ def check_sizes(interface: Interface) -> None:
         )
 
 
-def choose_device(name: str) -> torch.device:
-    """The device that `--device` names; "auto" takes a GPU if there is one. Raises `SettingsError` if it is absent."""
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == AUTO:
-        name = next(device for device in ("cuda", "mps", "cpu") if available[device])
-    if not available[name]:
-        raise SettingsError(f"device: expected one that this machine has, found '{name}'. Use --device auto.")
-    return torch.device(name)
-
-
 def _tracked_fit(
     method: Method,
     settings: TrainSettings,
@@ -271,7 +262,8 @@ def _finish(checkpoint: Checkpoint, account: Account, run: TrackedRun, mirror: M
     }
     checkpoint.provenance.update({"weights_sha256": digest, **final})
     episodes = draw_episodes((CHECK,), CHECK_EPISODES, CHECK_SEED)
-    (scores,) = mean_scores(evaluate_planner(policy_of(checkpoint).plan, episodes, checkpoint.settings.threads))
+    planner = policy_planner(policy_of(checkpoint), episodes, CHECK_SEED)
+    (scores,) = mean_scores(evaluate_planner(planner, episodes, checkpoint.settings.threads))
     final |= {"check_success": scores["success"], "check_converge": scores["converge"]}
     parameters = sum(weight.numel() for weight in account.best.values())
     final_metrics = final | {"train_seconds": account.seconds, "parameters": float(parameters)}
@@ -312,6 +304,8 @@ def _open_log(
     parameters = sum(p.numel() for p in problem.network.parameters())
     device = next(problem.network.parameters()).device
     note(f"{mirror.name}: {method.name}, seed {settings.seed}, {parameters:,} parameters on {device}")
+    if device.type != "cpu":
+        note(f"note: {NO_PROMISE}")
     for key, value in settings.model_dump(mode="json", exclude={"resume"}).items():
         note(f"  {key} = {value}", aloud=False)
     for what, path in prepared.files.items():
@@ -344,7 +338,7 @@ def _describe(
     commit, tree = code_state()
     digests = {f"{what}_sha256": digest for what, digest in prepared.digests.items()}
     tags = {"kind": "model", "method": method.name, "name": mirror.name, "code_commit": commit, "code_tree": tree}
-    tags |= {"split_digest": prepared.split.digest, **digests}
+    tags |= {"split_digest": prepared.split.digest, "device": choose_device(settings).type, **digests}
     tags |= {"pairs_sha256": prepared.pairs_sha256} if prepared.pairs_sha256 else {}
     run.tags(tags)
     shown = settings.model_dump(mode="json", exclude={"resume"})

@@ -10,6 +10,7 @@ from pipeline.methods.method import Method, Prepared
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import TrainSettings
 from pipeline.studies.settings import EnsembleSettings
+from pipeline.training.device import choose_device
 
 NOT_THE_RECIPE = {"seed", "run_name", "resume", "experiment", "threads"}  # models of one group may differ in these
 
@@ -31,7 +32,8 @@ class Group:
         files = set(prepared.files) | {"pairs"}  # the same file may stand elsewhere: its digest counts
         values = self.settings.model_dump(mode="json", exclude=NOT_THE_RECIPE | files)
         digests = {f"{what}_sha256": digest for what, digest in prepared.digests.items()}
-        return {name: str(value) for name, value in values.items()} | digests
+        device = choose_device(self.settings).type  # on another, or on "auto" of another machine, bits are others
+        return {name: str(value) for name, value in values.items()} | digests | {"device": device}
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from pipeline.results.figures import TRADEOFF_TAG
 from pipeline.results.gather import Gathered, gather
 from pipeline.results.write import write_files
 from pipeline.stages.make_data import make_missing_data, require_same_data
-from pipeline.stages.train import check_sizes, choose_device
+from pipeline.stages.train import check_sizes
 from pipeline.stages.unfinished import end_abandoned
 from pipeline.studies.jobs import JOB_KINDS, Beside, Earlier, Runs, Trial, average_jobs, job_name, missing_jobs
 from pipeline.studies.plan import Group, Member, plan_groups, plan_members
@@ -39,6 +39,8 @@ from pipeline.tracking.query import StoredRun, fetch, group_of, search_study
 from pipeline.tracking.run import TrackedRun, experiment_of, status_of
 from pipeline.tracking.store import Store, home, open_store
 from pipeline.tracking.study import open_group, open_study
+from pipeline.training.device import choose_device
+from pipeline.training.fit import training_warnings
 from pipeline.versions import code_digest
 
 REPORTS = MIRROR / "reports"
@@ -133,11 +135,11 @@ def prepare_data(settings: EnsembleSettings, groups: Sequence[Group], say: Say) 
     """Make missing default data, and check each group's data before anything is started; raises `UserError` kinds."""
     prepared: dict[str, Prepared] = {}
     for group in groups:
-        choose_device(group.settings.device)
+        choose_device(group.settings)
         make_missing_data(group.settings, say)
         prepared[group.name] = group.method.prepare(group.settings)
         check_sizes(prepared[group.name].interface)
-        for warning in prepared[group.name].warnings:
+        for warning in (*prepared[group.name].warnings, *training_warnings(group.settings, prepared[group.name])):
             say(f"warning: {warning}")
     load_action_pairs(settings.pairs)  # the expert's chunks, whatever the methods
     if len({one.split.digest for one in prepared.values()}) > 1:

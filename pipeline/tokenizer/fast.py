@@ -52,7 +52,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class FastTokenizer:
     """A fitted tokenizer. `pieces[id]` are the integers that a token stands for; specials stand for none."""
 
@@ -252,14 +252,14 @@ def fit_tokenizer(
     unmerged = fine * action_dim
     bpe = _train_bpe(integers[:, unmerged:], low, high, vocabulary)
     return FastTokenizer(
-        float(scale),
-        horizon,
-        action_dim,
-        low,
-        high,
-        bpe,
-        float(fine_scale),
-        fine,
+        scale=float(scale),
+        horizon=horizon,
+        action_dim=action_dim,
+        low=low,
+        high=high,
+        bpe=bpe,
+        fine_scale=float(fine_scale),
+        fine=fine,
         unmerged=unmerged,
         ranges=_ranges(integers),
     )
@@ -273,7 +273,16 @@ def fit_bins(chunks: Floats, scale: float) -> FastTokenizer:
     if (alphabet := high - low + 1) > MAX_ALPHABET:
         raise TokenizerError(f"bins: expected at most {MAX_ALPHABET}, found {alphabet}. Lower --fine-scale.")
     bpe = _train_bpe(integers, low, high, alphabet + len(SPECIALS))
-    return FastTokenizer(float(scale), horizon, action_dim, low, high, bpe, frequencies=False, ranges=_ranges(integers))
+    return FastTokenizer(
+        scale=float(scale),
+        horizon=horizon,
+        action_dim=action_dim,
+        low=low,
+        high=high,
+        bpe=bpe,
+        frequencies=False,
+        ranges=_ranges(integers),
+    )
 
 
 def _ranges(integers: Ints) -> Ints:
@@ -350,7 +359,17 @@ def parse_tokenizer(text: str) -> FastTokenizer:
         raise ValueError("'bpe' is not a plain BPE")
     ranges = _parse_ranges(fields.get("ranges"), low, high, horizon * action_dim)
     tokenizer = FastTokenizer(
-        scale, horizon, action_dim, low, high, bpe, fine_scale, fine, frequencies, unmerged, ranges
+        scale=scale,
+        horizon=horizon,
+        action_dim=action_dim,
+        low=low,
+        high=high,
+        bpe=bpe,
+        fine_scale=fine_scale,
+        fine=fine,
+        frequencies=frequencies,
+        unmerged=unmerged,
+        ranges=ranges,
     )
     if any(bpe.token_to_id(name) != token for token, name in enumerate(SPECIALS)):
         raise ValueError(f"'bpe' does not have {', '.join(SPECIALS)} as ids 0, 1, 2")

@@ -96,8 +96,7 @@ def fit(problem: Problem, settings: TrainSettings, resumed: Snapshot | None = No
     if resumed:
         at.restore(resumed)
     device = next(problem.network.parameters()).device
-    count = len(problem.train[0])
-    steps_per_epoch = math.ceil(count / settings.batch_size)
+    steps_per_epoch = epoch_steps(problem.train, settings)
     steps_total = settings.epochs * steps_per_epoch
 
     while at.epoch <= settings.epochs and at.epoch - 1 - at.best_epoch < settings.patience:
@@ -169,13 +168,32 @@ def take_step(at: State, problem: Problem, settings: TrainSettings, rows: Rows, 
     return value
 
 
+def training_warnings(settings: TrainSettings, prepared: Prepared) -> tuple[str, ...]:
+    """What a user of these settings should know before a training starts."""
+    steps = settings.epochs * epoch_steps(prepared.train, settings)
+    if (warmup := warmup_steps(settings, steps)) == settings.warmup:
+        return ()
+    return (f"a warm-up of {settings.warmup} steps does not fit a training of {steps}: it takes {warmup} instead.",)
+
+
+def epoch_steps(rows: Rows, settings: TrainSettings) -> int:
+    """The optimiser steps of an epoch."""
+    return math.ceil(len(rows[0]) / settings.batch_size)
+
+
+def warmup_steps(settings: TrainSettings, steps_total: int) -> int:
+    """The steps of the warm-up: those asked for, but at most a quarter of the training, or it would never end."""
+    return min(settings.warmup, steps_total // 4)
+
+
 def schedule_factor(settings: TrainSettings, step: int, steps_total: int) -> float:
     """The factor of the peak learning rate at `step` (from 0): linear warm-up, then cosine to 0 or constant."""
-    if step < settings.warmup:
-        return (step + 1) / settings.warmup
+    warmup = warmup_steps(settings, steps_total)
+    if step < warmup:
+        return (step + 1) / warmup
     if settings.schedule != "cosine":
         return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (step - settings.warmup) / max(1, steps_total - settings.warmup)))
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps_total - warmup)))
 
 
 @torch.inference_mode()

@@ -12,11 +12,11 @@ from pipeline.config import make
 from pipeline.errors import RunError, SettingsError
 from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import weights_digest
-from pipeline.stages.train import choose_device
 from pipeline.streams import global_torch_stream
 from pipeline.tracking.names import LOCK_FILE, SETTINGS_FILE
 from pipeline.tracking.query import artifact, fetch, is_model
 from pipeline.tracking.store import open_store
+from pipeline.training.device import choose_device
 from pipeline.training.fit import Epoch, Step, fit, problem_of
 from pipeline.upkeep.settings import ReproduceSettings
 from pipeline.versions import lock
@@ -53,7 +53,7 @@ def reproduce(settings: ReproduceSettings, say: Callable[[str], None], watch: Ca
     for name, before, now in differences:
         say(f"note: other {name} than then: {before} then, {now} now")
     with global_torch_stream(chosen.seed, "weights"):
-        network = method.build(chosen, prepared.interface).to(choose_device(chosen.device))
+        network = method.build(chosen, prepared.interface).to(choose_device(chosen))
     best: dict[str, torch.Tensor] = {}
     for event in fit(problem_of(method, network, prepared, chosen), chosen):
         if isinstance(event, Step):

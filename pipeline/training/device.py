@@ -1,0 +1,34 @@
+"""Where a training runs, and what that means for its bits."""
+
+import os
+
+import torch
+
+from pipeline.config import AUTO
+from pipeline.errors import SettingsError
+from pipeline.methods.settings import TrainSettings
+
+NO_PROMISE = "only on the CPU does one seed give the same bits each time"
+
+
+def choose_device(settings: TrainSettings) -> torch.device:
+    """The device that `settings.device` names; "auto" takes a GPU if there is one.
+
+    On CUDA torch is told to use deterministic algorithms where it has them. Raises `SettingsError` if the device is
+    absent, or cannot train with these settings.
+    """
+    name = settings.device
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == AUTO:
+        name = next(device for device in ("cuda", "mps", "cpu") if available[device])
+    if not available[name]:
+        raise SettingsError(f"device: expected one that this machine has, found '{name}'. Use --device auto.")
+    if name == "mps" and settings.dropout:
+        raise SettingsError(
+            f"dropout: expected 0 on the device mps, where torch cannot seed a step's, found {settings.dropout}. "
+            "Use --device cpu."
+        )
+    if name == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    return torch.device(name)
