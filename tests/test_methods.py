@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from pipeline.config import make
+from pipeline.methods import pi0, pi0_fast, regression
 from pipeline.methods.method import Prepared
-from pipeline.methods.registry import METHODS, pi0, pi0_fast, regression
+from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import Pi0FastSettings, Pi0Settings, RegressionSettings, TrainSettings
 from pipeline.models.original import OriginalTokenTransformer
 from pipeline.models.token_transformer import TokenTransformer
