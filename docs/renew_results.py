@@ -96,7 +96,7 @@ def render(report: dict[str, Any]) -> str:
 
 def render_baselines(report: dict[str, Any]) -> str:
     """The same tables for all trained methods, with the differences that matter."""
-    groups = [group for group in report["groups"] if group["kind"] == "model"]
+    groups = [group for group in report["groups"] if group["kind"] == "model" and group["scores"].get("success")]
     differences = [each for each in report["differences"] if (each["first"], each["second"]) in COMPARED]
     lines: list[str] = []
     for score in ("success", "converge"):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,12 @@ class Field(nn.Module):
 
     def forward(self, state: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
         return self.function(state, noisy, time)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_methods_travel_to_a_studys_processes(name: str) -> None:
+    """A job is pickled with its method: no part of that may be a lambda."""
+    assert pickle.loads(pickle.dumps(METHODS[name])) == METHODS[name]
 
 
 def test_euler_on_exact_fields() -> None:

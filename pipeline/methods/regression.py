@@ -14,6 +14,7 @@ from pipeline.methods.method import Interface, Method, Noise, Plans, Rows
 from pipeline.methods.pi0 import build, integrate, prepare, weigh
 from pipeline.methods.pi0_graph import flow_graph
 from pipeline.methods.settings import RegressionSettings
+from pipeline.models.graph import Graph
 
 
 def predict(network: nn.Module, state: Tensor, shape: torch.Size) -> Tensor:
@@ -43,6 +44,11 @@ def act(
     return Plans(interface.action.invert(chunk.cpu().numpy()))
 
 
+def regression_graph(graph: Graph, network: nn.Module, settings: RegressionSettings, interface: Interface) -> str:
+    """The network as nodes of a graph, as `Method.graph` asks: a flow of one step."""
+    return flow_graph(graph, network, interface, steps=1)
+
+
 REGRESSION = Method(
     name="regression",
     prefix="tinyregression",
@@ -52,5 +58,5 @@ REGRESSION = Method(
     build=build,
     loss=loss,
     act=act,
-    graph=lambda graph, network, _settings, interface: flow_graph(graph, network, interface, steps=1),
+    graph=regression_graph,
 )

@@ -18,7 +18,16 @@ from pipeline.tracking.store import Store
 BESIDE = (Kind.AVERAGE, Kind.ORIGINAL, Kind.YARDSTICK)  # kinds of runs that stand beside models
 ORDER = ("pi0", "pi0_fast", "regression", "binning")  # of groups by their methods; others follow by name
 DIGESTS = ("data_sha256", "tokenizer_sha256")
-NOT_A_DIFFERENCE = {"seed", "run_name", "experiment", "device", "threads", "pairs", "tokenizer"}  # of training
+NOT_A_DIFFERENCE = {
+    "seed",
+    "run_name",
+    "resume",
+    "experiment",
+    "device",
+    "threads",
+    "pairs",
+    "tokenizer",
+}  # of training
 
 
 @dataclass(frozen=True)

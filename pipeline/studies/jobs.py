@@ -16,6 +16,7 @@ from pipeline.evaluation.stored import FOLDER, protocol_of
 from pipeline.evaluation.yardsticks import YARDSTICKS
 from pipeline.executors.jobs import Job, Report
 from pipeline.files import file_digest
+from pipeline.methods.registry import METHODS
 from pipeline.policies.ensemble import MOST_MEMBERS, members_digest, save_ensemble
 from pipeline.results.figures import TRADEOFF_FILE, TRADEOFF_TAG
 from pipeline.stages.evaluate import Judged, judge_file, judge_run, judge_yardstick, log_judged
@@ -120,7 +121,7 @@ def missing_jobs(
         if made is not None and earlier.is_judged(made):
             reused += 1
             continue
-        tags = {"group": member.group, "method": member.method.name, "seed": str(member.settings.seed)}
+        tags = {"group": member.group, "method": member.method, "seed": str(member.settings.seed)}
         place = runs.place(runs.groups[member.group], Kind.MODEL, **tags)
         work = partial(make_member, member, place, trial, runs.study.experiment_id)
         jobs.append(Job(member.name, member.group, work))
@@ -171,7 +172,7 @@ def make_member(member: Member, place: Place, trial: Trial, experiment_id: str, 
 def _train_member(member: Member, place: Place, earlier: Sequence[StoredRun], report: Report) -> str:
     resumable = [run.run_id for run in earlier if can_resume(run.run_id, member.settings)]
     made = train(
-        member.method,
+        METHODS[member.method],
         member.settings.model_copy(update={"resume": resumable[-1] if resumable else NONE}),
         lambda _line: None,  # the lines are in the run's log
         lambda step: report(TRAINING_SHARE * step.steps_done / step.steps_total),

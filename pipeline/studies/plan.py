@@ -25,7 +25,9 @@ class Group:
 
     def member(self, seed: int) -> "Member":
         """The model of a seed; raises `SettingsError` for a seed that is out of range."""
-        return Member(self.name, self.method, make(type(self.settings), self.settings.model_dump() | {"seed": seed}))
+        return Member(
+            self.name, self.method.name, make(type(self.settings), self.settings.model_dump() | {"seed": seed})
+        )
 
     def recipe(self, prepared: Prepared) -> dict[str, str]:
         """What all its models share, as text: the settings but for the seed, and the digests of the data."""
@@ -41,7 +43,7 @@ class Member:
     """One model of a study."""
 
     group: str
-    method: Method
+    method: str
     settings: TrainSettings
 
     @property
