@@ -39,13 +39,14 @@ def environment() -> dict[str, str]:
 def lock(data: dict[str, str]) -> dict[str, Any]:
     """All that may decide the bits of a training: command, code, data digests, every package, processor."""
     commit, tree = code_state()
+    abouts = [found.metadata for found in distributions()]  # each is read from its file once: that takes milliseconds
     return {
         "command": [sys.executable.rpartition("/")[2], *sys.argv],
         "code": {"sha256": code_digest(), "commit": commit, "tree": tree},
         "data": data,
         "versions": environment(),
         "processor": processor(),
-        "packages": dict(sorted((found.name or "", found.version) for found in distributions())),
+        "packages": dict(sorted((about["Name"] or "", about["Version"]) for about in abouts)),
     }
 
 

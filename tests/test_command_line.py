@@ -127,6 +127,7 @@ def test_the_script_and_the_module_are_one() -> None:
         assert found[0].returncode == found[1].returncode == 2 and found[0].stderr == found[1].stderr
 
 
+@pytest.mark.usefixtures("with_store")
 def test_quiet_prints_results_only(run: Run, workplace: Path) -> None:
     result = run("pipeline", "collect", "--trajectories", 30, "--out", "own", "-q")
     assert (result.returncode, result.stderr) == (0, "")
@@ -138,6 +139,7 @@ def test_quiet_prints_results_only(run: Run, workplace: Path) -> None:
     assert result.returncode == 2 and result.stdout == "" and result.stderr.startswith("error: ")
 
 
+@pytest.mark.usefixtures("with_store")
 def test_verbose_says_what_is_used_and_when(run: Run) -> None:
     plain = run("pipeline", "collect", "--trajectories", 30, "--out", "own")
     result = run("pipeline", "collect", "--trajectories", 30, "--out", "own", "--verbose")
@@ -226,6 +228,7 @@ def test_info_of_an_empty_folder_makes_nothing(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("with_store")
 def test_info_says_what_is_here(run: Run, workplace: Path) -> None:
     words = ["--study", "trial", "--n-models", 1, "--methods", "regression", "--episodes", 2, "--epochs", 1]
     made = run("pipeline", "ensemble", *words, "--width", 16, "--layers", 1, "--executor", "serial", "--quiet")

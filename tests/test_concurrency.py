@@ -61,6 +61,7 @@ def test_eight_trainings_at_once_on_a_fresh_store(workplace: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("with_store")
 def test_missing_data_are_made_once_by_trainings_that_start_together(workplace: Path) -> None:
     (workplace / "data").unlink()
     words = ["--epochs", "1", "--width", "16", "--layers", "1", "--batch-size", "500"]
@@ -90,6 +91,7 @@ def test_readers_of_data_that_are_being_built_see_old_or_new_and_never_a_mixture
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("with_store")
 def test_two_studies_of_one_name(workplace: Path) -> None:
     study = ("--methods", "pi0", "--n-models", 1, "--episodes", 2, "--executor", "serial", *SMALL)
     processes = [start(workplace, "pipeline", "ensemble", *study) for _ in range(2)]

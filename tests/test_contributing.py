@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.conftest import ROOT, environment
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
@@ -35,6 +37,7 @@ def project(workplace: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("with_store")
 def test_a_new_method_command_and_score(project: Path, workplace: Path) -> None:
     (command,) = blocks("bash")
     command = command.replace("--n-models 2", "--n-models 1").replace(
@@ -42,9 +45,7 @@ def test_a_new_method_command_and_score(project: Path, workplace: Path) -> None:
     )
 
     def start(words: str) -> str:
-        env = environment(PYTHONPATH=str(project))
-        words = words.replace("python", sys.executable, 1)
-        made = subprocess.run(words, shell=True, cwd=workplace, env=env, capture_output=True, text=True)
+        made = warm.run(workplace, shlex.split(words)[1:], environment(PYTHONPATH=str(project)))
         assert made.returncode == 0, made.stdout + made.stderr
         return made.stdout
 

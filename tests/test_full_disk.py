@@ -60,6 +60,7 @@ def test_data_do_not_fit(disk: Path, run: Run) -> None:
         assert len(pairs_file["state"]) == 500
 
 
+@pytest.mark.usefixtures("with_store")
 def test_the_mirror_is_full(disk: Path, run: Run, workplace: Path) -> None:
     (workplace / "train").symlink_to(disk)
     for folder in ("logs", "trained_models", "loss_pics"):
@@ -78,6 +79,7 @@ def test_the_mirror_is_full(disk: Path, run: Run, workplace: Path) -> None:
     assert finished.info.status == "FINISHED" and (disk / "logs" / f"{finished.data.tags['name']}.txt").exists()
 
 
+@pytest.mark.usefixtures("with_store")
 def test_the_model_does_not_fit_into_the_mirror(disk: Path, run: Run, workplace: Path) -> None:
     (workplace / "train").symlink_to(disk)
     result = run("train.train_pi0", "--epochs", 1, "--width", 64)
@@ -87,6 +89,7 @@ def test_the_model_does_not_fit_into_the_mirror(disk: Path, run: Run, workplace:
     assert "failed: " in next((disk / "logs").glob("*.txt")).read_text()
 
 
+@pytest.mark.usefixtures("with_store")
 def test_a_read_only_mirror_is_refused_before_a_run_is_started(disk: Path, run: Run, workplace: Path) -> None:
     (workplace / "train").symlink_to(disk)
     read_only(disk)

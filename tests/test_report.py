@@ -242,6 +242,7 @@ def add_run(
     return str(run)
 
 
+@pytest.mark.usefixtures("with_store")
 def test_the_query_on_an_odd_store(workplace: Path) -> None:
     """Foreign runs, unfinished and repeated ones, other protocols and numbers that are none."""
     client = open_store()
@@ -279,6 +280,7 @@ def test_the_query_on_an_odd_store(workplace: Path) -> None:
         gather(client, experiment="another")
 
 
+@pytest.mark.usefixtures("with_store")
 def test_odd_numbers_and_names_are_left_out_and_said(workplace: Path) -> None:
     client = open_store()
     experiment = client.create_experiment("e")
@@ -299,6 +301,7 @@ def test_odd_numbers_and_names_are_left_out_and_said(workplace: Path) -> None:
     json.dumps(as_values(found), allow_nan=False)
 
 
+@pytest.mark.usefixtures("with_store")
 def test_a_study_of_one_name_in_two_experiments_is_two(workplace: Path) -> None:
     client = open_store()
     for name, success in (("one", 0.9), ("two", 0.1)):
@@ -309,6 +312,7 @@ def test_a_study_of_one_name_in_two_experiments_is_two(workplace: Path) -> None:
     assert group.scores["success"][None].mean == pytest.approx(0.1)
 
 
+@pytest.mark.usefixtures("with_store")
 def test_another_evaluation_leaves_nothing_of_the_first(workplace: Path) -> None:
     client = open_store()
     run = TrackedRun(client, client.create_run(client.create_experiment("e")).info.run_id)

@@ -132,6 +132,7 @@ def test_generated_run_names_are_known() -> None:
     assert all(GENERATED_NAME.fullmatch(_generate_random_name()) for _ in range(200))
 
 
+@pytest.mark.usefixtures("with_store")
 def test_a_run_that_diverges_is_failed_with_its_reason(run: Run, workplace: Path) -> None:
     result = run("train.train_pi0", "--lr", 1, "--weight-decay", 10, "--warmup", 0, "--width", 16)
     assert result.returncode == 1 and re.search(r"^error: training step \d+ \(epoch \d+\)", result.stderr)
@@ -144,6 +145,7 @@ def test_a_run_that_diverges_is_failed_with_its_reason(run: Run, workplace: Path
 
 
 @pytest.mark.parametrize("method", ["json", "file"])
+@pytest.mark.usefixtures("with_store")
 def test_a_run_whose_artifacts_cannot_be_stored_is_failed_and_keeps_its_log(
     workplace: Path, method: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,6 +162,7 @@ def test_a_run_whose_artifacts_cannot_be_stored_is_failed_and_keeps_its_log(
     assert method == "json" or "best: epoch 1" in log.read_text()
 
 
+@pytest.mark.usefixtures("with_store")
 def test_interrupted_run_is_killed(workplace: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "train.train_pi0", "--epochs", "100000"],
@@ -180,6 +183,7 @@ def test_interrupted_run_is_killed(workplace: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("with_store")
 def test_missing_data_is_made(workplace: Path, run: Run) -> None:
     (workplace / "data").unlink()
     result = run("train.train_pi0_fast", *SMALL[2:], "--epochs", 1, "--batch-size", 5000)

@@ -78,21 +78,19 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def server(shared_server: Server, workplace: Path) -> Server:
-    """The one server of these tests, as it runs; the experiment of each has the name of its workplace."""
+    """The one server of these tests, as it runs; the run of each has the name of its workplace."""
     return shared_server
 
 
-def variables(workplace: Path, server: Server) -> dict[str, str]:
-    return environment(MLFLOW_TRACKING_URI=server.uri, MLFLOW_EXPERIMENT_NAME=workplace.name)
-
-
 def only_run(workplace: Path, client: MlflowClient) -> Run:
-    (run,) = client.search_runs([client.get_experiment_by_name(workplace.name).experiment_id])
+    experiment = client.get_experiment_by_name("tinypi").experiment_id
+    (run,) = client.search_runs([experiment], f"attributes.run_name = '{workplace.name}'")
     return run
 
 
 def start_training(workplace: Path, server: Server, *words: str) -> warm.Command:
-    return warm.Command(workplace, ["-m", "train.train_pi0", *WORDS, *words], variables(workplace, server))
+    command = ["-m", "train.train_pi0", *WORDS, "--run-name", workplace.name, *words]
+    return warm.Command(workplace, command, environment(MLFLOW_TRACKING_URI=server.uri))
 
 
 def wait_for_epoch(process: warm.Command, epoch: int) -> None:
@@ -102,7 +100,7 @@ def wait_for_epoch(process: warm.Command, epoch: int) -> None:
 
 
 def pipeline_command(workplace: Path, server: Server, *words: str) -> subprocess.CompletedProcess[str]:
-    return warm.run(workplace, ["-m", "pipeline", *words], variables(workplace, server))
+    return warm.run(workplace, ["-m", "pipeline", *words], environment(MLFLOW_TRACKING_URI=server.uri))
 
 
 def agrees(workplace: Path, server: Server, tmp_path: Path) -> None:
