@@ -17,8 +17,12 @@ def run(settings: CollectSettings) -> None:
     if "MLFLOW_RUN_ID" in os.environ:
         from pipeline.tracking.launched import describe_files  # MLflow is slow to import
 
-        counts = {"trajectories": made.trajectories, "refused": sum(made.refused.values())}
-        counts |= {"training_pairs": made.pairs, "converge_step": made.converge_step}
+        counts = {
+            "trajectories": made.trajectories,
+            "refused": sum(made.refused.values()),
+            "training_pairs": made.pairs,
+            "converge_step": made.converge_step,
+        }
         describe_files("collect", counts, [path for path in made.files if path.suffix == ".npz"])
     rows = [
         ("trajectories", f"{made.trajectories:,}, all upright, converged and finite"),
