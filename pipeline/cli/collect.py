@@ -1,5 +1,7 @@
 """`collect`."""
 
+import os
+
 from pipeline.cli.options import settings_command
 from pipeline.stages.settings import CollectSettings
 
@@ -12,6 +14,16 @@ def run(settings: CollectSettings) -> None:
     from pipeline.stages.collect import collect
 
     made = collect(settings)
+    if "MLFLOW_RUN_ID" in os.environ:
+        from pipeline.tracking.launched import describe_files  # MLflow is slow to import
+
+        counts = {
+            "trajectories": made.trajectories,
+            "refused": sum(made.refused.values()),
+            "training_pairs": made.pairs,
+            "converge_step": made.converge_step,
+        }
+        describe_files("collect", counts, [path for path in made.files if path.suffix == ".npz"])
     rows = [
         ("trajectories", f"{made.trajectories:,}, all upright, converged and finite"),
         (

@@ -1,5 +1,8 @@
 """`tokenize`."""
 
+import os
+from dataclasses import asdict
+
 from pipeline.cli.options import settings_command
 from pipeline.stages.settings import TokenizeSettings
 
@@ -13,6 +16,11 @@ def run(settings: TokenizeSettings) -> None:
     from pipeline.stages.tokenize import tokenize
 
     made, files = tokenize(settings)
+    if "MLFLOW_RUN_ID" in os.environ:
+        from pipeline.tracking.launched import describe_files  # MLflow is slow to import
+
+        numbers = {name: value for name, value in asdict(made).items() if type(value) in (int, float)}
+        describe_files("tokenize", numbers, files)
     rows = [
         ("tokens a chunk", f"{made.tokens_mean:.2f} on average, {made.tokens_max} at most"),
         (
