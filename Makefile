@@ -105,7 +105,8 @@ audit: $(BIN)/.installed-dev ## ask pip-audit for known vulnerabilities
 ui: $(BIN)/.installed ## open MLflow's UI over the store, on this machine only
 	@case "$$MLFLOW_TRACKING_URI" in \
 		http*) echo "MLFLOW_TRACKING_URI names a server, which has the UI: $$(echo "$$MLFLOW_TRACKING_URI" | sed 's,//[^/]*@,//,')";; \
-		*) $(BIN)/mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" --host $(HOST) --port $(PORT);; \
+		*) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" \
+			--host $(HOST) --port $(PORT) --workers 1;; \
 	esac
 
 $(BIN)/.installed-server: $(BIN)/.installed

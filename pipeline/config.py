@@ -49,6 +49,7 @@ EXPECTED = {
     "string_too_short": "text of {min_length} or more characters",
     "string_too_long": "text of at most {max_length} characters",
     "string_pattern_mismatch": "text of the form {pattern}",
+    "name": "a name of letters, digits, dots, dashes and underscores",
 }
 """What pydantic's kinds of faults mean in words of ours."""
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,7 +98,8 @@ def describe_fault(fault: Mapping[str, Any]) -> str:
         return f"{where}: expected a value, found none. Give it by --{where.replace('_', '-')}."
     if fault["type"] == "extra_forbidden":
         return f"{where}: expected the name of a setting, found '{where}'."
-    expected = EXPECTED.get(fault["type"])
+    is_name = context.get("pattern") == f"^{NAME_PATTERN}$"
+    expected = EXPECTED.get("name" if is_name else fault["type"])
     text = expected.format(**context) if expected else fault["msg"]
     return f"{where}: expected {text}, found {_shown(fault['input'])}."
 

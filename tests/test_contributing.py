@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md says of a new method and a new score is done to a copy of the project, and used."""
+"""What CONTRIBUTING.md says of a new method, command and score is done to a copy of the project, and used."""
 
 import json
 import re
@@ -25,17 +25,17 @@ def project(workplace: Path) -> Path:
     for name in ("pipeline", "train"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.pth", "reports"))
     shutil.copy(ROOT / "pyproject.toml", folder)
-    (code,) = blocks("python")
-    path = re.match(r"# (\S+)\n", code)
-    assert path is not None
-    (folder / path[1]).write_text(code.removeprefix(path[0]))
+    for code in blocks("python"):
+        path = re.match(r"# (\S+)\n", code)
+        assert path is not None
+        (folder / path[1]).write_text(code.removeprefix(path[0]))
     for change in blocks("diff"):
         subprocess.run(["git", "apply", "-"], input=change, text=True, cwd=folder, check=True)
     return folder
 
 
 @pytest.mark.slow
-def test_a_new_method_and_a_new_score(project: Path, workplace: Path) -> None:
+def test_a_new_method_command_and_score(project: Path, workplace: Path) -> None:
     (command,) = blocks("bash")
     command = command.replace("--n-models 2", "--n-models 1").replace(
         "--episodes 20", "--episodes 2 --layers 1 --workers 1"
@@ -58,6 +58,9 @@ def test_a_new_method_and_a_new_score(project: Path, workplace: Path) -> None:
     assert means["zero action"] == 0 < means["PID, closed loop"] < 9
     (compared,) = report["differences"]
     assert {compared["first"], compared["second"]} == {"pi0", "linear"} and "effort" in compared["scores"]
+
+    best = start(r"python -m pipeline best --study mine --method linear").strip()
+    assert best in [model["run_id"] for model in groups["linear"]["models"]]
 
     (model,) = (workplace / "train" / "trained_models").glob("tinylinear_*.pth")
     acted = start(f"""python -c 'import pipeline; print(pipeline.load_policy("{model}").act([[0] * 4]).shape)'""")

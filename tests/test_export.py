@@ -122,7 +122,7 @@ def test_bad_input_is_one_line(
     shutil.copy(model, "model.onnx")
     before = sorted(folder.iterdir())
     for words, message in (
-        ([], "Missing option '--checkpoint'"),
+        ([], "checkpoint: expected a value, found none. Give it by --checkpoint."),
         (["--checkpoint", "none.pth"], "none.pth: expected a model file, found none"),
         (["--checkpoint", "text.pth"], "text.pth: expected a .pth file, found a truncated or foreign one"),
         (["--checkpoint", "noisy.pth"], "noisy.pth: start_noise: an exported policy starts from zero, found 0.5"),

@@ -11,17 +11,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import mujoco
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 from playwright.sync_api import Browser, Locator, Page, Request, expect, sync_playwright
 
 from pipeline.cli.main import COMMANDS, main
 from pipeline.config import make
-from pipeline.env.pendulum import ANGLE_LIMIT, EPISODE_STEPS, Array
+from pipeline.env.pendulum import ANGLE_LIMIT, CART, CONTROL_SECONDS, EPISODE_STEPS, POLE_LENGTH, XML_FILE, Array
 from pipeline.env.scores import score
 from pipeline.evaluation.protocol import CONDITIONS, Protocol
 from pipeline.methods.method import Plans
 from pipeline.methods.registry import METHODS
+from pipeline.report.animation import _cut
 from pipeline.report.comparison import compare_models
 from pipeline.report.episodes import SCENE, Drawing, Kind, draw_episode
 from pipeline.report.figures import as_svg, draw_scores
@@ -133,6 +136,21 @@ def test_episodes_are_told_as_they_went() -> None:
     assert lean == pytest.approx(good.episode.states[0, 1], abs=0.01)
 
 
+def test_an_episode_is_drawn_as_in_the_moving_picture() -> None:
+    """The cart in the size of the model's, and executed is without noise."""
+    record, drawn = record_one(planned_lqr, CONDITIONS[-1]), an_episode(planned_lqr, "good", "a")
+    cart = mujoco.MjModel.from_xml_path(str(XML_FILE)).geom("cart").size
+    assert (2 * (cart[0] + cart[1]), 2 * cart[0]) == CART
+    pole = np.hypot(drawn.moves["tip"][0][0] - drawn.moves["cart"][0], drawn.moves["tip"][0][1] - SCENE[1])
+    assert np.array([drawn.cart_width, drawn.cart_height]) / pole == pytest.approx(
+        np.array(CART) / POLE_LENGTH, abs=0.01
+    )
+    shown = _cut(**vars(record), seconds=CONTROL_SECONDS)
+    assert_array_equal(drawn.episode.executed, shown.actions)
+    assert_array_equal(drawn.episode.applied, shown.applied)
+    assert (drawn.episode.executed != drawn.episode.applied).any() and len(drawn.applied) == EPISODE_STEPS
+
+
 def test_an_episode_that_went_otherwise_says_so() -> None:
     told = an_episode(planned_lqr, "good", "a", velocity_std=0.1).episode.outcome
     assert told.endswith("In the evaluation it went otherwise: code, versions or processor are not those of then.")
@@ -208,7 +226,7 @@ def study(workplace: Path, with_store: None, data: Path) -> dict[str, str]:
     for method in ("pi0", "pi0_fast"):
         small = {"epochs": 1, "width": 16, "layers": 1, "heads": 1, **files_of(method, data)}
         made = train(METHODS[method], make(METHODS[method].settings_type, small), lambda *_: None, lambda *_: None)
-        judge_run(made.run_id, Protocol(2, 0, Path("none")), lambda _: None)
+        judge_run(made.run_id, Protocol(2, 0), Path("none"), lambda _: None)
         client.set_tag(made.run_id, "study", "s")
         runs[method] = made.run_id
     client.set_tag(runs["pi0_fast"], "method", HOSTILE)
@@ -219,10 +237,13 @@ def study(workplace: Path, with_store: None, data: Path) -> dict[str, str]:
     return runs
 
 
+REPORT = ("report", "--study", "s", "--out", "train/reports/s", "--html")
+
+
 def test_the_page_of_a_study(study: dict[str, str], workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its bytes repeat, its names are text, it is in MLflow; without weights it says that episodes are missing."""
+    """Its bytes repeat, its names are text; without weights it says that episodes are missing."""
     page = workplace / "train/reports/s/report.html"
-    assert main(COMMANDS, ["report", "--study", "s", "--html"]) == 0, capsys.readouterr().err
+    assert main(COMMANDS, [*REPORT]) == 0, capsys.readouterr().err
     text = read(page)
     assert "&lt;img src=x" in text and "<img src=x" not in text and text.count("</script>") == text.count("<script")
     assert len(Tags(text).of("figure")) == 2 + 3, "an episode of each model that falls, and three figures"
@@ -230,16 +251,16 @@ def test_the_page_of_a_study(study: dict[str, str], workplace: Path, capsys: pyt
     assert all(run in text for run in study.values()) and "sqlite file mlflow.db" in text and "torch" in text
     assert str(workplace) not in text
     client = open_store()
-    assert read(Path(client.download_artifacts(study["study"], "report/report.html"))) == text
+    assert client.list_artifacts(study["study"]) == []  # what is written goes to the folder that is named
 
-    assert main(COMMANDS, ["report", "--study", "s", "--html", "--json"]) == 0
+    assert main(COMMANDS, [*REPORT, "--json"]) == 0
     assert read(page) == text and capsys.readouterr().out.splitlines()[-1].startswith("{")
 
     for name in ("pi0", "pi0_fast"):
         folder = Path(client.get_run(study[name]).info.artifact_uri.removeprefix("file://"))
         next(folder.glob("*.pth")).unlink()
     (folder / "lock.json").write_text("[]")
-    assert main(COMMANDS, ["report", "--study", "s", "--html"]) == 0
+    assert main(COMMANDS, [*REPORT]) == 0
     assert "No episode can be shown" in read(page) and read(page).count("cannot be shown: MLflow run") == 2
     assert "expected a record of versions, found another file" in read(page)
 

@@ -136,6 +136,19 @@ def test_plans_that_are_not_finite_end_the_play() -> None:
         played(Simulated(act=lambda states: lqr_act(states) * np.nan))
 
 
+def test_a_policy_that_fails_in_mid_play_names_the_step() -> None:
+    asked: list[np.ndarray] = []
+
+    def act(states: np.ndarray) -> np.ndarray:
+        asked.append(states)
+        if len(asked) == 2:
+            raise RunError("x: expected plans of finite actions, found NaN or infinity.")
+        return lqr_act(states)
+
+    with pytest.raises(RunError, match=r"^at step 1\d: x: expected plans of finite actions"):
+        played(ThreadAsking(act), lockstep=True)
+
+
 def test_a_planner_in_a_thread_by_the_real_clock() -> None:
     """Whatever the machine does, the whole episode is played, not faster than time, and its plans are the LQR's."""
     seen: list[int] = []
@@ -350,7 +363,7 @@ def test_a_server_that_fails_in_mid_play_is_a_failed_run(tmp_path: Path, capsys:
         (["--policy", "http://h", "--out", "x.mp4"], "ending in .gif"),
         (["--policy", "http://h", "--out", "."], "ending in .gif"),
         (["--policy", "http://h", "--out", "play.gif/x.gif"], "expected a folder"),
-        (["--policy", "http://h", "--replan", "0"], "greater than or equal to 1"),
+        (["--policy", "http://h", "--replan", "0"], "replan: expected 1 or more"),
         (["--checkpoint", "none.pth"], "found none"),
         (["--policy", "gopher://h"], "expected an address"),
     ],

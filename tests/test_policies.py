@@ -4,9 +4,12 @@ import io
 import os
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
@@ -15,9 +18,12 @@ from torch import nn
 import pipeline
 from pipeline.config import make
 from pipeline.env.pendulum import draw_starts
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, RunError
 from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_digest
+from pipeline.policies.ensemble import save_ensemble
+from pipeline.policies.export import onnx_bytes
+from pipeline.policies.states import checked_states
 from tests.conftest import ROOT, files_of
 
 REFERENCE = ROOT.parent / "shared" / "reference"
@@ -51,6 +57,87 @@ def test_checkpoint_is_all_that_is_needed(checkpoint: Checkpoint, tmp_path: Path
     assert actions.shape == (6, 50, 1) == (6, policy.horizon, policy.action_dim)
     assert_array_equal(actions, pipeline.load_policy(str(path)).act(STATES.tolist()))
     assert_allclose(policy.act(STATES[2:3]), actions[2:3], atol=1e-4)
+
+
+CHANNELS = ["x", "theta", "v", "omega"]
+
+
+def test_columns_are_taken_by_name_and_numbers_of_any_type(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "model.pth", checkpoint)
+    policy = pipeline.load_policy(tmp_path / "model.pth")
+    named = pd.DataFrame(STATES, columns=CHANNELS)
+    shuffled = named[["omega", "v", "theta", "x"]]
+    expected = policy.act(STATES)
+    for states in (shuffled, {name: shuffled[name] for name in shuffled}, shuffled.astype(float), pd.DataFrame(STATES)):
+        assert_array_equal(policy.act(states), expected)
+    whole = np.array([[1, -1, 0, 2]])
+    for kind in (np.float64, np.float16, np.int64, np.int8, object):
+        assert_array_equal(policy.act(whole.astype(kind)), policy.act(whole))
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        pd.DataFrame(STATES, columns=["x", "theta", "v", "speed"]),
+        pd.DataFrame(STATES, columns=["x", "theta", "v", "v"]),
+        pd.DataFrame(np.zeros((1, 5)), columns=[*CHANNELS, "time"]),
+        pd.DataFrame(STATES, columns=CHANNELS)[CHANNELS[:3]],
+        {"x": [0.1]},
+        {},
+    ],
+)
+def test_other_columns_are_refused_with_the_names_expected(states: Any) -> None:
+    with pytest.raises(ValueError, match=r"x: expected the columns x, theta, v, omega, in any order; found"):
+        checked_states("x", 4, states)
+
+
+def test_names_of_unknown_states_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected states without names; found a, b, c"):
+        checked_states("x", 3, pd.DataFrame(np.zeros((1, 3)), columns=list("abc")))
+
+
+@pytest.mark.parametrize("states", [[["0.1", "0", "0", "0"]], np.zeros((1, 4), complex), np.zeros((1, 4), "M8[s]")])
+def test_what_is_no_number_is_refused(states: Any) -> None:
+    with pytest.raises(ValueError, match="expected numbers as states"):
+        checked_states("x", 4, states)
+
+
+def broken(checkpoint: Checkpoint) -> Checkpoint:
+    """The same model with finite weights so large that what it computes is not finite."""
+    return replace(checkpoint, weights={name: weight * 1e30 for name, weight in checkpoint.weights.items()})
+
+
+def test_plans_that_are_not_finite_do_not_leave(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """Neither from a model, nor from an average that it is in, nor from its exported form.
+
+    (Tokens are always numbers: `export` compares, so no file is made of a model with tokens that plans nothing.)
+    """
+    for name, each in (("broken", broken(checkpoint)), ("whole", checkpoint)):
+        save_checkpoint(tmp_path / f"{name}.pth", each)
+    save_ensemble(tmp_path / "average.pth", "average", [tmp_path / "whole.pth", tmp_path / "broken.pth"])
+    forms = ["broken.pth", "average.pth"]
+    if checkpoint.method.graph and checkpoint.interface.tokenizer is None:
+        (tmp_path / "broken.onnx").write_bytes(onnx_bytes(tmp_path / "broken.pth", broken(checkpoint)))
+        forms.append("broken.onnx")
+    for form in forms:
+        with pytest.raises(RunError, match=r"expected plans of (finite actions|whole chunks)"):
+            pipeline.load_policy(tmp_path / form).act(STATES)
+
+
+def test_all_forms_of_a_model_refuse_and_accept_alike(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "model.pth", checkpoint)
+    save_ensemble(tmp_path / "average.pth", "test", [tmp_path / "model.pth"] * 2)
+    forms = ["model.pth", "average.pth"]
+    if checkpoint.method.graph:
+        (tmp_path / "model.onnx").write_bytes(onnx_bytes(tmp_path / "model.pth", checkpoint))
+        forms.append("model.onnx")
+    for form in forms:
+        policy = pipeline.load_policy(tmp_path / form)
+        assert policy.act(np.zeros((0, 4))).shape == (0, 50, 1) and policy.act(np.zeros((0, 4))).dtype == np.float32
+        assert np.isfinite(policy.act([[1e18, -1e18, 1e18, -1e18]])).all()
+        for large in (1e19, -1e30):
+            with pytest.raises(ValueError, match=r"test: expected states of numbers up to 1e\+18, found"):
+                policy.act([[large, 0, 0, 0]])
 
 
 @pytest.mark.parametrize("states", [np.zeros(4), np.zeros((2, 3)), np.full((1, 4), np.nan)])

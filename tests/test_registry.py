@@ -25,6 +25,7 @@ from pipeline.cli.main import COMMANDS, main
 from pipeline.cli.train import train_command
 from pipeline.errors import StoreError
 from pipeline.methods.settings import Pi0FastSettings, Pi0Settings
+from pipeline.policies.remote import connect
 from pipeline.registry.register import best_of, register_runs
 from pipeline.tracking import registry
 from pipeline.tracking.query import fetch
@@ -112,7 +113,8 @@ def test_a_registered_model(here: Path, capsys: pytest.CaptureFixture[str], monk
         "code/pipeline/policies/load.py",
     } <= files
     about = mlflow.models.Model.load(str(place))
-    assert about.signature.inputs.to_dict()[0]["tensor-spec"] == {"dtype": "float32", "shape": (-1, 4)}
+    assert about.signature.inputs is None and about.metadata == {"state": ["x", "theta", "v", "omega"]}
+    assert list(about.load_input_example(str(place)).columns) == about.metadata["state"]
     assert about.signature.outputs.to_dict()[0]["tensor-spec"] == {"dtype": "float32", "shape": (-1, 50, 1)}
     pins = (place / "requirements.txt").read_text().split()
     assert all("==" in pin for pin in pins) and any(pin.startswith("torch==") for pin in pins)
@@ -126,9 +128,14 @@ def test_a_registered_model_loads_without_the_project(here: Path, tmp_path: Path
         "import sys, json\n"
         "sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
         f"sys.path = [p for p in sys.path if p not in ('', {str(ROOT)!r})]\n"
-        "import mlflow, numpy\n"
+        "import mlflow, numpy, pandas\n"
         f"model = mlflow.pyfunc.load_model('models:/{registry_name}/1')\n"
-        f"print(json.dumps(model.predict(numpy.array([{STATE}], numpy.float32)).tolist()))\n"
+        f"state = numpy.array([{STATE}])\n"
+        "print(json.dumps(model.predict(state).tolist()))\n"
+        "named = pandas.DataFrame(state[:, ::-1], columns=['omega', 'v', 'theta', 'x'])\n"
+        "others = [state.astype('f4'), named, named.astype('f4'), pandas.DataFrame(state)]\n"
+        "assert all((model.predict(other) == model.predict(state)).all() for other in others)\n"
+        "assert model.predict(state[:0]).shape == (0, 50, 1)\n"
         "import pipeline, torch\n"
         "print(pipeline.__file__, torch.get_num_threads())"
     )
@@ -175,7 +182,7 @@ def test_promotion(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (("--study", "none-such"), "found none called 'none-such'"),
         (("--candidate", "average"), "expected one with an averaged ensemble of pi0"),
         (("--model", "pi9"), "model: expected one of pi0, pi0_fast"),
-        (("--episodes", "1"), "episodes: expected greater than or equal to 10"),
+        (("--episodes", "1"), "episodes: expected 10 or more"),
     ],
 )
 def test_bad_candidates(here: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str) -> None:
@@ -228,7 +235,7 @@ def test_models_without_a_first_look_are_registered_though_none_is_the_best(here
 
 
 def test_a_study_that_is_not_there_is_called_a_study(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["register", "--study", "none-such"], ["evaluate", "--ensemble", "none-such"]):
+    for words in (["register", "--study", "none-such"], ["evaluate", "--study", "none-such"]):
         assert main(COMMANDS, words) == 2
         assert capsys.readouterr().err.startswith("error: study: expected one with finished models, found none called")
 
@@ -288,6 +295,25 @@ def test_a_server_answers_states_with_chunks(served: str, here: Path, count: int
     assert_allclose(np.array(answer["predictions"]), policy.act(states), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"dataframe_records": [{"omega": 0, "v": 0, "theta": 0.2, "x": 0.1}]},
+        {"dataframe_split": {"columns": ["theta", "x", "omega", "v"], "data": [[0.2, 0.1, 0, 0]]}},
+        {"dataframe_split": {"data": [STATE]}},
+        {"inputs": {"omega": [0], "v": [0], "theta": [0.2], "x": [0.1]}},
+        {"instances": [{"omega": 0, "v": 0, "theta": 0.2, "x": 0.1}]},
+        {"instances": [STATE]},
+    ],
+)
+def test_a_server_takes_columns_by_name(served: str, body: dict[str, Any]) -> None:
+    assert ask(served, json.dumps(body).encode()) == ask(served, json.dumps({"inputs": [STATE]}).encode())
+
+
+def test_a_remote_policy_plans_no_states_as_all_do(served: str) -> None:
+    assert connect(served, 4, 1).act(np.zeros((0, 4))).shape == (0, 50, 1)
+
+
 def test_the_pendulum_is_played_through_a_server_as_with_the_model_itself(
     served: str, here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -307,16 +333,21 @@ def test_the_pendulum_is_played_through_a_server_as_with_the_model_itself(
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ('{"inputs": [[0.1, 0.2, 0]]}', "does not match expected shape (-1, 4)"),
-        ('{"inputs": [0.1, 0.2, 0, 0]}', "does not match expected shape (-1, 4)"),
-        ('{"inputs": []}', "array"),
+        ('{"inputs": [[0.1, 0.2, 0]]}', "expected finite states of shape (B, 4), found shape (1, 3)"),
+        ('{"inputs": [0.1, 0.2, 0, 0]}', "expected finite states of shape (B, 4), found shape (4,)"),
+        ('{"inputs": []}', "expected finite states of shape (B, 4), found shape (0,)"),
         ('{"inputs": [[0.1, 0.2, 0, 0], [1]]}', "inhomogeneous"),
         ('{"inputs": [[NaN, 0, 0, 0]]}', "with NaN or infinity"),
         ('{"inputs": [[null, 0, 0, 0]]}', "with NaN or infinity"),
         ('{"inputs": [[1e400, 0, 0, 0]]}', "with NaN or infinity"),
         ('{"inputs": [[1e39, 0, 0, 0]]}', "with NaN or infinity"),
-        ('{"inputs": [["a", 0, 0, 0]]}', "could not convert string to float"),
-        ('{"inputs": {"state": [1]}}', "expects a single n-dimensional array"),
+        ('{"inputs": [[1e30, 0, 0, 0]]}', "expected states of numbers up to 1e+18, found 1e+30"),
+        ('{"inputs": [["a", 0, 0, 0]]}', "expected numbers as states"),
+        ('{"inputs": {"state": [1]}}', "expected the columns x, theta, v, omega, in any order; found state"),
+        ('{"dataframe_records": [{"a": 0, "b": 0, "c": 0, "d": 0}]}', "expected the columns x, theta, v, omega"),
+        ('{"dataframe_records": [{"x": 0, "theta": 0, "v": 0}]}', "expected the columns x, theta, v, omega"),
+        ('{"dataframe_split": {"columns": ["x", "x", "v", "theta"], "data": [[0, 0, 0, 0]]}}', "expected the columns"),
+        ('{"dataframe_records": [{"x": 0, "theta": 0, "v": 0, "omega": null}]}', "with NaN or infinity"),
         ('{"states": [[0, 0, 0, 0]]}', "exactly one of the input fields"),
         ("[1, 2]", "must be a JSON dictionary"),
         ("not json", "valid JSON"),

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from pipeline.evaluation.protocol import CONDITIONS, Protocol
 from pipeline.evaluation.stored import protocol_of, protocol_tags, read_scores, scores_table
 from pipeline.evaluation.yardsticks import YARDSTICKS
 from pipeline.report.comparison import Comparison, Model, compare_models
+from pipeline.report.figures import draw_scores
 from pipeline.report.overview import as_csv, as_markdown, as_rows, as_text, as_values, verdicts, winner
 from pipeline.report.scores import COSTS, SCORES
 from pipeline.report.tables import Table
@@ -122,6 +124,26 @@ def test_originals_and_yardsticks_stand_beside() -> None:
     assert [group.name for group in comparison.groups] == ["a", "original a", "PID"] and comparison.contrasts == ()
     assert comparison.groups[1].scores["success"][WHERE[0]].best == ("first", 0.7)
     assert "original a (2)" in as_text(comparison)
+
+
+@pytest.mark.parametrize(
+    ("average", "groups", "colours"),
+    [
+        ("pi0", ("pi0", "pi0_fast"), ("#0072B2", "#D55E00")),
+        ("pi0", ("pi0 width=64", "pi0_fast lr=0.001"), ("#0072B2", "#D55E00")),
+        ("pi0", ("pi0 width=32", "pi0 width=64", "pi0_fast"), ("0.6", "#009E73")),
+        ("pi0 width=64", ("pi0 width=32", "pi0 width=64", "pi0_fast"), ("#D55E00", "#009E73")),
+    ],
+)
+def test_every_averaged_ensemble_has_its_star(average: str, groups: tuple[str, ...], colours: tuple[str, ...]) -> None:
+    """Beside the models that it is of, where these can be told."""
+    models = [model(group, seed, 0.5) for group in groups for seed in range(2)]
+    names = (f"{average} average of 2", "pi0_fast average of 2")
+    averages = [replace(model(name, 0, 0.6), kind="average", seed=None) for name in names]
+    figure = draw_scores(compare_models("x", "y", models + averages, ()))
+    for axes in figure.axes:
+        stars = {line.get_label(): line.get_color() for line in axes.lines if line.get_marker() == "*"}
+        assert stars == dict(zip(names, colours, strict=True))
 
 
 def test_all_formats_say_the_same() -> None:

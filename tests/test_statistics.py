@@ -1,5 +1,7 @@
 """Statistics: exact answers by hand, and that intervals cover as often as they say."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -52,6 +54,17 @@ def test_sign_flips_by_hand() -> None:
     assert sign_flip_test(np.array([1.0, 2, -3]), np.zeros(3)) == pytest.approx(1)
     # differences 1, 2, 4: sums 7 and -7 of 8
     assert sign_flip_test(np.array([1.0, 2, 4]), np.zeros(3)) == pytest.approx(2 / 8)
+
+
+def test_sign_flips_count_ties_as_ties() -> None:
+    """Against integers: in tenths, floating point would decide on which side of the observed sum a tie falls."""
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        first, second = random.integers(0, 11, (2, random.integers(2, 10)))
+        signs = np.array(list(itertools.product((-1, 1), repeat=len(first))))
+        sums = signs @ (first - second)
+        expected = (np.abs(sums) >= abs((first - second).sum())).mean()
+        assert sign_flip_test(first / 10, second / 10) == pytest.approx(expected, abs=1e-12), (first, second)
 
 
 def test_paired_episodes_by_hand() -> None:

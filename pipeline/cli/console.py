@@ -1,6 +1,9 @@
 """What people read: results on stdout, errors and the progress of others on stderr; as much of it as they ask for."""
 
+import codecs
+import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,15 +17,37 @@ if TYPE_CHECKING:
 OUT = Console(highlight=False, soft_wrap=True)
 ERR = Console(highlight=False, soft_wrap=True, stderr=True)
 LONGEST_ERROR = 600  # characters
+PRINTABLE = "tinypi.printable"  # how streams treat what their encoding lacks
 STAGES = logging.getLogger("pipeline")
 """Where `--verbose` listens: a stage that is done says so with `logging.getLogger(__name__).debug`."""
 
 
 def be_normal() -> None:
-    """Forget what an earlier command in this process was asked for."""
+    """Forget what an earlier command in this process was asked for, and let printing fail nothing that is done."""
+    open_outputs()
     OUT.quiet = ERR.quiet = False
     STAGES.handlers.clear()
     STAGES.setLevel(logging.NOTSET)
+
+
+def open_outputs() -> None:
+    """Make standard output and error take any text: none of them is closed, and no character is beyond them."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as by `>&-`; the next file opened would have its number
+            nothing = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(nothing, "r" if name == "stdin" else "w", encoding="utf-8"))
+    codecs.register_error(PRINTABLE, _printable)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=PRINTABLE)
+
+
+def _printable(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Bytes of a file's name that are no text as they are, other characters that an encoding lacks as escapes."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
 
 
 def be_quiet() -> None:

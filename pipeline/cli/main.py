@@ -19,9 +19,23 @@ from pipeline.cli.options import STARTS_RUNS, Group
 from pipeline.errors import RunError, UserError, one_line
 
 FILES = (
-    "collect", "tokenize", "evaluate", "play", "export", "ensemble", "report", "register", "promote", "reproduce",
-    "doctor", "sync", "server", "move_store", "info", "completion",
-)  # fmt: skip
+    "collect",
+    "tokenize",
+    "evaluate",
+    "play",
+    "export",
+    "ensemble",
+    "report",
+    "register",
+    "promote",
+    "reproduce",
+    "doctor",
+    "sync",
+    "server",
+    "move_store",
+    "info",
+    "completion",
+)
 """The commands, in the order of the work: each is a file here, with its `COMMAND`."""
 
 COMMANDS: Group = click.version_option(__version__, prog_name=SCRIPT)(

@@ -13,14 +13,17 @@ import numpy as np
 from mujoco.batch import Batch
 from numpy.typing import NDArray
 
+from pipeline.env.channels import CHANNELS
+
 XML_FILE = Path(__file__).with_name("inverted_pendulum.xml")
 FRAME_SKIP = 2
 CONTROL_SECONDS = 0.04  # of a control step
-STATE_DIM = 4
+STATE_DIM = len(CHANNELS)
 ACTION_DIM = 1
 ACTION_LIMIT = 3.0
 ANGLE_LIMIT = np.pi / 4  # rad; beyond it the pole has fallen
 POLE_LENGTH = 0.6  # m
+CART = (0.4, 0.2)  # m, width and height; its middle is on the rail and carries the pole
 REST_ANGLE = -0.00166666  # rad; the pole's geometry leans by this much
 START_RANGE = 0.5  # every state dimension starts uniformly within +- this
 EPISODE_STEPS = 100
@@ -34,6 +37,11 @@ Controller = Callable[[int, Array], Array]
 def fallen(states: Array) -> NDArray[np.bool_]:
     """Say for states `(..., S)` whether the pole is beyond the limit angle or a number is not finite: `(...)`."""
     return ~np.isfinite(states).all(-1) | (np.abs(states[..., 1]) > ANGLE_LIMIT)
+
+
+def applied(actions: Array, noise: Array) -> Array:
+    """What the motor does of `actions (..., A)` with `noise (..., A)`."""
+    return (actions + noise).clip(-ACTION_LIMIT, ACTION_LIMIT)
 
 
 def draw_starts(generator: np.random.Generator, count: int) -> Array:

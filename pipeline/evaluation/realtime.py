@@ -184,7 +184,7 @@ class _RealTime:
                 raise PolicyError(f"policy: expected a first plan, found no answer within {FIRST_SECONDS:g} s.")
             return
         if isinstance(answer.found, Exception):
-            if step == 0 or not isinstance(answer.found, UserError):
+            if step == 0 or not isinstance(answer.found, UserError | RunError):
                 raise answer.found
             raise RunError(f"at step {self.open}: {one_line(answer.found)}") from answer.found
         (chunk,) = answer.found

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from pipeline.errors import CheckpointError, MissingExtraError, one_line
 from pipeline.files import is_file
-from pipeline.policies.states import Floats, checked_states, is_name
+from pipeline.policies.states import Floats, checked_actions, checked_states, is_name
 
 FORMAT = "tinypi-onnx-1"
 DIGEST, UNSEALED = "content_sha256", 64 * "0"
@@ -43,13 +43,12 @@ class ExportedPolicy:
     def act(self, states: ArrayLike) -> Floats:
         """Plan chunks of actions `(B, H, A)` for `states (B, S)`, both in physical units.
 
-        Raises `ValueError` if the states have another shape or are not finite.
+        Raises `ValueError` for states that `checked_states` refuses, `RunError` for plans that are not finite.
         """
         array = checked_states(self.name, self.state_dim, states)
         if not len(array):
             return np.empty((0, self.horizon, self.action_dim), np.float32)
-        actions: Floats = self._session.run(("actions",), {"state": array})[0]
-        return actions
+        return checked_actions(self.name, self._session.run(("actions",), {"state": array})[0])
 
 
 def seal(content: bytes) -> bytes:

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from pipeline.errors import RunError, TokenizerError
 from pipeline.methods.method import Plans
 from pipeline.policies.checkpoint import Checkpoint
-from pipeline.policies.states import Floats, checked_states
+from pipeline.policies.states import Floats, checked_actions, checked_states
 from pipeline.streams import torch_stream
 
 Act = Callable[[Floats, torch.Generator], Plans]
@@ -37,10 +39,20 @@ class Policy:
         """Plan chunks for `states (B, S)` in physical units, and say how many tokens they took.
 
         `generator` is where methods that start from noise draw it; without one the policy uses its own.
-        Raises `ValueError` if the states have another shape or are not finite.
+        Raises `ValueError` for states that `checked_states` refuses, `RunError` for plans that are not
+        whole and finite.
         """
         array = checked_states(self.name, self.state_dim, states)
-        return self._act(array, self._generator if generator is None else generator)
+        if not len(array):
+            return Plans(np.empty((0, self.horizon, self.action_dim), np.float32))
+        try:
+            plans = self._act(array, self._generator if generator is None else generator)
+        except TokenizerError as error:  # no token was likelier than any other: they are all NaN
+            raise RunError(
+                f"{self.name}: expected plans of whole chunks, found less. Train the model again."
+            ) from error
+        checked_actions(self.name, plans.actions)
+        return plans
 
 
 def policy_of(checkpoint: Checkpoint) -> Policy:

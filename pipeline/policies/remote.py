@@ -35,9 +35,12 @@ class RemotePolicy:
     def act(self, states: ArrayLike) -> Floats:
         """Plan chunks of actions `(B, H, A)` for `states (B, S)`, both in physical units.
 
-        Raises `PolicyError` if the server cannot be reached, refuses, or answers with anything else.
+        Raises `ValueError` for states that `checked_states` refuses, `PolicyError` if the server cannot be reached,
+        refuses, or answers with anything else.
         """
         array = checked_states(self.url, self.state_dim, states)
+        if not len(array):  # JSON has no shape of nothing: another state tells how many actions a chunk has
+            return self.act(np.zeros((1, self.state_dim)))[:0]
         body = json.dumps({"inputs": array.tolist()})
         with self._one_at_a_time:
             status, content = self._post(body)

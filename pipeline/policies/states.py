@@ -1,10 +1,18 @@
-"""What every policy asks of its name and of the states it acts on."""
+"""What every policy asks of its name and of the states it acts on, and what it promises of its plans."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.data.npz import LARGEST
+from pipeline.env.channels import CHANNELS
+from pipeline.errors import RunError
+
 Floats = NDArray[np.float32]
 MAX_NAME = 200  # characters
+NUMBERS = "biufO"  # kinds of NumPy's types that may hold numbers
 
 
 def is_name(name: object) -> bool:
@@ -12,13 +20,47 @@ def is_name(name: object) -> bool:
     return isinstance(name, str) and len(name) <= MAX_NAME and name.isprintable()
 
 
-def checked_states(name: str, state_dim: int, states: ArrayLike) -> Floats:
-    """Return the states as float32 `(B, S)`; raises `ValueError` if they have another shape or are not finite."""
-    array = np.asarray(states, dtype=np.float32)
-    finite = np.isfinite(array).all()
+def channels_of(state_dim: int) -> tuple[str, ...]:
+    """The names of the columns of states `(B, S)`; none where they are not known."""
+    return CHANNELS if state_dim == len(CHANNELS) else ()
+
+
+def checked_states(name: str, state_dim: int, states: ArrayLike | Mapping[str, ArrayLike]) -> Floats:
+    """Return the states as float32 `(B, S)`, whatever type of number they are.
+
+    Where they have named columns, as a DataFrame or a mapping has, these are put in order by name.
+    Raises `ValueError` if states have other columns or another shape, or are not numbers up to 1e18, as all data are.
+    """
+    found = np.asarray(_in_order(name, channels_of(state_dim), states))
+    if found.dtype.kind not in NUMBERS:
+        raise ValueError(f"{name}: expected numbers as states, found the type {found.dtype}.")
+    with np.errstate(over="ignore"):  # what is beyond float32 counts as infinite
+        array = found.astype(np.float32)
+    finite = bool(np.isfinite(array).all())
     if array.ndim != 2 or array.shape[1] != state_dim or not finite:
         raise ValueError(
             f"{name}: expected finite states of shape (B, {state_dim}), found shape {array.shape}"
             + ("." if finite else " with NaN or infinity.")
         )
+    if (largest := float(np.abs(array).max(initial=0))) > LARGEST:
+        raise ValueError(f"{name}: expected states of numbers up to {LARGEST:g}, found {largest:g}.")
     return array
+
+
+def _in_order(name: str, channels: tuple[str, ...], states: Any) -> Any:
+    """Named columns in the order of `channels`, as an array; anything else as it is."""
+    mapping = isinstance(states, Mapping)
+    columns = list(states if mapping else getattr(states, "columns", ()))
+    if not mapping and columns == list(range(len(columns))):  # an array, or a DataFrame made of one
+        return states
+    if len(columns) != len(channels) or set(columns) != set(channels):
+        expected = f"the columns {', '.join(channels)}, in any order" if channels else "states without names"
+        raise ValueError(f"{name}: expected {expected}; found {', '.join(map(str, columns))[:200] or 'none'}.")
+    return np.stack([np.asarray(states[channel]) for channel in channels], axis=-1)
+
+
+def checked_actions(name: str, actions: Floats) -> Floats:
+    """Return planned actions `(B, H, A)`; raises `RunError` if they are not finite."""
+    if not np.isfinite(actions).all():
+        raise RunError(f"{name}: expected plans of finite actions, found NaN or infinity. Train the model again.")
+    return actions

@@ -9,17 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.env.pendulum import ACTION_LIMIT, POLE_LENGTH, fallen
+from pipeline.env.pendulum import ACTION_LIMIT, CART, POLE_LENGTH, applied, fallen
 from pipeline.env.scores import CALM_STEPS, first_calm_step
 from pipeline.files import whole_file
+from pipeline.report.plotting import Axes, Figure, FigureCanvasAgg, Rectangle, plain, to_rgb
 
 Floats = NDArray[np.float64]
 Chunks = NDArray[np.float32]
@@ -30,7 +26,6 @@ EXECUTED, PLANNED, LEFT, REACHED = "#0072B2", "#D55E00", "#EFBE9A", "0.45"
 CALM, FELL = "#00735A", "#B34700"
 INKS = (EXECUTED, PLANNED, LEFT, CALM, FELL, "black", "0.5")
 SHADES = 8  # of each ink on white, for smooth edges: so many colours the file needs
-CART = (0.3, 0.12)  # m, width and height
 TALLEST, FLOOR = 0.7, -0.28  # m, the heights that are shown at least
 FORCE, FORCE_HEIGHT = 0.25, -0.17  # m: the arrow's length for an action of 1, and where it is drawn
 WAY = 15  # steps for which the pole's tip leaves a trace
@@ -54,6 +49,7 @@ class Shown:
     calm: int | None  # the first of CALM_STEPS calm steps
 
 
+@plain()
 def animate_episode(
     path: Path,
     title: str,
@@ -104,11 +100,10 @@ def _cut(
     fell = int(down[0]) if len(down) else None
     steps = len(actions) if fell is None else min(len(actions), fell + AFTER_FALL)
     calm = int(first_calm_step(states[None, :-1])[0])
-    applied = (actions + noise).clip(-ACTION_LIMIT, ACTION_LIMIT)
     return Shown(
         states[: steps + 1],
         actions[:steps, 0].clip(-ACTION_LIMIT, ACTION_LIMIT),
-        applied[:steps, 0],
+        applied(actions, noise)[:steps, 0],
         chunks[:, :, 0],
         asked,
         taken,
@@ -158,7 +153,7 @@ class _Scene:
         axes.set_xlabel("cart position, m")
         axes.spines[["left", "right", "top"]].set_visible(False)
         axes.text(0, 0.1, "force", transform=axes.transAxes, color=EXECUTED, fontsize=9, va="center")
-        axes.axhline(-CART[1] / 2, color="0.75", linewidth=5, zorder=0)
+        axes.axhline(0, color="0.75", linewidth=5, zorder=0)
 
         (self._way,) = axes.plot([], [], color="0.7", linewidth=1.2)
         (self._pole,) = axes.plot([], [], color="black", linewidth=6, solid_capstyle="round")

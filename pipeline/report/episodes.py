@@ -1,4 +1,4 @@
-"""Episodes as drawings: a still picture, and what moves in it.
+"""Episodes as drawings: a still picture, and what moves in it; with the parts and words of `animation`.
 
 Shapes: T steps, S = 4 state (cart m, pole rad, cart m/s, pole rad/s), H horizon. Action: one unit is 100 N.
 """
@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.env.pendulum import ACTION_LIMIT, ANGLE_LIMIT, CONTROL_SECONDS, POLE_LENGTH
+from pipeline.env.pendulum import ACTION_LIMIT, ANGLE_LIMIT, CART, CONTROL_SECONDS, POLE_LENGTH
 from pipeline.env.scores import CALM_ANGLE
 
 Floats = NDArray[np.float64]
@@ -35,14 +35,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode of one model, as it went: states (T+1, S) and applied actions (T,), noise in them, up to any fall."""
+    """One episode of one model, as it went up to any fall: states (T+1, S) and actions (T,)."""
 
     group: str
     kind: Kind
     about: str  # which model, condition and number
     outcome: str
     states: Floats
-    applied: Floats
+    executed: Floats  # as planned, within the motor's range
+    applied: Floats  # with the noise
     plans: tuple[Plan, ...]
 
 
@@ -66,7 +67,8 @@ class Drawing:
     action_ticks: tuple[tuple[float, str], ...]
     angle_ticks: tuple[tuple[float, str], ...]
     planned: tuple[str, ...]  # points of polylines
-    applied: str
+    executed: str
+    applied: tuple[tuple[float, float], ...]  # dots
     angle: str
     calm: tuple[float, float]  # top and height of the band of calm angles
     fallen: tuple[float, ...]  # where the limit angles are, if they are within the panel
@@ -76,13 +78,13 @@ class Drawing:
 
     @property
     def steps(self) -> int:
-        """How many actions were applied."""
-        return len(self.episode.applied)
+        """How many actions were executed."""
+        return len(self.episode.executed)
 
 
 def draw_episode(episode: Episode, steps: int) -> Drawing:
     """Lay an episode out; `steps` is the length of the time axis."""
-    states, count = episode.states, len(episode.applied)
+    states, count = episode.states, len(episode.executed)
     low, high = states[:, 0].min() - ROOM, states[:, 0].max() + ROOM
     scale = min(MOST_SCALE, (RIGHT - LEFT) / (high - low))
     middle = (low + high) / 2
@@ -91,13 +93,17 @@ def draw_episode(episode: Episode, steps: int) -> Drawing:
     width = (RIGHT - LEFT) / steps
 
     reach = max(abs(plan.actions).max() for plan in episode.plans) if episode.plans else 0.0
-    most_action = min(ACTION_LIMIT, _round_up(max(reach, abs(episode.applied).max(initial=0.0)), 0.5))
+    actions = np.concatenate((episode.executed, episode.applied))
+    most_action = min(ACTION_LIMIT, _round_up(max(reach, abs(actions).max(initial=0.0)), 0.5))
     most_angle = _round_up(min(abs(states[:, 1]).max(), 2 * ANGLE_LIMIT), 0.1)
 
-    def line(first: int, values: Floats, most: float, panel: tuple[float, float]) -> str:
-        shown = values[: steps + 1 - first].clip(-most, most)
+    def places(first: float, values: Floats, most: float, panel: tuple[float, float]) -> list[tuple[float, float]]:
+        shown = values[: math.ceil(steps + 1 - first)].clip(-most, most)
         ys = (panel[0] + panel[1]) / 2 - shown / most * (panel[1] - panel[0]) / 2
-        return " ".join(f"{LEFT + width * (first + i):.1f},{y:.1f}" for i, y in enumerate(ys))
+        return [(round(LEFT + width * (first + i), 1), round(float(y), 1)) for i, y in enumerate(ys)]
+
+    def line(first: int, values: Floats, most: float, panel: tuple[float, float]) -> str:
+        return _points(places(first, values, most, panel))
 
     def ticks(most: float, panel: tuple[float, float]) -> tuple[tuple[float, str], ...]:
         return (panel[0], f"{most:g}"), ((panel[0] + panel[1]) / 2, "0"), (panel[1], f"{-most:g}")
@@ -122,7 +128,8 @@ def draw_episode(episode: Episode, steps: int) -> Drawing:
         action_ticks=ticks(most_action, ACTION),
         angle_ticks=ticks(most_angle, ANGLE),
         planned=planned,
-        applied=line(0, episode.applied, most_action, ACTION),
+        executed=_points(_held(places(0, episode.executed, most_action, ACTION), width)),
+        applied=tuple(places(0.5, episode.applied, most_action, ACTION)),
         angle=line(0, states[:, 1], most_angle, ANGLE),
         calm=(round((ANGLE[0] + ANGLE[1]) / 2 - half, 1), round(2 * half, 1)),
         fallen=tuple(
@@ -137,12 +144,21 @@ def draw_episode(episode: Episode, steps: int) -> Drawing:
             "cart": carts.round(1).tolist(),
             "tip": tips.round(1).tolist(),
             "state": states[:, :2].round(3).tolist(),
-            "action": episode.applied.round(2).tolist(),
+            "action": episode.executed.round(2).tolist(),
             "plan": [{"step": p.step, "points": points} for p, points in zip(episode.plans, planned, strict=True)],
         },
-        cart_width=round(0.4 * scale, 1),  # the model's cart is a capsule of 0.4 m by 0.2 m
-        cart_height=round(min(0.2 * scale, 24.0), 1),
+        cart_width=round(CART[0] * scale, 1),
+        cart_height=round(CART[1] * scale, 1),
     )
+
+
+def _points(places: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+
+
+def _held(places: Sequence[tuple[float, float]], width: float) -> list[tuple[float, float]]:
+    """Each of the places, and where it is a step later: an action is held for a step."""
+    return [held for x, y in places for held in ((x, y), (x + width, y))]
 
 
 def _round_up(value: float, unit: float) -> float:

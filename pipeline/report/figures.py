@@ -11,15 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from pipeline.files import whole_file
 from pipeline.report.comparison import Comparison, Group
 from pipeline.report.loss_curves import is_wide
+from pipeline.report.plotting import Axes, Figure, FixedLocator, MaxNLocator, NullLocator, plain
 
 Floats = NDArray[np.float64]
 
@@ -48,20 +45,22 @@ def look(number: int) -> dict[str, Any]:
     return LOOKS[number % len(LOOKS)]
 
 
+@plain()
 def save(figure: Figure, path: Path) -> None:
     """Write the picture, whole or not at all."""
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=120)
 
 
+@plain()
 def as_svg(figure: Figure) -> bytes:
     """The picture as SVG, letters drawn as shapes. The same picture gives the same bytes."""
     buffer = io.BytesIO()
-    with rc_context({"svg.hashsalt": "tinypi"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
 
+@plain()
 def draw_scores(comparison: Comparison) -> Figure:
     """Success and converge against the replan interval, a column a noise: IQM with interval, and every model a dot."""
     noises = sorted({noise for noise, _ in comparison.conditions})
@@ -78,8 +77,8 @@ def draw_scores(comparison: Comparison) -> Figure:
                 _yardstick_line(axes, group, name, noise, replans, YARDSTICK_LINES[number % len(YARDSTICK_LINES)])
             for number, group in enumerate(groups):
                 _score_line(axes, group, name, noise, replans, number, len(groups))
-                for average in (each for each in averages if each.name.startswith(f"{group.name} ensemble of ")):
-                    _average_marks(axes, average, name, noise, replans, number, len(groups))
+            for average in averages:
+                _average_marks(axes, average, name, noise, replans, _members(average, groups), len(groups))
             axes.xaxis.set_major_locator(FixedLocator(replans))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.grid(alpha=0.25)
@@ -129,15 +128,24 @@ def _score_line(
         axes.plot([replan + shift + 0.12] * len(dots), dots, ".", color=style["color"], markersize=3, alpha=0.6)
 
 
+def _members(average: Group, groups: Sequence[Group]) -> int | None:
+    """The number of the group that an average is of: the one it is named after, or else the only one of its method."""
+    method, named = average.name.partition(" ")[0], average.name.partition(" average of ")[0]
+    of_method = [number for number, group in enumerate(groups) if group.name.partition(" ")[0] == method]
+    found = [number for number in of_method if groups[number].name == named] or of_method
+    return found[0] if len(found) == 1 else None
+
+
 def _average_marks(
-    axes: Axes, average: Group, name: str, noise: float, replans: Sequence[int], number: int, groups: int
+    axes: Axes, average: Group, name: str, noise: float, replans: Sequence[int], number: int | None, groups: int
 ) -> None:
-    """A star for the averaged ensemble of a group's models, beside them."""
+    """A star for an averaged ensemble, beside the group's models that it is of; grey in the middle for any other."""
     found = [(replan, s.mean) for replan in replans if (s := average.scores.get(name, {}).get((noise, replan)))]
-    shift = 0.28 * (number - (groups - 1) / 2) - 0.14
+    shift = 0.0 if number is None else 0.28 * (number - (groups - 1) / 2) - 0.14
     places, means = [replan + shift for replan, _ in found], [mean for _, mean in found]
+    colour = "0.6" if number is None else look(number)["color"]
     axes.plot(
-        places, means, "*", color=look(number)["color"], markeredgecolor="black", markeredgewidth=0.6, markersize=10,
+        places, means, "*", color=colour, markeredgecolor="black", markeredgewidth=0.6, markersize=10,
         label=average.name, zorder=4,
     )  # fmt: skip
 
@@ -148,6 +156,7 @@ def _yardstick_line(axes: Axes, group: Group, name: str, noise: float, replans: 
         axes.plot(*zip(*found, strict=True), color="0.45", linestyle=line, linewidth=1.1, label=group.name, zorder=1)
 
 
+@plain()
 def draw_losses(title: str, curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> Figure:
     """Loss curves of all models, thin, and their mean, thick: `curves[group]["val"]` has one list of epochs a model."""
     figure = Figure(figsize=(5.4 * len(curves), 4.2), layout="constrained")
@@ -178,6 +187,7 @@ def draw_losses(title: str, curves: Mapping[str, Mapping[str, Sequence[Sequence[
     return figure
 
 
+@plain()
 def draw_converge_steps(
     title: str, steps: Mapping[str, Mapping[tuple[float, int], Sequence[NDArray[np.int64]]]], horizon: int
 ) -> Figure:
@@ -211,6 +221,7 @@ def draw_converge_steps(
     return figure
 
 
+@plain()
 def draw_plans(title: str, plans: Mapping[str, Plans], errors: Mapping[str, str], seconds: float) -> Figure:
     """Plans of every model beside the expert's chunks, and how the error grows along the chunk.
 
@@ -249,6 +260,7 @@ def draw_plans(title: str, plans: Mapping[str, Plans], errors: Mapping[str, str]
     return figure
 
 
+@plain()
 def draw_tokenizer_tradeoff(rows: Sequence[Mapping[str, float]], chosen: str) -> Figure:
     """FAST with one scale: reconstruction error, alphabet and tokens a chunk against it, a line a vocabulary.
 

@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-
 from pipeline.files import whole_file
+from pipeline.report.plotting import Figure, MaxNLocator, plain
 
 # Okabe and Ito's colours, told apart by the colour-blind; line styles and markers do the same in grey.
 STYLES = {
@@ -22,6 +20,7 @@ def is_wide(values: Sequence[float]) -> bool:
     return min(values, default=0) > 0 and max(values) > LOG_RATIO * min(values)
 
 
+@plain()
 def draw_loss_curves(
     path: Path, title: str, losses: Mapping[str, Sequence[float]], best_epoch: int, quantity: str
 ) -> None:

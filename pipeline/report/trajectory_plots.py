@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.files import whole_file
+from pipeline.report.plotting import Figure, plain
 
 
+@plain()
 def plot_trajectories(
     states: NDArray[np.float32],
     actions: NDArray[np.float32],

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from pipeline.config import NONE
-from pipeline.env.pendulum import ACTION_LIMIT, EPISODE_STEPS, fallen
+from pipeline.env.pendulum import EPISODE_STEPS, applied, fallen
 from pipeline.env.scores import score
 from pipeline.errors import RunError, one_line
 from pipeline.evaluation.control import draw_episodes
@@ -117,11 +117,11 @@ def to_episode(group: Group, kind: Kind, stored: Scored, record: Record) -> Epis
     same &= bool(np.isclose(stored.velocity_std, scores.velocity_std[0], rtol=1e-9, atol=0))
     if not same:
         outcome += " In the evaluation it went otherwise: code, versions or processor are not those of then."
-    applied = (record.actions + record.noise)[:last, 0].clip(-ACTION_LIMIT, ACTION_LIMIT)
+    executed, with_noise = (applied(record.actions, noise)[:last, 0] for noise in (0 * record.noise, record.noise))
     plans = [
         Plan(int(step), chunk[:, 0].astype(np.float64))
         for step, chunk in zip(record.taken, record.chunks, strict=True)
         if step < last
     ]
     about = f"{stored.model.label.capitalize()}, episode {stored.number}."
-    return Episode(group.name, kind, about, outcome, record.states[: last + 1], applied, tuple(plans))
+    return Episode(group.name, kind, about, outcome, record.states[: last + 1], executed, with_noise, tuple(plans))

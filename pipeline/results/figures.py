@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.env.pendulum import CONTROL_SECONDS, EPISODE_STEPS
@@ -16,6 +15,7 @@ from pipeline.errors import StoreError, one_line
 from pipeline.evaluation.stored import EPISODES_FILE, FOLDER, PLANS_FILE
 from pipeline.report import figures
 from pipeline.report.comparison import Comparison, Group, Model
+from pipeline.report.plotting import Figure
 from pipeline.report.scores import COSTS
 from pipeline.tracking.query import artifact, fetch, history
 from pipeline.tracking.store import Store

@@ -79,8 +79,8 @@ def evaluation_notes(models: Sequence[StoredRun], beside: Sequence[StoredRun], p
     unjudged = [run for run in models if protocol_of(run.tags) is None]
     if unjudged:
         notes.append(
-            f"{len(unjudged)} of {len(models)} models have not been evaluated, or by an earlier version, and count for "
-            f"losses and costs only: {evaluate_command(protocol, unjudged)}"
+            f"{len(unjudged)} of {len(models)} models have not been evaluated and count for losses and costs only: "
+            f"{evaluate_command(protocol, unjudged)}"
         )
     others = [run for run in [*models, *beside] if protocol_of(run.tags) not in (None, protocol)]
     if others:

@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from pipeline.errors import StoreError, one_line
 from pipeline.report.comparison import Comparison, Model
 from pipeline.report.figures import as_svg
 from pipeline.report.page import Page, render_page
+from pipeline.report.plotting import Figure
 from pipeline.report.tables import Table
 from pipeline.results.episodes import show_episodes
 from pipeline.results.gather import Gathered

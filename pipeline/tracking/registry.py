@@ -15,6 +15,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import pandas as pd
 from mlflow.entities import LoggedModelOutput
 from mlflow.entities.logged_model_status import LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
@@ -27,13 +28,14 @@ from requests import RequestException
 from pipeline.config import ROOT
 from pipeline.errors import StoreError, one_line
 from pipeline.policies.policy import Policy
+from pipeline.policies.states import channels_of
 from pipeline.tracking.store import mlflow_settings
 
 CHAMPION, MODELS = "champion", "models:/"
 # What acting needs: the packages, and the part of our code that MLflow copies into each model.
 REQUIREMENTS = ("mlflow", "torch", "numpy", "scipy", "tokenizers", "pydantic")
 CODE = (
-    "__init__.py", "config.py", "errors.py", "files.py", "streams.py",
+    "__init__.py", "config.py", "errors.py", "files.py", "streams.py", "env/__init__.py", "env/channels.py",
     "data", "models", "tokenizer", "methods", "policies",
 )  # fmt: skip
 MODEL_FILE, POLICY, CARD, ARTIFACTS = "served_model.py", "policy", "card", "artifacts"
@@ -183,20 +185,24 @@ def _save(folder: Path, model: Model, policy: Policy, path: Path, card: str) -> 
         if source.is_dir():
             shutil.copytree(source, code / part, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            code.mkdir(exist_ok=True)
+            (code / part).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, code / part)
     card_file = folder / "model_card.md"
     card_file.write_text(card, encoding="utf-8")
-    rows = {"state": (-1, policy.state_dim), "actions": (-1, policy.horizon, policy.action_dim)}
-    specs = {what: Schema([TensorSpec(np.dtype(np.float32), shape)]) for what, shape in rows.items()}
+    # Inputs are not declared: MLflow would drop the names of columns, or refuse arrays without, and all other types
+    # of number. The model checks them itself; what its columns are called stands in the example and the metadata.
+    channels = channels_of(policy.state_dim)
+    actions = TensorSpec(np.dtype(np.float32), (-1, policy.horizon, policy.action_dim))
+    example = np.zeros((1, policy.state_dim))
     mlflow.pyfunc.save_model(
         folder / "model",
         mlflow_model=model,
         python_model=str(Path(__file__).with_name(MODEL_FILE)),
         artifacts={POLICY: str(path), CARD: str(card_file)},
         code_paths=[str(code)],
-        signature=ModelSignature(inputs=specs["state"], outputs=specs["actions"]),
-        input_example=np.zeros((1, policy.state_dim), np.float32),
+        signature=ModelSignature(outputs=Schema([actions])),
+        input_example=pd.DataFrame(example, columns=channels) if channels else example,
+        metadata={"state": list(channels)},
         pip_requirements=[f"{package}=={installed(package)}" for package in REQUIREMENTS],
     )
 

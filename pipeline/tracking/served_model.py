@@ -12,13 +12,15 @@ from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel
 
+from pipeline.errors import RunError
 from pipeline.policies.load import load_policy
+from pipeline.policies.states import checked_states
 
 MOST_STATES = 10_000  # in a request
 
 
 class ServedPolicy(PythonModel):
-    """States `(N, S)` in physical units in, chunks of actions `(N, H, A)` out."""
+    """States `(N, S)` in physical units in, an array or named columns; chunks of actions `(N, H, A)` out."""
 
     def load_context(self, context: Any) -> None:
         """Open the policy, on one thread: the networks are too small for a second one to pay."""
@@ -34,11 +36,14 @@ class ServedPolicy(PythonModel):
     ) -> np.ndarray:
         """Plan for all states; a server answers 400, with the reason, where they are not fit to act on."""
         try:
-            if len(model_input) > MOST_STATES:
-                raise ValueError(f"expected at most {MOST_STATES:,} states in a request, found {len(model_input):,}.")
-            return self._policy.act(model_input)
+            states = checked_states(self._policy.name, self._policy.state_dim, model_input)
+            if len(states) > MOST_STATES:
+                raise ValueError(f"expected at most {MOST_STATES:,} states in a request, found {len(states):,}.")
+            return self._policy.act(states)
         except (TypeError, ValueError) as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
+        except RunError as error:  # a server answers 500
+            raise MlflowException(str(error)) from error
 
 
 set_model(ServedPolicy())
