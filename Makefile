@@ -75,7 +75,7 @@ test-long: check browser ## the same with the long tests
 	@echo "make test-long took $$(( $$(date +%s) - $(STARTED) )) s"
 
 quick: $(BIN)/.installed-dev ## the tests without the slow ones
-	$(BIN)/pytest -n auto --dist loadgroup -m "not slow"
+	$(BIN)/pytest -n auto --dist loadgroup -m "not slow and not long"
 
 check: $(BIN)/.installed-dev ## lint, types, import floors: seconds
 	$(BIN)/ruff check $(SOURCES)

@@ -19,18 +19,29 @@ OLDEST = (3, 11)
 def packages_needed() -> Iterator[None]:
     """Within it, a missing package ends the process: one line on stderr, exit code 2."""
     if sys.version_info < OLDEST:
-        _end(f"expected Python {OLDEST[0]}.{OLDEST[1]} or newer")
+        _end(_sentence(f"expected Python {OLDEST[0]}.{OLDEST[1]} or newer"))
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] in ("pipeline", "train"):
+        if (sentence := missing_package(error)) is None:
             raise
-        _end(f"the package that provides '{error.name}' is not installed")
+        _end(sentence)
 
 
-def _end(why: str) -> NoReturn:
-    print(f"error: {sys.executable} (Python {sys.version.split()[0]}): {why}. {_advice()}", file=sys.stderr)
+def missing_package(error: ModuleNotFoundError) -> str | None:
+    """Which Python lacks which package, and what to do; None if it is a module of ours."""
+    if error.name is None or error.name.partition(".")[0] in ("pipeline", "train"):
+        return None
+    return _sentence(f"the package that provides '{error.name}' is not installed")
+
+
+def _end(sentence: str) -> NoReturn:
+    print(f"error: {sentence}", file=sys.stderr)
     sys.exit(2)
+
+
+def _sentence(why: str) -> str:
+    return f"{sys.executable} (Python {sys.version.split()[0]}): {why}. {_advice()}"
 
 
 def _advice() -> str:

@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from mlflow.tracking import MlflowClient
 
 from pipeline.config import make
@@ -20,6 +22,8 @@ from tests import warm
 
 torch.set_num_threads(1)  # as every run of ours; two threads beside a neighbour take five times as long
 os.environ["OMP_NUM_THREADS"] = "1"  # and so for the processes that tests start
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each of them compiles all of ours
+sys.dont_write_bytecode = False
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN_SCRIPTS = [f"train/train_{name}.py" for name in ("pi0", "pi0_fast", "regression", "binning")]
@@ -30,6 +34,22 @@ TOKEN_METHODS = {"pi0_fast": "fast", "binning": "bins"}
 """The methods with tokens, and the scheme of their tokenizer."""
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+SLOW_SECONDS = 15  # of a test marked `slow` that does not say how many
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The groups that take longest come first, so that no worker is left alone with one at the end.
+
+    It is for this that xdist is told not to order groups by their number of tests.
+    """
+    seconds: Counter[str] = Counter()
+    group_of = {}
+    for item in items:
+        slow, group = item.get_closest_marker("slow"), item.get_closest_marker("xdist_group")
+        group_of[item] = group.args[0] if group else item.nodeid
+        seconds[group_of[item]] += slow.kwargs.get("seconds", SLOW_SECONDS) if slow else 1
+    items.sort(key=lambda item: -seconds[group_of[item]])  # a stable sort: else the order of the files
 
 
 def files_of(method_name: str, data: Path) -> dict[str, Path]:
@@ -98,13 +118,24 @@ def mlflow_run(workplace: Path, *words: str, check: bool = True) -> subprocess.C
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A `data` folder with 60 real demonstrations and their tokens; not to be written to."""
-    folder = tmp_path_factory.mktemp("made") / "data"
+    """A `data` folder with 60 real demonstrations and their tokens; not to be written to.
+
+    The first of xdist's workers makes it for all.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made" / "data"
+    with FileLock(f"{folder.parent}.lock"):
+        if not folder.exists():
+            make_data(folder.with_name("unfinished"))
+            folder.with_name("unfinished").rename(folder)
+    return folder
+
+
+def make_data(folder: Path) -> None:
     collect(CollectSettings(trajectories=SMALL_TRAJECTORIES, out=folder))
     for scheme in ("fast", "bins"):
         values = {"scheme": scheme, "pairs": folder / "training_pairs_original.npz", "out": folder}
         tokenize(make(TokenizeSettings, values))
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -228,7 +228,7 @@ def test_info_of_an_empty_folder_makes_nothing(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.slow
 def test_info_says_what_is_here(run: Run, workplace: Path) -> None:
     words = ["--study", "trial", "--n-models", 1, "--methods", "regression", "--episodes", 2, "--epochs", 1]
-    made = run("pipeline", "ensemble", *words, "--width", 16, "--layers", 1, "--workers", 1, "--quiet")
+    made = run("pipeline", "ensemble", *words, "--width", 16, "--layers", 1, "--executor", "serial", "--quiet")
     assert made.returncode == 0 and all(Path(line).is_file() for line in made.stdout.splitlines())
     (workplace / "train" / "trained_models" / "a.onnx").touch()
     before = {path: path.stat().st_mtime for path in workplace.rglob("*") if path.is_file()}

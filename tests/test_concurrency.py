@@ -91,8 +91,8 @@ def test_readers_of_data_that_are_being_built_see_old_or_new_and_never_a_mixture
 
 @pytest.mark.slow
 def test_two_studies_of_one_name(workplace: Path) -> None:
-    words = ("pipeline", "ensemble", "--methods", "pi0", "--n-models", 1, "--episodes", 2, "--workers", 1, *SMALL)
-    processes = [start(workplace, *words) for _ in range(2)]
+    study = ("--methods", "pi0", "--n-models", 1, "--episodes", 2, "--executor", "serial", *SMALL)
+    processes = [start(workplace, "pipeline", "ensemble", *study) for _ in range(2)]
     outputs = [process.communicate(timeout=300) for process in processes]
     assert sorted(process.returncode for process in processes) == [0, 2], outputs
     assert sum("is running already in another process" in errors for _, errors in outputs) == 1

@@ -38,7 +38,7 @@ def project(workplace: Path) -> Path:
 def test_a_new_method_command_and_score(project: Path, workplace: Path) -> None:
     (command,) = blocks("bash")
     command = command.replace("--n-models 2", "--n-models 1").replace(
-        "--episodes 20", "--episodes 2 --layers 1 --workers 1"
+        "--episodes 20", "--episodes 2 --layers 1 --executor serial"
     )
 
     def start(words: str) -> str:

@@ -161,6 +161,15 @@ def test_a_python_without_our_packages_is_named(module: str, tmp_path: Path) -> 
     assert "source ./.venv/bin/activate" in line or "make -C . setup" in line
 
 
+def test_a_package_that_a_command_misses_later_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    def callback() -> None:
+        import nowhere_to_be_found  # noqa: F401
+
+    assert cli.main(click.Command("x", callback=callback), []) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {sys.executable} (Python ") and "'nowhere_to_be_found' is not installed" in line
+
+
 def test_mlflow_run_with_such_a_python(workplace: Path) -> None:
     """It fails in one line of ours; its run is in the checkout's one store, where MLflow looks by itself."""
     command, env = mlflow_command(workplace)

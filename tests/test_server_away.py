@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from tests import warm
 from tests.conftest import environment
 from tests.test_runs import EPOCH_METRICS
+
+pytestmark = pytest.mark.xdist_group("server_away")  # one server, which these tests share
 
 # Steps of this training are slow enough for a server to go and come back within it.
 WORDS = ["--epochs", "6", "--width", "64", "--layers", "2", "--batch-size", "8"]
@@ -32,7 +35,7 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self.folder.mkdir(exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.process = subprocess.Popen(
             [
                 sys.executable, "-m", "mlflow", "server",
@@ -65,20 +68,31 @@ class Server:
             self.process = None
 
 
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
-        monkeypatch.delenv(name, raising=False)
-    server = Server(tmp_path / "server")
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("away") / "server")
     server.start()
     yield server
     server.stop()
 
 
+@pytest.fixture
+def server(shared_server: Server, workplace: Path) -> Server:
+    """The one server of these tests, as it runs; the experiment of each has the name of its workplace."""
+    return shared_server
+
+
+def variables(workplace: Path, server: Server) -> dict[str, str]:
+    return environment(MLFLOW_TRACKING_URI=server.uri, MLFLOW_EXPERIMENT_NAME=workplace.name)
+
+
+def only_run(workplace: Path, client: MlflowClient) -> Run:
+    (run,) = client.search_runs([client.get_experiment_by_name(workplace.name).experiment_id])
+    return run
+
+
 def start_training(workplace: Path, server: Server, *words: str) -> warm.Command:
-    return warm.Command(
-        workplace, ["-m", "train.train_pi0", *WORDS, *words], environment(MLFLOW_TRACKING_URI=server.uri)
-    )
+    return warm.Command(workplace, ["-m", "train.train_pi0", *WORDS, *words], variables(workplace, server))
 
 
 def wait_for_epoch(process: warm.Command, epoch: int) -> None:
@@ -88,13 +102,13 @@ def wait_for_epoch(process: warm.Command, epoch: int) -> None:
 
 
 def pipeline_command(workplace: Path, server: Server, *words: str) -> subprocess.CompletedProcess[str]:
-    return warm.run(workplace, ["-m", "pipeline", *words], environment(MLFLOW_TRACKING_URI=server.uri))
+    return warm.run(workplace, ["-m", "pipeline", *words], variables(workplace, server))
 
 
 def agrees(workplace: Path, server: Server, tmp_path: Path) -> None:
     """The server has what the mirror has: every epoch once and in order, and the same files."""
     client = MlflowClient(server.uri)
-    (run,) = client.search_runs([client.get_experiment_by_name("tinypi").experiment_id])
+    run = only_run(workplace, client)
     name = run.data.tags["name"]
     assert run.info.status == "FINISHED" and run.data.params["epochs"] == "6"
     log = (workplace / f"train/logs/{name}.txt").read_text().splitlines()
@@ -132,8 +146,11 @@ def come_back(server: Server, how: Callable[[Server], None]) -> None:
     if how is fail:
         (server.folder / "mlflow.db").rmdir()
         (server.folder / "elsewhere.db").rename(server.folder / "mlflow.db")
-    server.stop()
-    server.start()
+    elif how is hang:
+        server.signal(signal.SIGCONT)
+    else:
+        server.stop()
+        server.start()
 
 
 @pytest.mark.slow
@@ -175,6 +192,4 @@ def test_an_interrupted_run_whose_server_hangs_ends_within_seconds_and_is_told_o
     assert process.returncode == 130 and time.monotonic() - begun < 10
     come_back(server, hang)
     assert pipeline_command(workplace, server, "doctor").returncode == 0
-    client = MlflowClient(server.uri)
-    (run,) = client.search_runs([client.get_experiment_by_name("tinypi").experiment_id])
-    assert run.info.status == "KILLED"
+    assert only_run(workplace, MlflowClient(server.uri)).info.status == "KILLED"

@@ -36,7 +36,7 @@ TABLES = [
     "registered_models", "registered_model_tags", "registered_model_aliases", "model_versions",
 ]  # fmt: skip
 ADDRESSES = {"artifact_location", "artifact_uri", "source", "storage_location"}
-STUDY = ["pipeline", "ensemble", "--workers", 1, *TINY_WORDS]
+STUDY = ["pipeline", "ensemble", "--executor", "serial", *TINY_WORDS]
 
 
 def free_ports(number: int) -> list[int]:

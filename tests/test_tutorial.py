@@ -1,17 +1,20 @@
 """The tutorial's commands run, one after another in a fresh folder, and print what it shows (the numbers aside)."""
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, environment
+from tests import warm
+from tests.conftest import ROOT, environment, put_store
 
 TEXT = (ROOT / "docs" / "tutorial.md").read_text()
-FEWER = {"collect": "collect --trajectories 60", "--episodes 20": "--episodes 2"}  # all that follows is quick then
+FEWER = {
+    "collect": "collect --trajectories 60",
+    "ensemble": "ensemble --executor serial",
+    "--episodes 20": "--episodes 2",
+}
 MARK = "=== block"
 LEFT_OUT = "[...]"  # lines that the page leaves out
 
@@ -21,22 +24,28 @@ def label(line: str) -> str:
     return re.sub(r"[0-9a-f]{16,}|[\d.,+-]+", "#", re.split(r"  +", line.strip())[0])
 
 
-@pytest.mark.slow
+def call(folder: Path, line: str) -> str:
+    """What a line of the shell's prints: bash expands its words, and a fork runs its `python`."""
+    words = ["bash", "-euo", "pipefail", "-c", f"printf '%s\\0' {line}"]
+    expanded = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout.split("\0")
+    assert expanded[0] == "python", line
+    done = warm.run(folder, expanded[1:-1], environment(COLUMNS="110"))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow(seconds=60)
 def test_every_command(tmp_path: Path) -> None:
     blocks = re.findall(r"^```(bash|text)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
     commands = [text for language, text in blocks if language == "bash"]
     assert len(commands) >= 6 and commands[0].startswith("python -m pipeline collect")
-    script = "".join(f"echo '{MARK}'\n{command}" for command in commands)
+    script = "".join(f"{MARK}\n{command}" for command in commands)
     for shown, smaller in FEWER.items():
         assert shown in script
         script = script.replace(shown, smaller)
-    env = environment(PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}", COLUMNS="110")
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    put_store(tmp_path)
 
-    printed = done.stdout.split(MARK)[1:]
+    printed = ["".join(call(tmp_path, line) for line in block.splitlines() if line) for block in script.split(MARK)[1:]]
     number = -1
     for language, text in blocks:
         if language == "bash":

@@ -85,6 +85,7 @@ def run(folder: Path, words: list[str], env: Mapping[str, str]) -> subprocess.Co
 
 def _become(folder: Path, words: list[str], env: dict[str, str], outputs: str) -> None:
     """Turn this fork into what `python WORDS...` would be."""
+    sys.dont_write_bytecode = False
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(env)

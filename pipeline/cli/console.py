@@ -37,9 +37,9 @@ def open_outputs() -> None:
             nothing = os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, os.fdopen(nothing, "r" if name == "stdin" else "w", encoding="utf-8"))
     codecs.register_error(PRINTABLE, _printable)
-    for stream in (sys.stdout, sys.stderr):
+    for stream, errors in ((sys.stdout, PRINTABLE), (sys.stderr, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=PRINTABLE)
+            stream.reconfigure(errors=errors)
 
 
 def _printable(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -17,6 +17,7 @@ from pipeline.cli.completion import SCRIPT, VARIABLE
 from pipeline.cli.console import be_normal, print_error
 from pipeline.cli.options import STARTS_RUNS, Group
 from pipeline.errors import RunError, UserError, one_line
+from pipeline.missing import missing_package
 
 FILES = (
     "collect",
@@ -92,6 +93,9 @@ def main(command: click.Command, arguments: list[str] | None = None, program: st
         if isinstance(error, BrokenPipeError) and stat.S_ISFIFO(os.fstat(1).st_mode):  # closed, as by `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where what is still to be written goes
             return EXIT_FAILED
+        if isinstance(error, ModuleNotFoundError) and (sentence := missing_package(error)):
+            print_error(sentence)
+            return EXIT_BAD_INPUT
         expected = (UserError, RunError, OSError, click.UsageError)
         message = error.format_message() if isinstance(error, click.UsageError) else one_line(error)
         print_error(
