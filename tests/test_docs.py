@@ -14,6 +14,7 @@ from docs.reference.__main__ import PAGE, render
 from pipeline import __version__
 from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
+from pipeline.tracking import names
 from tests import warm
 from tests.conftest import ROOT, Run, environment, files_of, runs_of, store
 
@@ -78,23 +79,49 @@ def test_a_run_has_what_its_page_says(run: Run, workplace: Path) -> None:
         for heading, part in parts.items()
     }
     scores = {name for name in made.data.metrics if "/" in name}
-    assert said["Metrics"] - {"SCORE/noiseN_replanR", "SCORE/mean"} == made.data.metrics.keys() - scores
+    assert said["Metrics"] - {"SCORE/mean"} == made.data.metrics.keys() - scores
     assert {name.partition("/")[0] for name in scores} <= ticked(parts["Metrics"])
 
     ours = {name for name in made.data.tags if not name.startswith("mlflow.")}
-    of_models = {
-        name
-        for names, on in re.findall(r"^\| (`.*?) \| (.*?) \|", parts["Tags"], re.M)
-        if on == "all" or "model" in on
-        for name in ticked(names)
-    }
-    assert ours <= of_models and of_models - ours == {"settings_used", "resumed", "failure", "study", "seed"}
+    of_models = tags_on("model", parts["Tags"])
+    assert ours <= of_models and of_models - ours == {
+        "settings_used", "resumed", "failure", "study", "group", "seed",
+    }  # fmt: skip
 
     client = store(workplace)
     files = {file.path for each in ("", "evaluation") for file in client.list_artifacts(made.info.run_id, each)}
     name = made.data.tags["name"]
     generic = {path.replace(name, "NAME") for path in files} - {"evaluation"}
     assert generic == said["Artifacts"]
+
+
+def tags_on(kind: str, section: str) -> set[str]:
+    """The tags that the section of the page gives to runs of a kind."""
+    rows = re.findall(r"^\| (`.*?) \| (.*?) \|", section, re.MULTILINE)
+    kinds = {tags: re.sub(r"(and )?a study's models", "model", on).split(", ") for tags, on in rows}
+    return {name for tags, on in kinds.items() if {"all", kind} & set(on) for name in ticked(tags)}
+
+
+def test_kinds_and_tags_are_those_of_the_code() -> None:
+    parts = dict(part.split("\n", 1) for part in RUNS.read_text().split("\n## "))
+    assert set(re.findall(r"^\| `(\w+)` \|", parts["Kinds of runs"], re.MULTILINE)) == {
+        str(kind) for kind in names.Kind
+    }
+    declared = {names.STUDY, names.GROUP, names.METHOD, names.NAME, names.MEMBERS, names.WEIGHTS, names.FAILURE}
+    assert declared <= {name for kind in names.Kind for name in tags_on(kind, parts["Tags"])}
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("study")
+def test_runs_of_a_study_have_what_their_page_says(study: Path) -> None:
+    parts = dict(part.split("\n", 1) for part in RUNS.read_text().split("\n## "))
+    kinds = set()
+    for run in runs_of(study):
+        kind = run.data.tags["kind"]
+        kinds.add(kind)
+        ours = {name for name in run.data.tags if not name.startswith("mlflow.")}
+        assert ours <= tags_on(kind, parts["Tags"]), kind
+    assert kinds == {"model", "study", "group", "average", "yardstick"}
 
 
 def test_readme_shows_the_result_first_and_every_package() -> None:
