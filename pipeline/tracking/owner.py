@@ -4,9 +4,10 @@ Whoever works on a run owns its journal, by a lock. Where the store is an sqlite
 the lock is exact. Behind a tracking server there are other hosts and other folders, whose locks nobody here can see. So
 a run names its owner in tags, and a run that is RUNNING is its owner's as long as its tag `heartbeat` is fresh.
 
-Heartbeats are told by the clocks of their hosts: the lease is much longer than clocks differ. MLflow has no way to write
-a tag only if it is unchanged. Two machines that begin one study within the same second may thus both go on, as may one
-that was cut off from the server for longer than the lease. At worst a seed is trained twice, and the newest model counts.
+Heartbeats are told by the clocks of their hosts: the lease is much longer than clocks differ. MLflow has no way to
+write a tag only if it is unchanged. Two machines that begin one study within the same second may thus both go on, as
+may one that was cut off from the server for longer than the lease. At worst a seed is trained twice, and the newest
+model counts.
 """
 
 import contextlib
@@ -40,12 +41,12 @@ def journal_place() -> str:
 def owner_tags() -> dict[str, str]:
     """The tags by which this process owns a run."""
     tags = {JOURNAL_TAG: journal_place(), PROCESS_TAG: str(os.getpid())}
-    return tags | ({HEARTBEAT_TAG: _now()} if _is_shared() else {})
+    return tags | ({HEARTBEAT_TAG: _now()} if is_shared() else {})
 
 
 def is_of_elsewhere(run: StoredRun) -> bool:
     """Whether a run's last owner was another host or folder, whose locks cannot be seen from here."""
-    return _is_shared() and run.tags.get(JOURNAL_TAG, journal_place()) != journal_place()
+    return is_shared() and run.tags.get(JOURNAL_TAG, journal_place()) != journal_place()
 
 
 def owner_elsewhere(run: StoredRun) -> str | None:
@@ -63,7 +64,7 @@ def owner_elsewhere(run: StoredRun) -> str | None:
 
 def is_ours(client: MlflowClient, run_id: str) -> bool:
     """Whether a run that this process took has not been taken over by another machine, as far as the store answers."""
-    if not _is_shared():
+    if not is_shared():
         return True
     try:
         with mlflow_settings(BRIEFLY):
@@ -76,7 +77,7 @@ def is_ours(client: MlflowClient, run_id: str) -> bool:
 def keep_alive(run_id: str) -> None:
     """Renew the heartbeat of a run of a tracking server once a minute, until `let_go` or the end of this process."""
     global _thread
-    if not _is_shared():
+    if not is_shared():
         return
     with _guard:
         _alive[run_id] = tracking_uri()
@@ -104,7 +105,8 @@ def _beat() -> None:
                 MlflowClient(uri).set_tag(run_id, HEARTBEAT_TAG, _now())
 
 
-def _is_shared() -> bool:
+def is_shared() -> bool:
+    """Whether others work with the store whose locks cannot be seen from here: every store but an sqlite file."""
     return database_file() is None
 
 

@@ -20,8 +20,8 @@ def open_study(client: MlflowClient, name: str, experiment: str) -> TrackedRun:
 
     If `mlflow run` has started a run for us and the study has one already, the new one only says so.
 
-    Raises `SettingsError` if another machine works on the study. Of two that begin it at once, the first to begin has it;
-    the other one's new run becomes a continuation of that, and ends.
+    Raises `SettingsError` if another machine works on the study. Of two that begin it at once, the first to begin has
+    it; the other one's new run becomes a continuation of that, and ends.
     """
     earlier = search(client, experiment, study=name, kind=Kind.STUDY)
     for each in earlier:
