@@ -134,13 +134,15 @@ def run_study(settings: EnsembleSettings, say: Say, watch: Watch) -> Study:
 def prepare_data(settings: EnsembleSettings, groups: Sequence[Group], say: Say) -> dict[str, Prepared]:
     """Make missing default data, and check each group's data before anything is started; raises `UserError` kinds."""
     prepared: dict[str, Prepared] = {}
+    warnings: list[str] = []
     for group in groups:
         choose_device(group.settings)
         make_missing_data(group.settings, say)
         prepared[group.name] = group.method.prepare(group.settings)
         check_sizes(prepared[group.name].interface)
-        for warning in (*prepared[group.name].warnings, *training_warnings(group.settings, prepared[group.name])):
-            say(f"warning: {warning}")
+        warnings += (*prepared[group.name].warnings, *training_warnings(group.settings, prepared[group.name]))
+    for warning in dict.fromkeys(warnings):
+        say(f"warning: {warning}")
     load_action_pairs(settings.pairs)  # the expert's chunks, whatever the methods
     if len({one.split.digest for one in prepared.values()}) > 1:
         files = " and ".join(str(one.files["data"]) for one in prepared.values())
