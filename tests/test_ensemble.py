@@ -167,7 +167,8 @@ def test_evaluate_files_runs_and_studies(study: Path) -> None:
     assert len(mine["conditions"][0]["episodes"]["velocity_std"]) == 3
 
     by_run = json.loads(command(study, "pipeline", "evaluate", "--run", model.info.run_id, *words).stdout)["models"]
-    by_study = json.loads(command(study, "pipeline", "evaluate", "--study", "ensemble", *words).stdout)["models"]
+    whole = ("--study", "ensemble", "--executor", "serial")
+    by_study = json.loads(command(study, "pipeline", "evaluate", *whole, *words).stdout)["models"]
     assert by_run == [mine] and mine in by_study and len(by_study) == 6
     table = command(study, "pipeline", "evaluate", "--run", model.info.run_id, "--episodes", 3).stdout
     assert "noise, replan  success  converge" in table and "Plan against expert: MAE" in table

@@ -191,7 +191,7 @@ def require_same_recipes(store: Store, plan: Plan) -> None:
             trained = run.tags.get("kind") == Kind.MODEL and run.status == "FINISHED"
             if group_of(run) != name or not (trained or run.tags.get("kind") == Kind.GROUP):
                 continue
-            known = run.tags | run.params
+            known = run.params | run.tags  # the tag device is where it was trained, not "auto"
             for setting, value in ours.items():
                 if known.get(setting, value) != value:
                     raise SettingsError(
