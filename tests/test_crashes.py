@@ -27,8 +27,8 @@ SMALL = ["--epochs", "4", "--width", "16", "--layers", "1", "--batch-size", "50"
 # `python -m` as ever, but whatever can be kept of a run is kept at once.
 KEEPING_ALL = """
 import runpy, sys
-from pipeline.stages import train
-train.SNAPSHOT_SECONDS = 0.0
+from pipeline.stages import account
+account.SNAPSHOT_SECONDS = 0.0
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 
