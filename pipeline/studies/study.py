@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from pipeline.studies.settings import EnsembleSettings
 from pipeline.studies.verdict import group_metrics, study_metrics, study_note
 from pipeline.tracking.mirror import MIRROR
 from pipeline.tracking.names import Kind
+from pipeline.tracking.owner import is_ours
 from pipeline.tracking.query import StoredRun, fetch, group_of, search_study
 from pipeline.tracking.run import TrackedRun, experiment_of, status_of
 from pipeline.tracking.store import Store, home, open_store
@@ -119,14 +121,12 @@ def run_study(settings: EnsembleSettings, say: Say, watch: Watch) -> Study:
             tally = run_jobs(store, plan, runs, watch)
             gathered, files = publish(store, plan, runs, say)
         except BaseException as error:
-            for run in (study, *runs.groups.values()):
-                with contextlib.suppress(Exception):  # what cannot be told now, doctor or the next call tells
-                    run.end(status_of(error))
+            with contextlib.suppress(Exception):  # what cannot be told now, doctor or the next call tells
+                end_all(store, runs, status_of(error))
             if isinstance(error, StoreError):
                 raise RunError(f"study '{settings.study}': {one_line(error)} The same command continues it.") from error
             raise
-        for run in (study, *runs.groups.values()):
-            run.end("FAILED" if tally.failures or gathered is None else "FINISHED")
+        end_all(store, runs, "FAILED" if tally.failures or gathered is None else "FINISHED")
     seconds = time.monotonic() - started
     return Study(study.run_id, study.url, tally.done, tally.reused, tuple(tally.failures), seconds, gathered, files)
 
@@ -171,7 +171,7 @@ def find_originals(settings: EnsembleSettings) -> list[tuple[Path, str]]:
 def one_at_a_time(study: str) -> Iterator[None]:
     """Hold the study's lock; raises `SettingsError` if another process has it.
 
-    It stands beside an sqlite store. For a tracking server it stands in this folder, and keeps no other machine away.
+    It stands beside an sqlite store. For a tracking server it stands in this folder: `open_study` keeps others away.
     """
     home().mkdir(parents=True, exist_ok=True)
     try:
@@ -248,6 +248,14 @@ def find_earlier(store: Store, plan: Plan) -> Earlier:
     found = search_study(store, plan.settings.study, plan.experiment)
     done = [run for run in found if run.status == "FINISHED" and run.tags.get("kind") in JOB_KINDS]
     return Earlier(done, plan.trial)
+
+
+def end_all(store: Store, runs: Runs, status: str) -> None:
+    """End the runs of the study and of its groups, unless another machine has taken the study over."""
+    ours = is_ours(store, runs.study.run_id)
+    with contextlib.ExitStack() as stack:  # one that fails does not keep the others from their end
+        for run in (*runs.groups.values(), runs.study):
+            stack.callback(partial(run.end, status) if ours else run.leave)
 
 
 def publish(store: Store, plan: Plan, runs: Runs, say: Say) -> tuple[Gathered | None, tuple[Path, ...]]:

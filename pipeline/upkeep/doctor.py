@@ -9,10 +9,11 @@ from pipeline.errors import one_line
 from pipeline.files import IN_THE_MAKING
 from pipeline.stages.settings import CollectSettings
 from pipeline.stages.unfinished import GONE, end_abandoned
-from pipeline.tracking.journal import ENDED, Journal, journal_of, journals_folder, left_journals, starting
+from pipeline.tracking.journal import ENDED, PLACE, Journal, journal_of, journals_folder, left_journals, starting
 from pipeline.tracking.mirror import MIRROR
 from pipeline.tracking.query import StoredRun, fetch, search
-from pipeline.tracking.run import JOURNAL_TAG, TrackedRun, journal_place
+from pipeline.tracking.owner import JOURNAL_TAG, is_of_elsewhere, journal_place
+from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store, home, open_store
 
 YOUNG_SECONDS = 60.0  # a file this young may be in the making
@@ -71,6 +72,11 @@ def mend(store: Store, journal: Journal) -> Finding:
         journal.own()
         journal.remove()
         return Finding(label(run), "deleted in MLflow", "its journal is removed")
+    place = run.tags.get(JOURNAL_TAG)
+    if is_of_elsewhere(run) and "method" not in about and about.get(PLACE, place) != place:
+        journal.own()
+        journal.remove()  # what waits in it would overwrite what came after
+        return Finding(label(run), f"taken over by {place}", "its journal is removed")
     tracked = TrackedRun(store, run.run_id)
     tracked.journal = journal
     delivered, waiting = tracked.deliver_waiting()
