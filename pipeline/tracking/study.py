@@ -3,14 +3,13 @@
 Every run of a study has the tags `study`, its name, and `kind` (see `names.Kind`).
 """
 
-import os
-
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
+from pipeline.tracking.delivery import patiently
 from pipeline.tracking.names import Kind
 from pipeline.tracking.query import search
-from pipeline.tracking.run import Place, TrackedRun, go_on, start_run
+from pipeline.tracking.run import Place, TrackedRun, go_on, launched_run, start_run
 
 
 def open_study(client: MlflowClient, name: str, experiment: str) -> TrackedRun:
@@ -23,9 +22,9 @@ def open_study(client: MlflowClient, name: str, experiment: str) -> TrackedRun:
         run = start_run(client, experiment, name, chosen=True)
         run.tags({"kind": Kind.STUDY, "study": name})
         return run
-    run_id, launched = earlier[-1].run_id, os.environ.get("MLFLOW_RUN_ID")
-    if launched not in (None, run_id):
-        TrackedRun(client, str(launched)).tags(
+    run_id = earlier[-1].run_id
+    if launched := patiently(lambda: launched_run(client)):
+        TrackedRun(client, launched.info.run_id).tags(
             {"kind": Kind.CONTINUATION, "continued": run_id, MLFLOW_RUN_NAME: f"{name} (continued)"}
         )
     return go_on(TrackedRun(client, run_id))
