@@ -11,8 +11,8 @@ from pipeline.stages.settings import CollectSettings
 from pipeline.stages.unfinished import GONE, end_abandoned
 from pipeline.tracking.journal import ENDED, PLACE, Journal, journal_of, journals_folder, left_journals, starting
 from pipeline.tracking.mirror import MIRROR
-from pipeline.tracking.query import StoredRun, fetch, search
 from pipeline.tracking.owner import JOURNAL_TAG, is_of_elsewhere, journal_place
+from pipeline.tracking.query import StoredRun, fetch, search
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store, home, open_store
 
