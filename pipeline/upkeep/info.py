@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.data.npz import read_npz
 from pipeline.errors import UserError, one_line
+from pipeline.evaluation.stored import protocol_of
 from pipeline.files import file_digest
 from pipeline.stages.settings import CollectSettings
 from pipeline.tracking.journal import journals_folder
@@ -83,7 +84,7 @@ def describe_studies(runs: Sequence[StoredRun]) -> str:
     for study in dict.fromkeys(run.tags["study"] for run in runs if run.tags.get("kind") == "study"):
         members = [run for run in runs if run.tags.get("study") == study and is_training(run)]
         done = [run for run in members if run.status == "FINISHED" and is_model(run)]
-        evaluated = sum("episodes a condition" in run.tags.get("evaluation", "") for run in done)
+        evaluated = sum(protocol_of(run.tags) is not None for run in done)
         methods = Counter(run.tags["method"] for run in done)
         about = ", ".join(f"{count} {method}" for method, count in methods.items())
         others = f"; {len(members) - len(done)} not finished" if len(members) > len(done) else ""
