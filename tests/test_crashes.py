@@ -209,7 +209,7 @@ def test_doctor_ends_what_a_dead_process_left_and_says_how_to_go_on(data: Path, 
     assert not list((tmp_path / "train/logs").glob(".*"))
     assert "left" not in command("train.train_pi0", "--epochs", "1", "--width", "16")
     assert "ended as KILLED" in command("pipeline", "doctor")  # it can still go on
-    assert "nothing waits" in command("pipeline", "sync")
+    assert "nothing to upload" in command("pipeline", "sync")
 
 
 @pytest.mark.parametrize(

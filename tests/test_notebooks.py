@@ -63,5 +63,5 @@ def test_comparing_runs(run: Run, workplace: Path, monkeypatch: pytest.MonkeyPat
 
     texts, pictures = execute("3_comparing_runs", workplace, monkeypatch)
     assert "2 finished models; other runs: {}" in texts
-    assert "all runs - 2 episodes a condition, seed 0" in texts and "1 of 2 models have not been evaluated" in texts
+    assert "all runs - 2 episodes per condition, seed 0" in texts and "1 of 2 models have not been evaluated" in texts
     assert pictures == 2 and not kept_outputs("3_comparing_runs")

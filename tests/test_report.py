@@ -46,7 +46,7 @@ def ten(difference: float) -> Comparison:
     noise = np.random.default_rng(0).normal(0, 0.01, 20)
     models = [model("a", seed, 0.9 + noise[seed]) for seed in range(10)]
     models += [model("b", seed, 0.9 - difference + noise[10 + seed]) for seed in range(10)]
-    return compare_models("study x", "100 episodes a condition, seed 0", models, ["a note"])
+    return compare_models("study x", "100 episodes per condition, seed 0", models, ["a note"])
 
 
 def test_a_clear_difference_is_told_and_none_is_not_invented() -> None:
@@ -325,7 +325,7 @@ def test_another_evaluation_leaves_nothing_of_the_first(workplace: Path) -> None
     assert math.isfinite(fetch(client, run.run_id).metrics["converge_step/mean"])
     log_judged(run, second, protocols[1])
     found = fetch(client, run.run_id)
-    assert found.tags["evaluation"] == "2 episodes a condition, seed 0" and found.metrics["success/mean"] == 0
+    assert found.tags["evaluation"] == "2 episodes per condition, seed 0" and found.metrics["success/mean"] == 0
     assert math.isnan(found.metrics["converge_step/mean"]) and protocol_of(found.tags) == protocols[1]
     with artifact(client, run.run_id, "evaluation/scores.json") as path:
         assert read_scores(path)["success"] == dict.fromkeys(WHERE, 0.0) and "converge_step" not in read_scores(path)

@@ -330,7 +330,7 @@ def test_it_stops_and_finds_all_again(server: TeamServer, client: MlflowClient) 
 
     before = {run.info.run_id for run in client.search_runs(["1"])}
     assert before and len(ours()) >= 4
-    assert server.stop() == 0 and "stopped; the next start finds everything again" in server.printed()
+    assert server.stop() == 0 and "stopped; all data are kept for the next start" in server.printed()
     assert not ours()
     server.start()
     assert {run.info.run_id for run in client.search_runs(["1"])} == before

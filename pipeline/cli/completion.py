@@ -1,4 +1,4 @@
-"""`completion`: the script that makes a shell complete `tinypi`."""
+"""`completion`: the shell completion script of `tinypi`."""
 
 from typing import Literal
 
@@ -14,10 +14,10 @@ EXAMPLES = ("completion bash > ~/.tinypi-complete.bash",)
 
 
 class CompletionSettings(Settings):
-    """Print the script that makes a shell complete `tinypi`: commands, options, choices and files.
+    """Print the shell completion script of `tinypi`: commands, options, choices and files.
 
     bash: source the script in ~/.bashrc. zsh: source it in ~/.zshrc, after compinit. fish: write it to
-    ~/.config/fish/completions/tinypi.fish. `tinypi` is in the environment that 'make setup' makes.
+    ~/.config/fish/completions/tinypi.fish. 'make setup' installs `tinypi` into the environment.
     """
 
     shell: Literal["bash", "zsh", "fish"] = Field(description="the shell", json_schema_extra=ARGUMENT)
