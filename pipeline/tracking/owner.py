@@ -5,8 +5,8 @@ the lock is exact. Behind a tracking server there are other hosts and other fold
 a run names its owner in tags, and a run that is RUNNING is its owner's as long as its tag `heartbeat` is fresh.
 
 Heartbeats carry the clock of their host; the lease is far longer than clocks differ. MLflow cannot write a tag only if
-it is unchanged: two machines that begin one study within the same second may thus both continue, and so may one that was
-cut off from the server for longer than the lease. At worst a seed is trained twice, and the newest model counts.
+it is unchanged: two machines that begin one study within the same second may thus both continue, and so may one that
+was cut off from the server for longer than the lease. At worst a seed is trained twice, and the newest model counts.
 """
 
 import contextlib
