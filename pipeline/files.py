@@ -2,7 +2,8 @@
 
 import errno
 import os
-import tempfile
+import secrets
+import stat
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,20 +29,21 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     What stood under `path` before stays readable until then, and stays for good if the body raises.
     The temporary file is hidden (leading dot), keeps the ending of `path`, and is removed on failure. A symbolic link
-    under the name `path` is replaced, and what it points to stays as it is.
+    under the name `path` is replaced, and what it points to stays as it is. Who may read it is left to the umask.
 
     Raises `WriteError` where the disk is full or the folder read-only.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=IN_THE_MAKING, suffix=path.suffix, dir=path.parent)
+        temporary = path.with_name(f"{IN_THE_MAKING}{secrets.token_hex(8)}{path.suffix}")
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # less the umask
+        mode = stat.S_IMODE(os.fstat(handle).st_mode)
         os.close(handle)
-        temporary = Path(name)
         try:
             yield temporary
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
-            temporary.chmod(0o644)  # mkstemp gives 0600; results are to be read by others
+            temporary.chmod(mode)  # libraries that replace the file choose their own
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
