@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from pipeline.config import NONE
 from pipeline.data.pairs import load_action_pairs
@@ -21,6 +21,7 @@ from pipeline.errors import DataError, RunError, SettingsError, StoreError, one_
 from pipeline.evaluation.protocol import Protocol
 from pipeline.executors.jobs import Job
 from pipeline.executors.run import Watch, run_all
+from pipeline.locks import file_lock
 from pipeline.methods.method import Prepared
 from pipeline.policies.load import load_policy
 from pipeline.registry.register import register_members
@@ -175,7 +176,7 @@ def one_at_a_time(study: str) -> Iterator[None]:
     """
     home().mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(home() / f".study-{study}.lock", blocking=False):
+        with file_lock(home() / f".study-{study}.lock", blocking=False):
             yield
     except Timeout as error:
         raise SettingsError(

@@ -30,7 +30,7 @@ from pipeline.tracking.delivery import BRIEFLY, deliver, is_away, patiently
 from pipeline.tracking.journal import ENDED, PLACE, Journal, journal_of, open_journal, starting
 from pipeline.tracking.names import WEIGHTS
 from pipeline.tracking.owner import JOURNAL_TAG, journal_place, keep_alive, let_go, owner_tags
-from pipeline.tracking.store import experiment_id, mlflow_settings
+from pipeline.tracking.store import advice, experiment_id, is_read_only, mlflow_settings
 
 RETRY_SECONDS = 15.0  # between two tries to reach a store that is away: one may take a few seconds
 MLFLOW_BATCH = 1000  # metrics that the store takes at once
@@ -244,8 +244,13 @@ def start_run(
         keep_alive(run.run_id)
     except (MlflowException, RequestException) as error:
         raise StoreError(
-            f"MLflow: expected a store that takes a new run, found: {one_line(error)[:300]}. "
-            "Start the server, or correct or unset MLFLOW_TRACKING_URI."
+            f"MLflow: expected a store that takes a new run, found: {one_line(error)[:300]}. {advice(error)}"
+        ) from error
+    except OSError as error:
+        if run or not is_read_only(error):
+            raise
+        raise StoreError(
+            f"{error.filename}: expected to write a run's journal there, found: {error.strerror}. {advice(error)}"
         ) from error
     except BaseException as error:
         if run:

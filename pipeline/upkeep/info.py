@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pipeline.data.npz import read_npz
-from pipeline.errors import UserError, one_line
+from pipeline.errors import UserError, one_line, shown_uri
 from pipeline.evaluation.stored import protocol_of
 from pipeline.files import file_digest
 from pipeline.stages.settings import CollectSettings
@@ -49,7 +49,7 @@ def describe_file(path: Path) -> str:
 
 def stored_runs() -> tuple[list[StoredRun], Rows]:
     """The store's runs, and what there is to say of it; a store that is not there yet is not made."""
-    uri = tracking_uri()
+    uri = shown_uri(tracking_uri())
     if (database := database_file()) and not database.exists():
         return [], [("store", f"{uri}, not there yet"), ("runs", "none"), ("studies", "none")]
     try:
