@@ -40,12 +40,12 @@ def journal_place() -> str:
 def owner_tags() -> dict[str, str]:
     """The tags by which this process owns a run."""
     tags = {JOURNAL_TAG: journal_place(), PROCESS_TAG: str(os.getpid())}
-    return tags | ({HEARTBEAT_TAG: _now()} if _is_shared() else {})
+    return tags | ({HEARTBEAT_TAG: _now()} if is_shared() else {})
 
 
 def is_of_elsewhere(run: StoredRun) -> bool:
     """Whether a run's last owner was another host or folder, whose locks cannot be seen from here."""
-    return _is_shared() and run.tags.get(JOURNAL_TAG, journal_place()) != journal_place()
+    return is_shared() and run.tags.get(JOURNAL_TAG, journal_place()) != journal_place()
 
 
 def owner_elsewhere(run: StoredRun) -> str | None:
@@ -63,7 +63,7 @@ def owner_elsewhere(run: StoredRun) -> str | None:
 
 def is_ours(client: MlflowClient, run_id: str) -> bool:
     """Whether a run that this process took has not been taken over by another machine, as far as the store answers."""
-    if not _is_shared():
+    if not is_shared():
         return True
     try:
         with mlflow_settings(BRIEFLY):
@@ -76,7 +76,7 @@ def is_ours(client: MlflowClient, run_id: str) -> bool:
 def keep_alive(run_id: str) -> None:
     """Renew the heartbeat of a run of a tracking server once a minute, until `let_go` or the end of this process."""
     global _thread
-    if not _is_shared():
+    if not is_shared():
         return
     with _guard:
         _alive[run_id] = tracking_uri()
@@ -104,7 +104,8 @@ def _beat() -> None:
                 MlflowClient(uri).set_tag(run_id, HEARTBEAT_TAG, _now())
 
 
-def _is_shared() -> bool:
+def is_shared() -> bool:
+    """Whether others work with the store whose locks cannot be seen from here: every store but an sqlite file."""
     return database_file() is None
 
 

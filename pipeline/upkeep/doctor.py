@@ -10,9 +10,10 @@ from pipeline.files import IN_THE_MAKING
 from pipeline.stages.settings import CollectSettings
 from pipeline.stages.unfinished import GONE, end_abandoned
 from pipeline.tracking.journal import ENDED, PLACE, Journal, journal_of, journals_folder, left_journals, starting
+from pipeline.tracking.leftover import candidates, find_leftovers
 from pipeline.tracking.mirror import MIRROR
-from pipeline.tracking.owner import JOURNAL_TAG, is_of_elsewhere, journal_place
-from pipeline.tracking.query import StoredRun, fetch, search
+from pipeline.tracking.owner import JOURNAL_TAG, is_of_elsewhere
+from pipeline.tracking.query import StoredRun, fetch
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store, home, open_store
 
@@ -35,16 +36,13 @@ def doctor() -> list[Finding]:
     store = open_store()
     findings = [examine(store, journal) for journal in left_journals()]
     with starting():  # else a run that is just being started would have no journal yet
-        orphans = [
-            run
-            for run in search(store, **{JOURNAL_TAG: journal_place()})
-            if run.status == "RUNNING" and not journal_of(run.run_id).folder.exists()
-        ]
-    findings += [
-        Finding(label(run), GONE, KILLED)
-        for run in orphans
-        if end_abandoned(TrackedRun(store, run.run_id), run.tags.get("name", run.name), GONE, "KILLED")
-    ]
+        left = find_leftovers(run for run in candidates(store) if not journal_of(run.run_id).folder.exists())
+    for each in left:
+        run = each.run
+        if each.obstacle:
+            findings.append(Finding(label(run), each.obstacle, "left alone"))
+        elif end_abandoned(TrackedRun(store, run.run_id), run.tags.get("name", run.name), GONE, "KILLED"):
+            findings.append(Finding(label(run), GONE, KILLED))
     if removed := remove_unfinished_files():
         findings.append(Finding(f"{removed} files", "begun by a process that is gone", "removed"))
     return findings

@@ -11,6 +11,7 @@ from pipeline.evaluation.stored import protocol_of
 from pipeline.files import file_digest
 from pipeline.stages.settings import CollectSettings
 from pipeline.tracking.journal import journals_folder
+from pipeline.tracking.leftover import find_leftovers
 from pipeline.tracking.mirror import MIRROR, MODELS
 from pipeline.tracking.query import StoredRun, group_of, is_model, registered_models, search
 from pipeline.tracking.store import DEFAULT_STORE, Store, database_file, open_store, tracking_uri
@@ -109,8 +110,8 @@ def megabytes(folder: Path) -> str:
 def next_step(pairs: bool, runs: Sequence[StoredRun]) -> str:
     """The command that most likely comes next."""
     models = [run for run in runs if run.status == "FINISHED" and is_model(run)]
-    if any(run.status == "RUNNING" for run in runs):
-        return "python -m pipeline doctor  (if a run that is RUNNING has no process any more)"
+    if any(not left.obstacle for left in find_leftovers(runs)):
+        return "python -m pipeline doctor  (a run that is RUNNING has no process any more)"
     if not models:
         return "python -m train.train_pi0" if pairs else "python -m pipeline collect"
     if not any("evaluation" in run.tags for run in models):
