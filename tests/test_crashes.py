@@ -66,6 +66,9 @@ def bits(folder: Path, client: MlflowClient) -> tuple[object, ...]:
     }
     assert {len(points) for points in history.values()} == {4}
     assert len(client.get_metric_history(run.info.run_id, "samples_per_second")) == 4
+    by_step = client.get_metric_history(run.info.run_id, "train_loss_by_step")
+    history["by step"] = sorted((point.step, point.value) for point in by_step)
+    assert [step for step, _ in history["by step"]] == list(range(20, 4 * 24 + 1, 20))  # each once
     content = torch.load(folder / f"train/trained_models/{name}.pth", weights_only=True)
     assert weights_digest(content["weights"]) == run.data.tags["weights_sha256"]
     for path in ("logs/{}.txt", "trained_models/{}.pth", "loss_pics/{}.png"):

@@ -89,6 +89,9 @@ def test_what_a_study_leaves(study: Path) -> None:
     for name in FIGURES | TEXTS:
         stored = Path(client.download_artifacts(parent.info.run_id, f"report/{name}"))
         assert stored.read_bytes() == (mirror / name).read_bytes()
+    assert sorted(run.info.run_name for run in of_kind(study, "model")) == [
+        "pi0 seed 0", "pi0 seed 1", "pi0_fast seed 0", "pi0_fast seed 1"
+    ]  # fmt: skip
     model = of_kind(study, "model")[0]
     episodes = Path(client.download_artifacts(model.info.run_id, "evaluation/episodes.csv"))
     rows = list(csv.DictReader(episodes.open()))

@@ -14,7 +14,7 @@ from pipeline.tracking.mirror import Mirror
 from pipeline.tracking.names import LOCK_FILE, METHOD, NAME, SETTINGS_FILE, Kind
 from pipeline.tracking.run import TrackedRun
 from pipeline.training.device import NO_PROMISE, choose_device
-from pipeline.training.fit import Epoch, Problem, Step
+from pipeline.training.fit import STEP_EVENTS, Epoch, Problem, Step
 from pipeline.training.snapshots import save_snapshot
 from pipeline.training.state import Snapshot
 from pipeline.versions import code_state, environment, lock
@@ -32,13 +32,19 @@ class Account:
     """What has been measured and said in a run so far. It goes into its snapshots: a continued run tells the same."""
 
     epochs: list[dict[str, float]] = field(default_factory=list)  # their metrics, `epoch` and `time_ms`
+    steps: list[tuple[int, float, int]] = field(default_factory=list)  # optimiser step, its loss, ms since 1970
     lines: list[str] = field(default_factory=list)  # of the log
     provenance: dict[str, Any] = field(default_factory=dict)  # what the run is made of, for the checkpoint
     best: dict[str, Tensor] = field(default_factory=dict)  # weights
     best_epoch: int = 0
     seconds: float = 0.0  # of training
 
-    def add(self, epoch: Epoch) -> str:
+    def add_step(self, step: Step) -> None:
+        """Take down the loss of every so many steps; the other signs of life come by the clock."""
+        if step.steps_done % STEP_EVENTS == 0:
+            self.steps.append((step.steps_done, step.loss, int(time.time() * 1000)))
+
+    def add_epoch(self, epoch: Epoch) -> str:
         """Take down an epoch; returns its line."""
         if epoch.weights is not None:
             self.best, self.best_epoch = epoch.weights, epoch.epoch
@@ -53,7 +59,7 @@ class Account:
     def snapshot(self, event: Step | Epoch) -> Snapshot:
         """The training's snapshot with the account in it."""
         training = event.snapshot()
-        own = {"epochs": [*self.epochs], "lines": [*self.lines]}
+        own: dict[str, Any] = {"epochs": [*self.epochs], "steps": [*self.steps], "lines": [*self.lines]}
         own |= {"provenance": self.provenance, "best_epoch": self.best_epoch, "seconds": self.seconds}
         best = {BEST + name: tensor for name, tensor in self.best.items()}
         return Snapshot(training.tensors | best, training.values | {"account": own})
@@ -75,13 +81,15 @@ class Keeper:
         self._fresh: Snapshot | None = None  # newer than the one on disk
         self._copied = self._written = time.monotonic()
 
-    def keep(self, snapshot: Callable[[], Snapshot], at_once: bool) -> None:
-        """Take a snapshot if it is time to, and write it if it is time to or `at_once`."""
+    def keep(self, snapshot: Callable[[], Snapshot], at_once: bool) -> bool:
+        """Take a snapshot if it is time to, and write it if it is time to or `at_once`; returns whether it was."""
         now = time.monotonic()
-        if at_once or now - self._copied > min(COPY_SECONDS, SNAPSHOT_SECONDS):
+        write = at_once or now - self._written > SNAPSHOT_SECONDS
+        if write or now - self._copied > COPY_SECONDS:
             self._fresh, self._copied = snapshot(), now
-        if at_once or now - self._written > SNAPSHOT_SECONDS:
+        if write:
             self.write()
+        return write
 
     def write(self) -> None:
         """Write the freshest snapshot, unless it is on disk."""
@@ -127,6 +135,12 @@ class Training:
         by = "trajectory" if prepared.split.by_trajectory else "pair"
         self.note(f"split: {sizes} pairs to train / validate / test, by {by}, digest {prepared.split.digest[:16]}")
         self.note(f"{'epoch':>5} {'train':>9} {'val':>9} {'test':>9} {'lr':>9} {'gradient':>9} {'samples/s':>10}")
+
+    def log_steps(self, first: int) -> int:
+        """Log the losses of steps, from the one with the number `first`; returns how many there are."""
+        for step, loss, time_ms in self.account.steps[first:]:
+            self.run.metrics({"train_loss_by_step": loss}, step, time_ms)
+        return len(self.account.steps)
 
     def log_epoch(self, row: dict[str, float]) -> None:
         """Log an epoch's metrics as of the time when it ended: logged again, MLflow keeps one of each."""

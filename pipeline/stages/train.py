@@ -109,7 +109,7 @@ def begin(
     mirror = reserve(method.prefix, datetime.now())
     try:
         chosen = settings.run_name != AUTO
-        name = settings.run_name if chosen else mirror.name
+        name = settings.run_name if chosen else (place and place.name) or mirror.name
         about = {"method": method.name, "settings": settings.model_dump(mode="json"), "code": code_digest()}
         about |= {"name": mirror.name, "files": prepared.digests}
         run = start_run(client, settings.experiment, name, chosen, place, about)
@@ -157,16 +157,21 @@ def _fit(training: Training, snapshot: Snapshot | None, keeper: Keeper, watch: W
         training.say(f"going on with {mirror.name} from step {snapshot.values['step']:,}")
     else:
         training.open()
+    # What was measured before the run broke off is logged again, as of its time: MLflow keeps one of each. A step is
+    # logged once it is in a snapshot on disk, or a run that goes on from an older one would log it as of two times.
     for row in account.epochs:
         training.log_epoch(row)
+    logged = training.log_steps(0)
     before, begun = account.seconds, time.perf_counter()
     for event in fit(training.problem, training.settings, snapshot):
         account.seconds = before + time.perf_counter() - begun
         if isinstance(event, Step):
             watch(event)
+            account.add_step(event)
         else:
-            training.note(account.add(event))
-        keeper.keep(partial(account.snapshot, event), at_once=isinstance(event, Epoch))
+            training.note(account.add_epoch(event))
+        if keeper.keep(partial(account.snapshot, event), at_once=isinstance(event, Epoch)):
+            logged = training.log_steps(logged)
         if isinstance(event, Epoch):
             training.log_epoch(account.epochs[-1])
     return _finish(training)
@@ -182,7 +187,7 @@ def _finish(training: Training) -> Trained:
     final = {
         "best_val_loss": best["val_loss"],
         "best_epoch": float(account.best_epoch),
-        "best_test_loss": best["test_loss"],
+        "test_loss_at_best_val": best["test_loss"],
     }
     provenance = account.provenance | {WEIGHTS: digest, **final}
     interface = training.prepared.interface

@@ -36,7 +36,7 @@ from pipeline.studies.plan import Group, Member, plan_groups, plan_members
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.studies.verdict import group_metrics, study_metrics, study_note
 from pipeline.tracking.mirror import MIRROR
-from pipeline.tracking.names import Kind
+from pipeline.tracking.names import NAME, Kind
 from pipeline.tracking.owner import is_ours
 from pipeline.tracking.query import StoredRun, fetch, group_of, search_study
 from pipeline.tracking.run import TrackedRun, experiment_of, status_of
@@ -241,7 +241,7 @@ def end_orphans(store: Store, plan: Plan, reason: str, name: str | None = None) 
     """End runs of the study's jobs, or of the job `name`, whose process is gone."""
     for run in search_study(store, plan.settings.study, plan.experiment):
         if run.status == "RUNNING" and run.tags.get("kind") in JOB_KINDS and name in (None, job_name(run)):
-            end_abandoned(TrackedRun(store, run.run_id), run.name, reason)
+            end_abandoned(TrackedRun(store, run.run_id), run.tags.get(NAME, run.name), reason)
 
 
 def find_earlier(store: Store, plan: Plan) -> Earlier:

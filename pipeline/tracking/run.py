@@ -42,10 +42,11 @@ DATASET_PREVIEW = 1000  # rows MLflow sees for its schema; the whole file's sha2
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run of a study goes: below which run, and with which tags."""
+    """Where a run of a study goes: below which run, with which tags, and as what."""
 
     parent: str  # run id
     tags: dict[str, str]
+    name: str = ""  # in MLflow, of a training; empty: that of its files
 
 
 class TrackedRun:
