@@ -161,7 +161,7 @@ def test_killed_at_any_moment_other_commands_leave_whole_files_or_none(
         "collect": (["--trajectories", "500", "--out", "made"], "made"),
         "tokenize": (["--pairs", pairs, "--out", "made"], "made"),
         "export": (["--checkpoint", *models, "--out", "made/model.onnx"], "made"),
-        "report": ([], "train/reports/all"),
+        "report": (["--out", "made"], "made"),
     }[command]
     begun = time.monotonic()
     finish(tmp_path, command, *words)
