@@ -61,9 +61,9 @@ class Runs:
     study: TrackedRun
     groups: dict[str, TrackedRun]
 
-    def place(self, parent: TrackedRun, kind: Kind, **tags: str) -> Place:
-        """Where a run of the study goes: below which run, with which tags."""
-        return Place(parent.run_id, {"study": self.name, "kind": kind, **tags})
+    def place(self, parent: TrackedRun, kind: Kind, name: str = "", **tags: str) -> Place:
+        """Where a run of the study goes: below which run, with which tags, as what."""
+        return Place(parent.run_id, {"study": self.name, "kind": kind, **tags}, name)
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def missing_jobs(
             reused += 1
             continue
         tags = {"group": member.group, "method": member.method, "seed": str(member.settings.seed)}
-        place = runs.place(runs.groups[member.group], Kind.MODEL, **tags)
+        place = runs.place(runs.groups[member.group], Kind.MODEL, member.name, **tags)
         work = partial(make_member, member, place, trial, runs.study.experiment_id)
         jobs.append(Job(member.name, member.group, work))
     for name in YARDSTICKS:

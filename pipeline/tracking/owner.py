@@ -4,10 +4,9 @@ Whoever works on a run owns its journal, by a lock. Where the store is an sqlite
 the lock is exact. Behind a tracking server there are other hosts and other folders, whose locks nobody here can see. So
 a run names its owner in tags, and a run that is RUNNING is its owner's as long as its tag `heartbeat` is fresh.
 
-Heartbeats are told by the clocks of their hosts: the lease is much longer than clocks differ. MLflow has no way to
-write a tag only if it is unchanged. Two machines that begin one study within the same second may thus both go on, as
-may one that was cut off from the server for longer than the lease. At worst a seed is trained twice, and the newest
-model counts.
+Heartbeats carry the clock of their host; the lease is far longer than clocks differ. MLflow cannot write a tag only if
+it is unchanged: two machines that begin one study within the same second may thus both continue, and so may one that
+was cut off from the server for longer than the lease. At worst a seed is trained twice, and the newest model counts.
 """
 
 import contextlib

@@ -25,11 +25,12 @@ from mlflow.utils.mlflow_tags import (
 from numpy.typing import NDArray
 from requests import RequestException
 
-from pipeline.errors import StoreError, one_line
+from pipeline.errors import SettingsError, StoreError, one_line
 from pipeline.tracking.delivery import BRIEFLY, deliver, is_away, patiently
 from pipeline.tracking.journal import ENDED, PLACE, Journal, journal_of, open_journal, starting
-from pipeline.tracking.owner import journal_place, keep_alive, let_go, owner_tags
-from pipeline.tracking.store import experiment_id, mlflow_settings
+from pipeline.tracking.names import WEIGHTS
+from pipeline.tracking.owner import JOURNAL_TAG, journal_place, keep_alive, let_go, owner_tags
+from pipeline.tracking.store import advice, experiment_id, is_read_only, mlflow_settings
 
 RETRY_SECONDS = 15.0  # between two tries to reach a store that is away: one may take a few seconds
 MLFLOW_BATCH = 1000  # metrics that the store takes at once
@@ -41,10 +42,11 @@ DATASET_PREVIEW = 1000  # rows MLflow sees for its schema; the whole file's sha2
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run of a study goes: below which run, and with which tags."""
+    """Where a run of a study goes: below which run, with which tags, and as what."""
 
     parent: str  # run id
     tags: dict[str, str]
+    name: str = ""  # in MLflow, of a training; empty: that of its files
 
 
 class TrackedRun:
@@ -212,7 +214,7 @@ def start_run(
     """Start a run called `name`: in a study's `place`, or as the one that `mlflow run` has started, or anew.
 
     A name the user chose (`chosen`, or one given to `mlflow run --run-name`) is not replaced by the files' name.
-    `about` goes into its journal. Raises `StoreError`.
+    `about` goes into its journal. Raises `StoreError`, and `SettingsError` as `launched_run` does.
     """
 
     def start() -> TrackedRun:
@@ -220,8 +222,8 @@ def start_run(
         if place:
             home = client.get_run(place.parent).info.experiment_id
             tags |= {MLFLOW_PARENT_RUN_ID: place.parent} | place.tags
-        elif run_id := os.environ.get("MLFLOW_RUN_ID"):
-            known = client.get_run(run_id)
+        elif known:
+            run_id = known.info.run_id
             if chosen or not known.info.run_name or GENERATED_NAME.fullmatch(known.info.run_name):
                 client.set_tag(run_id, MLFLOW_RUN_NAME, name)
             TrackedRun(client, run_id).tags(owner_tags())
@@ -232,16 +234,24 @@ def start_run(
         return TrackedRun(client, made.info.run_id, made)
 
     run: TrackedRun | None = None
+    known: Run | None = None
     try:
+        if place is None:
+            known = patiently(lambda: launched_run(client))
         with starting():
             run = patiently(start)
-            known = {"name": name, "started": time.time(), PLACE: journal_place(), **(about or {})}
-            run.journal = open_journal(run.run_id, known)
+            described = {"name": name, "started": time.time(), PLACE: journal_place(), **(about or {})}
+            run.journal = open_journal(run.run_id, described)
         keep_alive(run.run_id)
     except (MlflowException, RequestException) as error:
         raise StoreError(
-            f"MLflow: expected a store that takes a new run, found: {one_line(error)[:300]}. "
-            "Start the server, or correct or unset MLFLOW_TRACKING_URI."
+            f"MLflow: expected a store that takes a new run, found: {one_line(error)[:300]}. {advice(error)}"
+        ) from error
+    except OSError as error:
+        if run or not is_read_only(error):
+            raise
+        raise StoreError(
+            f"{error.filename}: expected to write a run's journal there, found: {error.strerror}. {advice(error)}"
         ) from error
     except BaseException as error:
         if run:
@@ -277,10 +287,13 @@ def go_on(run: TrackedRun) -> TrackedRun:
 def resume_run(client: MlflowClient, journal: Journal, in_study: bool) -> TrackedRun:
     """Go on with a run whose journal is ours: it is RUNNING again, and its tag `resumed` counts how often that was.
 
-    A run that `mlflow run` has started for this (for a study, if it is part of one) only says so. Raises `StoreError`.
+    A run that `mlflow run` has started for this (for a study, if it is part of one) only says so. Raises `StoreError`,
+    and `SettingsError` as `launched_run` does.
     """
-    run_id, launched = journal.run_id, os.environ.get("MLFLOW_RUN_ID")
+    run_id, launched = journal.run_id, None
     try:
+        if not in_study and os.environ.get("MLFLOW_RUN_ID") != run_id:
+            launched = patiently(lambda: launched_run(client))
         run = TrackedRun(client, run_id, patiently(lambda: client.get_run(run_id)))
         run.journal = journal
         if journal.has_waiting and run.deliver_waiting()[1]:
@@ -288,8 +301,8 @@ def resume_run(client: MlflowClient, journal: Journal, in_study: bool) -> Tracke
                 f"MLflow run {run_id}: expected a store that takes what the run left, found one that is away. "
                 "Start it, and try again."
             )
-        if launched not in (None, run_id) and not in_study:
-            TrackedRun(client, str(launched)).tags({"kind": "continuation", "continued": run_id})
+        if launched:
+            TrackedRun(client, launched.info.run_id).tags({"kind": "continuation", "continued": run_id})
         tags = patiently(lambda: client.get_run(run_id)).data.tags
         if FAILURE in tags:
             patiently(lambda: client.delete_tag(run_id, FAILURE))
@@ -308,11 +321,44 @@ def resume_run(client: MlflowClient, journal: Journal, in_study: bool) -> Tracke
 
 
 def experiment_of(client: MlflowClient, name: str) -> str:
-    """The experiment that runs go to: the one of the run that `mlflow run` has started for us, or else `name`."""
-    if run_id := os.environ.get("MLFLOW_RUN_ID"):
-        launched = patiently(lambda: client.get_run(run_id))
+    """The experiment that runs go to: the one of the run that `mlflow run` has started for us, or else `name`.
+
+    Raises `SettingsError` as `launched_run` does.
+    """
+    if launched := patiently(lambda: launched_run(client)):
         return str(patiently(lambda: client.get_experiment(launched.info.experiment_id)).name)
     return name
+
+
+def launched_run(client: MlflowClient) -> Run | None:
+    """The run that `mlflow run` has started for us, by `MLFLOW_RUN_ID`; None where that is not set.
+
+    Processes inherit the variable from each other: raises `SettingsError` unless it names a run that is RUNNING and
+    that nothing of ours has been written to.
+    """
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    if not run_id:
+        return None
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if is_away(error):
+            raise
+        found = one_line(error)[:200].rstrip(".")
+    else:
+        used = run.data.tags.keys() & {JOURNAL_TAG, "kind", WEIGHTS}
+        if run.info.lifecycle_stage != "active":
+            found = "a deleted one"
+        elif run.info.status != "RUNNING":
+            found = f"one that is {run.info.status}"
+        elif used:
+            found = f"one that is in use, with the tag '{min(used)}'"
+        else:
+            return run
+    raise SettingsError(
+        f"MLFLOW_RUN_ID: expected a run that was started for this command, found {found} ({run_id[:50]}). "
+        "Unset MLFLOW_RUN_ID."
+    )
 
 
 def _same_value(known: str, value: str) -> bool:

@@ -3,16 +3,15 @@
 Every run of a study has the tags `study`, its name, and `kind` (see `names.Kind`).
 """
 
-import os
-
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from pipeline.errors import SettingsError
+from pipeline.tracking.delivery import patiently
 from pipeline.tracking.names import Kind
 from pipeline.tracking.owner import is_ours, owner_elsewhere
 from pipeline.tracking.query import fetch, search
-from pipeline.tracking.run import Place, TrackedRun, go_on, start_run
+from pipeline.tracking.run import Place, TrackedRun, go_on, launched_run, start_run
 
 
 def open_study(client: MlflowClient, name: str, experiment: str) -> TrackedRun:
@@ -20,8 +19,8 @@ def open_study(client: MlflowClient, name: str, experiment: str) -> TrackedRun:
 
     If `mlflow run` has started a run for us and the study has one already, the new one only says so.
 
-    Raises `SettingsError` if another machine works on the study. Of two that begin it at once, the first to begin has
-    it; the other one's new run becomes a continuation of that, and ends.
+    Raises `SettingsError` if another machine works on the study. Of two that begin it at once the first has it;
+    the other one's new run becomes a continuation of that, and ends.
     """
     earlier = search(client, experiment, study=name, kind=Kind.STUDY)
     for each in earlier:
@@ -37,9 +36,9 @@ def open_study(client: MlflowClient, name: str, experiment: str) -> TrackedRun:
             run.end("KILLED")
             raise _running(name, owner_elsewhere(first) or first.run_id)
         return run
-    run_id, launched = earlier[-1].run_id, os.environ.get("MLFLOW_RUN_ID")
-    if launched not in (None, run_id):
-        TrackedRun(client, str(launched)).tags(
+    run_id = earlier[-1].run_id
+    if launched := patiently(lambda: launched_run(client)):
+        TrackedRun(client, launched.info.run_id).tags(
             {"kind": Kind.CONTINUATION, "continued": run_id, MLFLOW_RUN_NAME: f"{name} (continued)"}
         )
     run = go_on(TrackedRun(client, run_id))
