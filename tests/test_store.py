@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import shutil
+import socket
 import sqlite3
 import stat
 import subprocess
@@ -28,7 +29,7 @@ from pipeline.tracking.query import artifact
 from pipeline.tracking.registry import versions_of
 from pipeline.tracking.relocate import relocate
 from pipeline.tracking.run import experiment_of, start_run
-from pipeline.tracking.store import database_file, experiment_id, open_store, store_name, ui_command
+from pipeline.tracking.store import AT_START, database_file, experiment_id, open_store, store_name, ui_command
 from pipeline.tracking.study import open_study
 from tests.conftest import environment, put_store, store
 
@@ -387,3 +388,15 @@ def test_a_user_without_a_home(workplace: Path) -> None:
     made = subprocess.run([sys.executable, "-c", code], cwd=workplace, env=env, capture_output=True, text=True)
     assert made.returncode == 0 and made.stderr.count("\n") == 1, made.stderr
     assert "expected a store with finished models" in made.stderr
+
+
+def test_a_database_that_is_silent_is_not_waited_for(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg://me:secret@127.0.0.1:{silent.getsockname()[1]}/x")
+        monkeypatch.setitem(AT_START, "PGCONNECT_TIMEOUT", "2")
+        started = time.monotonic()
+        with pytest.raises(StoreError, match="expected a tracking store that answers"):
+            open_store()
+        assert time.monotonic() - started < 6
