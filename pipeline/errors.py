@@ -1,7 +1,7 @@
-"""The errors users see. Each message is one line: where, what was expected, what was found, what to do.
+"""The errors that users see. Each message is one line: where, expected, found, what to do.
 
 `UserError` ends a command with exit code 2 (bad input, nothing was started), `RunError` with exit code 1
-(a run that was started has failed).
+(a started run failed).
 """
 
 import os
@@ -12,7 +12,7 @@ SHORTEST_SECRET = 4  # characters; a shorter one would be found in any text
 
 
 class UserError(ValueError):
-    """The input cannot be used; no work was started."""
+    """The input is invalid; no work was started."""
 
 
 class SettingsError(UserError):
@@ -20,7 +20,7 @@ class SettingsError(UserError):
 
 
 class DataError(UserError):
-    """Trajectories or training pairs are missing, damaged, or do not fit what is asked of them."""
+    """Trajectories or training pairs are missing, damaged, or do not fit the settings."""
 
 
 class TokenizerError(UserError):
@@ -32,7 +32,7 @@ class CheckpointError(UserError):
 
 
 class PolicyError(UserError):
-    """A policy server cannot be reached, refuses, or answers something else than plans."""
+    """A policy server is unreachable, refuses, or does not answer with plans."""
 
 
 class MissingExtraError(UserError):
@@ -56,7 +56,7 @@ class WriteError(RunError):
 
 
 def one_line(error: BaseException) -> str:
-    """The message of `error` as one line without secrets, for quoting a library's error inside one of ours."""
+    """Return the message of `error` as one line without secrets, to quote a library's error in one of ours."""
     return without_secrets(" ".join(str(error).split())) or type(error).__name__
 
 

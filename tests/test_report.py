@@ -23,7 +23,7 @@ from pipeline.report.figures import draw_scores
 from pipeline.report.overview import as_csv, as_markdown, as_rows, as_text, as_values, verdicts, winner
 from pipeline.report.scores import COSTS, SCORES
 from pipeline.report.tables import Table
-from pipeline.results.gather import computed_groups, gather
+from pipeline.results.gather import computed_groups, gather, to_model
 from pipeline.stages.evaluate import Judged, log_judged
 from pipeline.studies.verdict import group_metrics, study_metrics, study_note
 from pipeline.tracking.query import StoredRun, artifact, fetch
@@ -46,7 +46,7 @@ def ten(difference: float) -> Comparison:
     noise = np.random.default_rng(0).normal(0, 0.01, 20)
     models = [model("a", seed, 0.9 + noise[seed]) for seed in range(10)]
     models += [model("b", seed, 0.9 - difference + noise[10 + seed]) for seed in range(10)]
-    return compare_models("study x", "100 episodes a condition, seed 0", models, ["a note"])
+    return compare_models("study x", "100 episodes per condition, seed 0", models, ["a note"])
 
 
 def test_a_clear_difference_is_told_and_none_is_not_invented() -> None:
@@ -202,6 +202,12 @@ def test_groups_are_methods_and_what_differs_within_them() -> None:
     assert computed_groups(other_data) == {"r0": "pi0 data=d", "r4": "pi0 data=e"}
 
 
+@pytest.mark.usefixtures("workplace", "with_store")
+def test_metrics_of_early_versions_are_known_by_their_name_of_now() -> None:
+    run = stored("a", {"method": "pi0", "name": "a"}, {"seed": "0"}, best_test_loss=0.5)
+    assert to_model(open_store(), run, "pi0", None, notes=[]).costs == {"test_loss_at_best_val": 0.5}
+
+
 def test_a_study_shows_its_means_and_its_verdict() -> None:
     comparison = ten(0.1)
     metrics = group_metrics(comparison.groups[0])
@@ -325,7 +331,7 @@ def test_another_evaluation_leaves_nothing_of_the_first(workplace: Path) -> None
     assert math.isfinite(fetch(client, run.run_id).metrics["converge_step/mean"])
     log_judged(run, second, protocols[1])
     found = fetch(client, run.run_id)
-    assert found.tags["evaluation"] == "2 episodes a condition, seed 0" and found.metrics["success/mean"] == 0
+    assert found.tags["evaluation"] == "2 episodes per condition, seed 0" and found.metrics["success/mean"] == 0
     assert math.isnan(found.metrics["converge_step/mean"]) and protocol_of(found.tags) == protocols[1]
     with artifact(client, run.run_id, "evaluation/scores.json") as path:
         assert read_scores(path)["success"] == dict.fromkeys(WHERE, 0.0) and "converge_step" not in read_scores(path)

@@ -37,7 +37,7 @@ def test_other_data_are_named(run: Run, workplace: Path, data: Path) -> None:
     save_action_pairs(mine, ActionPairs(found.state, chunks, found.trajectory, found.step, found.metadata))
     result = run("pipeline", "reproduce", made.info.run_id)
     assert result.returncode == 1 and "note: other data file than then" in result.stdout
-    assert result.stderr.startswith("error: run ") and "other than then: data file. " in result.stderr
+    assert result.stderr.startswith("error: run ") and "changed since then: data file. " in result.stderr
 
 
 def test_what_cannot_be_reproduced_is_refused(run: Run, workplace: Path) -> None:

@@ -241,7 +241,7 @@ def test_a_study_against_it(server: TeamServer, client: MlflowClient, data: Path
     """Two models of each method: every row is in PostgreSQL, every artifact in the S3 store, and the report works."""
     (tmp_path / "data").symlink_to(data)
     said = command(tmp_path, *STUDY, "--study", "team", "--n-models", 2, **server.admin())
-    assert "11 done now, 0 models found done, 0 failed" in said
+    assert "11 jobs run, 0 models reused, 0 failed" in said
     assert not list(tmp_path.rglob("*.db")) and not list((tmp_path / "mlruns/journals").glob("*/"))
 
     keys = server.keys()
@@ -332,7 +332,7 @@ def test_it_stops_and_finds_all_again(server: TeamServer, client: MlflowClient) 
 
     before = {run.info.run_id for run in client.search_runs(["1"])}
     assert before and len(ours()) >= 4
-    assert server.stop() == 0 and "stopped; the next start finds everything again" in server.printed()
+    assert server.stop() == 0 and "stopped; all data are kept for the next start" in server.printed()
     assert not ours()
     server.start()
     assert {run.info.run_id for run in client.search_runs(["1"])} == before

@@ -24,6 +24,7 @@ from pipeline.tracking.store import home
 
 JOURNALS = "journals"
 ENDED = "ended"  # in what is known about a run: the status with which its process ended it
+PLACE = "place"  # and the host and folder, as its tag `journal` has them unless another machine has taken it over
 LOOK_SECONDS = 2.0  # others hold a journal no longer than this when they only look
 
 Item = dict[str, Any]

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from pipeline.data.npz import read_npz
 from pipeline.errors import UserError, one_line, shown_uri
+from pipeline.evaluation.stored import protocol_of
 from pipeline.files import file_digest
 from pipeline.stages.settings import CollectSettings
 from pipeline.tracking.journal import journals_folder
+from pipeline.tracking.leftover import find_leftovers
 from pipeline.tracking.mirror import MIRROR, MODELS
-from pipeline.tracking.query import StoredRun, is_model, registered_models, search
+from pipeline.tracking.query import StoredRun, group_of, is_model, registered_models, search
 from pipeline.tracking.store import DEFAULT_STORE, Store, database_file, open_store, tracking_uri
 
 Rows = list[tuple[str, str]]
@@ -83,9 +85,9 @@ def describe_studies(runs: Sequence[StoredRun]) -> str:
     for study in dict.fromkeys(run.tags["study"] for run in runs if run.tags.get("kind") == "study"):
         members = [run for run in runs if run.tags.get("study") == study and is_training(run)]
         done = [run for run in members if run.status == "FINISHED" and is_model(run)]
-        evaluated = sum("episodes a condition" in run.tags.get("evaluation", "") for run in done)
-        methods = Counter(run.tags["method"] for run in done)
-        about = ", ".join(f"{count} {method}" for method, count in methods.items())
+        evaluated = sum(protocol_of(run.tags) is not None for run in done)
+        groups = Counter(map(group_of, done))
+        about = ", ".join(f"{count} {group}" for group, count in groups.items())
         others = f"; {len(members) - len(done)} not finished" if len(members) > len(done) else ""
         lines.append(f"{study}: {about or 'no model yet'}{others}; {evaluated} of {len(done)} evaluated")
     return "\n".join(lines) or "none"
@@ -108,8 +110,8 @@ def megabytes(folder: Path) -> str:
 def next_step(pairs: bool, runs: Sequence[StoredRun]) -> str:
     """The command that most likely comes next."""
     models = [run for run in runs if run.status == "FINISHED" and is_model(run)]
-    if any(run.status == "RUNNING" for run in runs):
-        return "python -m pipeline doctor  (if a run that is RUNNING has no process any more)"
+    if any(not left.obstacle for left in find_leftovers(runs)):
+        return "python -m pipeline doctor  (a run that is RUNNING has no process any more)"
     if not models:
         return "python -m train.train_pi0" if pairs else "python -m pipeline collect"
     if not any("evaluation" in run.tags for run in models):
