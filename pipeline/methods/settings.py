@@ -58,9 +58,7 @@ class FlowRecipe(ChunkRecipe):
     """Settings of pi0."""
 
     flow_steps: int = Field(5, ge=1, le=1000, description="Euler steps from noise to actions when acting")
-    start_noise: float = Field(
-        0.0, ge=0, le=10, description="scale of the initial noise when acting; training uses 1"
-    )
+    start_noise: float = Field(0.0, ge=0, le=10, description="scale of the initial noise when acting; training uses 1")
 
 
 class TokenRecipe(Settings):

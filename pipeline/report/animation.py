@@ -1,4 +1,4 @@
-"""An episode as a moving picture: the cart with its pole, and below it what was planned and what was executed.
+"""An episode as a GIF: the cart with its pole, and below it the planned and the executed actions.
 
 Shapes: T control steps, S state (cart position m, pole angle rad first), A action, K plans, H horizon.
 """
@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 Chunks = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-# Okabe and Ito's colours, told apart by the colour-blind; line styles and widths do the same in grey.
+# Okabe and Ito's colours, which the colour-blind can distinguish; line styles and widths differ as well.
 EXECUTED, PLANNED, LEFT, REACHED = "#0072B2", "#D55E00", "#EFBE9A", "0.45"
 CALM, FELL = "#00735A", "#B34700"
 INKS = (EXECUTED, PLANNED, LEFT, CALM, FELL, "black", "0.5")

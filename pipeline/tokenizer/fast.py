@@ -384,7 +384,7 @@ def parse_tokenizer(text: str) -> FastTokenizer:
     if ranges is not None and not (tokenizer.fits[1:] & (tokenizer.lengths == 1)).any(1).all():
         raise ValueError("'bpe' has no token for any single integer of some of 'ranges'")
     if "sha256" in fields and fields["sha256"] != tokenizer.digest:
-        raise ValueError("it has changed since it was written: it does not have its sha256")
+        raise ValueError("it has changed since it was written: its sha256 does not match")
     return tokenizer
 
 
