@@ -166,7 +166,7 @@ def test_a_file_that_acts_otherwise_is_not_left(
     monkeypatch.setattr(Checkpoint, "network", another)
     for out in (exported, model.parent / "new.onnx"):
         assert main(COMMANDS, ["export", "--checkpoint", str(model), "--out", str(out)]) == 1
-        assert "not written, because it does not act as" in capsys.readouterr().err
+        assert "not written, because it does not act like" in capsys.readouterr().err
     assert sorted(path.name for path in model.parent.iterdir()) == sorted((model.name, exported.name))
     assert exported.read_bytes() == before
 
