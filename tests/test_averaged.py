@@ -80,7 +80,7 @@ def test_changed_files_are_refused(ensemble: Path) -> None:
         ({"members": [one, two, {}]}, "expected a tinypi-1 checkpoint"),
         ({"members": [one, two, content]}, "expected a tinypi-1 checkpoint"),
         ({"members": []}, "1 to 100 members"),
-        ({"members": 101 * [one]}, "more places than the file has room for"),
+        ({"members": 101 * [one]}, "more values than the file has room for"),
         ({"members": 3}, "expected an averaged policy with a name and members"),
         ({"members": ["a"]}, "expected an averaged policy with a name and members"),
         ({"name": "two\nlines"}, "expected an averaged policy with a name and members"),

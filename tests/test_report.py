@@ -91,7 +91,7 @@ def test_losses_of_different_methods_are_not_compared() -> None:
 def test_one_seed_and_few_seeds_say_so() -> None:
     one = compare_models("x", "y", [model("a", 0, 0.9), model("b", 0, 0.8)], [])
     text = as_text(one)
-    assert "a has one seed: its means stand alone, and no spread can be given." in text and "0.900" in text
+    assert "a has one seed: no spread can be given." in text and "0.900" in text
     few = as_text(compare_models("x", "y", [model("a", seed, 0.9) for seed in range(3)], []))
     assert "a has 3 seeds: too few for 95% intervals" in few
 

@@ -216,7 +216,7 @@ def _check_plain(content: Any, size: int) -> None:
         elif value is not None and not isinstance(value, int | float):
             raise ValueError(f"a value of the type {type(value).__name__}")
         if seen + len(waiting) > MAX_VALUES or held > 2 * size:
-            raise ValueError("values that stand in more places than the file has room for")
+            raise ValueError("more values than the file has room for")
 
 
 def _check_fit(checkpoint: Checkpoint) -> None:

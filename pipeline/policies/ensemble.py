@@ -49,7 +49,7 @@ def parse_ensemble(path: Path, content: dict[str, Any]) -> Policy:
     """Rebuild the policy from a file's content; raises `CheckpointError` naming the part that does not fit."""
     name, members = content.get("name"), content.get("members")
     if not is_name(name) or not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
-        raise CheckpointError(f"{path}: expected an averaged policy with a name and members.")
+        raise CheckpointError(f"{path}: expected an averaged policy with a name and members, found other content.")
     if not 1 <= len(members) <= MOST_MEMBERS:
         raise CheckpointError(f"{path}: expected 1 to {MOST_MEMBERS} members, found {len(members)}.")
     policy = average(path, str(name), [parse_checkpoint(path, member) for member in members])

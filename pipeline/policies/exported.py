@@ -54,7 +54,7 @@ class ExportedPolicy:
 def seal(content: bytes) -> bytes:
     """Return the content of an `.onnx` file with its digest filled in.
 
-    Raises `ValueError` if it has no such place, or more than one.
+    Raises `ValueError` if it has no place for a digest, or more than one.
     """
     (place,) = PLACE.finditer(content)
     start, end = place.span(1)

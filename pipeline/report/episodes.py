@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 Kind = Literal["good", "bad"]
 
 WIDTH, HEIGHT = 420, 372
-LEFT, RIGHT = 40.0, 412.0  # of all three panels
+LEFT, RIGHT = 40.0, 412.0  # edges of all three panels
 SCENE, ACTION, ANGLE = (10.0, 126.0), (178.0, 254.0), (278.0, 348.0)  # top and bottom; the scene's bottom is the rail
 ROOM = 0.35  # m, margin beside the outermost positions of the cart
 GHOSTS = 9  # positions of the cart in the still picture

@@ -43,7 +43,7 @@ def overview_table(comparison: Comparison) -> Table:
         f"{group.name} ({len(group.models)})" if group.kind in ("model", "original") else group.name
         for group in comparison.groups
     ]
-    title = "Success / converge by action noise and replan interval: means over models (how many)"
+    title = "Success / converge by action noise and replan interval: means over models (number of models)"
     return Table(title, ("noise, replan", *heads), rows)
 
 
@@ -162,12 +162,12 @@ def verdicts(comparison: Comparison) -> list[str]:
 
 
 def as_text(comparison: Comparison, names: Sequence[str] = MAIN) -> str:
-    """For a terminal: the overview, the scores `names` in detail, losses and costs."""
+    """Return the text for a terminal: the overview, the scores `names` in detail, losses and costs."""
     return "\n\n".join(_parts(comparison, names, Table.text))
 
 
 def as_markdown(comparison: Comparison) -> str:
-    """All scores, as Markdown."""
+    """Return all scores as Markdown."""
     return "\n\n".join(_parts(comparison, tuple(SCORES), Table.markdown)) + "\n"
 
 
@@ -193,12 +193,12 @@ def cautions(comparison: Comparison) -> list[str]:
     found = []
     for group in comparison.of_kind("model"):
         if len(group.models) == 1:
-            found.append(f"{group.name} has one seed: its means stand alone, and no spread can be given.")
+            found.append(f"{group.name} has one seed: no spread can be given.")
         elif len(group.models) < FEWEST:
-            found.append(f"{group.name} has {len(group.models)} seeds: too few for 95% intervals, which take {FEWEST}.")
+            found.append(f"{group.name} has {len(group.models)} seeds: too few for 95% intervals, which need {FEWEST}.")
     for contrast in comparison.contrasts:
         pairs, tests = contrast.pairs, len(comparison.conditions)
-        if tests * 2 ** (1 - pairs) >= ALPHA:  # the smallest p that the exact test can give, corrected
+        if tests * 2 ** (1 - pairs) >= ALPHA:  # the smallest corrected p of the exact test
             found.append(
                 f"{pairs} pair{'s' * (pairs > 1)} of models cannot show a difference in one of {tests} conditions "
                 f"between {contrast.first} and {contrast.second}: more seeds are needed."
@@ -317,5 +317,5 @@ def _summary_cells(summary: Summary, score: Score) -> tuple[str, ...]:
 
 
 def interval_text(interval: Interval | None, digits: int) -> str:
-    """An interval as "[0.1, 0.2]", "-" without one."""
+    """Return an interval as "[0.1, 0.2]", or "-" for None."""
     return "-" if interval is None else f"[{interval.low:.{digits}f}, {interval.high:.{digits}f}]"

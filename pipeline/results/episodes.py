@@ -25,7 +25,7 @@ from pipeline.tracking.store import Store
 MOST_GROUPS = 6  # each is evaluated again, which takes seconds
 CHOICE = (
     "All are from the hardest condition, action noise ±{noise:g} and a plan every {replan} steps. The bad episode is "
-    "the one, over all models of a group, that falls first; if none falls, the one that does not converge and leans most; "
+    "the one, over all models of a group, that falls first; if none falls, one that does not converge and leans most; "
     "if all converge, the last to do so. The good episode is of the same model: of those that converge, the one with "
     "the median converge step. They were replayed for this page, with the weights and the noise of the evaluation."
 )
