@@ -36,7 +36,7 @@ def refused(capsys: pytest.CaptureFixture[str], method: str, *words: object) -> 
         (["--batch-size", 0], "batch_size: expected 1 or more, found '0'"),
         (["--batch_size", "many"], "batch_size: expected a whole number"),
         (["--batch-size", 1.5], "batch_size: expected a whole number"),
-        (["--lr", -1], "lr: expected a number above 0.0, found '-1'"),
+        (["--lr", -1], "lr: expected a number above 0, found '-1'"),
         (["--lr", "nan"], "lr: expected"),
         (["--lr", "inf"], "lr: expected"),
         (["--width", 65], "heads: must divide the width 65, found 2"),
