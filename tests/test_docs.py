@@ -68,7 +68,7 @@ def test_settings_are_those_of_the_code() -> None:
 @pytest.mark.usefixtures("with_store")
 def test_a_run_has_what_its_page_says(run: Run, workplace: Path) -> None:
     """A pi0-FAST run, evaluated: the page names each metric, tag and artifact that it has, and no others."""
-    small = ("--epochs", 1, "--width", 16, "--layers", 1)
+    small = ("--epochs", 1, "--width", 16, "--layers", 1, "--batch-size", 20)
     assert run("train.train_pi0_fast", *small).returncode == 0
     (made,) = runs_of(workplace)
     assert run("pipeline", "evaluate", "--run", made.info.run_id, "--episodes", 1).returncode == 0
