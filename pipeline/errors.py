@@ -4,6 +4,12 @@
 (a started run failed).
 """
 
+import os
+from urllib.parse import unquote
+
+STORES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")  # their addresses may hold a password
+SHORTEST_SECRET = 4  # characters; a shorter one would be found in any text
+
 
 class UserError(ValueError):
     """The input is invalid; no work was started."""
@@ -37,6 +43,10 @@ class StoreError(UserError):
     """The MLflow tracking store cannot be reached or opened."""
 
 
+class LockError(UserError):
+    """A file cannot be locked."""
+
+
 class RunError(RuntimeError):
     """A run that was started could not be finished."""
 
@@ -46,5 +56,29 @@ class WriteError(RunError):
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of `error` as one line, to quote a library's error in one of ours."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Return the message of `error` as one line without secrets, to quote a library's error in one of ours."""
+    return without_secrets(" ".join(str(error).split())) or type(error).__name__
+
+
+def shown_uri(uri: str) -> str:
+    """The address of a store or server as others may read it: without user, password and query."""
+    scheme, mark, rest = uri.partition("://")
+    if not mark or rest.startswith("/"):  # a file
+        return uri
+    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
+
+
+def without_secrets(text: str) -> str:
+    """A text as others may read it: the passwords in the addresses of the stores are left out."""
+    for uri in filter(None, map(os.environ.get, STORES)):
+        shown = shown_uri(uri)
+        if shown == uri:
+            continue
+        user = uri.partition("://")[2].rpartition("@")[0]
+        query = uri.rpartition("@")[2].partition("?")[2]
+        password = user.partition(":")[2]
+        text = text.replace(uri, shown).replace(f"{user}@", "") if user else text.replace(uri, shown)
+        for secret in (query, password, unquote(password)):
+            if len(secret) >= SHORTEST_SECRET:
+                text = text.replace(secret, "***")
+    return text

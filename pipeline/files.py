@@ -2,7 +2,8 @@
 
 import errno
 import os
-import tempfile
+import secrets
+import stat
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,20 +29,22 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     An earlier file `path` stays readable until then, and is kept if the body raises.
     The temporary file is hidden (leading dot), has the suffix of `path`, and is removed on failure. If `path` is a
-    symbolic link, the link is replaced and its target does not change.
+    symbolic link, the link is replaced and its target does not change. The
+    umask decides who may read it.
 
     Raises `WriteError` if the disk is full or the folder read-only.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=IN_THE_MAKING, suffix=path.suffix, dir=path.parent)
+        temporary = path.with_name(f"{IN_THE_MAKING}{secrets.token_hex(8)}{path.suffix}")
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # less the umask
+        mode = stat.S_IMODE(os.fstat(handle).st_mode)
         os.close(handle)
-        temporary = Path(name)
         try:
             yield temporary
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
-            temporary.chmod(0o644)  # mkstemp gives 0600; others may read results
+            temporary.chmod(mode)  # libraries that replace the file choose their own
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -27,8 +27,8 @@ SMALL = ["--epochs", "4", "--width", "16", "--layers", "1", "--batch-size", "50"
 # `python -m` as ever, but whatever can be kept of a run is kept at once.
 KEEPING_ALL = """
 import runpy, sys
-from pipeline.stages import train
-train.SNAPSHOT_SECONDS = 0.0
+from pipeline.stages import account
+account.SNAPSHOT_SECONDS = 0.0
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 
@@ -66,6 +66,9 @@ def bits(folder: Path, client: MlflowClient) -> tuple[object, ...]:
     }
     assert {len(points) for points in history.values()} == {4}
     assert len(client.get_metric_history(run.info.run_id, "samples_per_second")) == 4
+    by_step = client.get_metric_history(run.info.run_id, "train_loss_by_step")
+    history["by step"] = sorted((point.step, point.value) for point in by_step)
+    assert [step for step, _ in history["by step"]] == list(range(20, 4 * 24 + 1, 20))  # each once
     content = torch.load(folder / f"train/trained_models/{name}.pth", weights_only=True)
     assert weights_digest(content["weights"]) == run.data.tags["weights_sha256"]
     for path in ("logs/{}.txt", "trained_models/{}.pth", "loss_pics/{}.png"):
@@ -158,7 +161,7 @@ def test_killed_at_any_moment_other_commands_leave_whole_files_or_none(
         "collect": (["--trajectories", "500", "--out", "made"], "made"),
         "tokenize": (["--pairs", pairs, "--out", "made"], "made"),
         "export": (["--checkpoint", *models, "--out", "made/model.onnx"], "made"),
-        "report": ([], "train/reports/all"),
+        "report": (["--out", "made"], "made"),
     }[command]
     begun = time.monotonic()
     finish(tmp_path, command, *words)

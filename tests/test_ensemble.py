@@ -89,6 +89,9 @@ def test_what_a_study_leaves(study: Path) -> None:
     for name in FIGURES | TEXTS:
         stored = Path(client.download_artifacts(parent.info.run_id, f"report/{name}"))
         assert stored.read_bytes() == (mirror / name).read_bytes()
+    assert sorted(run.info.run_name for run in of_kind(study, "model")) == [
+        "pi0 seed 0", "pi0 seed 1", "pi0_fast seed 0", "pi0_fast seed 1"
+    ]  # fmt: skip
     model = of_kind(study, "model")[0]
     episodes = Path(client.download_artifacts(model.info.run_id, "evaluation/episodes.csv"))
     rows = list(csv.DictReader(episodes.open()))
@@ -167,7 +170,8 @@ def test_evaluate_files_runs_and_studies(study: Path) -> None:
     assert len(mine["conditions"][0]["episodes"]["velocity_std"]) == 3
 
     by_run = json.loads(command(study, "pipeline", "evaluate", "--run", model.info.run_id, *words).stdout)["models"]
-    by_study = json.loads(command(study, "pipeline", "evaluate", "--study", "ensemble", *words).stdout)["models"]
+    whole = ("--study", "ensemble", "--executor", "serial")
+    by_study = json.loads(command(study, "pipeline", "evaluate", *whole, *words).stdout)["models"]
     assert by_run == [mine] and mine in by_study and len(by_study) == 6
     table = command(study, "pipeline", "evaluate", "--run", model.info.run_id, "--episodes", 3).stdout
     assert "noise, replan  success  converge" in table and "Plan against expert: MAE" in table

@@ -23,7 +23,7 @@ from pipeline.report.figures import draw_scores
 from pipeline.report.overview import as_csv, as_markdown, as_rows, as_text, as_values, verdicts, winner
 from pipeline.report.scores import COSTS, SCORES
 from pipeline.report.tables import Table
-from pipeline.results.gather import computed_groups, gather
+from pipeline.results.gather import computed_groups, gather, to_model
 from pipeline.stages.evaluate import Judged, log_judged
 from pipeline.studies.verdict import group_metrics, study_metrics, study_note
 from pipeline.tracking.query import StoredRun, artifact, fetch
@@ -200,6 +200,12 @@ def test_groups_are_methods_and_what_differs_within_them() -> None:
     assert computed_groups(runs) == {"r0": "pi0 lr=0.004", "r1": "pi0 lr=0.004", "r2": "pi0 lr=0.1", "r3": "pi0_fast"}
     other_data = [runs[0], stored("r4", base | {"data_sha256": "e"}, runs[0].params)]
     assert computed_groups(other_data) == {"r0": "pi0 data=d", "r4": "pi0 data=e"}
+
+
+@pytest.mark.usefixtures("workplace", "with_store")
+def test_metrics_of_early_versions_are_known_by_their_name_of_now() -> None:
+    run = stored("a", {"method": "pi0", "name": "a"}, {"seed": "0"}, best_test_loss=0.5)
+    assert to_model(open_store(), run, "pi0", None, notes=[]).costs == {"test_loss_at_best_val": 0.5}
 
 
 def test_a_study_shows_its_means_and_its_verdict() -> None:

@@ -23,7 +23,7 @@ from tests.conftest import ROOT, Run, mlflow_run, runs_of, store
 
 SMALL = ("--epochs", 2, "--width", 16, "--layers", 1)
 EPOCH_METRICS = {"train_loss", "val_loss", "test_loss", "lr", "grad_norm", "samples_per_second"}
-FINAL_METRICS = {"best_val_loss", "best_epoch", "best_test_loss", "train_seconds"}
+FINAL_METRICS = {"best_val_loss", "best_epoch", "test_loss_at_best_val", "train_seconds"}
 
 
 def log_without_times(workplace: Path, name: str) -> str:
@@ -48,6 +48,8 @@ def test_what_a_run_leaves_and_that_it_repeats(
     client = store(workplace)
     for metric in EPOCH_METRICS:
         assert [point.step for point in client.get_metric_history(first.info.run_id, metric)] == [1, 2]
+    by_step = client.get_metric_history(first.info.run_id, "train_loss_by_step")
+    assert [point.step for point in by_step] == [20]
     assert {"method", "code_commit", "code_tree", "data_sha256", "split_digest", "weights_sha256"} <= set(data.tags)
     assert ("tokenizer_sha256" in data.tags) == (module == "train_pi0_fast")
     (dataset,) = first.inputs.dataset_inputs
@@ -72,7 +74,7 @@ def test_what_a_run_leaves_and_that_it_repeats(
     def bits(run: object) -> tuple:
         history = [
             [point.value for point in client.get_metric_history(run.info.run_id, metric)]
-            for metric in sorted(EPOCH_METRICS - {"samples_per_second"})
+            for metric in sorted(EPOCH_METRICS - {"samples_per_second"} | {"train_loss_by_step"})
         ]
         return run.data.tags["weights_sha256"], history, log_without_times(workplace, run.data.tags["name"])
 
@@ -180,18 +182,3 @@ def test_interrupted_run_is_killed(workplace: Path) -> None:
     assert process.returncode == 130 and errors.startswith("error: interrupted") and time.monotonic() - started < 10
     (killed,) = runs_of(workplace)
     assert killed.info.status == "KILLED" and not list((workplace / "train/logs").glob(".*"))
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("with_store")
-def test_missing_data_is_made(workplace: Path, run: Run) -> None:
-    (workplace / "data").unlink()
-    result = run("train.train_pi0_fast", *SMALL[2:], "--epochs", 1, "--batch-size", 5000)
-    assert result.returncode == 0, result.stderr
-    assert "collecting 4,000 demonstrations" in result.stdout and "fitting the FAST tokenizer" in result.stdout
-    assert {path.name for path in (workplace / "data").glob("[!.]*")} == {
-        "trajectories.npz", "training_pairs_original.npz", "fast_tokenizer.json", "training_pairs_fast.npz",
-    }  # fmt: skip
-    digests = [path.read_bytes() for path in sorted((workplace / "data").iterdir())]
-    assert run("train.train_pi0", *SMALL, "--batch-size", 5000).returncode == 0
-    assert digests == [path.read_bytes() for path in sorted((workplace / "data").iterdir())]

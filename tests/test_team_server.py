@@ -239,7 +239,7 @@ def test_a_study_against_it(server: TeamServer, client: MlflowClient, data: Path
     """Two models of each method: every row is in PostgreSQL, every artifact in the S3 store, and the report works."""
     (tmp_path / "data").symlink_to(data)
     said = command(tmp_path, *STUDY, "--study", "team", "--n-models", 2, **server.admin())
-    assert "11 done now, 0 models found done, 0 failed" in said
+    assert "11 jobs run, 0 models reused, 0 failed" in said
     assert not list(tmp_path.rglob("*.db")) and not list((tmp_path / "mlruns/journals").glob("*/"))
 
     keys = server.keys()

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import click
 from click.shell_completion import get_completion_class
 from pydantic import Field
 
@@ -24,11 +25,9 @@ class CompletionSettings(Settings):
 
 def run(settings: CompletionSettings) -> None:
     """Print the script."""
-    from pipeline.cli.main import COMMANDS
-
     kind = get_completion_class(settings.shell)
     assert kind is not None
-    print(kind(COMMANDS, {}, SCRIPT, VARIABLE).source())
+    print(kind(click.get_current_context().find_root().command, {}, SCRIPT, VARIABLE).source())
 
 
 COMMAND = settings_command("completion", CompletionSettings, run, EXAMPLES)

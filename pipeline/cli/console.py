@@ -57,6 +57,7 @@ def be_quiet() -> None:
 
 def be_verbose(settings: "Settings") -> None:
     """Log to stderr settings, versions, code and store, then every stage, with the milliseconds since the start."""
+    from pipeline.errors import shown_uri
     from pipeline.tracking.store import tracking_uri
     from pipeline.versions import code_state, environment
 
@@ -67,7 +68,7 @@ def be_verbose(settings: "Settings") -> None:
     STAGES.debug("settings: %s", ", ".join(f"{name}={value}" for name, value in settings))
     STAGES.debug("versions: %s", ", ".join(f"{name} {value}" for name, value in environment().items()))
     STAGES.debug("code: commit %s, %s tree", *code_state())
-    STAGES.debug("store: %s", tracking_uri())
+    STAGES.debug("store: %s", shown_uri(tracking_uri()))
 
 
 def print_result(text: str) -> None:

@@ -34,6 +34,7 @@ FILES = (
     "sync",
     "server",
     "move_store",
+    "relocate",
     "info",
     "completion",
 )

@@ -21,11 +21,9 @@ def train(method_name: str, settings: TrainSettings) -> None:
     with training_display(OUT) as display:
         made = work(METHODS[method_name], settings, display.line, display.step)
     metrics = made.metrics
+    losses = f"val {metrics['best_val_loss']:.5f}, test {metrics['test_loss_at_best_val']:.5f}"
     rows = [
-        (
-            "loss",
-            f"val {metrics['best_val_loss']:.5f}, test {metrics['best_test_loss']:.5f}, at epoch {made.best_epoch}",
-        ),
+        ("loss", f"{losses}, at epoch {made.best_epoch}"),
         ("control", f"success {metrics['check_success']:.2f}, converge {metrics['check_converge']:.2f} (a first look)"),
         ("training", f"{metrics['train_seconds']:.1f} s"),
         ("model", str(made.mirror.model)),

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
+from pipeline.locks import file_lock
 
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -16,7 +16,7 @@ def data_lock(folder: Path) -> Iterator[None]:
 
     A folder that is missing or read-only is not changed by anybody, so no lock is taken.
     """
-    lock = FileLock(folder.resolve() / ".lock", is_singleton=True)
+    lock = file_lock(folder.resolve() / ".lock", is_singleton=True)
     try:
         if folder.is_dir():
             lock.acquire()

@@ -44,4 +44,4 @@ YARDSTICKS: dict[str, Run] = {
     "zero action": lambda episodes, threads: evaluate_controller(_zero, episodes, threads),
 }
 """`run(episodes, threads) -> evaluation`, by name. "Planned" means planned in the simulator and executed open-loop, as
-a policy's chunks are. The PID has its base gains; at every plan its integrators start at 0, without a kick."""
+a policy's chunks are. The PID has its base gains; at each plan its integrators start at 0, without derivative kick."""

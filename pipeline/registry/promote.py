@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from numpy.typing import NDArray
 
 from pipeline.config import AVERAGE, BEST, NONE
@@ -27,6 +27,7 @@ from pipeline.evaluation.protocol import CONDITIONS
 from pipeline.executors.jobs import Job, Report
 from pipeline.executors.run import Watch, run_all
 from pipeline.files import file_digest
+from pipeline.locks import file_lock
 from pipeline.methods.registry import METHODS
 from pipeline.registry.register import best_of, register_runs
 from pipeline.registry.settings import PromoteSettings
@@ -90,7 +91,7 @@ def promote(settings: PromoteSettings, say: Say, watch: Watch) -> Promotion:
     store = open_store()
     home().mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(home() / f".promote-{settings.model}.lock", blocking=False):
+        with file_lock(home() / f".promote-{settings.model}.lock", blocking=False):
             return _promote(store, settings, say, watch)
     except Timeout as error:
         raise SettingsError(f"model: '{settings.model}' is being promoted by another process. Wait for it.") from error

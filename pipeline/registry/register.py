@@ -13,12 +13,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from filelock import FileLock
-
 from pipeline.config import ALL, NONE
 from pipeline.errors import SettingsError, UserError, one_line
 from pipeline.evaluation.protocol import CONDITIONS
 from pipeline.evaluation.stored import protocol_of
+from pipeline.locks import file_lock
 from pipeline.policies.load import load_policy
 from pipeline.registry.settings import RegisterSettings
 from pipeline.report.comparison import with_means
@@ -79,7 +78,7 @@ def register_runs(store: Store, runs: Sequence[StoredRun], say: Say) -> list[Reg
     """Register each run's model with its card, and let `best-STUDY` stand for the best of a study."""
     made = []
     home().mkdir(parents=True, exist_ok=True)
-    with FileLock(home() / ".registry.lock"):  # two at once would register a run twice
+    with file_lock(home() / ".registry.lock"):  # two at once would register a run twice
         parts = {(run.tags["study"], run.tags["method"]) for run in runs if is_model(run) and "study" in run.tags}
         bests = {found.run_id for part in parts if (found := best_of(store, *part))}
         for run in runs:

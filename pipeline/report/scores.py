@@ -33,7 +33,7 @@ SCORES = {
 
 COSTS = {
     "best_val_loss": Score("val loss", "val loss", 5, -1),
-    "best_test_loss": Score("test loss", "test loss", 5, -1),
+    "test_loss_at_best_val": Score("test loss", "test loss", 5, -1),
     "chunk_mae": Score("plan MAE", "plan against expert, MAE, action units", 4, -1),
     "chunk_mse": Score("plan MSE", "plan against expert, MSE, action units squared", 5, -1),
     "train_seconds": Score("training, s", "training, s", 1, -1),
@@ -42,4 +42,4 @@ COSTS = {
 }
 """Numbers of a model without conditions: losses, errors against the expert's chunks on the test split, cost."""
 
-LOSSES = ("best_val_loss", "best_test_loss")
+LOSSES = ("best_val_loss", "test_loss_at_best_val")

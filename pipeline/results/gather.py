@@ -28,6 +28,7 @@ NOT_A_DIFFERENCE = {
     "pairs",
     "tokenizer",
 }  # of training
+EARLIER_NAMES = {"best_test_loss": "test_loss_at_best_val"}  # of metrics, in runs of early versions
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,8 @@ def _number(text: str) -> str:
 def to_model(store: Store, run: StoredRun, group: str, protocol: Protocol | None, notes: list[str]) -> Model:
     """Read a run's scores, if they are of this protocol, and its costs; unusable values are left out and noted."""
     kind = run.tags.get("kind", Kind.MODEL)
-    costs = {name: run.metrics[name] for name in COSTS if name in run.metrics}
+    metrics = {EARLIER_NAMES.get(name, name): value for name, value in run.metrics.items()}
+    costs = {name: metrics[name] for name in COSTS if name in metrics}
     odd = [name for name, value in costs.items() if not math.isfinite(value)]
     if odd:
         notes.append(f"{run.name}: left out because they are not finite: {', '.join(odd)}.")

@@ -192,7 +192,8 @@ def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
         jobs += [Job(name, "yardstick", partial(judge_yardstick, name, protocol)) for name in YARDSTICKS]
     if not jobs:
         raise SettingsError("checkpoint: name model files, or --run, --study or --yardsticks. See --help.")
-    outcome = run_all(jobs, watch, settings.executor, settings.workers)
+    executor = settings.executor if len(jobs) > 1 else "serial"  # a process of its own takes longer than one model
+    outcome = run_all(jobs, watch, executor, settings.workers)
     if outcome.failures:
         failures = "; ".join(outcome.failures)
         raise RunError(f"evaluation: {len(outcome.failures)} of {len(jobs)} failed: {failures}")

@@ -9,6 +9,7 @@ from pipeline.methods.method import Method
 from pipeline.methods.settings import TrainSettings
 from pipeline.tracking.journal import ENDED, Journal, journal_of, left_journals
 from pipeline.tracking.mirror import MIRROR, Mirror
+from pipeline.tracking.owner import is_of_elsewhere, owner_elsewhere
 from pipeline.tracking.query import fetch
 from pipeline.tracking.run import FAILURE, TrackedRun
 
@@ -103,20 +104,22 @@ def _latest(method: Method) -> Journal | None:
 def end_abandoned(run: TrackedRun, name: str, reason: str, status: str = "FAILED") -> bool:
     """End a run whose process is gone, and show the log that it left hidden in the mirror.
 
-    Returns False, and does nothing, if it is not RUNNING, or if a process has it: one whose study is gone ends itself.
+    Returns False, and does nothing, if it is not RUNNING, or if a process has it, here or on another machine: one whose
+    study is gone ends itself.
     """
     journal = journal_of(run.run_id)
     if run.journal is None and journal.about():
         if not journal.own(DYING_SECONDS):
             return False
         run.journal = journal
-    if fetch(run.client, run.run_id).status != "RUNNING":
+    known = fetch(run.client, run.run_id)
+    if known.status != "RUNNING" or owner_elsewhere(known) is not None:
         if run.journal:
             run.journal.release()
         return False
     mirror = Mirror(name, MIRROR)
     run.tags({FAILURE: reason})
-    if mirror.hidden_log.exists():
+    if (run.journal is not None or not is_of_elsewhere(known)) and mirror.hidden_log.exists():
         mirror.write(f"{status.lower()}: {reason}")
         mirror.publish_log()
         run.file(mirror.log)

@@ -35,7 +35,7 @@ CHAMPION, MODELS = "champion", "models:/"
 # What acting needs: the packages, and the part of our code that MLflow copies into each model.
 REQUIREMENTS = ("mlflow", "torch", "numpy", "scipy", "tokenizers", "pydantic")
 CODE = (
-    "__init__.py", "config.py", "errors.py", "files.py", "streams.py", "env/__init__.py", "env/channels.py",
+    "__init__.py", "config.py", "errors.py", "files.py", "locks.py", "streams.py", "env/__init__.py", "env/channels.py",
     "data", "models", "tokenizer", "methods", "policies",
 )  # fmt: skip
 MODEL_FILE, POLICY, CARD, ARTIFACTS = "served_model.py", "policy", "card", "artifacts"

@@ -6,13 +6,14 @@ from datetime import datetime
 from pathlib import Path
 
 from pipeline.data.npz import read_npz
-from pipeline.errors import UserError, one_line
+from pipeline.errors import UserError, one_line, shown_uri
 from pipeline.evaluation.stored import protocol_of
 from pipeline.files import file_digest
 from pipeline.stages.settings import CollectSettings
 from pipeline.tracking.journal import journals_folder
+from pipeline.tracking.leftover import find_leftovers
 from pipeline.tracking.mirror import MIRROR, MODELS
-from pipeline.tracking.query import StoredRun, is_model, registered_models, search
+from pipeline.tracking.query import StoredRun, group_of, is_model, registered_models, search
 from pipeline.tracking.store import DEFAULT_STORE, Store, database_file, open_store, tracking_uri
 
 Rows = list[tuple[str, str]]
@@ -49,7 +50,7 @@ def describe_file(path: Path) -> str:
 
 def stored_runs() -> tuple[list[StoredRun], Rows]:
     """Return the store's runs, and rows about the store; a missing store is not created."""
-    uri = tracking_uri()
+    uri = shown_uri(tracking_uri())
     if (database := database_file()) and not database.exists():
         return [], [("store", f"{uri}, not there yet"), ("runs", "none"), ("studies", "none")]
     try:
@@ -85,8 +86,8 @@ def describe_studies(runs: Sequence[StoredRun]) -> str:
         members = [run for run in runs if run.tags.get("study") == study and is_training(run)]
         done = [run for run in members if run.status == "FINISHED" and is_model(run)]
         evaluated = sum(protocol_of(run.tags) is not None for run in done)
-        methods = Counter(run.tags["method"] for run in done)
-        about = ", ".join(f"{count} {method}" for method, count in methods.items())
+        groups = Counter(map(group_of, done))
+        about = ", ".join(f"{count} {group}" for group, count in groups.items())
         others = f"; {len(members) - len(done)} not finished" if len(members) > len(done) else ""
         lines.append(f"{study}: {about or 'no model yet'}{others}; {evaluated} of {len(done)} evaluated")
     return "\n".join(lines) or "none"
@@ -109,8 +110,8 @@ def megabytes(folder: Path) -> str:
 def next_step(pairs: bool, runs: Sequence[StoredRun]) -> str:
     """Return the most likely next command."""
     models = [run for run in runs if run.status == "FINISHED" and is_model(run)]
-    if any(run.status == "RUNNING" for run in runs):
-        return "python -m pipeline doctor  (if the process of a RUNNING run is gone)"
+    if any(not left.obstacle for left in find_leftovers(runs)):
+        return "python -m pipeline doctor  (the process of a RUNNING run is gone)"
     if not models:
         return "python -m train.train_pi0" if pairs else "python -m pipeline collect"
     if not any("evaluation" in run.tags for run in models):

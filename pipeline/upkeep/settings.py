@@ -28,5 +28,11 @@ class MoveStoreSettings(StoresSettings):
     source: Path = Field(Path("mlruns/mlflow.db"), description="sqlite file of the local store")
 
 
+class RelocateSettings(Settings):
+    """Tell a local MLflow store that was moved or copied with its artifacts where they are now."""
+
+    store: Path = Field(Path("mlruns/mlflow.db"), description="sqlite file of the store")
+
+
 class InfoSettings(Settings):
     """List data, runs, studies and models, and the next step. It changes nothing."""
