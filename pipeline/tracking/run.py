@@ -247,15 +247,13 @@ def start_run(
         raise StoreError(
             f"MLflow: expected a store that takes a new run, found: {one_line(error)[:300]}. {advice(error)}"
         ) from error
-    except OSError as error:
-        if run or not is_read_only(error):
-            raise
-        raise StoreError(
-            f"{error.filename}: expected to write a run's journal there, found: {error.strerror}. {advice(error)}"
-        ) from error
     except BaseException as error:
         if run:
             run.end(status_of(error))
+        elif isinstance(error, OSError) and is_read_only(error):
+            raise StoreError(
+                f"{error.filename}: expected to write a run's journal there, found: {error.strerror}. {advice(error)}"
+            ) from error
         raise
     return run
 
