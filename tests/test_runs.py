@@ -55,6 +55,11 @@ def test_what_a_run_leaves_and_that_it_repeats(
     (dataset,) = first.inputs.dataset_inputs
     assert data.tags["data_sha256"].startswith(dataset.dataset.digest)
 
+    (logged,) = client.search_logged_models([first.info.experiment_id], f"source_run_id = '{first.info.run_id}'")
+    assert logged.status == "READY" and first.outputs.model_outputs[0].model_id == logged.model_id
+    shown = {metric.key: metric.value for metric in logged.metrics}
+    assert shown.keys() >= FINAL_METRICS and shown == {name: data.metrics[name] for name in shown}
+
     name = data.tags["name"]
     assert re.fullmatch(prefix + r"_\d{8}_\d{4}(_\d+)?", name) and first.info.run_name == name
     artifacts = {item.path for item in client.list_artifacts(first.info.run_id)}

@@ -78,6 +78,12 @@ class TrackedRun:
         return str(self._begun().info.experiment_id)
 
     @property
+    def model_id(self) -> str | None:
+        """The logged model that the run has left, if it has."""
+        outputs = self._begun().outputs
+        return str(outputs.model_outputs[-1].model_id) if outputs and outputs.model_outputs else None
+
+    @property
     def url(self) -> str:
         """The run's address below the UI's: `#/experiments/.../runs/...`."""
         return f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
@@ -96,10 +102,12 @@ class TrackedRun:
         """Set tags."""
         self._send("batch", {"tags": list(values.items())})
 
-    def metrics(self, values: Mapping[str, float], step: int = 0, time_ms: int | None = None) -> None:
-        """Log metrics at `step`, as of now or of `time_ms`; they reach the store within seconds."""
+    def metrics(
+        self, values: Mapping[str, float], step: int = 0, time_ms: int | None = None, model_id: str | None = None
+    ) -> None:
+        """Log metrics at `step`, as of now or of `time_ms`, also to a logged model; they are sent within seconds."""
         when = int(time.time() * 1000) if time_ms is None else time_ms
-        self._metrics += [[name, value, when, step] for name, value in values.items()]
+        self._metrics += [[name, value, when, step, model_id] for name, value in values.items()]
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
