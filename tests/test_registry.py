@@ -111,7 +111,7 @@ def test_a_registered_model(here: Path, capsys: pytest.CaptureFixture[str], monk
         named(here, "weak").data.tags["data_sha256"] in version.description and "Not evaluated" in version.description
     )
     (logged,) = named(here, "weak").outputs.model_outputs
-    assert logged.model_id == version.model_id and version.tags == {"kind": "model", "experiment": "tinypi"}
+    assert version.source == f"models:/{logged.model_id}" and version.tags == {"kind": "model", "experiment": "tinypi"}
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
     place = Path(mlflow.artifacts.download_artifacts("models:/pi0/1"))
@@ -189,25 +189,27 @@ def test_a_registered_model_loads_without_the_project(here: Path, tmp_path: Path
 @pytest.mark.slow
 def test_promotion(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weak, strong, again = (run_id(here, name) for name in ("weak", "strong", "again"))
-    said = promote(capsys, "--candidate", weak, "--dry-run")
-    assert "Would be promoted: pi0 has no champion yet. Nothing was changed." in said and champion(here) is None
-    assert "Promoted: pi0 has no champion yet." in promote(capsys, "--candidate", weak)
-    assert champion(here) == weak
-    assert "is the champion already" in promote(capsys, "--candidate", weak)
+    said = promote(capsys, "--candidate", weak)  # nobody is champion, and this one falls
+    assert "Not promoted: 0.0" in said and "end upright, and a champion needs 0.5." in said and champion(here) is None
+    said = promote(capsys, "--candidate", weak, "--episodes", 30)
+    assert "decided before, by 20 episodes a condition: nothing was played" in said and champion(here) is None
+    assert "Promoted: pi0 has no champion yet, and " in promote(capsys, "--candidate", strong)
+    assert champion(here) == strong
+    assert "is the champion already" in promote(capsys, "--candidate", strong)
 
-    said = promote(capsys, "--candidate", strong, "--dry-run")
-    assert "Would be promoted" in said and "20 paired episodes a condition" in said and champion(here) == weak
-    assert registry.version_of_run(open_store(), "pi0", strong) is None
-    said = promote(capsys, "--candidate", strong)
-    assert "is shown to be above zero" in said and "models:/pi0@champion" in said and champion(here) == strong
-
-    number = registry.version_of_run(open_store(), "pi0", weak).number
-    said = promote(capsys, "--candidate", number)
-    assert "Not promoted" in said and "is not shown to be above zero" in said and champion(here) == strong
     said = promote(capsys, "--candidate", again)  # equal weights: every episode ends alike
     assert "+0.0000 [0.0000, 0.0000], is not shown to be above zero" in said and champion(here) == strong
+    assert "20 paired episodes a condition" in said
     version = registry.version_of_run(open_store(), "pi0", again)
     assert version is not None and version.tags["promotion"].startswith("Not promoted")
+    said = promote(capsys, "--candidate", version.number, "--episodes", 40)
+    assert "+0.0000 [0.0000, 0.0000], is not shown" in said and "nothing was played" in said and "paired" not in said
+
+    registry.set_alias(open_store(), registry.CHAMPION, registry.version_of_run(open_store(), "pi0", weak))
+    said = promote(capsys, "--candidate", strong, "--dry-run")
+    assert "Would be promoted" in said and "Nothing was changed" in said and champion(here) == weak
+    said = promote(capsys, "--candidate", strong)
+    assert "is shown to be above zero" in said and "models:/pi0@champion" in said and champion(here) == strong
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from pipeline.tracking.delivery import BRIEFLY
 from pipeline.tracking.mirror import MIRROR, Mirror, reserve
 from pipeline.tracking.names import WEIGHTS
 from pipeline.tracking.registry import log_model
-from pipeline.tracking.run import Place, TrackedRun, resume_run, start_run, status_of
+from pipeline.tracking.run import Place, TrackedRun, resume_run, start_run, status_of, system_metrics
 from pipeline.tracking.store import mlflow_settings, open_store
 from pipeline.training.device import choose_device
 from pipeline.training.fit import Epoch, Step, fit, problem_of, training_warnings
@@ -97,7 +97,8 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place
             method=method, settings=settings, prepared=prepared, problem=problem,
             run=run, mirror=mirror, account=account_of(snapshot), say=say,
         )  # fmt: skip
-        return _fit(training, snapshot, keeper, watch)
+        with system_metrics(run):
+            return _fit(training, snapshot, keeper, watch)
     except BaseException as error:
         _end_unfinished(run, mirror, keeper, error, say)
         raise

@@ -9,8 +9,9 @@ from pipeline.methods.method import Method
 from pipeline.methods.settings import TrainSettings
 from pipeline.tracking.journal import ENDED, Journal, journal_of, left_journals
 from pipeline.tracking.mirror import MIRROR, Mirror
+from pipeline.tracking.names import FAILURE
 from pipeline.tracking.query import fetch
-from pipeline.tracking.run import FAILURE, TrackedRun
+from pipeline.tracking.run import TrackedRun
 
 GONE = "its process was gone"
 DYING_SECONDS = 20.0  # that a process whose study is gone has to end its run

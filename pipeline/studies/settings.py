@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from pipeline.config import ALL, AUTO, MAX_SEED, NAME_PATTERN, NONE, Settings, fields_of
+from pipeline.config import ALL, AUTO, EXPERIMENT_NAME, MAX_SEED, NAME_PATTERN, NONE, RUN_NAME, Settings, fields_of
 from pipeline.methods.settings import FlowRecipe, Recipe, TokenRecipe
 
 GROUP = r"\w+( \w+=[^\s,'\"]+)*"
@@ -20,7 +20,12 @@ class EnsembleSettings(Settings):
     The same command with the same study name does only what is missing.
     """
 
-    study: str = Field("ensemble", pattern=f"^{NAME_PATTERN}$", description="name; a study of that name is continued")
+    study: str = Field(
+        "ensemble",
+        pattern=f"^{NAME_PATTERN}$",
+        description="name; a study of that name is continued",
+        json_schema_extra=RUN_NAME,
+    )
     n_models: int = Field(10, ge=1, le=10_000, description="models per group")
     methods: str = Field(
         "pi0,pi0_fast",
@@ -37,7 +42,9 @@ class EnsembleSettings(Settings):
     pairs: Path = Field(
         Path("data/training_pairs_original.npz"), description="action pairs, of methods without tokens and the expert"
     )
-    experiment: str = Field("tinypi", pattern=f"^{NAME_PATTERN}$", description="MLflow experiment")
+    experiment: str = Field(
+        "tinypi", pattern=f"^{NAME_PATTERN}$", description="MLflow experiment", json_schema_extra=EXPERIMENT_NAME
+    )
 
     @field_validator("set", mode="before")
     @classmethod

@@ -1,12 +1,14 @@
 """One MLflow run, through one small object."""
 
 import json
+import logging
 import math
 import os
 import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ from typing import Any
 import numpy as np
 from mlflow.data.numpy_dataset import from_numpy
 from mlflow.entities import Run
+from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import (
@@ -29,13 +33,15 @@ from requests import RequestException
 from pipeline.errors import StoreError, one_line
 from pipeline.tracking.delivery import BRIEFLY, deliver, is_away, patiently
 from pipeline.tracking.journal import ENDED, Journal, journal_of, journals_folder, open_journal, starting
+from pipeline.tracking.names import FAILURE, Kind
 from pipeline.tracking.store import experiment_id, mlflow_settings
 
+LOG = logging.getLogger(__name__)
 RETRY_SECONDS = 15.0  # between two tries to reach a store that is away: one may take a few seconds
 MLFLOW_BATCH = 1000  # metrics that the store takes at once
 FLUSH_SECONDS = 5.0  # a batch of metrics costs 10-20 ms on sqlite: this keeps logging far below 2% of training
 JOURNAL_TAG = "journal"  # on which host, and where on it, a run has its journal
-FAILURE, RESUMED = "failure", "resumed"  # tags: why a run ended that should not have, how often it was gone on with
+RESUMED = "resumed"  # tag: how often a run was gone on with
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
 DATASET_PREVIEW = 1000  # rows MLflow sees for its schema; the whole file's sha256 is the digest
 
@@ -121,6 +127,8 @@ class TrackedRun:
         """Record a data file as an input of the run, by the sha256 of its bytes."""
         preview = {name: np.ascontiguousarray(array[:DATASET_PREVIEW]) for name, array in arrays.items()}
         described = from_numpy(preview, name=source.name, digest=digest[:32]).to_dict()
+        whole = from_numpy(dict(arrays), name=source.name, digest=digest[:32])
+        described |= {"profile": json.dumps(whole.profile)}
         described |= {"source_type": "local", "source": json.dumps({"uri": source.absolute().as_uri()})}
         self._send("input", {"dataset": described, "tag": [MLFLOW_DATASET_CONTEXT, context]})
 
@@ -250,6 +258,28 @@ def start_run(
     return run
 
 
+@contextmanager
+def system_metrics(run: TrackedRun) -> Iterator[None]:
+    """Within it, MLflow logs the machine's load to the run, if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING is set."""
+    monitor = None
+    if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
+        try:
+            monitor = SystemMetricsMonitor(run.run_id, resume_logging=True, tracking_uri=run.client.tracking_uri)
+            monitor.start()
+        except Exception as error:  # a missing package, a store that is away: no run fails by this
+            LOG.warning("MLflow run %s: no system metrics: %s", run.run_id, one_line(error)[:300])
+    try:
+        yield
+    finally:
+        if monitor:
+            monitor.finish()
+
+
+def list_of(url: str) -> str:
+    """The address of the list that the run of this `url` is in. Without the word, MLflow opens its page for traces."""
+    return f"{url.rpartition('/')[0]}?workflowType=machine_learning"
+
+
 def status_of(error: BaseException) -> str:
     """How MLflow calls a run that ended by this."""
     return "KILLED" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "FAILED"
@@ -283,7 +313,7 @@ def resume_run(client: MlflowClient, journal: Journal, in_study: bool) -> Tracke
                 "Start it, and try again."
             )
         if launched not in (None, run_id) and not in_study:
-            TrackedRun(client, str(launched)).tags({"kind": "continuation", "continued": run_id})
+            TrackedRun(client, str(launched)).tags({"kind": Kind.CONTINUATION, "continued": run_id})
         tags = patiently(lambda: client.get_run(run_id)).data.tags
         if FAILURE in tags:
             patiently(lambda: client.delete_tag(run_id, FAILURE))
