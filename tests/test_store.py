@@ -1,6 +1,17 @@
 """The store: which runs are taken up, where its files lie, and what is said of one that cannot be used."""
 
+import errno
+import fcntl
+import os
 import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -8,14 +19,18 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.cli.main import COMMANDS, main
 from pipeline.cli.train import train_command
-from pipeline.errors import SettingsError, StoreError
+from pipeline.errors import SettingsError, StoreError, one_line
+from pipeline.files import whole_file
 from pipeline.methods.settings import Pi0Settings
+from pipeline.tracking import query
+from pipeline.tracking.journal import Journal
 from pipeline.tracking.query import artifact
+from pipeline.tracking.registry import versions_of
 from pipeline.tracking.relocate import relocate
 from pipeline.tracking.run import experiment_of, start_run
-from pipeline.tracking.store import experiment_id, open_store
+from pipeline.tracking.store import database_file, experiment_id, open_store, store_name, ui_command
 from pipeline.tracking.study import open_study
-from tests.conftest import store
+from tests.conftest import environment, put_store, store
 
 TRAIN = train_command("pi0", Pi0Settings)
 INHERITED = {
@@ -164,3 +179,216 @@ def test_a_file_that_is_no_store_is_not_relocated(workplace: Path, capsys: pytes
         assert main(COMMANDS, ["relocate", "--store", name]) == 2
         assert capsys.readouterr().err.count("\n") == 1
     assert not Path("nothing.db").exists()
+
+
+@pytest.mark.usefixtures("with_store")
+def test_lists_are_read_to_their_end(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query, "PAGE", 2)
+    client = store(workplace)
+    client.create_experiment("first")
+    start_run(open_store(), "first", "study", chosen=True).end("FINISHED")
+    for number in range(5):
+        home = client.create_experiment(f"later {number}")
+        client.create_run(home, tags={"study": "s"})
+        client.create_registered_model(f"model {number}")
+        client.create_model_version("model 0", source="s3://bucket/x", run_id=None)
+    assert len(found := query.search(client)) == 6 and found[0].name == "study"
+    assert [run.name for run in query.search(client, "first")] == ["study"] and not query.search(client, "none")
+    assert len(query.search(client, study="s")) == 5
+    assert len(query.registered_models(client)) == 5
+    assert [version.number for version in versions_of(client, "model 0")] == [1, 2, 3, 4, 5]
+    with pytest.raises(SettingsError, match=r"found it in later 0, later 1, .*Name one with --experiment"):
+        query.search_study(client, "s")
+    assert len(query.search_study(client, "s", "later 3")) == 1
+    client.delete_experiment(client.get_experiment_by_name("later 3").experiment_id)
+    assert not query.search_study(client, "s", "later 3") and len(query.search(client, study="s")) == 4
+
+
+@pytest.mark.usefixtures("with_store")
+def test_a_deleted_run_is_not_used(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    client = store(workplace)
+    tags = {"method": "pi0", "name": "x", "weights_sha256": "0", "kind": "model"}
+    run_id = client.create_run("0", run_name="x", tags=tags).info.run_id
+    client.log_param(run_id, "seed", 0)
+    client.set_terminated(run_id)
+    client.create_registered_model("pi0")
+    client.create_model_version("pi0", source="s3://bucket/x", run_id=run_id)
+    client.delete_run(run_id)
+    promote = ["promote", "--model", "pi0", "--candidate"]
+    for words in (["register", "--run", run_id], ["evaluate", "--run", run_id], ["reproduce", run_id],
+                  [*promote, run_id], [*promote, "1"]):  # fmt: skip
+        assert main(COMMANDS, words) == 2
+        errors = capsys.readouterr().err
+        assert "is deleted. Restore it in MLflow" in errors and errors.count("\n") == 1, words
+
+
+@pytest.mark.parametrize("name", ["q?uestion", "sp ace", "\u00fcml\u00e4ut", "per%20cent", "ha#sh&"])
+def test_folders_of_any_name_keep_their_store(name: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (workplace / name).mkdir()
+    put_store(workplace / name)
+    monkeypatch.chdir(workplace / name)
+    client = open_store()
+    assert text_of(client, trained(client, "mine")) == "kept"
+    assert database_file() == workplace / name / "mlruns" / "mlflow.db"
+    assert {path.name for path in workplace.iterdir()} == {name, "data"}
+    assert {path.name for path in Path("mlruns").iterdir()} == {"mlflow.db", ".mlflow.db.lock", "artifacts"}
+
+
+def test_settings_of_sqlite_are_no_part_of_the_name(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_store(workplace)
+    Path("mlruns/mlflow.db").rename("other.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db?timeout=30")
+    client = open_store()
+    assert text_of(client, trained(client, "mine")) == "kept"
+    assert database_file() == workplace / "other.db"
+    assert {path.name for path in workplace.iterdir()} == {"other.db", ".other.db.lock", "data", "mlruns", "artifacts"}
+
+
+@pytest.mark.parametrize("uri", ["sqlite:///:memory:", "sqlite://", "sqlite:///", "sqlite:///file::memory:?uri=true"])
+def test_a_store_in_memory_is_refused(uri: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(StoreError, match="expected the path of a file"):
+        open_store()
+    assert [path.name for path in workplace.iterdir()] == ["data"]
+
+
+SECRET = "s3cr@t/?x"
+ADDRESSES = [
+    f"postgresql+psycopg://me:{SECRET}@127.0.0.1:9/db",
+    "postgresql+psycopg://me@127.0.0.1:9/db?password=s3cr%40t",
+    f"http://me:{SECRET}@127.0.0.1:9",
+    f"nonsense://me:{SECRET}@x",
+]
+
+
+@pytest.mark.parametrize("uri", ADDRESSES)
+def test_passwords_are_not_printed(
+    uri: str, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And a store that is out of reach is reported in seconds."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    started = time.monotonic()
+    assert main(COMMANDS, ["info", "--verbose"]) == 0
+    assert main(COMMANDS, ["register", "--study", "x"]) == 2
+    printed = capsys.readouterr()
+    assert time.monotonic() - started < 20
+    assert "MLflow store" in printed.err and uri.partition(":")[0] in printed.out
+    shown = printed.out + printed.err + ui_command() + store_name()
+    assert "s3cr" not in shown and "me:" not in shown
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:{SECRET}@127.0.0.1:9")
+    assert (
+        one_line(ValueError(f"GET http://me:{SECRET}@127.0.0.1:9/api: {SECRET}")) == "GET http://127.0.0.1:9/api: ***"
+    )
+
+
+@pytest.mark.usefixtures("with_store")
+def test_how_to_look_at_the_store(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ui_command() == f"mlflow ui --backend-store-uri sqlite:///{workplace}/mlruns/mlflow.db"
+    Path("Makefile").touch()
+    assert ui_command() == "make ui"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///a b.db")
+    assert ui_command() == "mlflow ui --backend-store-uri 'sqlite:///a b.db'"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@host:5000")
+    assert ui_command() == "http://host:5000"
+
+
+@pytest.mark.usefixtures("with_store")
+def test_a_store_of_another_version_of_mlflow(workplace: Path) -> None:
+    with closing(sqlite3.connect("mlruns/mlflow.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '0'")
+    with pytest.raises(StoreError, match=f"Back it up, then: mlflow db upgrade sqlite:///{workplace}/mlruns/mlflow.db"):
+        open_store()
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    before = os.umask(0)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask")
+@pytest.mark.parametrize("mask", [0o002, 0o022, 0o077])
+def test_who_may_read_is_left_to_the_umask(mask: int, tmp_path: Path) -> None:
+    os.umask(mask)
+    with whole_file(tmp_path / "made") as temporary:
+        temporary.write_text("x")
+    with whole_file(tmp_path / "replaced") as temporary:
+        handle, name = tempfile.mkstemp(dir=tmp_path)  # as libraries do: of mode 0600
+        os.close(handle)
+        Path(name).replace(temporary)
+    journal = Journal(tmp_path / "run")
+    journal.make({})
+    journal.put({"what": "text", "values": {}})
+    journal.release()
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask, path
+
+
+@pytest.fixture
+def as_another() -> Iterator[None]:
+    """Be another user than root, whom no rights hold back; the folder is one that any user can pass through."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        Path(folder).chmod(0o777)
+        patch.chdir(folder)
+        root = os.geteuid() == 0
+        if root:
+            os.seteuid(65534)
+        try:
+            yield
+        finally:
+            if root:
+                os.seteuid(0)
+            for path in (Path(folder), *Path(folder).rglob("*")):
+                path.chmod(0o777)
+
+
+@pytest.mark.usefixtures("as_another")
+@pytest.mark.parametrize("closed", ["mlruns/mlflow.db", "mlruns", "mlruns/journals"])
+def test_without_rights_to_write_the_answer_comes_at_once(closed: str) -> None:
+    put_store(Path())
+    run_id = trained(open_store(), "mine")
+    Path("mlruns/journals").mkdir()
+    Path(closed).chmod(0o444 if closed.endswith(".db") else 0o555)
+    client = open_store()
+    assert text_of(client, run_id) == "kept"
+    started = time.monotonic()
+    for experiment in ("mine", "new"):
+        with pytest.raises(StoreError, match="Ask for the right to write"):
+            start_run(client, experiment, "x", chosen=True)
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+def test_a_file_system_without_locks_is_named(
+    number: int, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_locks(_file: int, _how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    put_store(workplace)
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    assert main(COMMANDS, ["doctor"]) == 2
+    errors = capsys.readouterr().err
+    assert (
+        errors.count("\n") == 1 and f"{workplace}/mlruns/.mlflow.db.lock: expected a file system with locks" in errors
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be a user that has no entry")
+def test_a_user_without_a_home(tmp_path: Path) -> None:
+    """And what reads results imports neither torch nor MuJoCo."""
+    code = "import os, sys; from pipeline.cli.main import *; import pipeline.files\n"
+    code += "assert [main(COMMANDS, words.split()) for words in ('info', 'doctor', 'report')] == [0, 0, 2]\n"
+    code += "assert not {'torch', 'mujoco'} & sys.modules.keys(), [name for name in sys.modules if name in ('torch',)]"
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        put_store(Path(folder))
+        for path in Path(folder).rglob("*"):
+            path.chmod(0o777)
+        env = {name: value for name, value in environment().items() if name not in ("HOME", "USER", "LOGNAME")}
+        words = [sys.executable, "-B", "-c", code]
+        made = subprocess.run(words, cwd=folder, env=env, user=54321, group=54321, capture_output=True, text=True)
+        assert made.returncode == 0, made.stderr
+        assert "no finished models" not in made.stderr and made.stderr.count("\n") == 1

@@ -37,7 +37,7 @@ from pipeline.stages.settings import EvaluateSettings
 from pipeline.streams import torch_stream
 from pipeline.tracking.query import StoredRun, artifact, fetch, is_average, is_model, search_study
 from pipeline.tracking.run import TrackedRun
-from pipeline.tracking.store import Store, open_store
+from pipeline.tracking.store import Store, open_store, ui_command
 
 MEAN = "mean"  # of a score over the conditions
 
@@ -154,14 +154,23 @@ def models_of_study(store: Store, study: str, experiment: str = ALL) -> list[Sto
     found = [run for run in search_study(store, study, experiment) if run.status == "FINISHED"]
     runs = [run for run in found if is_model(run)] + [run for run in found if is_average(run)]
     if not runs:
-        raise SettingsError(f"study: expected one with finished models, found none called '{study}'. See 'make ui'.")
+        raise SettingsError(
+            f"study: expected one with finished models, found none called '{study}'. See {ui_command()}"
+        )
     return runs
 
 
 def require_finished(run: StoredRun) -> None:
-    """Raise `SettingsError` unless a run has left a model."""
+    """Raise `SettingsError` unless a run has left a model, and is not deleted."""
+    if run.deleted:
+        raise SettingsError(
+            f"run: expected a finished training run, found that '{run.name}' ({run.run_id}) is deleted. "
+            "Restore it in MLflow, or name another."
+        )
     if run.status != "FINISHED" or not (is_model(run) or is_average(run)):
-        raise SettingsError(f"run: expected a finished training run, found '{run.name}' ({run.run_id}). See 'make ui'.")
+        raise SettingsError(
+            f"run: expected a finished training run, found '{run.name}' ({run.run_id}). See {ui_command()}"
+        )
 
 
 def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.config import LATEST, make
 from pipeline.errors import DataError, SettingsError
-from pipeline.methods.method import Method
 from pipeline.methods.settings import TrainSettings
 from pipeline.tracking.journal import ENDED, Journal, journal_of, left_journals
 from pipeline.tracking.mirror import MIRROR, Mirror
 from pipeline.tracking.owner import is_of_elsewhere, owner_elsewhere
 from pipeline.tracking.query import fetch
 from pipeline.tracking.run import FAILURE, TrackedRun
+
+if TYPE_CHECKING:  # it imports torch
+    from pipeline.methods.method import Method
 
 GONE = "its process was gone"
 DYING_SECONDS = 20.0  # that a process whose study is gone has to end its run
@@ -42,7 +45,7 @@ class Unfinished:
                 )
 
 
-def find_unfinished(method: Method, settings: TrainSettings) -> Unfinished:
+def find_unfinished(method: "Method", settings: TrainSettings) -> Unfinished:
     """The run that `settings.resume` names, with its journal, ours now; its own settings count.
 
     Raises `SettingsError` if there is none, if it is of another method, if a process works on it, or if other settings
@@ -73,7 +76,7 @@ def can_resume(run_id: str, settings: TrainSettings) -> bool:
     return bool(journal.about().get("settings") == settings.model_dump(mode="json"))
 
 
-def _unfinished(method: Method, settings: TrainSettings, journal: Journal) -> Unfinished:
+def _unfinished(method: "Method", settings: TrainSettings, journal: Journal) -> Unfinished:
     about = journal.about()
     if about.get("method") != method.name or about.get(ENDED) == "FINISHED":
         raise SettingsError(
@@ -91,7 +94,7 @@ def _unfinished(method: Method, settings: TrainSettings, journal: Journal) -> Un
     return Unfinished(journal, about["name"], kept, about["files"], about["code"])
 
 
-def _latest(method: Method) -> Journal | None:
+def _latest(method: "Method") -> Journal | None:
     """The youngest run of a method that broke off."""
     found = None
     for journal in left_journals():

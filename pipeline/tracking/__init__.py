@@ -2,8 +2,13 @@
 
 import logging
 import os
+from pathlib import Path
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+try:
+    Path.home()
+except RuntimeError:  # a user without an entry and without HOME, as in a container: MLflow needs some name
+    os.environ["HOME"] = "/nonexistent"
 logging.getLogger("mlflow.store.db").setLevel(logging.WARNING)  # it announces every new table

@@ -12,6 +12,7 @@ from pipeline.config import make
 from pipeline.errors import RunError, SettingsError
 from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import weights_digest
+from pipeline.stages.evaluate import require_finished
 from pipeline.streams import global_torch_stream
 from pipeline.tracking.names import LOCK_FILE, SETTINGS_FILE
 from pipeline.tracking.query import artifact, fetch, is_model
@@ -40,8 +41,9 @@ def reproduce(settings: ReproduceSettings, say: Callable[[str], None], watch: Ca
     """Train again, without a run and without files; raises `UserError` kinds if run or data are not there."""
     store = open_store()
     run = fetch(store, settings.run)
-    if run.status != "FINISHED" or not is_model(run):
-        raise SettingsError(f"run: expected a finished training run, found '{run.name}' ({run.run_id}). See 'make ui'.")
+    require_finished(run)
+    if not is_model(run):
+        raise SettingsError(f"run: expected a training run, found '{run.name}' ({run.run_id}), an average of several.")
     method = METHODS[run.tags["method"]]
     with artifact(store, run.run_id, SETTINGS_FILE) as path:
         chosen = make(method.settings_type, _read(path))
