@@ -48,6 +48,8 @@ def free_ports(number: int) -> list[int]:
         each.close()
     return ports
 
+PROXY = {"http_proxy": "http://127.0.0.1:9"}  # the parts of the server do not ask it for each other
+
 
 class TeamServer:
     """`python -m pipeline server --auth` in a folder of its own, and what its clients need."""
@@ -78,7 +80,7 @@ class TeamServer:
     def start(self) -> None:
         words = [sys.executable, "-m", "pipeline", "server", "--auth", "--port", str(self.port), *self.words()]
         with (self.folder.parent / "printed").open("w") as printed:
-            self.process = subprocess.Popen(words, env=environment(), text=True, stdout=printed, stderr=printed)
+            self.process = subprocess.Popen(words, env=environment(**PROXY), text=True, stdout=printed, stderr=printed)
         end = time.monotonic() + 120
         while "stop it" not in self.printed():
             assert self.process.poll() is None and time.monotonic() < end, self.printed()
@@ -138,7 +140,7 @@ def local(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(local: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamServer]:
     """A team server that the local store was moved into."""
     server = TeamServer(tmp_path_factory.mktemp("team"))
-    said = command(local, "pipeline", "move-store", *server.words())
+    said = command(local, "pipeline", "move-store", *server.words(), **PROXY)
     assert re.search(r"models +\d+ registered versions", said)
     server.start()
     yield server

@@ -34,7 +34,11 @@ def tracking_uri() -> str:
 
 def sqlite_uri(database: Path) -> str:
     """The address of an sqlite file, whatever characters are in its path."""
-    return URL.create("sqlite", database=str(database.absolute())).render_as_string()
+    path = str(database.absolute())
+    if not {"%", "?"} & set(path):
+        return f"sqlite:///{path}"
+    # MLflow makes the folder of what it takes for the path; with the driver's name it leaves that to us.
+    return f"sqlite+pysqlite:///{path.replace('%', '%25').replace('?', '%3F')}"
 
 
 def store_name() -> str:
