@@ -88,6 +88,11 @@ def make(kind: type[S], values: dict[str, Any]) -> S:
         raise SettingsError(f"{describe_fault(error.errors()[0])} See --help.") from error
 
 
+def bound_text(value: float) -> str:
+    """Write a bound of a setting: whole numbers without a fraction."""
+    return f"{int(value):,}" if value == int(value) else f"{value:g}".replace("e-0", "e-")
+
+
 def describe_fault(fault: Mapping[str, Any]) -> str:
     """Describe an error of pydantic: which setting, what was expected, what was found."""
     where, context = ".".join(map(str, fault["loc"])), fault.get("ctx", {})
@@ -100,7 +105,8 @@ def describe_fault(fault: Mapping[str, Any]) -> str:
         return f"{where}: expected the name of a setting, found '{where}'."
     is_name = context.get("pattern") == f"^{NAME_PATTERN}$"
     expected = EXPECTED.get("name" if is_name else fault["type"])
-    text = expected.format(**context) if expected else fault["msg"]
+    bounds = {key: bound_text(value) if isinstance(value, int | float) else value for key, value in context.items()}
+    text = expected.format(**bounds) if expected else fault["msg"]
     return f"{where}: expected {text}, found {_shown(fault['input'])}."
 
 

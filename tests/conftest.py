@@ -110,9 +110,12 @@ def mlflow_command(workplace: Path) -> tuple[list[str], dict[str, str]]:
     return [sys.executable, "-m", "mlflow", "run", str(project), "--env-manager", "local"], env
 
 
-def mlflow_run(workplace: Path, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def mlflow_run(
+    workplace: Path, *words: str, check: bool = True, manager: str = "local", **changes: str
+) -> subprocess.CompletedProcess[str]:
     """Run `mlflow run` in the workplace to its end: MLflow in a fork, what it starts in a new interpreter."""
     command, env = mlflow_command(workplace)
+    command[-1], env = manager, env | changes
     if not (workplace / "mlruns" / "mlflow.db").exists():
         put_store(workplace)
     result = warm.run(workplace, [*command[1:], *words], env)

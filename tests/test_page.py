@@ -154,7 +154,7 @@ def test_an_episode_is_drawn_as_in_the_moving_picture() -> None:
 
 def test_an_episode_that_went_otherwise_says_so() -> None:
     told = an_episode(planned_lqr, "good", "a", velocity_std=0.1).episode.outcome
-    assert told.endswith("In the evaluation it went otherwise: code, versions or processor are not those of then.")
+    assert told.endswith("In the evaluation the result differed: code, versions or processor have changed.")
 
 
 # The file
@@ -249,7 +249,7 @@ def test_the_page_of_a_study(study: dict[str, str], workplace: Path, capsys: pyt
     text = read(page)
     assert "&lt;img src=x" in text and "<img src=x" not in text and text.count("</script>") == text.count("<script")
     assert len(Tags(text).of("figure")) == 2 + 3, "an episode of each model that falls, and three figures"
-    assert text.count("Seed 0, episode") >= 2 and "went otherwise" not in text
+    assert text.count("Seed 0, episode") >= 2 and "result differed" not in text
     assert all(run in text for run in study.values()) and "sqlite file mlflow.db" in text and "torch" in text
     assert str(workplace) not in text
     client = open_store()

@@ -394,7 +394,9 @@ def test_a_database_that_is_silent_is_not_waited_for(workplace: Path, monkeypatc
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg://me:secret@127.0.0.1:{silent.getsockname()[1]}/x")
+        monkeypatch.setenv(
+            "MLFLOW_TRACKING_URI", f"postgresql+psycopg://me:secret@127.0.0.1:{silent.getsockname()[1]}/x"
+        )
         monkeypatch.setitem(AT_START, "PGCONNECT_TIMEOUT", "2")
         started = time.monotonic()
         with pytest.raises(StoreError, match="expected a tracking store that answers"):

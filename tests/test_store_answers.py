@@ -58,9 +58,9 @@ def test_a_registry_that_is_away_is_not_an_empty_one(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(delivery, "PATIENCE_SECONDS", 0.1)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     client = MlflowClient("http://127.0.0.1:9")
-    with pytest.raises(StoreError, match="list its registered models, found: .* Start the server"):
+    with pytest.raises(StoreError, match=r"list its registered models, found: .* Start the server"):
         query.registered_models(client)
-    with pytest.raises(StoreError, match="list its values of loss, found: .* Start the server"):
+    with pytest.raises(StoreError, match=r"list its values of loss, found: .* Start the server"):
         query.history(client, "0" * 32, "loss")
 
 

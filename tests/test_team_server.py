@@ -48,6 +48,7 @@ def free_ports(number: int) -> list[int]:
         each.close()
     return ports
 
+
 PROXY = {"http_proxy": "http://127.0.0.1:9"}  # the parts of the server do not ask it for each other
 
 

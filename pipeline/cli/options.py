@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 from pydantic.fields import FieldInfo
 
 from pipeline.cli.console import be_quiet, be_verbose
-from pipeline.config import AUTO, S, Settings, fields_of, make
+from pipeline.config import AUTO, S, Settings, bound_text, fields_of, make
 from pipeline.methods.settings import ChunkRecipe, FlowRecipe, Recipe, TokenRecipe, TrainSettings
 
 EXIT_CODES = (
@@ -263,7 +263,7 @@ def _named_options(field: str, info: FieldInfo, spellings: list[str]) -> list[cl
 def bounds_of(info: FieldInfo) -> str:
     """Describe the allowed range of a number: "0 to 3", ">= 1", "0 to < 1"; empty without bounds."""
     found: dict[str, str] = {
-        key: f"{int(value):,}" if value == int(value) else f"{value:g}"
+        key: bound_text(value)
         for bound in info.metadata
         for key in ("ge", "gt", "le", "lt")
         if (value := getattr(bound, key, None)) is not None

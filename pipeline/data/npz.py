@@ -48,7 +48,7 @@ def read_npz(path: Path, rebuild: str) -> tuple[Arrays, dict[str, Any]]:
             arrays = {member.filename.removesuffix(".npy"): _array(archive, member) for member in archive.infolist()}
         metadata = _metadata(arrays.pop(METADATA)) if METADATA in arrays else {}
         if DIGEST in metadata and metadata.pop(DIGEST) != _digest(arrays, metadata):
-            raise ValueError(f"it has changed since it was written: it does not have its {DIGEST}")
+            raise ValueError(f"it has changed since it was written: its {DIGEST} does not match")
     except Exception as error:  # damage can surface as nearly anything
         raise DataError(
             f"{path}: expected an .npz file of plain arrays, found a damaged or foreign file "
