@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -26,10 +27,10 @@ from pipeline.cli.train import train_command
 from pipeline.errors import StoreError
 from pipeline.methods.settings import Pi0FastSettings, Pi0Settings
 from pipeline.policies.remote import connect
-from pipeline.registry.register import best_of, register_runs
+from pipeline.registry.register import best_alias, best_of, register_runs
 from pipeline.tracking import registry
 from pipeline.tracking.query import fetch
-from pipeline.tracking.store import open_store
+from pipeline.tracking.store import experiment_id, open_store
 from tests.conftest import ROOT, environment, put_store, runs_of, store
 
 pytestmark = pytest.mark.xdist_group("registry")
@@ -89,8 +90,17 @@ def promote(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) -
 
 def test_a_registered_model(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     weak, tokens = run_id(here, "weak"), run_id(here, "tokens")
-    for _ in range(2):  # the second time it is there already
-        assert main(COMMANDS, ["register", "--run", weak, tokens]) == 0
+    file = Path(
+        named(here, "weak").info.artifact_uri.removeprefix("file://"), f"{named(here, 'weak').data.tags['name']}.pth"
+    )
+    aside = file.rename(file.with_suffix(".aside"))
+    try:
+        for _ in range(
+            2
+        ):  # its training has logged the model, so that no file is fetched; the second time all is there
+            assert main(COMMANDS, ["register", "--run", weak, tokens]) == 0
+    finally:
+        aside.rename(file)
     said = capsys.readouterr()
     assert "pi0 version 1" in said.out and "pi0_fast version 1" in said.out and "Warning" not in said.err
     client = store(here)
@@ -100,7 +110,8 @@ def test_a_registered_model(here: Path, capsys: pytest.CaptureFixture[str], monk
     assert (
         named(here, "weak").data.tags["data_sha256"] in version.description and "Not evaluated" in version.description
     )
-    assert len(named(here, "weak").outputs.model_outputs) == 1
+    (logged,) = named(here, "weak").outputs.model_outputs
+    assert version.source == f"models:/{logged.model_id}" and version.tags == {"kind": "model", "experiment": "tinypi"}
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
     place = Path(mlflow.artifacts.download_artifacts("models:/pi0/1"))
@@ -118,6 +129,31 @@ def test_a_registered_model(here: Path, capsys: pytest.CaptureFixture[str], monk
     assert about.signature.outputs.to_dict()[0]["tensor-spec"] == {"dtype": "float32", "shape": (-1, 50, 1)}
     pins = (place / "requirements.txt").read_text().split()
     assert all("==" in pin for pin in pins) and any(pin.startswith("torch==") for pin in pins)
+
+
+@pytest.mark.usefixtures("with_store")
+def test_a_training_whose_model_cannot_be_logged_is_finished_and_register_makes_it_good(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = open_store().get_experiment(experiment_id(open_store(), "tinypi"))
+    models = Path(experiment.artifact_location.removeprefix("file://"), "models")
+    models.parent.mkdir(parents=True)
+    models.write_text("in the way")
+    words = ["--epochs", "1", "--width", "16", "--layers", "1"]
+    assert main(train_command("pi0", Pi0Settings), words) == 0
+    (run,) = runs_of(workplace)
+    assert "warning: no logged model in MLflow: " in (said := capsys.readouterr().out)
+    assert f"register --run {run.info.run_id}" in said and run.info.status == "FINISHED"
+    models.unlink()
+    assert main(COMMANDS, ["register", "--run", run.info.run_id]) == 0
+    (logged,) = [model for model in open_store().search_logged_models(["1"]) if model.status == "READY"]
+    assert {metric.key for metric in logged.metrics} >= {"best_val_loss", "check_converge"}
+
+
+@pytest.mark.parametrize("others", [("a.b", "a_b"), ("a.b_c", "a_b.c"), ("a.b.c", "a_b_c")])
+def test_studies_of_like_names_have_aliases_of_their_own(others: tuple[str, str]) -> None:
+    first, second = map(best_alias, others)
+    assert first != second and re.fullmatch(r"best-[\w-]+", first) and best_alias("plain_1") == "best-plain_1"
 
 
 def test_a_registered_model_loads_without_the_project(here: Path, tmp_path: Path) -> None:
@@ -153,26 +189,28 @@ def test_a_registered_model_loads_without_the_project(here: Path, tmp_path: Path
 @pytest.mark.slow
 def test_promotion(here: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> None:
     weak, strong, again = (run_id(here, name) for name in ("weak", "strong", "again"))
-    said = promote(capsys, "--candidate", weak, "--dry-run")
-    assert "Would be promoted: pi0 has no champion yet. Nothing was changed." in said and champion(here) is None
-    assert "Promoted: pi0 has no champion yet." in promote(capsys, "--candidate", weak)
-    assert champion(here) == weak
-    assert "is the champion already" in promote(capsys, "--candidate", weak)
+    said = promote(capsys, "--candidate", weak)  # nobody is champion, and this one falls
+    assert "Not promoted: 0.0" in said and "end upright, and a champion needs 0.5." in said and champion(here) is None
+    said = promote(capsys, "--candidate", weak, "--episodes", 30)
+    assert "decided before, by 20 episodes per condition: nothing was played" in said and champion(here) is None
+    assert "Promoted: pi0 has no champion yet, and " in promote(capsys, "--candidate", strong)
+    assert champion(here) == strong
+    assert "is the champion already" in promote(capsys, "--candidate", strong)
 
-    said = promote(capsys, "--candidate", strong, "--dry-run")
-    assert "Would be promoted" in said and "20 paired episodes a condition" in said and champion(here) == weak
-    assert registry.version_of_run(open_store(), "pi0", strong) is None
     request.getfixturevalue("without_pool")  # once with it was enough
-    said = promote(capsys, "--candidate", strong)
-    assert "is shown to be above zero" in said and "models:/pi0@champion" in said and champion(here) == strong
-
-    number = registry.version_of_run(open_store(), "pi0", weak).number
-    said = promote(capsys, "--candidate", number)
-    assert "Not promoted" in said and "is not shown to be above zero" in said and champion(here) == strong
     said = promote(capsys, "--candidate", again)  # equal weights: every episode ends alike
     assert "+0.0000 [0.0000, 0.0000], is not shown to be above zero" in said and champion(here) == strong
+    assert "20 paired episodes per condition" in said
     version = registry.version_of_run(open_store(), "pi0", again)
     assert version is not None and version.tags["promotion"].startswith("Not promoted")
+    said = promote(capsys, "--candidate", version.number, "--episodes", 40)
+    assert "+0.0000 [0.0000, 0.0000], is not shown" in said and "nothing was played" in said and "paired" not in said
+
+    registry.set_alias(open_store(), registry.CHAMPION, registry.version_of_run(open_store(), "pi0", weak))
+    said = promote(capsys, "--candidate", strong, "--dry-run")
+    assert "Would be promoted" in said and "Nothing was changed" in said and champion(here) == weak
+    said = promote(capsys, "--candidate", strong)
+    assert "is shown to be above zero" in said and "models:/pi0@champion" in said and champion(here) == strong
 
 
 @pytest.mark.parametrize(

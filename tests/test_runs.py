@@ -1,5 +1,6 @@
 """Whole runs as users start them: what they leave in MLflow and on disk, the same every time."""
 
+import json
 import os
 import re
 import signal
@@ -15,8 +16,11 @@ import torch
 
 import pipeline
 from pipeline.cli.main import main
+from pipeline.cli.options import settings_command
 from pipeline.cli.train import train_command
+from pipeline.config import Settings
 from pipeline.methods.settings import Pi0Settings
+from pipeline.studies.settings import EnsembleSettings
 from pipeline.tracking.mirror import reserve
 from pipeline.tracking.run import GENERATED_NAME, TrackedRun
 from tests.conftest import ROOT, Run, mlflow_run, runs_of, store
@@ -55,6 +59,11 @@ def test_what_a_run_leaves_and_that_it_repeats(
     (dataset,) = first.inputs.dataset_inputs
     assert data.tags["data_sha256"].startswith(dataset.dataset.digest)
 
+    (logged,) = client.search_logged_models([first.info.experiment_id], f"source_run_id = '{first.info.run_id}'")
+    assert logged.status == "READY" and first.outputs.model_outputs[0].model_id == logged.model_id
+    shown = {metric.key: metric.value for metric in logged.metrics}
+    assert shown.keys() >= FINAL_METRICS and shown == {name: data.metrics[name] for name in shown}
+
     name = data.tags["name"]
     assert re.fullmatch(prefix + r"_\d{8}_\d{4}(_\d+)?", name) and first.info.run_name == name
     artifacts = {item.path for item in client.list_artifacts(first.info.run_id)}
@@ -64,7 +73,9 @@ def test_what_a_run_leaves_and_that_it_repeats(
         stored = Path(client.download_artifacts(first.info.run_id, f"{name}.{ending}"))
         assert mirrored.read_bytes() == stored.read_bytes()
         assert len(list(mirrored.parent.iterdir())) == 3  # three runs, nothing hidden or half-written
-    assert first.info.artifact_uri.startswith((workplace / "mlruns").as_uri())
+    folder = workplace / "mlruns" / first.info.experiment_id  # as by `mlflow run`
+    assert first.info.artifact_uri == (folder / first.info.run_id / "artifacts").as_uri()
+    assert json.loads(dataset.dataset.profile)["features_shape"] == {"state": [1500, 4], "action_chunk": [1500, 50, 1]}
 
     model = workplace / f"train/trained_models/{name}.pth"
     assert pipeline.load_policy(model).act([[0.1, 0.2, 0.0, 0.0]]).shape == (1, 50, 1)
@@ -83,6 +94,33 @@ def test_what_a_run_leaves_and_that_it_repeats(
     assert first.data.tags["split_digest"] == other.data.tags["split_digest"]
 
 
+@pytest.mark.usefixtures("with_store")
+def test_settings_of_mlflow_in_the_environment_are_honoured(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "theirs")
+    monkeypatch.setenv("MLFLOW_RUN_NAME", "named")
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    words = [*map(str, SMALL[2:]), "--epochs", "1"]
+    assert main(train_command("pi0", Pi0Settings), words) == 0
+    (run,) = runs_of(workplace, "theirs")
+    assert run.info.run_name == "named" and "system/cpu_utilization_percentage" in run.data.metrics
+    said = capsys.readouterr()
+    assert f"#/experiments/{run.info.experiment_id}/runs?workflowType=machine_learning\n" in said.out and not said.err
+
+    made: list[Settings] = []
+    for kind, words in (
+        (Pi0Settings, ["--experiment", "mine", "--run-name", "auto"]),
+        (Pi0Settings, ["--resume", "latest"]),  # goes on where it was
+        (EnsembleSettings, []),
+        (EnsembleSettings, ["--study", "mine", "--experiment", "tinypi"]),
+    ):
+        assert main(settings_command("command", kind, made.append, ()), words) == 0
+    names = [(each.experiment, getattr(each, "study", None) or each.run_name) for each in made]
+    assert names == [("mine", "auto"), ("tinypi", "auto"), ("theirs", "named"), ("tinypi", "mine")]
+
+
 @pytest.mark.slow
 def test_mlflow_run_uses_its_own_run_and_both_spellings(workplace: Path) -> None:
     small = ("-P", "epochs=1", "-P", "width=16", "-P", "layers=1", "-P", "lr=1e-3", "--experiment-name", "mine")
@@ -92,6 +130,8 @@ def test_mlflow_run_uses_its_own_run_and_both_spellings(workplace: Path) -> None
     third, second, first = runs_of(workplace, "mine")
     assert [run.info.status for run in (first, second, third)] == ["FINISHED"] * 3
     assert first.info.run_name == first.data.tags["name"] and first.data.params["width"] == "16"
+    folder = workplace / "mlruns" / first.info.experiment_id
+    assert first.info.artifact_uri == (folder / first.info.run_id / "artifacts").as_uri()
     assert first.data.params["lr"] == "1e-3" and "settings_used" not in first.data.tags
     assert first.data.metrics["lr"] < 1e-3 and first.data.tags["mlflow.source.type"] == "PROJECT"
     # MLflow records the default before it starts us; what was used is said beside it.

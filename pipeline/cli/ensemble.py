@@ -19,6 +19,7 @@ def run(settings: EnsembleSettings) -> None:
     from pipeline.cli.progress import jobs_display
     from pipeline.report.overview import as_text
     from pipeline.studies.study import run_study
+    from pipeline.tracking.run import list_of
     from pipeline.tracking.store import ui_command
 
     with jobs_display(OUT, settings.study) as display:
@@ -32,6 +33,7 @@ def run(settings: EnsembleSettings) -> None:
         ("report", "\n".join(map(str, study.files)) or "none: no model"),
         ("MLflow run", study.run_id),
         ("in the UI", study.url),
+        ("beside others", list_of(study.url)),
         ("open the UI", ui_command()),
         *[("failed", failure) for failure in study.failures],
     ]

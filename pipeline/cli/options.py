@@ -9,11 +9,12 @@ from types import MappingProxyType
 from typing import Any, get_args, get_origin
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 from pydantic.fields import FieldInfo
 
 from pipeline.cli.console import be_quiet, be_verbose
-from pipeline.config import AUTO, S, Settings, bound_text, fields_of, make
+from pipeline.config import AUTO, VARIABLE, S, Settings, bound_text, fields_of, make
 from pipeline.methods.settings import ChunkRecipe, FlowRecipe, Recipe, TokenRecipe, TrainSettings
 
 EXIT_CODES = (
@@ -173,6 +174,12 @@ def settings_command(
     def call(**values: Any) -> None:
         flags = click.get_current_context().obj
         flags[STARTS_RUNS] = starts_runs
+        context = click.get_current_context()
+        if values.get("resume"):  # a run goes on as it was started, whatever the environment says now
+            values = {
+                field: None if context.get_parameter_source(field) == ParameterSource.ENVIRONMENT else value
+                for field, value in values.items()
+            }
         given = {field: value for field, value in values.items() if value not in (None, ())} | flags.get(CHOSEN, {})
         for field in [field for field in given if field.endswith(BARE)]:
             _take_bare(given, field.removesuffix(BARE))
@@ -251,13 +258,15 @@ def _named_options(field: str, info: FieldInfo, spellings: list[str]) -> list[cl
     metavar = "|".join(get_args(kind)) if get_origin(kind) else kind.__name__.upper()
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     required = info.is_required() and not extra.get("bare")
-    about = "; ".join(filter(None, ("required" if required else f"default {info.default}", bounds_of(info))))
-    help_text = f"{info.description} [{about}]"
+    variable = str(extra.get(VARIABLE, ""))
+    default = "required" if required else f"default {f'${variable} or ' if variable else ''}{info.default}"
+    help_text = f"{info.description} [{'; '.join(filter(None, (default, bounds_of(info))))}]"
     return [
         click.Option(
-            [*spellings, field], type=str, metavar=metavar, required=required, help=help_text, shell_complete=complete
+            [*spellings, field], type=str, metavar=metavar, required=required, help=help_text,
+            shell_complete=complete, envvar=variable or None,
         )
-    ]
+    ]  # fmt: skip
 
 
 def bounds_of(info: FieldInfo) -> str:

@@ -16,6 +16,7 @@ def train(method_name: str, settings: TrainSettings) -> None:
     from pipeline.cli.progress import training_display
     from pipeline.methods.registry import METHODS
     from pipeline.stages.train import train as work
+    from pipeline.tracking.run import list_of
     from pipeline.tracking.store import ui_command
 
     with training_display(OUT) as display:
@@ -31,6 +32,7 @@ def train(method_name: str, settings: TrainSettings) -> None:
         ("log", str(made.mirror.log)),
         ("MLflow run", made.run_id),
         ("in the UI", made.url),
+        ("beside others", list_of(made.url)),
         ("open the UI", ui_command()),
     ]
     if made.undelivered:

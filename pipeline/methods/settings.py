@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config import AUTO, MAX_SEED, NAME_PATTERN, NONE, Settings
+from pipeline.config import AUTO, EXPERIMENT_NAME, MAX_SEED, NAME_PATTERN, NONE, RUN_NAME, Settings
 
 
 class Recipe(Settings):
@@ -37,7 +37,9 @@ class Recipe(Settings):
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
     threads: int = Field(1, ge=1, le=1024, description="torch threads; 1 is fastest for networks this small")
-    experiment: str = Field("tinypi", pattern=f"^{NAME_PATTERN}$", description="MLflow experiment")
+    experiment: str = Field(
+        "tinypi", pattern=f"^{NAME_PATTERN}$", description="MLflow experiment", json_schema_extra=EXPERIMENT_NAME
+    )
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
@@ -76,7 +78,12 @@ class TrainSettings(Recipe):
     """Settings of one training run."""
 
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of weights, batch order, noise and dropout")
-    run_name: str = Field(AUTO, pattern=f"^{NAME_PATTERN}$", description="name in MLflow; auto: the files' name")
+    run_name: str = Field(
+        AUTO,
+        pattern=f"^{NAME_PATTERN}$",
+        description="name in MLflow; auto: the files' name",
+        json_schema_extra=RUN_NAME,
+    )
     resume: str = Field(
         NONE,
         pattern=f"^{NAME_PATTERN}$",

@@ -1,17 +1,20 @@
-"""Promotion: the alias `champion` of a registered model moves only to a model that is shown to be better.
+"""Promotion: the alias `champion` of a registered model moves only to a model that is good, and shown to be better.
 
-Better means: more episodes that end upright and have converged, on average over the nine conditions. Both models meet
-the same starts and the same noise, and the 95% interval of the difference (`report.statistics.stratified_interval`)
-must lie above zero. With two single models the unit is the episode: what is shown is that this model is better than
-that one, not that its recipe is.
+Good means: at least half of its episodes end upright, on average over the nine conditions. Better means: more episodes
+that end upright and have converged, on the same average. Both models meet the same starts and the same noise, and the
+95% interval of the difference (`report.statistics.stratified_interval`) must lie above zero. With two single models the
+unit is the episode: what is shown is that this model is better than that one, not that its recipe is.
 
 The episodes are drawn for these two models alone, by a stream named after their files: they are others than those of
-any evaluation, of the first look that chooses a study's best, and of other promotions. The same command meets the same
-ones, so that trying again is no second chance.
+any evaluation, of the first look that chooses a study's best, and of other promotions. There is one decision for each
+candidate and champion: it is kept in a tag of the candidate's version, and trying again, with more episodes or fewer,
+is no second chance.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +37,7 @@ from pipeline.registry.settings import PromoteSettings
 from pipeline.report.statistics import Interval, stratified_interval
 from pipeline.report.tables import Table
 from pipeline.stages.evaluate import load_for_pendulum, require_finished
+from pipeline.tracking.names import METHOD, NAME
 from pipeline.tracking.query import StoredRun, artifact, fetch, is_average, search_study
 from pipeline.tracking.registry import (
     CHAMPION,
@@ -49,7 +53,16 @@ from pipeline.tracking.store import Store, home, open_store
 
 Say = Callable[[str], None]
 PURPOSE = "promotion"  # of episodes that are drawn for it alone
-DECISION = "promotion"  # tag of a version: what was decided about it last
+DECISION = "promotion"  # tag of a version: what was decided about it last; `promotion.DIGEST`: against this champion
+MINIMUM_SUCCESS = 0.5  # share of a champion's episodes that end upright
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Of a model's episodes, `(conditions, episodes)`: 1 for those of the name, else 0."""
+
+    upright: NDArray[np.float64]  # end upright
+    good: NDArray[np.float64]  # and have converged
 
 
 @dataclass(frozen=True)
@@ -64,13 +77,22 @@ class Contest:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """Whether a candidate is to be champion, and why; kept as JSON in a tag of its version."""
+
+    promoted: bool
+    why: str
+    episodes: int  # a condition
+
+
+@dataclass(frozen=True)
 class Promotion:
     """What was decided, and why."""
 
     promoted: bool  # or would be, in a dry run
     sentence: str
     candidate: str
-    contest: Contest | None  # None where there was nobody to meet
+    contest: Contest | None  # None where there was nobody to meet, or the decision was made before
 
 
 @dataclass(frozen=True)
@@ -81,7 +103,7 @@ class Candidate:
     version: Version | None
 
     def __str__(self) -> str:
-        return f"{self.version or self.run.tags['method'] + ' (not registered yet)'}, {self.run.name}"
+        return f"{self.version or self.run.tags[METHOD] + ' (not registered yet)'}, {self.run.name}"
 
 
 def promote(settings: PromoteSettings, say: Say, watch: Watch) -> Promotion:
@@ -99,28 +121,53 @@ def promote(settings: PromoteSettings, say: Say, watch: Watch) -> Promotion:
 
 def _promote(store: Store, settings: PromoteSettings, say: Say, watch: Watch) -> Promotion:
     candidate, champion = find_candidate(store, settings), champion_of(store, settings.model)
-    contest = None
-    if champion is None:
-        promoted, why = True, f"{settings.model} has no champion yet"
-    elif candidate.version == champion:
+    if champion and candidate.version == champion:
         return Promotion(False, f"Nothing to do: {champion} is the champion already.", str(candidate), None)
-    else:
-        contest = compare(store, candidate.run, champion, settings.episodes, watch)
-        promoted = contest.interval.low > 0
-        between = f"{contest.difference:+.4f} [{contest.interval.low:.4f}, {contest.interval.high:.4f}]"
-        why = f"its difference to {champion}, {between}, is {'' if promoted else 'not '}shown to be above zero"
+    contest = None
+    with (
+        artifact(store, candidate.run.run_id, f"{candidate.run.tags[NAME]}.pth") as ours,
+        model_file(store, champion) if champion else nullcontext() as theirs,
+    ):
+        tag = f"{DECISION}.{file_digest(theirs)[:16] if theirs else NONE}"
+        known = candidate.version.tags.get(tag) if candidate.version else None
+        if known:
+            decision = Decision(**json.loads(known))
+        else:
+            decision, contest = decide(settings, champion, ours, theirs, watch)
     if settings.dry_run:
-        sentence = f"Would {'' if promoted else 'not '}be promoted: {why}. Nothing was changed."
-        return Promotion(promoted, sentence, str(candidate), contest)
+        sentence = f"Would {'' if decision.promoted else 'not '}be promoted: {decision.why}. Nothing was changed."
+        return Promotion(decision.promoted, sentence, str(candidate), contest)
     version = candidate.version or register_runs(store, [candidate.run], say)[0].version
-    sentence = f"{'Promoted' if promoted else 'Not promoted'}: {why}."
-    if promoted:
+    sentence = f"{'Promoted' if decision.promoted else 'Not promoted'}: {decision.why}."
+    tag_version(store, version, {tag: json.dumps(asdict(decision)), DECISION: sentence})
+    if known:
+        sentence += f" So it was decided before, by {decision.episodes} episodes per condition: nothing was played."
+    if decision.promoted:
         now = champion_of(store, settings.model)
         if (now and now.number) != (champion and champion.number):
             raise RunError(f"{settings.model}: its champion has changed in the meantime. Run the command again.")
         set_alias(store, CHAMPION, version)
-    tag_version(store, version, {DECISION: sentence})
-    return Promotion(promoted, sentence, str(Candidate(candidate.run, version)), contest)
+    return Promotion(decision.promoted, sentence, str(Candidate(candidate.run, version)), contest)
+
+
+def decide(
+    settings: PromoteSettings, champion: Version | None, ours: Path, theirs: Path | None, watch: Watch
+) -> tuple[Decision, Contest | None]:
+    """Let the candidate's file play, against the champion's if there is one; the contest, if there was one."""
+    found, stream = play([ours, theirs] if theirs else [ours], settings.episodes, watch)
+    success, contest = float(found[0].upright.mean()), None
+    upright = f"{success:.3f} of its episodes end upright"
+    if theirs:
+        contest = contest_of(found[0].good, found[1].good, stream)
+    if success < MINIMUM_SUCCESS:
+        promoted, why = False, f"{upright}, and a champion needs {MINIMUM_SUCCESS:g}"
+    elif contest is None:
+        promoted, why = True, f"{settings.model} has no champion yet, and {upright}"
+    else:
+        promoted = contest.interval.low > 0
+        between = f"{contest.difference:+.4f} [{contest.interval.low:.4f}, {contest.interval.high:.4f}]"
+        why = f"its difference to {champion}, {between}, is {'' if promoted else 'not '}shown to be above zero"
+    return Decision(promoted, why, settings.episodes), contest
 
 
 def find_candidate(store: Store, settings: PromoteSettings) -> Candidate:
@@ -141,7 +188,7 @@ def find_candidate(store: Store, settings: PromoteSettings) -> Candidate:
         found = [
             run
             for run in search_study(store, settings.study, settings.experiment)
-            if is_average(run) and run.tags["method"] == name
+            if is_average(run) and run.tags[METHOD] == name
         ]
         finished = [run for run in found if run.status == "FINISHED"]
         if not finished:
@@ -153,9 +200,9 @@ def find_candidate(store: Store, settings: PromoteSettings) -> Candidate:
     else:
         run = fetch(store, wanted)
     require_finished(run)
-    if run.tags["method"] != name:
+    if run.tags[METHOD] != name:
         raise SettingsError(
-            f"candidate: expected a model of {name}, found one of {run.tags['method']}. Name it with --model too."
+            f"candidate: expected a model of {name}, found one of {run.tags[METHOD]}. Name it with --model too."
         )
     return Candidate(run, version or version_of_run(store, name, run.run_id))
 
@@ -170,39 +217,34 @@ def version_numbered(store: Store, name: str, number: int) -> Version:
     return version
 
 
-def compare(store: Store, candidate: StoredRun, champion: Version, episodes: int, watch: Watch) -> Contest:
-    """Let both control the same episodes, on a process each."""
-    with (
-        artifact(store, candidate.run_id, f"{candidate.tags['name']}.pth") as ours,
-        model_file(store, champion) as theirs,
-    ):
-        stream = "-".join(sorted((file_digest(ours), file_digest(theirs))))
-        jobs = [
-            Job(path.stem, str(number), partial(outcomes, path, stream, episodes))
-            for number, path in enumerate((ours, theirs))
-        ]
-        outcome = run_all(jobs, watch)
+def play(files: Sequence[Path], episodes: int, watch: Watch) -> tuple[list[Outcomes], str]:
+    """Let each model control the same episodes, on a process each; also the name of the stream that these are from."""
+    stream = "-".join(sorted(map(file_digest, files)))
+    jobs = [Job(path.stem, str(number), partial(outcomes, path, stream, episodes)) for number, path in enumerate(files)]
+    outcome = run_all(jobs, watch)
     if outcome.failures:
-        raise RunError(f"promotion: expected the episodes of both models, found: {'; '.join(outcome.failures)}")
-    found = outcome.results
-    differences = found[0] - found[1]
+        raise RunError(f"promotion: expected the episodes of all models, found: {'; '.join(outcome.failures)}")
+    return outcome.results, stream
+
+
+def contest_of(candidate: NDArray[np.float64], champion: NDArray[np.float64], stream: str) -> Contest:
+    """Compare what `(conditions, episodes)` are good."""
+    differences = candidate - champion
+    interval = stratified_interval(differences, stream)
     return Contest(
-        found[0].mean(1),
-        found[1].mean(1),
-        float(differences.mean()),
-        stratified_interval(differences, stream),
-        episodes,
+        candidate.mean(1), champion.mean(1), float(differences.mean()), interval, episodes=differences.shape[1]
     )
 
 
-def outcomes(path: Path, stream: str, episodes: int, report: Report) -> NDArray[np.float64]:
-    """`(conditions, episodes)`: 1 for an episode that ends upright and has converged, else 0. On one thread."""
+def outcomes(path: Path, stream: str, episodes: int, report: Report) -> Outcomes:
+    """How a model's episodes end. On one thread."""
     torch.set_num_threads(1)
     drawn = draw_episodes(CONDITIONS, episodes, 0, PURPOSE, stream)
     planner = policy_planner(load_for_pendulum(path, NONE), drawn, 0, PURPOSE, stream)
-    scored = evaluate_planner(planner, drawn, 1, report)
-    good = scored.columns["success"] & scored.columns["converged"]
-    return np.asarray(good.reshape(len(CONDITIONS), episodes), dtype=np.float64)
+    columns = evaluate_planner(planner, drawn, 1, report).columns
+    shape = len(CONDITIONS), episodes
+    upright, good = columns["success"], columns["success"] & columns["converged"]
+    return Outcomes(upright.reshape(shape).astype(np.float64), good.reshape(shape).astype(np.float64))
 
 
 def contest_table(contest: Contest) -> Table:
@@ -215,7 +257,7 @@ def contest_table(contest: Contest) -> Table:
     means = contest.candidate.mean(), contest.champion.mean()
     rows.append(("mean", f"{means[0]:.4f}", f"{means[1]:.4f}", f"{contest.difference:+.4f}", interval))
     return Table(
-        f"Share of episodes that end upright and have converged; {contest.episodes} paired episodes a condition",
+        f"Share of episodes that end upright and have converged; {contest.episodes} paired episodes per condition",
         ("noise, replan", "candidate", "champion", "difference", "95% interval"),
         rows,
         "The interval is over episodes: it compares these two models, not their recipes.",

@@ -11,7 +11,8 @@ reported lay between 0.54 and 0.87 over ten seeds of a method, that of the valid
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 
 from pipeline.config import ALL, NONE
 from pipeline.errors import SettingsError, UserError, one_line
@@ -21,12 +22,23 @@ from pipeline.locks import file_lock
 from pipeline.policies.load import load_policy
 from pipeline.registry.settings import RegisterSettings
 from pipeline.report.comparison import with_means
-from pipeline.report.model_card import CardFacts, model_card
+from pipeline.report.model_card import model_card, training_facts
+from pipeline.report.scores import COSTS
 from pipeline.results.gather import to_model
-from pipeline.stages.evaluate import models_of_study, require_finished
-from pipeline.stages.train import CHECK, CHECK_EPISODES
+from pipeline.stages.evaluate import MEAN, models_of_study, require_finished
+from pipeline.stages.train import CHECK, CHECK_EPISODES, FINAL_METRICS
+from pipeline.tracking.names import METHOD, NAME, STUDY, Kind
 from pipeline.tracking.query import StoredRun, artifact, fetch, is_average, is_model, search_study
-from pipeline.tracking.registry import Version, register, set_alias, version_of_run
+from pipeline.tracking.registry import (
+    Version,
+    add_version,
+    log_model,
+    logged_model,
+    registry_errors,
+    renew_version,
+    set_alias,
+    versions_of,
+)
 from pipeline.tracking.store import Store, home, open_store
 
 CHOSEN_BY = (
@@ -34,7 +46,6 @@ CHOSEN_BY = (
     f"{CHECK.action_noise}, replan {CHECK.replan}), which are not the episodes reported below, then by validation loss"
 )
 CHOOSING = ("check_converge", "check_success", "best_val_loss")
-SHOWN_SETTINGS = ("seed", "epochs", "batch_size", "lr", "width", "layers", "heads", "ema", "arch")
 Say = Callable[[str], None]
 
 
@@ -75,23 +86,50 @@ def register_members(store: Store, study: str, experiment: str, say: Say) -> boo
 
 
 def register_runs(store: Store, runs: Sequence[StoredRun], say: Say) -> list[Registered]:
-    """Register each run's model with its card, and let `best-STUDY` stand for the best of a study."""
+    """Register each run's model with its card, and let `best-STUDY` stand for the best of a study.
+
+    A model that its training has logged is taken as it is; of others the file is fetched and logged now.
+    """
     made = []
     home().mkdir(parents=True, exist_ok=True)
     with file_lock(home() / ".registry.lock"):  # two at once would register a run twice
-        parts = {(run.tags["study"], run.tags["method"]) for run in runs if is_model(run) and "study" in run.tags}
+        versions = {name: versions_of(store, name) for name in {run.tags[METHOD] for run in runs}}
+        experiments = {number: store.get_experiment(number).name for number in {run.experiment_id for run in runs}}
+        parts = {
+            (run.tags[STUDY], run.tags[METHOD], experiments[run.experiment_id])
+            for run in runs
+            if is_model(run) and STUDY in run.tags
+        }
         bests = {found.run_id for part in parts if (found := best_of(store, *part))}
         for run in runs:
-            study, best = run.tags.get("study"), run.run_id in bests
-            known = version_of_run(store, run.tags["method"], run.run_id)
-            with artifact(store, run.run_id, f"{run.tags['name']}.pth") as path:
-                tags = {"kind": run.tags.get("kind", "model")} | ({"study": study} if study else {})
-                version = register(store, run.run_id, load_policy(path), path, card_of(store, run, best), tags)
-            if best:
-                set_alias(store, f"best-{str(study).replace('.', '_')}", version)
+            name, study, best = run.tags[METHOD], run.tags.get(STUDY), run.run_id in bests
+            tags = {"kind": run.tags.get("kind", Kind.MODEL), "experiment": experiments[run.experiment_id]}
+            tags |= {STUDY: study} if study else {}
+            card = card_of(store, run, best)
+            version = next((each for each in versions[name] if each.run_id == run.run_id), None)
+            new = version is None
+            if version is None:
+                model_id = logged_model(store, run.run_id) or _log(store, run, card)
+                version = add_version(store, name, run.run_id, model_id, card, tags)
+            else:
+                renew_version(store, version, card, tags)
+            if study and best and (alias := best_alias(study)) not in version.aliases:
+                set_alias(store, alias, version)
             say(f"registered {run.name} as {version}{f', the best of {study}' if best else ''}")
-            made.append(Registered(version, run, best, new=known is None))
+            made.append(Registered(version, run, best, new))
     return made
+
+
+def _log(store: Store, run: StoredRun, card: str) -> str:
+    metrics = [name for name in run.metrics if name in FINAL_METRICS or name in COSTS or name.endswith(f"/{MEAN}")]
+    with artifact(store, run.run_id, f"{run.tags[NAME]}.pth") as path, registry_errors(f"model of {run.name}"):
+        return log_model(store, run.run_id, load_policy(path), path, card, metrics)
+
+
+def best_alias(study: str) -> str:
+    """The alias of a study's best model. MLflow takes no dots, and `a.b` must not be `a_b`: a digest says which."""
+    plain = study.replace(".", "_")
+    return f"best-{plain}" if plain == study else f"best-{plain}-{sha256(study.encode()).hexdigest()[:6]}"
 
 
 def best_of(store: Store, study: str, method: str, experiment: str = ALL) -> StoredRun | None:
@@ -101,7 +139,7 @@ def best_of(store: Store, study: str, method: str, experiment: str = ALL) -> Sto
         for run in search_study(store, study, experiment)
         if run.status == "FINISHED"
         and is_model(run)
-        and run.tags["method"] == method
+        and run.tags[METHOD] == method
         and all(math.isfinite(run.metrics.get(name, math.nan)) for name in CHOOSING)
     ]
     return max(
@@ -118,30 +156,21 @@ def best_of(store: Store, study: str, method: str, experiment: str = ALL) -> Sto
 
 def card_of(store: Store, run: StoredRun, best: bool) -> str:
     """The card of a run's model as Markdown."""
-    method, protocol = run.tags["method"], protocol_of(run.tags)
+    method, protocol = run.tags[METHOD], protocol_of(run.tags)
     scores = with_means(to_model(store, run, method, protocol, notes=[]).scores)
     complete = all(len(scores.get(name, {})) == len(CONDITIONS) + 1 for name in ("success", "converge"))
+    facts = training_facts(run.name, run.run_id, run.tags, run.params)
     if is_average(run):
-        about = f"The mean of the chunks of all {method} models of the study '{run.tags['study']}': one policy."
-        chosen = "Not chosen: it is the average of all finished members, good and bad."
-    else:
-        about = f"{method}, seed {run.params['seed']}."
-        chosen = "Not chosen: one training."
-        if study := run.tags.get("study"):
-            chosen = f"{'The best' if best else 'A member'} of its method in the study '{study}'"
-            chosen += f", chosen {CHOSEN_BY}." if best else ", and not its best."
-    digests = {"training pairs, sha256": "data_sha256", "tokenizer, sha256": "tokenizer_sha256"}
-    digests |= {"split 80% / 10% / 10%, digest": "split_digest", "members, sha256": "members"}
-    settings = {name: run.params[name] for name in SHOWN_SETTINGS if name in run.params}
-    code = {"code": f"{run.tags['code_commit']}, {run.tags.get('code_tree', '')}"} if "code_commit" in run.tags else {}
+        about = f"The mean of the chunks of all {method} models of the study '{run.tags[STUDY]}': one policy."
+        facts = replace(
+            facts, about=about, chosen="Not chosen: it is the average of all finished members, good and bad."
+        )
+    elif study := run.tags.get(STUDY):
+        chosen = f"{'The best' if best else 'A member'} of its method in the study '{study}'"
+        facts = replace(facts, chosen=chosen + (f", chosen {CHOSEN_BY}." if best else ", and not its best."))
     return model_card(
-        CardFacts(
-            name=run.name,
-            about=about,
-            run_id=run.run_id,
-            data={what: run.tags[tag] for what, tag in digests.items() if tag in run.tags},
-            settings=settings | code,
-            chosen=chosen,
+        replace(
+            facts,
             protocol=str(protocol) if complete else "",
             episodes=protocol.episodes if protocol else 0,
             scores=scores,

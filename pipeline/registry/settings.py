@@ -8,7 +8,7 @@ from pipeline.config import ALL, BEST, NAME_PATTERN, NONE, Settings
 class RegisterSettings(Settings):
     """Put trained models into MLflow's model registry, as versions of pi0, pi0_fast, ... with a model card each.
 
-    A study does this at its end. Models that are registered already only get a fresh card.
+    A study does this at its end. Models that are registered already get a new card if it has changed.
     """
 
     study: str = Field(NONE, pattern=f"^{NAME_PATTERN}$", description="a study, by name: all its models and averages")
@@ -19,7 +19,9 @@ class RegisterSettings(Settings):
 class PromoteSettings(Settings):
     """Make a model the champion of its registered model, if it is shown to be better than the champion, or if none is.
 
-    Both meet the same episodes, drawn for these two models alone: the same starts and the same noise.
+    Both meet the same episodes, drawn for these two models alone: the same starts and the same noise. At least half of
+    the candidate's must end upright. What is decided for two models stays decided: no second try, with more episodes
+    or fewer, plays again.
     """
 
     model: str = Field("pi0", pattern=f"^{NAME_PATTERN}$", description="registered model: pi0, pi0_fast, ...")

@@ -10,6 +10,13 @@ from pipeline.report.statistics import share_interval
 from pipeline.report.tables import Table
 
 SHARES = ("success", "converge")
+SHOWN_SETTINGS = ("seed", "epochs", "batch_size", "lr", "width", "layers", "heads", "ema", "arch")
+DIGESTS = {
+    "training pairs, sha256": "data_sha256",
+    "tokenizer, sha256": "tokenizer_sha256",
+    "split 80% / 10% / 10%, digest": "split_digest",
+    "members, sha256": "members",
+}
 LIMITS = """\
 * It was trained on demonstrations of one task and tested only in simulation: not on a real pendulum, which has delays,
   friction and sensor noise that the simulation lacks.
@@ -32,6 +39,22 @@ class CardFacts:
     protocol: str  # of the evaluation; empty if there was none
     episodes: int  # per condition
     scores: Mapping[str, Mapping[Where, float]]  # shares of episodes, by score and condition, None: the mean
+
+
+def training_facts(name: str, run_id: str, tags: Mapping[str, str], params: Mapping[str, object]) -> CardFacts:
+    """What is known of a model once it is trained: from its run's tags and params."""
+    code = {"code": f"{tags['code_commit']}, {tags.get('code_tree', '')}"} if "code_commit" in tags else {}
+    return CardFacts(
+        name=name,
+        about=f"{tags['method']}, seed {params['seed']}." if "seed" in params else f"{tags['method']}.",
+        run_id=run_id,
+        data={what: tags[tag] for what, tag in DIGESTS.items() if tag in tags},
+        settings={each: str(params[each]) for each in SHOWN_SETTINGS if each in params} | code,
+        chosen="Not chosen: one training.",
+        protocol="",
+        episodes=0,
+        scores={},
+    )
 
 
 def model_card(facts: CardFacts) -> str:

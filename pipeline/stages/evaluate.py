@@ -134,7 +134,9 @@ def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
             run.file(folder / PLANS_FILE, FOLDER)
     earlier = fetch(open_store(), run.run_id).metrics
     stale = {name for name in earlier if name.endswith(f"/{MEAN}") or name in ("chunk_mae", "chunk_mse")}
-    run.metrics(metrics | dict.fromkeys(stale - metrics.keys(), math.nan))
+    run.metrics({name: value for name, value in metrics.items() if math.isfinite(value)}, model_id=run.model_id)
+    run.metrics({name: value for name, value in metrics.items() if not math.isfinite(value)})
+    run.metrics(dict.fromkeys(stale - metrics.keys(), math.nan))
     run.flush()
     run.tags(protocol_tags(protocol))
 

@@ -11,22 +11,25 @@ import torch
 
 from pipeline.config import AUTO, NONE
 from pipeline.env.pendulum import ACTION_DIM, STATE_DIM
-from pipeline.errors import DataError, RunError, one_line
+from pipeline.errors import DataError, RunError, StoreError, one_line
 from pipeline.evaluation.control import draw_episodes, evaluate_planner, mean_scores, policy_planner
 from pipeline.evaluation.protocol import LONGEST_REPLAN, Condition
 from pipeline.methods.method import Interface, Method, Prepared
 from pipeline.methods.settings import TrainSettings
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint, weights_digest
-from pipeline.policies.policy import policy_of
+from pipeline.policies.policy import Policy, policy_of
 from pipeline.report.loss_curves import draw_loss_curves
+from pipeline.report.model_card import model_card, training_facts
 from pipeline.stages.account import LOSSES, Keeper, Say, Training, account_of
 from pipeline.stages.make_data import make_missing_data
 from pipeline.stages.unfinished import Unfinished, find_unfinished, say_what_was_left
 from pipeline.streams import global_torch_stream
+from pipeline.tracking.delivery import BRIEFLY
 from pipeline.tracking.mirror import MIRROR, Mirror, reserve
 from pipeline.tracking.names import WEIGHTS
-from pipeline.tracking.run import Place, TrackedRun, resume_run, start_run, status_of
-from pipeline.tracking.store import open_store
+from pipeline.tracking.registry import log_model
+from pipeline.tracking.run import Place, TrackedRun, resume_run, start_run, status_of, system_metrics
+from pipeline.tracking.store import mlflow_settings, open_store
 from pipeline.training.device import choose_device
 from pipeline.training.fit import Epoch, Step, fit, problem_of, training_warnings
 from pipeline.training.snapshots import load_snapshot
@@ -37,6 +40,11 @@ STAGES = logging.getLogger(__name__)
 
 # A first look at control after training, on other episodes than an evaluation meets, unless it is given this seed.
 CHECK_SEED, CHECK_EPISODES, CHECK = 1_000_003, 100, Condition(action_noise=0.03, replan=13)
+
+FINAL_METRICS = (
+    "best_val_loss", "best_epoch", "test_loss_at_best_val", "check_success", "check_converge", "train_seconds",
+    "parameters",
+)  # fmt: skip
 
 Watch = Callable[[Step], None]
 
@@ -89,7 +97,8 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place
             method=method, settings=settings, prepared=prepared, problem=problem,
             run=run, mirror=mirror, account=account_of(snapshot), say=say,
         )  # fmt: skip
-        return _fit(training, snapshot, keeper, watch)
+        with system_metrics(run):
+            return _fit(training, snapshot, keeper, watch)
     except BaseException as error:
         _end_unfinished(run, mirror, keeper, error, say)
         raise
@@ -192,8 +201,9 @@ def _finish(training: Training) -> Trained:
     provenance = account.provenance | {WEIGHTS: digest, **final}
     interface = training.prepared.interface
     checkpoint = Checkpoint(training.method, training.settings, interface, account.best, provenance)
+    policy = policy_of(checkpoint)
     episodes = draw_episodes((CHECK,), CHECK_EPISODES, CHECK_SEED)
-    planner = policy_planner(policy_of(checkpoint), episodes, CHECK_SEED)
+    planner = policy_planner(policy, episodes, CHECK_SEED)
     (scores,) = mean_scores(evaluate_planner(planner, episodes, training.settings.threads))
     final |= {"check_success": scores["success"], "check_converge": scores["converge"]}
     metrics = final | {"train_seconds": account.seconds}
@@ -216,5 +226,23 @@ def _finish(training: Training) -> Trained:
     mirror.publish_log()
     for path in (mirror.log, mirror.model, mirror.picture):
         run.file(path)
+    _log_model(training, policy)
     undelivered = run.end("FINISHED")
     return Trained(mirror, run.run_id, run.url, account.best_epoch, metrics, digest, undelivered)
+
+
+def _log_model(training: Training, policy: Policy) -> None:
+    """Log the model as MLflow's models are, with its metrics. No training fails by this: `register` makes it good."""
+    run, params = training.run, training.settings.model_dump(mode="json")
+    card = model_card(training_facts(training.mirror.name, run.run_id, training.account.provenance, params))
+    try:
+        run.flush()
+        if run.journal is not None and run.journal.has_waiting:
+            raise StoreError("the store is away")
+        with mlflow_settings(BRIEFLY):
+            log_model(run.client, run.run_id, policy, training.mirror.model, card, FINAL_METRICS)
+    except Exception as error:  # whatever it is: the run has all of its files
+        training.say(
+            f"warning: no logged model in MLflow: {one_line(error)[:200]}; "
+            f"'python -m pipeline register --run {run.run_id}' makes it"
+        )

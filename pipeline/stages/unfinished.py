@@ -9,9 +9,10 @@ from pipeline.errors import DataError, SettingsError
 from pipeline.methods.settings import TrainSettings
 from pipeline.tracking.journal import ENDED, Journal, journal_of, left_journals
 from pipeline.tracking.mirror import MIRROR, Mirror
+from pipeline.tracking.names import FAILURE
 from pipeline.tracking.owner import is_of_elsewhere, owner_elsewhere
 from pipeline.tracking.query import fetch
-from pipeline.tracking.run import FAILURE, TrackedRun
+from pipeline.tracking.run import TrackedRun
 
 if TYPE_CHECKING:  # it imports torch
     from pipeline.methods.method import Method

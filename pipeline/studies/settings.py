@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from pipeline.config import ALL, AUTO, MAX_SEED, NAME_PATTERN, NONE, Settings, fields_of
+from pipeline.config import ALL, AUTO, EXPERIMENT_NAME, MAX_SEED, NAME_PATTERN, NONE, RUN_NAME, Settings, fields_of
 from pipeline.methods.settings import FlowRecipe, Recipe, TokenRecipe
 
 GROUP = r"\w+( \w+=[^\s,'\"]+)*"
@@ -21,7 +21,10 @@ class EnsembleSettings(Settings):
     """
 
     study: str = Field(
-        "ensemble", pattern=f"^{NAME_PATTERN}$", description="name; an existing study of that name is continued"
+        "ensemble",
+        pattern=f"^{NAME_PATTERN}$",
+        description="name; an existing study of that name is continued",
+        json_schema_extra=RUN_NAME,
     )
     n_models: int = Field(10, ge=1, le=10_000, description="models per group")
     methods: str = Field(
@@ -40,7 +43,9 @@ class EnsembleSettings(Settings):
         Path("data/training_pairs_original.npz"),
         description="action pairs, for methods without tokens and for the expert",
     )
-    experiment: str = Field("tinypi", pattern=f"^{NAME_PATTERN}$", description="MLflow experiment")
+    experiment: str = Field(
+        "tinypi", pattern=f"^{NAME_PATTERN}$", description="MLflow experiment", json_schema_extra=EXPERIMENT_NAME
+    )
 
     @field_validator("set", mode="before")
     @classmethod

@@ -39,7 +39,7 @@ from pipeline.tracking.mirror import MIRROR
 from pipeline.tracking.names import NAME, Kind
 from pipeline.tracking.owner import is_ours
 from pipeline.tracking.query import StoredRun, fetch, group_of, search_study
-from pipeline.tracking.run import TrackedRun, experiment_of, status_of
+from pipeline.tracking.run import TrackedRun, experiment_of, status_of, system_metrics
 from pipeline.tracking.store import Store, home, open_store
 from pipeline.tracking.study import open_group, open_study
 from pipeline.training.device import choose_device
@@ -118,9 +118,10 @@ def run_study(settings: EnsembleSettings, say: Say, watch: Watch) -> Study:
         study = open_study(store, settings.study, plan.experiment)
         runs = Runs(settings.study, study, {})
         try:
-            describe(store, plan, runs)
-            tally = run_jobs(store, plan, runs, watch)
-            gathered, files = publish(store, plan, runs, say)
+            with system_metrics(study):
+                describe(store, plan, runs)
+                tally = run_jobs(store, plan, runs, watch)
+                gathered, files = publish(store, plan, runs, say)
         except BaseException as error:
             with contextlib.suppress(Exception):  # what cannot be told now, doctor or the next call tells
                 end_all(store, runs, status_of(error))

@@ -7,7 +7,7 @@ pickle. The registered model is called like the method; an averaged ensemble is 
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +17,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.entities import LoggedModelOutput
+from mlflow.entities import LoggedModelOutput, Metric
 from mlflow.entities.logged_model_status import LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -54,6 +54,7 @@ class Version:
     run_id: str
     aliases: tuple[str, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
+    card: str = ""  # Markdown
 
     @property
     def uri(self) -> str:
@@ -111,28 +112,63 @@ def tag_version(client: MlflowClient, version: Version, tags: Mapping[str, str])
             client.set_model_version_tag(version.name, str(version.number), key, value)
 
 
-def register(
-    client: MlflowClient, run_id: str, policy: Policy, path: Path, card: str, tags: Mapping[str, str]
+def add_version(
+    client: MlflowClient, name: str, run_id: str, model_id: str, card: str, tags: Mapping[str, str]
 ) -> Version:
-    """Log the model file of a run as an MLflow model and register it under its method's name; once for each run.
-
-    Called again for a run that is registered, it only renews the card and the tags. Raises `StoreError`.
-    """
-    name = policy.method
+    """Register a run's logged model as a version of the registered model `name`. Raises `StoreError`."""
     with registry_errors(f"model '{name}'"):
-        known = version_of_run(client, name, run_id)
-        if known is None:
-            _ensure_model(client, name)
-            model_id = _log(client, run_id, policy, path, card)
-            # An sqlite store looks the model up in MLflow's global store, whatever its own address.
-            with mlflow_settings({"MLFLOW_TRACKING_URI": client.tracking_uri}):
-                made = client.create_model_version(
-                    name, f"{MODELS}{model_id}", run_id, tags=dict(tags), description=card, model_id=model_id
-                )
-            return _version(made, {})
-        client.update_model_version(name, str(known.number), card)
-    tag_version(client, known, {key: value for key, value in tags.items() if known.tags.get(key) != value})
-    return known
+        _ensure_model(client, name)
+        # An sqlite store looks the model up in MLflow's global store, whatever its own address.
+        with mlflow_settings({"MLFLOW_TRACKING_URI": client.tracking_uri}):
+            made = client.create_model_version(
+                name, f"{MODELS}{model_id}", run_id, tags=dict(tags), description=card, model_id=model_id
+            )
+        return _version(made, {})
+
+
+def renew_version(client: MlflowClient, version: Version, card: str, tags: Mapping[str, str]) -> None:
+    """Give a version its card and tags, where they are others. Raises `StoreError`."""
+    if card != version.card:
+        with registry_errors(str(version)):
+            client.update_model_version(version.name, str(version.number), card)
+    tag_version(client, version, {key: value for key, value in tags.items() if version.tags.get(key) != value})
+
+
+def logged_model(client: MlflowClient, run_id: str) -> str | None:
+    """The id of the whole logged model of a run; None if it has none. Raises `StoreError`."""
+    with registry_errors(f"logged model of run {run_id}"):
+        run = client.get_run(run_id)
+        found = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
+    return next((str(each.model_id) for each in found if each.status == LoggedModelStatus.READY), None)
+
+
+def log_model(client: MlflowClient, run_id: str, policy: Policy, path: Path, card: str, metrics: Sequence[str]) -> str:
+    """Log a run's model file as an MLflow model of the run, with the last values of these of its metrics.
+
+    Returns the model's id. A run has one: called again, as by a run that went on, it leaves it as it is. A model that
+    could not be made is FAILED. Raises what MLflow raises.
+    """
+    if known := logged_model(client, run_id):
+        return known
+    run = client.get_run(run_id)
+    made = client.create_logged_model(
+        run.info.experiment_id, name=policy.name, source_run_id=run_id, params=run.data.params, model_type=policy.method
+    )
+    status = LoggedModelStatus.FAILED
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            model = Model(made.artifact_location, run_id, model_uuid=made.model_id, model_id=made.model_id)
+            _save(Path(folder), model, policy, path, card)
+            client.log_model_artifacts(made.model_id, f"{folder}/model")
+        client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
+        last = [client.get_metric_history(run_id, name)[-1] for name in metrics if name in run.data.metrics]
+        client.log_batch(
+            run_id, [Metric(each.key, each.value, each.timestamp, each.step, made.model_id) for each in last]
+        )
+        status = LoggedModelStatus.READY
+    finally:
+        client.finalize_logged_model(made.model_id, status)
+    return str(made.model_id)
 
 
 @contextmanager
@@ -157,25 +193,6 @@ def _ensure_model(client: MlflowClient, name: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-
-
-def _log(client: MlflowClient, run_id: str, policy: Policy, path: Path, card: str) -> str:
-    """Log the file as an MLflow model of its run; returns the model's id. A model that could not be made is FAILED."""
-    run = client.get_run(run_id)
-    made = client.create_logged_model(
-        run.info.experiment_id, name=policy.name, source_run_id=run_id, params=run.data.params, model_type=policy.method
-    )
-    status = LoggedModelStatus.FAILED
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            model = Model(made.artifact_location, run_id, model_uuid=made.model_id, model_id=made.model_id)
-            _save(Path(folder), model, policy, path, card)
-            client.log_model_artifacts(made.model_id, f"{folder}/model")
-        status = LoggedModelStatus.READY
-    finally:
-        client.finalize_logged_model(made.model_id, status)
-    client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
-    return str(made.model_id)
 
 
 def _save(folder: Path, model: Model, policy: Policy, path: Path, card: str) -> None:
@@ -211,4 +228,4 @@ def _save(folder: Path, model: Model, policy: Policy, path: Path, card: str) -> 
 def _version(found: ModelVersion, aliases: Mapping[str, int]) -> Version:
     number = int(found.version)
     named = tuple(sorted(alias for alias, at in aliases.items() if at == number))
-    return Version(found.name, number, found.run_id or "", named, dict(found.tags))
+    return Version(found.name, number, found.run_id or "", named, dict(found.tags), found.description or "")

@@ -1,11 +1,13 @@
 """One MLflow run, through one small object."""
 
 import json
+import logging
 import math
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ from typing import Any
 import numpy as np
 from mlflow.data.numpy_dataset import from_numpy
 from mlflow.entities import Run
+from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import (
@@ -28,14 +32,15 @@ from requests import RequestException
 from pipeline.errors import SettingsError, StoreError, one_line
 from pipeline.tracking.delivery import BRIEFLY, deliver, is_away, patiently
 from pipeline.tracking.journal import ENDED, PLACE, Journal, journal_of, open_journal, starting
-from pipeline.tracking.names import WEIGHTS
+from pipeline.tracking.names import FAILURE, WEIGHTS, Kind
 from pipeline.tracking.owner import JOURNAL_TAG, journal_place, keep_alive, let_go, owner_tags
 from pipeline.tracking.store import advice, experiment_id, is_read_only, mlflow_settings
 
+LOG = logging.getLogger(__name__)
 RETRY_SECONDS = 15.0  # between two tries to reach a store that is away: one may take a few seconds
 MLFLOW_BATCH = 1000  # metrics that the store takes at once
 FLUSH_SECONDS = 5.0  # a batch of metrics costs 10-20 ms on sqlite: this keeps logging far below 2% of training
-FAILURE, RESUMED = "failure", "resumed"  # tags: why a run ended that should not have, how often it was gone on with
+RESUMED = "resumed"  # tag: how often a run was resumed
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
 DATASET_PREVIEW = 1000  # rows MLflow sees for its schema; the whole file's sha256 is the digest
 
@@ -78,6 +83,12 @@ class TrackedRun:
         return str(self._begun().info.experiment_id)
 
     @property
+    def model_id(self) -> str | None:
+        """The logged model that the run has left, if it has."""
+        outputs = self._begun().outputs
+        return str(outputs.model_outputs[-1].model_id) if outputs and outputs.model_outputs else None
+
+    @property
     def url(self) -> str:
         """The run's address below the UI's: `#/experiments/.../runs/...`."""
         return f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
@@ -96,10 +107,12 @@ class TrackedRun:
         """Set tags."""
         self._send("batch", {"tags": list(values.items())})
 
-    def metrics(self, values: Mapping[str, float], step: int = 0, time_ms: int | None = None) -> None:
-        """Log metrics at `step`, as of now or of `time_ms`; they reach the store within seconds."""
+    def metrics(
+        self, values: Mapping[str, float], step: int = 0, time_ms: int | None = None, model_id: str | None = None
+    ) -> None:
+        """Log metrics at `step`, as of now or of `time_ms`, also to a logged model; they are sent within seconds."""
         when = int(time.time() * 1000) if time_ms is None else time_ms
-        self._metrics += [[name, value, when, step] for name, value in values.items()]
+        self._metrics += [[name, value, when, step, model_id] for name, value in values.items()]
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
@@ -113,6 +126,8 @@ class TrackedRun:
         """Record a data file as an input of the run, by the sha256 of its bytes."""
         preview = {name: np.ascontiguousarray(array[:DATASET_PREVIEW]) for name, array in arrays.items()}
         described = from_numpy(preview, name=source.name, digest=digest[:32]).to_dict()
+        whole = from_numpy(dict(arrays), name=source.name, digest=digest[:32])
+        described |= {"profile": json.dumps(whole.profile)}
         described |= {"source_type": "local", "source": json.dumps({"uri": source.absolute().as_uri()})}
         self._send("input", {"dataset": described, "tag": [MLFLOW_DATASET_CONTEXT, context]})
 
@@ -247,17 +262,37 @@ def start_run(
         raise StoreError(
             f"MLflow: expected a store that takes a new run, found: {one_line(error)[:300]}. {advice(error)}"
         ) from error
-    except OSError as error:
-        if run or not is_read_only(error):
-            raise
-        raise StoreError(
-            f"{error.filename}: expected to write a run's journal there, found: {error.strerror}. {advice(error)}"
-        ) from error
     except BaseException as error:
         if run:
             run.end(status_of(error))
+        elif isinstance(error, OSError) and is_read_only(error):
+            raise StoreError(
+                f"{error.filename}: expected to write a run's journal there, found: {error.strerror}. {advice(error)}"
+            ) from error
         raise
     return run
+
+
+@contextmanager
+def system_metrics(run: TrackedRun) -> Iterator[None]:
+    """Within it, MLflow logs the machine's load to the run, if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING is set."""
+    monitor = None
+    if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
+        try:
+            monitor = SystemMetricsMonitor(run.run_id, resume_logging=True, tracking_uri=run.client.tracking_uri)
+            monitor.start()
+        except Exception as error:  # a missing package, a store that is away: no run fails by this
+            LOG.warning("MLflow run %s: no system metrics: %s", run.run_id, one_line(error)[:300])
+    try:
+        yield
+    finally:
+        if monitor:
+            monitor.finish()
+
+
+def list_of(url: str) -> str:
+    """The address of the list that the run of this `url` is in. Without the word, MLflow opens its page for traces."""
+    return f"{url.rpartition('/')[0]}?workflowType=machine_learning"
 
 
 def status_of(error: BaseException) -> str:
@@ -302,7 +337,7 @@ def resume_run(client: MlflowClient, journal: Journal, in_study: bool) -> Tracke
                 "Start it, and try again."
             )
         if launched:
-            TrackedRun(client, launched.info.run_id).tags({"kind": "continuation", "continued": run_id})
+            TrackedRun(client, launched.info.run_id).tags({"kind": Kind.CONTINUATION, "continued": run_id})
         tags = patiently(lambda: client.get_run(run_id)).data.tags
         if FAILURE in tags:
             patiently(lambda: client.delete_tag(run_id, FAILURE))

@@ -191,11 +191,15 @@ def mlflow_settings(values: dict[str, str]) -> Iterator[None]:
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """The experiment's id. A missing one is made, with its artifacts beside the sqlite file if that is the store."""
+    """The experiment's id. A missing one is made, with its artifacts beside the sqlite file if that is the store.
+
+    In `mlruns/` of the current folder that is `mlruns/ID`, where `mlflow run` puts those of an experiment it makes.
+    """
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         database = database_file()
-        location = (database.absolute().parent / "artifacts" / name).as_uri() if database else None
+        elsewhere = database is not None and database.parent != DEFAULT_STORE.parent.resolve()
+        location = (database.parent / "artifacts" / name).as_uri() if database and elsewhere else None
         try:
             return str(client.create_experiment(name, artifact_location=location))
         except MlflowException:

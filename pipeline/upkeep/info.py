@@ -111,7 +111,7 @@ def next_step(pairs: bool, runs: Sequence[StoredRun]) -> str:
     """Return the most likely next command."""
     models = [run for run in runs if run.status == "FINISHED" and is_model(run)]
     if any(not left.obstacle for left in find_leftovers(runs)):
-        return "python -m pipeline doctor  (a run that is RUNNING has no process any more)"
+        return "python -m pipeline doctor  (the process of a RUNNING run is gone)"
     if not models:
         return "python -m train.train_pi0" if pairs else "python -m pipeline collect"
     if not any("evaluation" in run.tags for run in models):
