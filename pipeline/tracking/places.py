@@ -22,6 +22,8 @@ def strayed(database: Path) -> dict[Path, Path]:
     or that home has the original of the store, or is gone. Raises `sqlite3.Error`.
     """
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as reading:
+        if reading.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone() is None:
+            return {}  # MLflow has not made its tables yet
         locations = [location for (location,) in reading.execute("SELECT artifact_location FROM experiments")]
     here = database.parent
     found = []

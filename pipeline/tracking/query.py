@@ -57,11 +57,18 @@ def group_of(run: StoredRun) -> str:
 
 def search(client: MlflowClient, experiment: str | None = None, **tags: str) -> list[StoredRun]:
     """All runs of all experiments, deleted ones aside, that have these tags; the oldest first. Raises `StoreError`."""
-    try:
+    with _listing("runs"):
         return patiently(lambda: _search(client, experiment, tags))
+
+
+@contextmanager
+def _listing(what: str) -> Iterator[None]:
+    """Raise `StoreError` if the store does not list something: none found would be another answer."""
+    try:
+        yield
     except (MlflowException, RequestException) as error:
         raise StoreError(
-            f"MLflow: expected the store to list its runs, found: {one_line(error)[:200]}. {advice(error)}"
+            f"MLflow: expected the store to list its {what}, found: {one_line(error)[:200]}. {advice(error)}"
         ) from error
 
 
@@ -98,7 +105,8 @@ def search_study(client: MlflowClient, study: str, experiment: str = ALL) -> lis
     """
     found = search(client, None if experiment == ALL else experiment, study=study)
     if len({run.experiment_id for run in found}) > 1:
-        names = ", ".join(sorted({client.get_experiment(run.experiment_id).name for run in found}))
+        with _listing("experiments"):
+            names = ", ".join(sorted({client.get_experiment(run.experiment_id).name for run in found}))
         raise SettingsError(
             f"study: expected '{study}' in one experiment, found it in {names}. Name one with --experiment."
         )
@@ -117,11 +125,9 @@ def fetch(client: MlflowClient, run_id: str) -> StoredRun:
 
 
 def registered_models(client: MlflowClient) -> dict[str, dict[str, str]]:
-    """The models of MLflow's registry by name, each with its aliases and the versions that these stand for."""
-    try:
+    """The models of MLflow's registry by name, each with its aliases and their versions. Raises `StoreError`."""
+    with _listing("registered models"):
         found = patiently(lambda: all_pages(client.search_registered_models))
-    except (MlflowException, RequestException):  # a store without a registry
-        return {}
     return {model.name: {alias: str(version) for alias, version in model.aliases.items()} for model in found}
 
 
@@ -139,8 +145,10 @@ def artifact(client: MlflowClient, run_id: str, name: str) -> Iterator[Path]:
 
 
 def history(client: MlflowClient, run_id: str, metric: str) -> list[float]:
-    """All values of a metric, in the order of their steps."""
-    return [point.value for point in sorted(client.get_metric_history(run_id, metric), key=lambda point: point.step)]
+    """All values of a metric, in the order of their steps. Raises `StoreError`."""
+    with _listing(f"values of {metric}"):
+        found = patiently(lambda: client.get_metric_history(run_id, metric))
+    return [point.value for point in sorted(found, key=lambda point: point.step)]
 
 
 def _stored(run: Run) -> StoredRun:

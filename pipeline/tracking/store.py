@@ -23,7 +23,9 @@ Store = MlflowClient
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints what it raises, SQL included
 DEFAULT_STORE = Path("mlruns/mlflow.db")
 AT_START = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "PGCONNECT_TIMEOUT": "5"}
+HTTP = ("http", "https")
 IN_MEMORY = (None, "", ":memory:")
+DAMAGED = ("file is not a database", "database disk image is malformed")  # as sqlite says it
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -134,7 +136,7 @@ def _require_answer(uri: str) -> None:
             f"MLflow store {uri}: expected the path of a file, as in sqlite:///FOLDER/mlflow.db, found none. "
             "Correct or unset MLFLOW_TRACKING_URI."
         )
-    if uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES:
+    if _scheme(uri) in DATABASE_ENGINES:
         with mlflow_settings(AT_START):
             create_engine(uri, poolclass=NullPool).connect().close()
 
@@ -150,7 +152,20 @@ def advice(error: BaseException) -> str:
         return "Ask for the right to write to the store and its folder, or name another with MLFLOW_TRACKING_URI."
     if "mlflow db upgrade" in str(error):
         return f"Back it up, then: mlflow db upgrade {shlex.quote(shown_uri(tracking_uri()))}"
+    if isinstance(error, ImportError):
+        return "Install the driver of that database, or correct or unset MLFLOW_TRACKING_URI."
+    if "database is locked" in str(error):
+        return "Wait for the process that writes to it, and try again."
+    if any(words in str(error) for words in DAMAGED):
+        return "Put back a backup of the file, or name another with MLFLOW_TRACKING_URI."
+    if isinstance(error, ValueError | ArgumentError) or _scheme(tracking_uri()) not in {*HTTP, *DATABASE_ENGINES}:
+        return "Correct or unset MLFLOW_TRACKING_URI."  # as it is, no server can answer there
     return "Start the server, or correct or unset MLFLOW_TRACKING_URI."
+
+
+def _scheme(uri: str) -> str:
+    """What kind of store an address names, without the driver."""
+    return uri.partition(":")[0].partition("+")[0]
 
 
 def _connect(uri: str) -> MlflowClient:

@@ -1,7 +1,7 @@
 """An overview of data, runs, studies and models, and the next step. It changes nothing."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from pipeline.tracking.journal import journals_folder
 from pipeline.tracking.leftover import find_leftovers
 from pipeline.tracking.mirror import MIRROR, MODELS
 from pipeline.tracking.query import StoredRun, group_of, is_model, registered_models, search
-from pipeline.tracking.store import DEFAULT_STORE, Store, database_file, open_store, tracking_uri
+from pipeline.tracking.store import DEFAULT_STORE, database_file, open_store, tracking_uri
 
 Rows = list[tuple[str, str]]
 DATA = CollectSettings().out
@@ -55,12 +55,12 @@ def stored_runs() -> tuple[list[StoredRun], Rows]:
         return [], [("store", f"{uri}, not there yet"), ("runs", "none"), ("studies", "none")]
     try:
         store = open_store()
-        runs = search(store)
+        runs, registered = search(store), registered_models(store)
     except UserError as error:
-        return [], [("store", f"{uri}, does not answer: {one_line(error)[:200]}")]
+        return [], [("store", f"{uri}, does not answer: {one_line(error)}")]
     waiting = len([folder for folder in journals_folder().glob("[!.]*") if folder.is_dir()])
     rows = [("store", uri), ("runs", describe_runs(runs)), ("studies", describe_studies(runs))]
-    rows += [("registered", describe_registered(store))]
+    rows += [("registered", describe_registered(registered))]
     return runs, rows + ([("unfinished", f"{waiting} runs with a journal")] if waiting else [])
 
 
@@ -93,11 +93,11 @@ def describe_studies(runs: Sequence[StoredRun]) -> str:
     return "\n".join(lines) or "none"
 
 
-def describe_registered(store: Store) -> str:
+def describe_registered(models: Mapping[str, Mapping[str, str]]) -> str:
     """List the models in MLflow's registry, with their aliases."""
     return "\n".join(
         f"{name}" + "".join(f", {alias} is version {version}" for alias, version in aliases.items())
-        for name, aliases in registered_models(store).items()
+        for name, aliases in models.items()
     ) or "none"  # fmt: skip
 
 
