@@ -22,14 +22,22 @@ from pipeline.methods.settings import Pi0Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results" / "costs.json"
+SMALL_STUDY = ["-m", "pipeline", "ensemble", "--n-models", "2", "--epochs", "1", "--episodes", "20"]
 COMMANDS = {
     "collect": (["-m", "pipeline", "collect"], 15),
     "tokenize": (["-m", "pipeline", "tokenize"], None),
     "train_pi0": (["-m", "train.train_pi0"], 60),
     "train_pi0_fast": (["-m", "train.train_pi0_fast"], 120),
-    "evaluate": (["-m", "pipeline", "evaluate", "--checkpoint", *10 * ("{tinypi0_*}", "{tinypi0fast_*}")], 90),
+    "evaluate": (["-m", "pipeline", "evaluate", *10 * ("{tinypi0_*}", "{tinypi0fast_*}")], 90),
+    "small study": (SMALL_STUDY, None),
+    "the same again": (SMALL_STUDY, None),
+    "report": (["-m", "pipeline", "report"], None),
+    "info": (["-m", "pipeline", "info"], None),
+    "doctor": (["-m", "pipeline", "doctor"], None),
+    "import mlflow": (["-c", "from mlflow.tracking import MlflowClient"], None),
 }
-"""Each with the seconds it may take. The evaluation is of 20 default models: 18,000 episodes, on all cores."""
+"""Each with the seconds it may take. The evaluation is of 20 default models: 18,000 episodes, on all cores. The import
+of MLflow is the floor of all commands that ask the store."""
 
 
 def wall_seconds(words: list[str], folder: Path) -> float:

@@ -22,7 +22,7 @@ from pipeline.files import whole_file
 from pipeline.report.tables import Table
 from pipeline.stages.evaluate import models_of_study
 from pipeline.streams import numpy_stream
-from pipeline.tracking.query import artifact, is_ensemble
+from pipeline.tracking.query import artifact, is_average
 from pipeline.tracking.store import open_store
 
 RESAMPLES = 4000
@@ -35,7 +35,7 @@ def read(study: str) -> dict[str, dict[int, pd.DataFrame]]:
     store = open_store()
     found: dict[str, dict[int, pd.DataFrame]] = {}
     for run in models_of_study(store, study):
-        if is_ensemble(run):
+        if is_average(run):
             continue
         with artifact(store, run.run_id, f"{FOLDER}/{EPISODES_FILE}") as path:
             found.setdefault(run.tags["method"], {})[int(run.params["seed"])] = pd.read_csv(path)

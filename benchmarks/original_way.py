@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from pipeline.data.pairs import ActionPairs, TokenPairs
 from pipeline.env.pendulum import ACTION_LIMIT, REST_ANGLE, Array
 from pipeline.env.pid import PID_DT, TARGET_LIMIT
-from pipeline.methods.pi0 import ORIGINAL_NOISE_LIMIT
+from pipeline.methods.pi0 import clipped
 from pipeline.models.original import MAX_TOKENS, OriginalFlowTransformer, OriginalTokenTransformer
 from pipeline.streams import global_torch_stream, torch_stream
 from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer
@@ -49,10 +49,10 @@ def flow_task(pairs: ActionPairs, rows: Ints, seed: int) -> Task:
     """pi0 on these rows: raw units, and noise and times drawn once for all epochs."""
     state, chunk = torch.from_numpy(pairs.state[rows]), torch.from_numpy(pairs.action_chunk[rows])
     chance = torch_stream(seed, "original", "noise")
-    noise = torch.randn(chunk.shape, generator=chance).clamp(-ORIGINAL_NOISE_LIMIT, ORIGINAL_NOISE_LIMIT)
-    time = torch.rand(len(chunk), generator=chance)
     with global_torch_stream(seed, "original", "weights"):
         network = OriginalFlowTransformer(STATE_DIM, HORIZON)
+    noise = clipped(network, torch.randn(chunk.shape, generator=chance))
+    time = torch.rand(len(chunk), generator=chance)
 
     def loss(network: nn.Module, state: Tensor, chunk: Tensor, noise: Tensor, time: Tensor) -> Tensor:
         return F.mse_loss(network(state, torch.lerp(noise, chunk, time[:, None, None]), time), chunk - noise)
@@ -106,7 +106,7 @@ def flow_plan(generator: torch.Generator) -> Plan:
     @torch.inference_mode()
     def plan(network: nn.Module, states: Floats) -> Floats:
         state = torch.from_numpy(states)
-        x = torch.randn(len(states), HORIZON, 1, generator=generator).clamp(-ORIGINAL_NOISE_LIMIT, ORIGINAL_NOISE_LIMIT)
+        x = clipped(network, torch.randn(len(states), HORIZON, 1, generator=generator))
         for step in range(FLOW_STEPS):
             x = x + network(state, x, torch.full((len(x),), step / FLOW_STEPS)) / FLOW_STEPS
         return x.numpy()

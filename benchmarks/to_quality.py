@@ -19,13 +19,13 @@ from torch import Tensor
 
 from benchmarks.original_way import BATCH, Task, training
 from benchmarks.side_by_side import Row
-from pipeline.evaluation.control import Planner, draw_episodes, evaluate_planner, mean_scores
+from pipeline.evaluation.control import draw_episodes, evaluate_planner, mean_scores, policy_planner
 from pipeline.evaluation.protocol import Condition
 from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint
 from pipeline.policies.load import load_policy
 from pipeline.policies.original import import_original
-from pipeline.policies.policy import policy_of
+from pipeline.policies.policy import Policy, policy_of
 from pipeline.streams import global_torch_stream
 from pipeline.training.fit import Epoch, Step, fit, problem_of
 
@@ -72,16 +72,17 @@ class Progress:
     reached: bool
 
 
-def judge(planner: Planner) -> Quality:
+def judge(policy: Policy) -> Quality:
     """Control the episodes of all conditions."""
-    scores = mean_scores(evaluate_planner(planner, draw_episodes(CONDITIONS, EPISODES, EPISODE_SEED), threads=1))
+    episodes = draw_episodes(CONDITIONS, EPISODES, EPISODE_SEED)
+    scores = mean_scores(evaluate_planner(policy_planner(policy, episodes, EPISODE_SEED), episodes, threads=1))
     return Quality(*(float(np.mean([score[name] for score in scores])) for name in ("success", "converge")))
 
 
 def judge_original(path: Path) -> Quality:
     """The same for weights of the original, in a process of its own."""
     torch.set_num_threads(1)
-    return judge(load_policy(path, ORIGINAL_TOKENIZER).plan)
+    return judge(load_policy(path, ORIGINAL_TOKENIZER))
 
 
 def original_weights(name: str) -> list[Path]:
@@ -135,7 +136,7 @@ def train_until(name: str, target: Quality | None, task: Task) -> Progress:
         rates.append((ROUND_STEPS * BATCH / spent, samples / (time.perf_counter() - started)))
 
         checkpoint = checkpoint_of(event.snapshot().averaged)
-        quality = judge(policy_of(checkpoint).plan)
+        quality = judge(policy_of(checkpoint))
         history.append(Judged(event.steps_done, seconds, quality))
         good_in_a_row = good_in_a_row + 1 if target and quality.reaches(target, SLACK[name]) else 0
         if good_in_a_row == 2:

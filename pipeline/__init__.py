@@ -19,8 +19,8 @@ __version__ = "0.2.0"
 def load_policy(path: str | Path, tokenizer: str | Path | None = None) -> Policy | ExportedPolicy:
     """Open a trained model, ready to `act(states (B, S)) -> actions (B, H, A)`.
 
-    An `.onnx` file of `python -m pipeline export` opens without torch; our `.pth`, or the original's bare state_dict
-    (with its `tokenizer` file for pi0-FAST), with it. Imports wait until here, so that `--help` need not.
+    An `.onnx` file of `python -m pipeline export` needs no torch. Our `.pth` files need it, and so do the original's
+    bare state_dicts (pi0-FAST: with the `tokenizer` file). Heavy imports are made on use, so `--help` is fast.
 
     Raises `CheckpointError`, a `ValueError`, if the file is missing, damaged, hostile or of another kind.
     """
@@ -30,9 +30,9 @@ def load_policy(path: str | Path, tokenizer: str | Path | None = None) -> Policy
 
 
 def open_store() -> MlflowClient:
-    """MLflow's client for the store that runs go to: `MLFLOW_TRACKING_URI`, or `mlruns/mlflow.db` of this folder.
+    """Return MLflow's client for the tracking store: `MLFLOW_TRACKING_URI`, or `mlruns/mlflow.db` of this folder.
 
-    Raises `StoreError`, a `ValueError`, if it does not answer in seconds.
+    Raises `StoreError`, a `ValueError`, if the store does not answer within seconds.
     """
     from pipeline.tracking.store import open_store
 
@@ -40,7 +40,7 @@ def open_store() -> MlflowClient:
 
 
 def compare(study: str = "all", experiment: str = "all") -> Comparison:
-    """What `python -m pipeline report` says, as records: groups of models, their scores, and differences.
+    """Return the comparison of `python -m pipeline report` as records: groups of models, scores and differences.
 
     `compare("ensemble").groups[0].scores["converge"][None].mean` is the first group's mean over models and conditions.
     Raises `SettingsError`, a `ValueError`, if there is nothing to compare.

@@ -1,7 +1,7 @@
-"""What settings are: frozen records, checked when they are made. Each room has its own in its `settings.py`.
+"""Settings: frozen records, validated when they are made. Each package declares its own in its `settings.py`.
 
 A setting's name, default, range and meaning are declared there, once: the command line is made from it, and a test
-holds `MLproject` to it. These files import no heavy library, so `--help` and completion wait for none.
+compares `MLproject` with it. These files import no heavy library, so `--help` and completion are fast.
 """
 
 import os
@@ -23,9 +23,9 @@ AUTO, NONE, ALL, LATEST, BEST, AVERAGE = (
     "average",
 )  # words, because MLproject parameters cannot be empty
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-ARGUMENT: dict[str, JsonValue] = {"argument": True}  # on the command line it stands without a name
-BARE: dict[str, JsonValue] = {"bare": True}  # there it may stand without a name
-FLAGS: dict[str, JsonValue] = {"flags": True}  # on the command line each choice is an option of its own: --json
+ARGUMENT: dict[str, JsonValue] = {"argument": True}  # on the command line, a positional argument
+BARE: dict[str, JsonValue] = {"bare": True}  # an option that may also be given as positional arguments
+FLAGS: dict[str, JsonValue] = {"flags": True}  # each choice is an option of its own: --json
 VARIABLE = "variable"  # MLflow's, of the environment: its value is taken where the command line has none
 EXPERIMENT_NAME: dict[str, JsonValue] = {VARIABLE: "MLFLOW_EXPERIMENT_NAME"}
 RUN_NAME: dict[str, JsonValue] = {VARIABLE: "MLFLOW_RUN_NAME"}
@@ -54,19 +54,19 @@ EXPECTED = {
     "string_pattern_mismatch": "text of the form {pattern}",
     "name": "a name of letters, digits, dots, dashes and underscores",
 }
-"""What pydantic's kinds of faults mean in words of ours."""
+"""What was expected, by pydantic's type of error."""
 ROOT = Path(__file__).resolve().parent.parent
 
 
 class Settings(BaseModel):
-    """Frozen, validated when made; unknown names are refused."""
+    """A frozen record, validated when made; unknown names are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
 
     @field_validator("*")
     @classmethod
     def _is_a_possible_name(cls, value: Any) -> Any:
-        """Refuse what no system takes as a path, here rather than where a file is looked for."""
+        """Refuse text that no system accepts as a path, before any file is looked for."""
         for text in map(str, value if isinstance(value, tuple) else (value,)):
             longest = max(len(os.fsencode(part)) for part in text.split("/"))
             if "\0" in text or len(text) > MAX_TEXT or longest > MAX_PART:
@@ -78,7 +78,7 @@ S = TypeVar("S", bound=Settings)
 
 
 def fields_of(kind: type[Settings]) -> dict[str, FieldInfo]:
-    """The fields of a class in the order people meet them: its own first, then those that it shares with others."""
+    """Return the fields of a class in the order of the help: its own first, then the inherited ones."""
     names = [name for base in kind.__mro__ for name in vars(base).get("__annotations__", {})]
     return {name: kind.model_fields[name] for name in dict.fromkeys(names) if name in kind.model_fields}
 
@@ -91,8 +91,13 @@ def make(kind: type[S], values: dict[str, Any]) -> S:
         raise SettingsError(f"{describe_fault(error.errors()[0])} See --help.") from error
 
 
+def bound_text(value: float) -> str:
+    """Write a bound of a setting: whole numbers without a fraction."""
+    return f"{int(value):,}" if value == int(value) else f"{value:g}".replace("e-0", "e-")
+
+
 def describe_fault(fault: Mapping[str, Any]) -> str:
-    """A fault that pydantic found, in our words: which setting, what was expected, what was found."""
+    """Describe an error of pydantic: which setting, what was expected, what was found."""
     where, context = ".".join(map(str, fault["loc"])), fault.get("ctx", {})
     if fault["type"] == "value_error":
         message = str(context["error"])
@@ -103,7 +108,8 @@ def describe_fault(fault: Mapping[str, Any]) -> str:
         return f"{where}: expected the name of a setting, found '{where}'."
     is_name = context.get("pattern") == f"^{NAME_PATTERN}$"
     expected = EXPECTED.get("name" if is_name else fault["type"])
-    text = expected.format(**context) if expected else fault["msg"]
+    bounds = {key: bound_text(value) if isinstance(value, int | float) else value for key, value in context.items()}
+    text = expected.format(**bounds) if expected else fault["msg"]
     return f"{where}: expected {text}, found {_shown(fault['input'])}."
 
 

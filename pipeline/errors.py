@@ -1,12 +1,18 @@
-"""The errors users see. Each message is one line: where, what was expected, what was found, what to do.
+"""The errors that users see. Each message is one line: where, expected, found, what to do.
 
 `UserError` ends a command with exit code 2 (bad input, nothing was started), `RunError` with exit code 1
-(a run that was started has failed).
+(a started run failed).
 """
+
+import os
+from urllib.parse import unquote
+
+STORES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")  # their addresses may hold a password
+SHORTEST_SECRET = 4  # characters; a shorter one would be found in any text
 
 
 class UserError(ValueError):
-    """The input cannot be used; no work was started."""
+    """The input is invalid; no work was started."""
 
 
 class SettingsError(UserError):
@@ -14,7 +20,7 @@ class SettingsError(UserError):
 
 
 class DataError(UserError):
-    """Trajectories or training pairs are missing, damaged, or do not fit what is asked of them."""
+    """Trajectories or training pairs are missing, damaged, or do not fit the settings."""
 
 
 class TokenizerError(UserError):
@@ -26,7 +32,7 @@ class CheckpointError(UserError):
 
 
 class PolicyError(UserError):
-    """A policy server cannot be reached, refuses, or answers something else than plans."""
+    """A policy server is unreachable, refuses, or does not answer with plans."""
 
 
 class MissingExtraError(UserError):
@@ -35,6 +41,10 @@ class MissingExtraError(UserError):
 
 class StoreError(UserError):
     """The MLflow tracking store cannot be reached or opened."""
+
+
+class LockError(UserError):
+    """A file cannot be locked."""
 
 
 class RunError(RuntimeError):
@@ -46,5 +56,29 @@ class WriteError(RunError):
 
 
 def one_line(error: BaseException) -> str:
-    """The message of `error` as one line, for quoting a library's error inside one of ours."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Return the message of `error` as one line without secrets, to quote a library's error in one of ours."""
+    return without_secrets(" ".join(str(error).split())) or type(error).__name__
+
+
+def shown_uri(uri: str) -> str:
+    """The address of a store or server as others may read it: without user, password and query."""
+    scheme, mark, rest = uri.partition("://")
+    if not mark or rest.startswith("/"):  # a file
+        return uri
+    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
+
+
+def without_secrets(text: str) -> str:
+    """A text as others may read it: the passwords in the addresses of the stores are left out."""
+    for uri in filter(None, map(os.environ.get, STORES)):
+        shown = shown_uri(uri)
+        if shown == uri:
+            continue
+        user = uri.partition("://")[2].rpartition("@")[0]
+        query = uri.rpartition("@")[2].partition("?")[2]
+        password = user.partition(":")[2]
+        text = text.replace(uri, shown).replace(f"{user}@", "") if user else text.replace(uri, shown)
+        for secret in (query, password, unquote(password)):
+            if len(secret) >= SHORTEST_SECRET:
+                text = text.replace(secret, "***")
+    return text

@@ -1,8 +1,9 @@
-"""Files that appear whole or not at all, their digests, and zips that are safe to read."""
+"""Atomic writing of files, digests, and safe reading of zips."""
 
 import errno
 import os
-import tempfile
+import secrets
+import stat
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,11 +15,11 @@ from numpy.typing import NDArray
 
 from pipeline.errors import SettingsError, WriteError
 
-# A zip may unpack to so many times its size, and a small one to so many bytes. Deflate reaches a factor of 1,000, for a
-# bomb; token sequences padded to the longest reach 20.
+# Limits of unpacking: a factor of the zip's size, and bytes for a small zip. A bomb reaches a factor of 1,000 by
+# Deflate; token sequences padded to the longest reach 20.
 MOST_RATIO, MOST_SMALL = 100, 64 * 2**20
 
-IN_THE_MAKING = ".part-"  # how the names of files begin that are not whole yet
+IN_THE_MAKING = ".part-"  # prefix of the names of unfinished files
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -26,22 +27,24 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; it takes the name `path` only if the body succeeds.
 
-    What stood under `path` before stays readable until then, and stays for good if the body raises.
-    The temporary file is hidden (leading dot), keeps the ending of `path`, and is removed on failure. A symbolic link
-    under the name `path` is replaced, and what it points to stays as it is.
+    An earlier file `path` stays readable until then, and is kept if the body raises.
+    The temporary file is hidden (leading dot), has the suffix of `path`, and is removed on failure. If `path` is a
+    symbolic link, the link is replaced and its target does not change. The
+    umask decides who may read it.
 
-    Raises `WriteError` where the disk is full or the folder read-only.
+    Raises `WriteError` if the disk is full or the folder read-only.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=IN_THE_MAKING, suffix=path.suffix, dir=path.parent)
+        temporary = path.with_name(f"{IN_THE_MAKING}{secrets.token_hex(8)}{path.suffix}")
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # less the umask
+        mode = stat.S_IMODE(os.fstat(handle).st_mode)
         os.close(handle)
-        temporary = Path(name)
         try:
             yield temporary
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
-            temporary.chmod(0o644)  # mkstemp gives 0600; results are to be read by others
+            temporary.chmod(mode)  # libraries that replace the file choose their own
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -49,7 +52,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Raise `WriteError` naming `path` if the body finds the disk full or the folder read-only."""
+    """Raise `WriteError` naming `path` if the body fails because the disk is full or the folder read-only."""
     try:
         yield
     except OSError as error:
@@ -57,26 +60,26 @@ def writing(path: Path) -> Iterator[None]:
             raise
         raise WriteError(
             f"{path}: expected to write it, found: {os.strerror(error.errno)}. "
-            "Nothing that was whole is lost; make room, or name another folder, and try again."
+            "No finished file is lost; free some space, or name another folder, and try again."
         ) from error
 
 
 def check_folder(folder: Path, content: str) -> None:
-    """Raise `SettingsError` unless `content` can be written below the folder `out`, which need not be there yet."""
+    """Raise `SettingsError` unless `content` can be written to the folder `out`, which need not exist yet."""
     try:
         nearest = next(place for place in (folder, *folder.parents) if place.exists())
         writable = nearest.is_dir() and os.access(nearest, os.W_OK)
-    except OSError:  # of a folder that is closed to us
+    except OSError:  # a folder without permission
         nearest, writable = folder, False
     if not writable:
         raise SettingsError(f"out: expected a folder to write {content} to, found '{nearest}'. See --help.")
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file that one may look at. A name that no file can have names none."""
+    """Tell whether `path` is an accessible file; False for names that no file can have."""
     try:
         return path.is_file()
-    except (OSError, ValueError):  # too long, of a folder that is closed to us, with a zero byte
+    except (OSError, ValueError):  # too long, a folder without permission, a zero byte
         return False
 
 
@@ -86,7 +89,7 @@ def file_digest(path: Path) -> str:
 
 
 def arrays_digest(arrays: Mapping[str, NDArray[Any]]) -> str:
-    """sha256 over the names, dtypes, shapes and bytes of arrays: equal digests, equal arrays to the bit."""
+    """Return the sha256 over names, dtypes, shapes and bytes of arrays: equal digests mean identical arrays."""
     digest = sha256()
     for name in sorted(arrays):
         array = arrays[name]
@@ -95,10 +98,10 @@ def arrays_digest(arrays: Mapping[str, NDArray[Any]]) -> str:
 
 
 def check_zip(path: Path) -> int:
-    """Return how many bytes the zip unpacks to, once it is known to be whole. Nothing is written anywhere.
+    """Return how many bytes the zip unpacks to, after checking that it is intact. Nothing is written.
 
-    Raises `ValueError` if it declares to unpack to far more than its size (before any of it is unpacked), holds a name
-    twice, or a member does not have its checksum. Damage raises nearly anything.
+    Raises `ValueError` if its declared unpacked size is implausible (before anything is unpacked), if it holds a name
+    twice, or if a member's checksum is wrong. Damage can raise nearly any exception.
     """
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()

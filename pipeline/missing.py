@@ -1,4 +1,4 @@
-"""What to say where a package is missing. Imported before all others, so by Pythons too old for the rest as well."""
+"""The error for a missing package. Imported before all other modules, also by Pythons too old for those."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OLDEST = (3, 11)
 
 @contextmanager
 def packages_needed() -> Iterator[None]:
-    """Within it, a missing package ends the process: one line on stderr, exit code 2."""
+    """In this context, a missing package ends the process: one line on stderr, exit code 2."""
     if sys.version_info < OLDEST:
         _end(_sentence(f"expected Python {OLDEST[0]}.{OLDEST[1]} or newer"))
     try:
@@ -29,7 +29,7 @@ def packages_needed() -> Iterator[None]:
 
 
 def missing_package(error: ModuleNotFoundError) -> str | None:
-    """Which Python lacks which package, and what to do; None if it is a module of ours."""
+    """Say which Python lacks which package, and what to do; None if the module is ours."""
     if error.name is None or error.name.partition(".")[0] in ("pipeline", "train"):
         return None
     return _sentence(f"the package that provides '{error.name}' is not installed")
@@ -49,5 +49,5 @@ def _advice() -> str:
     if not (ENVIRONMENT / "bin" / "python").exists():
         return f"Make the project's environment, `make -C {here} setup`, and activate it."
     if Path(sys.prefix).resolve() == ENVIRONMENT:
-        return f"The project's environment is not complete: make it anew, `make -C {here} clean setup`."
+        return f"The project's environment is incomplete: make it again, `make -C {here} clean setup`."
     return f"This is not the project's environment: run `source {here}/.venv/bin/activate` first."

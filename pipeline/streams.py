@@ -1,6 +1,6 @@
-"""Named random streams: each use of chance has its own generator, derived from the run's seed and a name.
+"""Named random streams: each random draw has its own generator, derived from the run's seed and a name.
 
-Streams do not depend on one another, so drawing more from one (say, evaluating more often) never shifts another.
+Streams are independent, so drawing more from one (e.g. by evaluating more often) never shifts another.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ import numpy as np
 def derive(seed: int, *name: str | int) -> int:
     """Return a 63-bit seed for the stream `name` of `seed`; different names give unrelated streams.
 
-    The parts of a name have no "/" in them, which would make two names one. Torch's generator on the CPU takes the
+    The parts of a name must not contain "/", which would make names ambiguous. Torch's generator on the CPU uses the
     lower 32 bits of a seed.
     """
     assert not any("/" in str(part) for part in name), f"the parts of a stream's name have no '/', found {name}"
@@ -35,11 +35,11 @@ def torch_stream(seed: int, *name: str | int):  # type: ignore[no-untyped-def]  
 
 @contextmanager
 def global_torch_stream(seed: int, *name: str | int) -> Iterator[None]:
-    """Run the body with torch's global generator set to the stream, and put the caller's (CPU) state back after.
+    """Run the body with torch's global generator set to the stream, and restore the caller's (CPU) state.
 
-    Layer initialisation and dropout take no generator of their own; this is how they get a named one. It is entered
-    every training step, so it does by hand what `torch.random.fork_rng` and `torch.manual_seed` do in milliseconds:
-    those look for GPUs each time.
+    Layer initialisation and dropout accept no generator; this gives them a named one. It is entered at every training
+    step, so it does not use `torch.random.fork_rng` and `torch.manual_seed`, which look for GPUs each time and take
+    milliseconds.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""What a result was made with: library versions and the state of the code."""
+"""Library versions and the state of the code, to record with results."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ RECORDED = ("torch", "numpy", "scipy", "mujoco", "gymnasium", "tokenizers", "mlf
 
 
 def installed_versions(*packages: str) -> dict[str, str]:
-    """The versions of the named packages ("absent" where not installed)."""
+    """Return the versions of the named packages ("absent" if not installed)."""
 
     def find(package: str) -> str:
         try:
@@ -27,7 +27,7 @@ def installed_versions(*packages: str) -> dict[str, str]:
 
 
 def environment() -> dict[str, str]:
-    """Python, platform and library versions of this process."""
+    """Return Python, platform and library versions of this process."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -37,9 +37,9 @@ def environment() -> dict[str, str]:
 
 
 def lock(data: dict[str, str]) -> dict[str, Any]:
-    """All that may decide the bits of a training: command, code, data digests, every package, processor."""
+    """Return all that may affect the bits of a training: command, code, data digests, every package, processor."""
     commit, tree = code_state()
-    abouts = [found.metadata for found in distributions()]  # each is read from its file once: that takes milliseconds
+    abouts = [found.metadata for found in distributions()]  # reads each file once, because that takes milliseconds
     return {
         "command": [sys.executable.rpartition("/")[2], *sys.argv],
         "code": {"sha256": code_digest(), "commit": commit, "tree": tree},
@@ -51,7 +51,7 @@ def lock(data: dict[str, str]) -> dict[str, Any]:
 
 
 def code_digest() -> str:
-    """sha256 over the names and bytes of our code, wherever it stands."""
+    """Return the sha256 over names and bytes of our code, independent of its folder."""
     digest = sha256()
     for path in sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("pipeline/**/*.xml"), *ROOT.glob("train/*.py")]):
         digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
@@ -59,7 +59,7 @@ def code_digest() -> str:
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells."""
+    """Return the processor's name, if the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -68,7 +68,7 @@ def processor() -> str:
 
 
 def code_state() -> tuple[str, str]:
-    """The git commit, and "clean" or "dirty"; ("unknown", "unknown") outside a git checkout."""
+    """Return the git commit, and "clean" or "dirty"; ("unknown", "unknown") outside a git checkout."""
 
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # of another repository
 

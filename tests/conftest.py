@@ -15,6 +15,8 @@ from filelock import FileLock
 from mlflow.tracking import MlflowClient
 
 from pipeline.config import make
+from pipeline.executors import serial
+from pipeline.executors.run import EXECUTORS
 from pipeline.stages.collect import collect
 from pipeline.stages.settings import CollectSettings, TokenizeSettings
 from pipeline.stages.tokenize import tokenize
@@ -108,9 +110,12 @@ def mlflow_command(workplace: Path) -> tuple[list[str], dict[str, str]]:
     return [sys.executable, "-m", "mlflow", "run", str(project), "--env-manager", "local"], env
 
 
-def mlflow_run(workplace: Path, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def mlflow_run(
+    workplace: Path, *words: str, check: bool = True, manager: str = "local", **changes: str
+) -> subprocess.CompletedProcess[str]:
     """Run `mlflow run` in the workplace to its end: MLflow in a fork, what it starts in a new interpreter."""
     command, env = mlflow_command(workplace)
+    command[-1], env = manager, env | changes
     if not (workplace / "mlruns" / "mlflow.db").exists():
         put_store(workplace)
     result = warm.run(workplace, [*command[1:], *words], env)
@@ -149,7 +154,9 @@ def study(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
     (folder / "data").symlink_to(data)
     small = [word for name, value in TINY.items() for word in ("-P", f"{name}={value}")]
-    result = mlflow_run(folder, "-e", "ensemble", "--experiment-name", "tinypi", "-P", "n_models=2", *small)
+    result = mlflow_run(
+        folder, "-e", "ensemble", "--experiment-name", "tinypi", "-P", "n_models=2", "-P", "executor=serial", *small
+    )
     assert "Success / converge by action noise and replan interval" in result.stdout
     assert "pi0_fast seed 1: done in" in result.stdout and "11 jobs run, 0 models reused, 0 failed" in result.stdout
     return folder
@@ -169,6 +176,12 @@ def workplace(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def with_store(workplace: Path) -> None:
     """An empty store in the workplace."""
     put_store(workplace)
+
+
+@pytest.fixture
+def without_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs in this process, where a test is not about processes: each of a pool imports torch for seconds."""
+    monkeypatch.setitem(EXECUTORS, "pool", serial.run_jobs)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from pipeline.env.gymnasium_env import ENV_ID
 from pipeline.env.pendulum import draw_starts, simulate
 from pipeline.env.pid import NestedPID, draw_gains
 from pipeline.methods.settings import Pi0Settings
+from pipeline.policies.policy import noise_of
 from pipeline.tokenizer.fast import load_tokenizer
 from pipeline.training.fit import Epoch, Problem, fit
 from tests.test_policies import REFERENCE, STATES, needs_reference
@@ -38,7 +39,7 @@ def test_original_way_plans_what_the_imported_policy_does(name: str, one_thread:
     plan = token_plan(load_tokenizer(tokenizer)) if "fast" in name else flow_plan(chances[0])
     policy = pipeline.load_policy(path, tokenizer)
     for state in STATES[:3, None]:
-        assert_allclose(plan(read_network(path), state), policy.act(state, chances[1]), atol=2e-5)
+        assert_allclose(plan(read_network(path), state), policy.act(state, noise_of(chances[1])), atol=2e-5)
 
 
 def test_one_environment_at_a_time_gives_the_states_of_the_batch() -> None:

@@ -80,11 +80,11 @@ def test_changed_files_are_refused(ensemble: Path) -> None:
         ({"members": [one, two, {}]}, "expected a tinypi-1 checkpoint"),
         ({"members": [one, two, content]}, "expected a tinypi-1 checkpoint"),
         ({"members": []}, "1 to 100 members"),
-        ({"members": 101 * [one]}, "more places than the file has room for"),
-        ({"members": 3}, "expected an ensemble with a name and members"),
-        ({"members": ["a"]}, "expected an ensemble with a name and members"),
-        ({"name": "two\nlines"}, "expected an ensemble with a name and members"),
-        ({"name": 3}, "expected an ensemble with a name and members"),
+        ({"members": 101 * [one]}, "more values than the file has room for"),
+        ({"members": 3}, "expected an averaged policy with a name and members"),
+        ({"members": ["a"]}, "expected an averaged policy with a name and members"),
+        ({"name": "two\nlines"}, "expected an averaged policy with a name and members"),
+        ({"name": 3}, "expected an averaged policy with a name and members"),
     ]
     for changes, message in faults:
         torch.save(content | changes, ensemble)

@@ -36,7 +36,7 @@ def refused(capsys: pytest.CaptureFixture[str], method: str, *words: object) -> 
         (["--batch-size", 0], "batch_size: expected 1 or more, found '0'"),
         (["--batch_size", "many"], "batch_size: expected a whole number"),
         (["--batch-size", 1.5], "batch_size: expected a whole number"),
-        (["--lr", -1], "lr: expected a number above 0.0, found '-1'"),
+        (["--lr", -1], "lr: expected a number above 0, found '-1'"),
         (["--lr", "nan"], "lr: expected"),
         (["--lr", "inf"], "lr: expected"),
         (["--width", 65], "heads: must divide the width 65, found 2"),
@@ -110,7 +110,7 @@ def put(value: object, *where: object) -> Callable[[np.ndarray], np.ndarray]:
         ("pi0_fast", change(token_seq=put(2, 5, 1)), "row 5 of 'token_seq' is not [BOS], tokens, EOS, PAD"),
         ("pi0_fast", change(token_seq=put(0, 5, 2)), "row 5 of 'token_seq' is not [BOS], tokens, EOS, PAD"),
         ("pi0_fast", change(token_seq=lambda a: a.astype(float)), "'token_seq' must hold integers, found float64"),
-        ("pi0_fast", change(token_seq=lambda a: a[:, :4]), "does not stand for 50 coefficients"),
+        ("pi0_fast", change(token_seq=lambda a: a[:, :4]), "does not encode 50 coefficients"),
     ],
 )
 def test_pairs(
@@ -153,7 +153,7 @@ def test_tokenizer_faults(workplace: Path, data: Path, capsys: pytest.CaptureFix
         ("[]", "damaged or foreign file"),
         ('{"vocab": 3, "merges": []}', "damaged or foreign file"),
         (json.dumps(fields | {"scale": 20.0}), "was made with the tokenizer"),
-        (json.dumps(sealed | {"scale": 20.0}), "it does not have its sha256"),
+        (json.dumps(sealed | {"scale": 20.0}), "its sha256 does not match"),
     ):
         path.write_text(content)
         assert message in refused(capsys, "pi0_fast", "--tokenizer", "tokenizer.json")
@@ -188,7 +188,7 @@ def test_foreign_tokens_of_another_tokenizer(workplace: Path, data: Path, capsys
     long = np.concatenate((tokens[:, :1], np.full((len(tokens), 60), 9), tokens[:, 1:]), axis=1)
     for wrong in (mixed, long):
         np.savez(workplace / "pairs.npz", state=state, token_seq=wrong)
-        assert "does not stand for 50 coefficients" in refused(capsys, "pi0_fast", "--pairs", "pairs.npz")
+        assert "does not encode 50 coefficients" in refused(capsys, "pi0_fast", "--pairs", "pairs.npz")
 
 
 def test_tokens_made_from_other_pairs(workplace: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:

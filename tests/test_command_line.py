@@ -19,7 +19,7 @@ from pipeline.cli.options import BARE, CHOSEN, bounds_of
 from pipeline.cli.train import train_command
 from pipeline.config import ARGUMENT, FLAGS, fields_of, make
 from pipeline.methods.settings import BinningSettings, Pi0FastSettings, Pi0Settings, RegressionSettings
-from pipeline.stages.settings import PlaySettings
+from pipeline.stages.settings import PlaySettings, TokenizeSettings
 from tests.conftest import Run, environment
 
 TRAIN = {
@@ -84,10 +84,11 @@ def test_examples_are_commands_that_are_taken(name: str) -> None:
 
 
 def test_bounds_are_said_shortly() -> None:
-    fields = Pi0Settings.model_fields | PlaySettings.model_fields
-    found = {name: bounds_of(fields[name]) for name in ("replan", "ema", "lr", "episode", "run_name")}
+    fields = Pi0Settings.model_fields | PlaySettings.model_fields | TokenizeSettings.model_fields
+    names = ("replan", "ema", "lr", "episode", "run_name", "grad_clip", "scale")
+    found = {name: bounds_of(fields[name]) for name in names}
     assert found == {"replan": "1 to 100", "ema": "0 to < 1", "lr": "> 0 to 1", "episode": "0 to < 1,000,000",
-                     "run_name": ""}  # fmt: skip
+                     "run_name": "", "grad_clip": "> 0 to 1,000,000", "scale": "1e-6 to 10,000"}  # fmt: skip
 
 
 def completed(*words: str) -> list[str]:
@@ -149,7 +150,7 @@ def test_verbose_says_what_is_used_and_when(run: Run) -> None:
     assert times == sorted(times)
     assert lines[0] == "settings: trajectories=30, seed=0, plots=0, threads=0, out=own"
     assert "torch 2.13.0" in lines[1] and lines[2].startswith("code: commit ") and lines[3].startswith("store: sqlite:")
-    assert lines[4:] == ["30 demonstrations are simulated and checked", "trajectories and pairs are written"]
+    assert lines[4:] == ["30 demonstrations simulated and checked", "trajectories and pairs written"]
 
 
 def test_a_command_forgets_how_loud_the_last_one_was(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,6 +71,12 @@ def test_missing_data_are_made_once_by_trainings_that_start_together(workplace: 
     assert sum("collecting 300 demonstrations" in out for out, _ in outputs) == 1
     assert sum("fitting the FAST tokenizer" in out for out, _ in outputs) == 1
     assert len({run.data.tags["tokenizer_sha256"] for run in runs_of(workplace)}) == 1
+    made = {path.name: path.read_bytes() for path in (workplace / "data").glob("[!.]*")}
+    assert made.keys() == {
+        "trajectories.npz", "training_pairs_original.npz", "fast_tokenizer.json", "training_pairs_fast.npz",
+    }  # fmt: skip
+    assert start(workplace, "train.train_pi0", *words).wait() == 0  # and what is there is not made again
+    assert made == {path.name: path.read_bytes() for path in (workplace / "data").glob("[!.]*")}
 
 
 def test_readers_of_data_that_are_being_built_see_old_or_new_and_never_a_mixture(tmp_path: Path) -> None:

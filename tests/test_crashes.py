@@ -161,7 +161,7 @@ def test_killed_at_any_moment_other_commands_leave_whole_files_or_none(
         "collect": (["--trajectories", "500", "--out", "made"], "made"),
         "tokenize": (["--pairs", pairs, "--out", "made"], "made"),
         "export": (["--checkpoint", *models, "--out", "made/model.onnx"], "made"),
-        "report": ([], "train/reports/all"),
+        "report": (["--out", "made"], "made"),
     }[command]
     begun = time.monotonic()
     finish(tmp_path, command, *words)
@@ -212,7 +212,7 @@ def test_doctor_ends_what_a_dead_process_left_and_says_how_to_go_on(data: Path, 
     assert not list((tmp_path / "train/logs").glob(".*"))
     assert "left" not in command("train.train_pi0", "--epochs", "1", "--width", "16")
     assert "ended as KILLED" in command("pipeline", "doctor")  # it can still go on
-    assert "nothing waits" in command("pipeline", "sync")
+    assert "nothing to upload" in command("pipeline", "sync")
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_runs_of_a_study(study: Path) -> None:
     ]  # fmt: skip
     for run in models:
         assert run.data.tags["mlflow.parentRunId"] == methods[run.data.tags["method"]].info.run_id
-        assert run.data.tags["evaluation"] == "3 episodes a condition, seed 0"
+        assert run.data.tags["evaluation"] == "3 episodes per condition, seed 0"
         assert {"success/mean", "converge/mean", "chunk_mae", "best_val_loss"} <= set(run.data.metrics)
         assert len(run.data.metrics) < 40
         mirrored = study / "project/train/trained_models" / f"{run.data.tags['name']}.pth"
@@ -73,7 +73,7 @@ def test_runs_of_a_study(study: Path) -> None:
     assert sorted(run.info.run_name for run in averages) == ["pi0 average of 2", "pi0_fast average of 2"]
     for run in averages:
         assert run.data.tags["mlflow.parentRunId"] == methods[run.data.tags["method"]].info.run_id
-        assert run.data.tags["evaluation"] == "3 episodes a condition, seed 0"
+        assert run.data.tags["evaluation"] == "3 episodes per condition, seed 0"
     success = [run.data.metrics["success/mean"] for run in models if run.data.tags["method"] == "pi0"]
     assert methods["pi0"].data.metrics["success_mean"] == pytest.approx(sum(success) / 2)
     assert "success_std" in methods["pi0_fast"].data.metrics
@@ -145,7 +145,7 @@ def test_report_formats(study: Path) -> None:
     assert [group["name"] for group in values["groups"][:2]] == ["pi0", "pi0_fast"]
     assert [group["kind"] for group in values["groups"]] == ["model"] * 2 + ["average"] * 2 + ["yardstick"] * 4
     assert [len(group["models"]) for group in values["groups"]] == [2, 2] + [1] * 6  # the average is no third member
-    assert values["evaluation"] == "3 episodes a condition, seed 0"
+    assert values["evaluation"] == "3 episodes per condition, seed 0"
     rows = list(csv.DictReader(io.StringIO(command(study, "pipeline", "report", "--csv").stdout)))
     assert {row["number"] for row in rows} >= {"success", "tokens_per_plan", "train_seconds"}
     assert command(study, "pipeline", "report", "--markdown").stdout.startswith("Comparison of all runs.")
@@ -170,7 +170,8 @@ def test_evaluate_files_runs_and_studies(study: Path) -> None:
     assert len(mine["conditions"][0]["episodes"]["velocity_std"]) == 3
 
     by_run = json.loads(command(study, "pipeline", "evaluate", "--run", model.info.run_id, *words).stdout)["models"]
-    by_study = json.loads(command(study, "pipeline", "evaluate", "--study", "ensemble", *words).stdout)["models"]
+    whole = ("--study", "ensemble", "--executor", "serial")
+    by_study = json.loads(command(study, "pipeline", "evaluate", *whole, *words).stdout)["models"]
     assert by_run == [mine] and mine in by_study and len(by_study) == 6
     table = command(study, "pipeline", "evaluate", "--run", model.info.run_id, "--episodes", 3).stdout
     assert "noise, replan  success  converge" in table and "Plan against expert: MAE" in table
@@ -261,7 +262,7 @@ def test_a_study_goes_on_and_refuses_another_recipe(run: Run, workplace: Path) -
     longer = run(*words, "--n-models", 2, "--episodes", 4)
     assert longer.returncode == 0 and "7 jobs run, 0 models reused" in longer.stdout
     assert {run.data.tags["weights_sha256"] for run in of_kind(workplace, "model")} == weights
-    assert {run.data.tags["evaluation"] for run in of_kind(workplace, "model")} == {"4 episodes a condition, seed 0"}
+    assert {run.data.tags["evaluation"] for run in of_kind(workplace, "model")} == {"4 episodes per condition, seed 0"}
 
 
 def start(workplace: Path, *words: object) -> warm.Command:

@@ -187,19 +187,20 @@ def test_a_registered_model_loads_without_the_project(here: Path, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_promotion(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_promotion(here: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> None:
     weak, strong, again = (run_id(here, name) for name in ("weak", "strong", "again"))
     said = promote(capsys, "--candidate", weak)  # nobody is champion, and this one falls
     assert "Not promoted: 0.0" in said and "end upright, and a champion needs 0.5." in said and champion(here) is None
     said = promote(capsys, "--candidate", weak, "--episodes", 30)
-    assert "decided before, by 20 episodes a condition: nothing was played" in said and champion(here) is None
+    assert "decided before, by 20 episodes per condition: nothing was played" in said and champion(here) is None
     assert "Promoted: pi0 has no champion yet, and " in promote(capsys, "--candidate", strong)
     assert champion(here) == strong
     assert "is the champion already" in promote(capsys, "--candidate", strong)
 
+    request.getfixturevalue("without_pool")  # once with it was enough
     said = promote(capsys, "--candidate", again)  # equal weights: every episode ends alike
     assert "+0.0000 [0.0000, 0.0000], is not shown to be above zero" in said and champion(here) == strong
-    assert "20 paired episodes a condition" in said
+    assert "20 paired episodes per condition" in said
     version = registry.version_of_run(open_store(), "pi0", again)
     assert version is not None and version.tags["promotion"].startswith("Not promoted")
     said = promote(capsys, "--candidate", version.number, "--episodes", 40, "--dry-run")

@@ -46,7 +46,7 @@ def ten(difference: float) -> Comparison:
     noise = np.random.default_rng(0).normal(0, 0.01, 20)
     models = [model("a", seed, 0.9 + noise[seed]) for seed in range(10)]
     models += [model("b", seed, 0.9 - difference + noise[10 + seed]) for seed in range(10)]
-    return compare_models("study x", "100 episodes a condition, seed 0", models, ["a note"])
+    return compare_models("study x", "100 episodes per condition, seed 0", models, ["a note"])
 
 
 def test_a_clear_difference_is_told_and_none_is_not_invented() -> None:
@@ -91,7 +91,7 @@ def test_losses_of_different_methods_are_not_compared() -> None:
 def test_one_seed_and_few_seeds_say_so() -> None:
     one = compare_models("x", "y", [model("a", 0, 0.9), model("b", 0, 0.8)], [])
     text = as_text(one)
-    assert "a has one seed: its means stand alone, and no spread can be given." in text and "0.900" in text
+    assert "a has one seed: no spread can be given." in text and "0.900" in text
     few = as_text(compare_models("x", "y", [model("a", seed, 0.9) for seed in range(3)], []))
     assert "a has 3 seeds: too few for 95% intervals" in few
 
@@ -279,7 +279,7 @@ def test_the_query_on_an_odd_store(workplace: Path) -> None:
     assert [contrast.first for contrast in found.contrasts] == ["pi0"]
     notes = "\n".join(found.notes)
     assert "1 of 8 models have not been evaluated" in notes
-    assert f"2 runs were evaluated otherwise than by {FIRST}" in notes
+    assert f"2 runs were evaluated by another protocol than {FIRST}" in notes
     assert "2 runs repeat the settings and seed" in notes
     assert gather(client, experiment="e").comparison == found
     with pytest.raises(SettingsError, match="found none"):
@@ -300,7 +300,7 @@ def test_odd_numbers_and_names_are_left_out_and_said(workplace: Path) -> None:
     assert found.groups[0].scores["success"][WHERE[0]].n == 1 and "foreign" not in found.groups[0].scores
     assert found.groups[0].costs == {}
     assert found.notes[-2:] == (
-        "pi0_0: not finite, and left out: best_val_loss.",
+        "pi0_0: left out because they are not finite: best_val_loss.",
         "pi0_2: its scores cannot be read and are left out: scores.json: expected a table of scores by condition, "
         "found another file.",
     )
@@ -331,7 +331,7 @@ def test_another_evaluation_leaves_nothing_of_the_first(workplace: Path) -> None
     assert math.isfinite(fetch(client, run.run_id).metrics["converge_step/mean"])
     log_judged(run, second, protocols[1])
     found = fetch(client, run.run_id)
-    assert found.tags["evaluation"] == "2 episodes a condition, seed 0" and found.metrics["success/mean"] == 0
+    assert found.tags["evaluation"] == "2 episodes per condition, seed 0" and found.metrics["success/mean"] == 0
     assert math.isnan(found.metrics["converge_step/mean"]) and protocol_of(found.tags) == protocols[1]
     with artifact(client, run.run_id, "evaluation/scores.json") as path:
         assert read_scores(path)["success"] == dict.fromkeys(WHERE, 0.0) and "converge_step" not in read_scores(path)

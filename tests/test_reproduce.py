@@ -1,4 +1,4 @@
-"""A run is trained again from what MLflow has of it; what differs is named."""
+"""A run is trained again from its record in MLflow; differences are named."""
 
 import signal
 import subprocess
@@ -36,8 +36,8 @@ def test_other_data_are_named(run: Run, workplace: Path, data: Path) -> None:
     chunks = found.action_chunk + np.float32(0.01)
     save_action_pairs(mine, ActionPairs(found.state, chunks, found.trajectory, found.step, found.metadata))
     result = run("pipeline", "reproduce", made.info.run_id)
-    assert result.returncode == 1 and "note: other data file than then" in result.stdout
-    assert result.stderr.startswith("error: run ") and "other than then: data file. " in result.stderr
+    assert result.returncode == 1 and "note: data file has changed" in result.stdout
+    assert result.stderr.startswith("error: run ") and "changed since then: data file. " in result.stderr
 
 
 def test_what_cannot_be_reproduced_is_refused(run: Run, workplace: Path) -> None:

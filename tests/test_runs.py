@@ -222,18 +222,3 @@ def test_interrupted_run_is_killed(workplace: Path) -> None:
     assert process.returncode == 130 and errors.startswith("error: interrupted") and time.monotonic() - started < 10
     (killed,) = runs_of(workplace)
     assert killed.info.status == "KILLED" and not list((workplace / "train/logs").glob(".*"))
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("with_store")
-def test_missing_data_is_made(workplace: Path, run: Run) -> None:
-    (workplace / "data").unlink()
-    result = run("train.train_pi0_fast", *SMALL[2:], "--epochs", 1, "--batch-size", 5000)
-    assert result.returncode == 0, result.stderr
-    assert "collecting 4,000 demonstrations" in result.stdout and "fitting the FAST tokenizer" in result.stdout
-    assert {path.name for path in (workplace / "data").glob("[!.]*")} == {
-        "trajectories.npz", "training_pairs_original.npz", "fast_tokenizer.json", "training_pairs_fast.npz",
-    }  # fmt: skip
-    digests = [path.read_bytes() for path in sorted((workplace / "data").iterdir())]
-    assert run("train.train_pi0", *SMALL, "--batch-size", 5000).returncode == 0
-    assert digests == [path.read_bytes() for path in sorted((workplace / "data").iterdir())]

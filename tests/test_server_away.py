@@ -152,8 +152,17 @@ def come_back(server: Server, how: Callable[[Server], None]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [kill, hang, fail])
-@pytest.mark.parametrize("back", ["in time", "later"])
+@pytest.mark.parametrize(
+    ("how", "back"),
+    [
+        (kill, "later"),
+        (hang, "in time"),
+        (fail, "in time"),
+        pytest.param(kill, "in time", marks=pytest.mark.long),
+        pytest.param(hang, "later", marks=pytest.mark.long),
+        pytest.param(fail, "later", marks=pytest.mark.long),
+    ],
+)
 def test_nothing_is_lost(
     how: Callable[[Server], None], back: str, server: Server, workplace: Path, tmp_path: Path
 ) -> None:

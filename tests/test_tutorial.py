@@ -14,6 +14,7 @@ FEWER = {
     "collect": "collect --trajectories 60",
     "ensemble": "ensemble --executor serial",
     "--episodes 20": "--episodes 2",
+    "--epochs 1": "--epochs 1 --layers 1",
 }
 MARK = "=== block"
 LEFT_OUT = "[...]"  # lines that the page leaves out

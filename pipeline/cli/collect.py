@@ -9,7 +9,7 @@ EXAMPLES = ("collect", "collect --trajectories 500 --plots 3 --out trial")
 
 
 def run(settings: CollectSettings) -> None:
-    """Collect and say what was made."""
+    """Collect and print a summary."""
     from pipeline.cli.console import print_rows
     from pipeline.stages.collect import collect
 

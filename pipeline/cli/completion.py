@@ -1,7 +1,8 @@
-"""`completion`: the script that makes a shell complete `tinypi`."""
+"""`completion`: the shell completion script of `tinypi`."""
 
 from typing import Literal
 
+import click
 from click.shell_completion import get_completion_class
 from pydantic import Field
 
@@ -13,10 +14,10 @@ EXAMPLES = ("completion bash > ~/.tinypi-complete.bash",)
 
 
 class CompletionSettings(Settings):
-    """Print the script that makes a shell complete `tinypi`: commands, options, choices and files.
+    """Print the shell completion script of `tinypi`: commands, options, choices and files.
 
     bash: source the script in ~/.bashrc. zsh: source it in ~/.zshrc, after compinit. fish: write it to
-    ~/.config/fish/completions/tinypi.fish. `tinypi` is in the environment that 'make setup' makes.
+    ~/.config/fish/completions/tinypi.fish. 'make setup' installs `tinypi` into the environment.
     """
 
     shell: Literal["bash", "zsh", "fish"] = Field(description="the shell", json_schema_extra=ARGUMENT)
@@ -24,11 +25,9 @@ class CompletionSettings(Settings):
 
 def run(settings: CompletionSettings) -> None:
     """Print the script."""
-    from pipeline.cli.main import COMMANDS
-
     kind = get_completion_class(settings.shell)
     assert kind is not None
-    print(kind(COMMANDS, {}, SCRIPT, VARIABLE).source())
+    print(kind(click.get_current_context().find_root().command, {}, SCRIPT, VARIABLE).source())
 
 
 COMMAND = settings_command("completion", CompletionSettings, run, EXAMPLES)

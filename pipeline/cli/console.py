@@ -1,4 +1,4 @@
-"""What people read: results on stdout, errors and the progress of others on stderr; as much of it as they ask for."""
+"""Output: results on stdout, errors and log lines on stderr, in the amount that the flags ask for."""
 
 import codecs
 import io
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 OUT = Console(highlight=False, soft_wrap=True)
 ERR = Console(highlight=False, soft_wrap=True, stderr=True)
 LONGEST_ERROR = 600  # characters
-PRINTABLE = "tinypi.printable"  # how streams treat what their encoding lacks
+PRINTABLE = "tinypi.printable"  # the streams' error handler for characters that their encoding lacks
 STAGES = logging.getLogger("pipeline")
-"""Where `--verbose` listens: a stage that is done says so with `logging.getLogger(__name__).debug`."""
+"""The logger that `--verbose` shows: each stage logs to it at level DEBUG when it is done."""
 
 
 def be_normal() -> None:
-    """Forget what an earlier command in this process was asked for, and let printing fail nothing that is done."""
+    """Reset the flags of an earlier command in this process, and make printing safe: it must not fail finished work."""
     open_outputs()
     OUT.quiet = ERR.quiet = False
     STAGES.handlers.clear()
@@ -31,9 +31,9 @@ def be_normal() -> None:
 
 
 def open_outputs() -> None:
-    """Make standard output and error take any text: none of them is closed, and no character is beyond them."""
+    """Make standard output and error accept any text: reopen them if closed, and escape what they cannot encode."""
     for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed, as by `>&-`; the next file opened would have its number
+        if getattr(sys, name) is None:  # closed, as by `>&-`; the next file opened would get its number
             nothing = os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, os.fdopen(nothing, "r" if name == "stdin" else "w", encoding="utf-8"))
     codecs.register_error(PRINTABLE, _printable)
@@ -43,7 +43,7 @@ def open_outputs() -> None:
 
 
 def _printable(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Bytes of a file's name that are no text as they are, other characters that an encoding lacks as escapes."""
+    """Write undecodable bytes of file names as they are, and other characters that the encoding lacks as escapes."""
     try:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeError:
@@ -51,12 +51,13 @@ def _printable(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def be_quiet() -> None:
-    """Print results only: what goes through `print_result`, and the result of `print_rows`. And errors."""
+    """Print only results (`print_result`, and the result row of `print_rows`) and errors."""
     OUT.quiet = ERR.quiet = True
 
 
 def be_verbose(settings: "Settings") -> None:
-    """Say on stderr what is used, and from now on what the stages say, with the milliseconds since the start."""
+    """Log to stderr settings, versions, code and store, then every stage, with the milliseconds since the start."""
+    from pipeline.errors import shown_uri
     from pipeline.tracking.store import tracking_uri
     from pipeline.versions import code_state, environment
 
@@ -67,16 +68,16 @@ def be_verbose(settings: "Settings") -> None:
     STAGES.debug("settings: %s", ", ".join(f"{name}={value}" for name, value in settings))
     STAGES.debug("versions: %s", ", ".join(f"{name} {value}" for name, value in environment().items()))
     STAGES.debug("code: commit %s, %s tree", *code_state())
-    STAGES.debug("store: %s", tracking_uri())
+    STAGES.debug("store: %s", shown_uri(tracking_uri()))
 
 
 def print_result(text: str) -> None:
-    """Print what was asked for, however quiet."""
+    """Print a result, also with `--quiet`."""
     print(text)
 
 
 def print_rows(title: str, rows: Sequence[tuple[str, str]], result: str | None = None) -> None:
-    """Print aligned name-value rows under a title. Long values are not broken: they are paths and commands to copy.
+    """Print aligned name-value rows under a title. Long values are not wrapped: they are paths and commands to copy.
 
     With `--quiet`, only the value of the row named `result` is printed, alone.
     """
@@ -92,7 +93,7 @@ def print_rows(title: str, rows: Sequence[tuple[str, str]], result: str | None =
 
 
 def print_error(message: str) -> None:
-    """Print one line to stderr, whatever the message quotes; the middle of a long one is left out."""
+    """Print the message as one line to stderr; a long one is shortened in the middle."""
     line = " ".join(message.split())
     line = line if len(line) <= LONGEST_ERROR else f"{line[: LONGEST_ERROR // 2]} ... {line[-LONGEST_ERROR // 2 :]}"
     print(f"error: {line}", file=sys.stderr)

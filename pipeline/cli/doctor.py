@@ -1,4 +1,4 @@
-"""`doctor`: repair what processes that died have left."""
+"""`doctor`: clean up after crashes."""
 
 from typing import TYPE_CHECKING
 
@@ -13,14 +13,14 @@ EXAMPLES = ("doctor",)
 
 
 def run(settings: DoctorSettings) -> None:
-    """Repair, and say what was found."""
+    """Clean up, and print what was found."""
     from pipeline.upkeep.doctor import doctor
 
     print_findings("doctor", doctor(), "nothing to repair: no orphaned runs")
 
 
 def print_findings(title: str, findings: "list[Finding]", nothing: str) -> None:
-    """Print a row per finding; raises `RunError` if something still waits to be delivered."""
+    """Print a row per finding; raises `RunError` if data could not be uploaded."""
     from pipeline.cli.console import OUT, print_rows
 
     if findings:
@@ -28,7 +28,7 @@ def print_findings(title: str, findings: "list[Finding]", nothing: str) -> None:
     else:
         OUT.print(nothing)
     if waiting := sum(found.waiting for found in findings):
-        raise RunError(f"MLflow: expected the store to take everything, {waiting} calls still wait. Try again later.")
+        raise RunError(f"MLflow: expected the store to accept all data, {waiting} calls are pending. Try again later.")
 
 
 COMMAND = settings_command("doctor", DoctorSettings, run, EXAMPLES)

@@ -1,4 +1,4 @@
-"""`ensemble`: a study."""
+"""`ensemble`: run a study."""
 
 from datetime import timedelta
 
@@ -14,7 +14,7 @@ EXAMPLES = (
 
 
 def run(settings: EnsembleSettings) -> None:
-    """Run a study and say what came out; raises `RunError` if a part of it failed."""
+    """Run a study and print its results; raises `RunError` if a part of it failed."""
     from pipeline.cli.console import OUT, print_rows
     from pipeline.cli.progress import jobs_display
     from pipeline.report.overview import as_text
@@ -41,7 +41,7 @@ def run(settings: EnsembleSettings) -> None:
     if study.failures:
         raise RunError(
             f"study '{settings.study}': {len(study.failures)} jobs failed, the first: {study.failures[0]}. "
-            "The same command tries again what is missing."
+            "Run the same command again to retry."
         )
     if study.gathered is None:
         raise RunError(f"study '{settings.study}': expected finished models to report on, found none in the store.")

@@ -7,12 +7,12 @@ EXAMPLES = ("export --checkpoint train/trained_models/NAME.pth",)
 
 
 def run(settings: ExportSettings) -> None:
-    """Export and say how far the file is from the model."""
+    """Export and print how much the file's actions deviate from the model's."""
     from pipeline.cli.console import print_rows
     from pipeline.stages.export import export
 
     made = export(settings)
-    ties = f"; {made.ties} of them by a tie of two plans" if made.ties else ""
+    ties = f", of which {made.ties} are ties of two plans" if made.ties else ""
     rows = [
         ("file", str(made.path)),
         ("size", f"{made.path.stat().st_size / 1024:,.0f} KiB"),

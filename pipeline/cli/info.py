@@ -9,7 +9,7 @@ EXAMPLES = ("info",)
 
 
 def run(_settings: InfoSettings) -> None:
-    """Say what is here."""
+    """Print the overview."""
     from pipeline.cli.console import print_rows
     from pipeline.upkeep.info import info
 

@@ -34,10 +34,11 @@ FILES = (
     "sync",
     "server",
     "move_store",
+    "relocate",
     "info",
     "completion",
 )
-"""The commands, in the order of the work: each is a file here, with its `COMMAND`."""
+"""The commands, in the order of the workflow: each is a file here, with its `COMMAND`."""
 
 COMMANDS: Group = click.version_option(__version__, prog_name=SCRIPT)(
     Group(
@@ -52,12 +53,12 @@ COMMANDS: Group = click.version_option(__version__, prog_name=SCRIPT)(
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 RECORDED = "; a run that was started is recorded as KILLED"
 INTERRUPTS = [signal.SIGINT, signal.SIGTERM]
-if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it: then a closed terminal is no reason to end
+if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # ignored under nohup, where a closed terminal must not end it
     INTERRUPTS.append(signal.SIGHUP)
 
 
 def tinypi() -> int:
-    """The console script `tinypi`: `python -m pipeline` under a name that shells can complete."""
+    """Run the console script `tinypi`: `python -m pipeline` under a name that shells can complete."""
     if instruction := os.environ.get(VARIABLE):
         return shell_complete(COMMANDS, {}, SCRIPT, VARIABLE, instruction)
     return main(COMMANDS, program=SCRIPT)
@@ -83,7 +84,7 @@ def main(command: click.Command, arguments: list[str] | None = None, program: st
         click.echo(error.format_message(), err=True)
         return EXIT_BAD_INPUT
     except (KeyboardInterrupt, Exception) as error:
-        # Python 3.11 wraps an interrupt that comes while a class is being made.
+        # Python 3.11 wraps an interrupt that arrives while a class is being created.
         if isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt):
             before.clear()  # further interrupts stay ignored: the process is ending
             print_error(f"interrupted{RECORDED if flags.get(STARTS_RUNS) else ''}")
@@ -91,7 +92,7 @@ def main(command: click.Command, arguments: list[str] | None = None, program: st
         if flags.get("debug"):
             raise
         if isinstance(error, BrokenPipeError) and stat.S_ISFIFO(os.fstat(1).st_mode):  # closed, as by `| head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where what is still to be written goes
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # discards what is still to be written
             return EXIT_FAILED
         if isinstance(error, ModuleNotFoundError) and (sentence := missing_package(error)):
             print_error(sentence)
@@ -108,13 +109,13 @@ def main(command: click.Command, arguments: list[str] | None = None, program: st
 
 
 def _end_with(parent: int) -> None:
-    """Interrupt this process once `mlflow run`, which has started it, is gone: a signal to that does not reach us."""
+    """Interrupt this process when the `mlflow run` that started it ends: signals sent to that do not reach us."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _interrupt(number: int, frame: object) -> None:
-    for each in INTERRUPTS:  # `mlflow run` passes Ctrl-C on a second time, which must not interrupt the cleaning up
+    for each in INTERRUPTS:  # `mlflow run` forwards Ctrl-C a second time, which must not interrupt the cleanup
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt(signal.Signals(number).name)

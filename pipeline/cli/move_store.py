@@ -7,7 +7,7 @@ EXAMPLES = ("move-store",)
 
 
 def run(settings: MoveStoreSettings) -> None:
-    """Copy a local store into the team server's, and say what was copied."""
+    """Copy a local store into the team server's, and print what was copied."""
     from pipeline.cli.console import print_rows
     from pipeline.upkeep.move_store import move
 
@@ -15,7 +15,7 @@ def run(settings: MoveStoreSettings) -> None:
     rows = [
         ("runs", f"{moved.rows['runs']:,}, with {moved.rows['metrics']:,} metric values"),
         ("models", f"{moved.rows['model_versions']:,} registered versions"),
-        ("all rows", f"{sum(moved.rows.values()):,} in {len(moved.rows)} tables, counted again after the copy"),
+        ("all rows", f"{sum(moved.rows.values()):,} in {len(moved.rows)} tables, verified after the copy"),
         ("artifacts", f"{moved.files:,} files, {moved.size / 2**20:,.1f} MiB"),
         ("start the server", f"make server, or python -m pipeline server --folder {settings.folder}"),
     ]

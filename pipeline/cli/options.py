@@ -1,4 +1,4 @@
-"""Commands made from settings: options, help that teaches, completion of what is typed."""
+"""Commands made from settings: options, help with examples, completion."""
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -14,17 +14,17 @@ from click.shell_completion import CompletionItem
 from pydantic.fields import FieldInfo
 
 from pipeline.cli.console import be_quiet, be_verbose
-from pipeline.config import AUTO, VARIABLE, S, Settings, fields_of, make
+from pipeline.config import AUTO, VARIABLE, S, Settings, bound_text, fields_of, make
 from pipeline.methods.settings import ChunkRecipe, FlowRecipe, Recipe, TokenRecipe, TrainSettings
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 a run that was started failed; 2 bad input, nothing was started; 130 interrupted.\n"
-    "Every option is also spelled with _ for -, as MLflow's parameters are."
+    "Options can also be spelled with _ instead of -, like MLflow's parameters."
 )
 STARTS_RUNS = "starts_runs"
-"""What a command's context object says of it: whether it starts runs of its own."""
-CHOSEN = "chosen"  # of a command's context object: the choices that flags such as --json have made
-BARE = "_bare"  # behind the name of a field, of the argument that is another way to give it
+"""Key of a command's context object: whether the command starts runs of its own."""
+CHOSEN = "chosen"  # key of a command's context object: the choices made by flags such as --json
+BARE = "_bare"  # suffix of a field's name, for the argument that also sets the field
 HEADINGS: dict[type[Settings], str] = {
     TrainSettings: "This run",
     FlowRecipe: "Flow matching",
@@ -32,20 +32,20 @@ HEADINGS: dict[type[Settings], str] = {
     TokenRecipe: "Chunks as tokens",
     Recipe: "Network and training",
 }
-"""The options of these classes stand under headings of their own."""
+"""The options of these classes have headings of their own."""
 
 
 class Command(click.Command):
-    """A command whose options of several values take them one after another: `--checkpoint A.pth B.pth`."""
+    """A command with options that take several values in a row: `--checkpoint A.pth B.pth`."""
 
-    settings_type: type[Settings]  # what its options were made from
-    examples: Sequence[str] = ()  # without the program before them
-    shorthands: Mapping[str, FieldInfo] = MappingProxyType({})  # more options, each short for --set NAME=VALUE
+    settings_type: type[Settings]  # its options are made from these
+    examples: Sequence[str] = ()  # without the program's name
+    shorthands: Mapping[str, FieldInfo] = MappingProxyType({})  # more options, each a shorthand of --set NAME=VALUE
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         several = {word for option in self.params if getattr(option, "multiple", False) for word in option.opts}
         words: list[str] = []
-        current = ""  # the option of several values that we are in
+        current = ""  # the option that the following values belong to
         for word in args:
             if word.startswith("-"):
                 current = word if word in several else ""
@@ -55,7 +55,7 @@ class Command(click.Command):
         return super().parse_args(ctx, words)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options under their headings, each in one spelling."""
+        """Write the options under their headings, one spelling each."""
         fields: dict[str, FieldInfo] = dict(self.settings_type.model_fields)
         owners = {
             field: base
@@ -96,18 +96,18 @@ class Command(click.Command):
         write_exit_codes(formatter)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """What can stand next, each option in one spelling."""
+        """List the possible completions, one spelling per option."""
         found = super().shell_complete(ctx, incomplete)
         return [item for item in found if not (item.value.startswith("--") and "_" in item.value)]
 
 
 class Group(click.Group):
-    """Commands in the order of the work, each with its whole first sentence."""
+    """Commands in the order of the workflow, each with its whole first sentence."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that is named; where there is none, name one that is like it."""
+        """Find a command by its name; the error for an unknown name suggests a similar one."""
         name = args[0]
         if name not in self.commands and not name.startswith("-") and not ctx.resilient_parsing:
             if name.startswith("train"):
@@ -122,19 +122,19 @@ class Group(click.Group):
         return list(self.commands)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write them; click would sort them and cut what they do."""
+        """Write the commands; click would sort them and shorten their descriptions."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, _first(command.help)) for name, command in self.commands.items()])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write where to read on, and the exit codes."""
+        """Write where to find more help, and the exit codes."""
         formatter.write_paragraph()
-        formatter.write_text(f"'{ctx.command_path} COMMAND --help' has the options and examples of a command.")
+        formatter.write_text(f"'{ctx.command_path} COMMAND --help' shows the options and examples of a command.")
         write_exit_codes(formatter)
 
 
 def write_exit_codes(formatter: click.HelpFormatter) -> None:
-    """What scripts can rely on."""
+    """Write the exit codes."""
     formatter.write_paragraph()
     for line in EXIT_CODES.split("\n"):
         formatter.write_text(line)
@@ -154,8 +154,8 @@ def settings_command(
 ) -> Command:
     """Make a command with one option for each field of `kind`, in both `-` and `_` spellings.
 
-    All values reach `kind` as text: its validation is the only one, whatever surface they came by. `--NAME VALUE` of
-    one of the `shorthands` is `--set NAME=VALUE`, unless the value is "auto".
+    All values reach `kind` as text, so its validation is the only one. For one of the `shorthands`, `--NAME VALUE` is
+    `--set NAME=VALUE`, unless the value is "auto".
     """
     short = shorthands or {}
     options: list[click.Parameter] = [
@@ -166,7 +166,7 @@ def settings_command(
         click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_quiet, help="print results only"),
         click.Option(
             ["-v", "--verbose"], is_flag=True, expose_value=False, callback=_verbose,
-            help="say on stderr what is used and when each stage is done",
+            help="log settings, versions and finished stages to stderr",
         ),
         click.Option(["--debug"], is_flag=True, expose_value=False, callback=_remember, help="show tracebacks"),
     ]  # fmt: skip
@@ -198,7 +198,7 @@ def settings_command(
 
 
 def _take_bare(given: dict[str, Any], field: str) -> None:
-    """Take what stands without an option as a value of `field`; raises `click.UsageError` for one value too many."""
+    """Take arguments without an option as values of `field`; raises `click.UsageError` for one value too many."""
     bare, named = given.pop(field + BARE), given.get(field)
     if isinstance(bare, tuple):
         given[field] = (*bare, *(named or ()))
@@ -209,7 +209,7 @@ def _take_bare(given: dict[str, Any], field: str) -> None:
 
 
 def options_of(field: str, info: FieldInfo) -> list[click.Parameter]:
-    """The options of one field; their help says the default and what values are allowed.
+    """Make the options of one field; their help gives the default and the allowed values.
 
     A field of several values takes `--field A --field B` and `--field A B`; a switch takes no value.
     """
@@ -270,9 +270,9 @@ def _named_options(field: str, info: FieldInfo, spellings: list[str]) -> list[cl
 
 
 def bounds_of(info: FieldInfo) -> str:
-    """What values a number may have: "0 to 3", ">= 1", "0 to < 1"; nothing where there are no bounds."""
+    """Describe the allowed range of a number: "0 to 3", ">= 1", "0 to < 1"; empty without bounds."""
     found: dict[str, str] = {
-        key: f"{value:,}"
+        key: bound_text(value)
         for bound in info.metadata
         for key in ("ge", "gt", "le", "lt")
         if (value := getattr(bound, key, None)) is not None
@@ -288,7 +288,7 @@ Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 def _completion(field: str, kind: Any) -> Complete | None:
-    """How a field's values are completed: by its choices, by files, or not at all."""
+    """Return how a field's values are completed: by its choices, by files, or not at all."""
     choices = get_args(kind) if get_origin(kind) is not tuple else ()
     if choices:
         return lambda _context, _option, typed: [CompletionItem(each) for each in choices if each.startswith(typed)]
@@ -298,12 +298,12 @@ def _completion(field: str, kind: Any) -> Complete | None:
 
 
 def _remember(context: click.Context, option: click.Parameter, value: bool) -> None:
-    """Tell `main`: the word alone is not enough, for it may stand there as another option's value."""
+    """Remember that the flag was given: its word in `sys.argv` may be another option's value."""
     context.obj[option.name] = value
 
 
 def _choose(field: str, choice: str, context: click.Context, _option: click.Parameter, value: bool) -> None:
-    """Remember the choice that a flag makes; raises `click.UsageError` if another flag has made another."""
+    """Remember a flag's choice; raises `click.UsageError` if an earlier flag made another."""
     if value:
         earlier = context.obj.setdefault(CHOSEN, {}).setdefault(field, choice)
         if earlier != choice:

@@ -11,7 +11,7 @@ EXAMPLES = (
 
 
 def run(settings: PlaySettings) -> None:
-    """Play an episode and say how the pendulum fared and how fast the policy answered."""
+    """Play an episode and print its result and the policy's response times."""
     from pipeline.cli.console import ERR, print_rows
     from pipeline.cli.progress import play_display
     from pipeline.stages.play import play
@@ -19,14 +19,14 @@ def run(settings: PlaySettings) -> None:
     with play_display(ERR) as watch:
         shown = play(settings, watch)
     played = shown.played
-    late = f"{played.late} late" + (", the last of them never came" if played.unanswered else "")
+    late = f"{played.late} late" + (", the last one never arrived" if played.unanswered else "")
     rows = [
         ("pendulum", shown.verdict),
         ("episode", shown.about),
-        ("plans", f"{len(played.record.chunks)}, {'each waited for' if settings.lockstep else late}"),
+        ("plans", f"{len(played.record.chunks)}, {'lockstep' if settings.lockstep else late}"),
         (
             "first answer",
-            f"{1000 * played.first_seconds:.1f} ms{'' if settings.lockstep else ', the clock waits for it'}",
+            f"{1000 * played.first_seconds:.1f} ms{'' if settings.lockstep else ', before the clock starts'}",
         ),
     ]
     if shown.latencies:

@@ -1,4 +1,4 @@
-"""Long work as people see it: bars on a terminal, plain lines elsewhere."""
+"""Progress of long work: bars on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ WHOLE = -1  # the bar of all jobs
 
 @dataclass(frozen=True)
 class TrainingDisplay:
-    """Where a training shows itself."""
+    """The progress display of a training."""
 
     progress: Progress
 
@@ -44,7 +44,7 @@ class TrainingDisplay:
 
 @contextmanager
 def training_display(console: Console) -> Iterator[TrainingDisplay]:
-    """A bar with loss, rate and time left; nothing but lines where the output is not a terminal."""
+    """A bar with loss, rate and time left; only lines if the output is not a terminal."""
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -61,7 +61,7 @@ def training_display(console: Console) -> Iterator[TrainingDisplay]:
 
 @dataclass
 class JobsDisplay:
-    """Where a list of jobs shows itself: one bar for all with counts and time left, and one a running job."""
+    """The progress display of a list of jobs: one bar for all with counts and time left, and one per running job."""
 
     progress: Progress
     title: str
@@ -76,7 +76,7 @@ class JobsDisplay:
         self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def show(self, event: Event) -> None:
-        """Bring the bars, or the lines, up to date."""
+        """Update the bars, or print a line."""
         if isinstance(event, Planned):
             self.plan = event
             for each in (self.started, self.seconds, self.failed):  # of an earlier list of jobs
@@ -113,7 +113,7 @@ class JobsDisplay:
         self.progress.update(self.bars[WHOLE], completed=done + failed + sum(fractions.values()), about=about)
 
     def seconds_left(self, fractions: dict[int, float]) -> float | None:
-        """Estimate from the jobs of each kind that are done or running; None before any has come far enough."""
+        """Estimate the seconds left from the done and running jobs of each kind; None if it is too early."""
         now = time.monotonic()
         reached = {number: (now - self.started[number]) / share for number, share in fractions.items() if share > 0.05}
         seconds = reached | self.seconds
@@ -135,7 +135,7 @@ class JobsDisplay:
 
 @contextmanager
 def jobs_display(console: Console, title: str) -> Iterator[JobsDisplay]:
-    """Bars for jobs, once they are planned; nothing but lines where the console is not a terminal."""
+    """Bars for jobs, once they are planned; only lines if the console is not a terminal."""
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -150,7 +150,7 @@ def jobs_display(console: Console, title: str) -> Iterator[JobsDisplay]:
 
 @contextmanager
 def play_display(console: Console) -> Iterator[Callable[[int, NDArray[np.float64], int, int], None]]:
-    """What hears of every step of an episode, `(step, state (S,), plans, late answers)`, and shows the last one."""
+    """A callback for each step of an episode, `(step, state (S,), plans, late answers)`, that shows the last one."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[about]}"))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("playing", total=EPISODE_STEPS, about="waiting for the first plan")

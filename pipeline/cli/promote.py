@@ -7,7 +7,7 @@ EXAMPLES = ("promote", "promote --model pi0_fast --dry-run")
 
 
 def run(settings: PromoteSettings) -> None:
-    """Decide, and say why."""
+    """Decide, and print the reasons."""
     from pipeline.cli.console import ERR, OUT, print_rows
     from pipeline.cli.progress import jobs_display
     from pipeline.registry.promote import contest_table, promote

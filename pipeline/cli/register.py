@@ -7,7 +7,7 @@ EXAMPLES = ("register --study ensemble", "register --run 0123456789abcdef0123456
 
 
 def run(settings: RegisterSettings) -> None:
-    """Register, and say under which versions."""
+    """Register, and print the versions."""
     from pipeline.cli.console import OUT, print_rows
     from pipeline.registry.register import register_models
 

@@ -1,4 +1,4 @@
-"""`report`: compare what MLflow knows of evaluated models."""
+"""`report`: compare evaluated models."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ EXAMPLES = (
 
 
 def run(settings: ReportSettings) -> None:
-    """Print the comparison in the format asked for, and write files where a folder is named."""
+    """Print the comparison in the chosen format, and write files if a folder is named."""
     from pipeline.cli.console import ERR, print_result, print_rows
     from pipeline.files import check_folder
     from pipeline.report.overview import as_csv, as_markdown, as_text, as_values
@@ -47,8 +47,8 @@ def run(settings: ReportSettings) -> None:
     rows = [*(("", str(path)) for path in files), *(("not drawn", why) for why in missing)]
     if settings.format == "text":
         print_rows("files", rows)
-    else:  # standard output is for what was asked for
-        ERR.print(f"{len(files)} files are written to {settings.out}", markup=False)
+    else:  # standard output is for the chosen format
+        ERR.print(f"{len(files)} files written to {settings.out}", markup=False)
 
 
 COMMAND = settings_command("report", ReportSettings, run, EXAMPLES)

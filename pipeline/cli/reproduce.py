@@ -8,7 +8,7 @@ EXAMPLES = ("reproduce 0123456789abcdef0123456789abcdef",)
 
 
 def run(settings: ReproduceSettings) -> None:
-    """Train again and say whether it is the same; raises `RunError` if not."""
+    """Train again and print whether the weights are the same; raises `RunError` if not."""
     from pipeline.cli.console import OUT, print_rows
     from pipeline.cli.progress import training_display
     from pipeline.upkeep.reproduce import reproduce
@@ -22,8 +22,8 @@ def run(settings: ReproduceSettings) -> None:
     ]
     print_rows(f"reproduced {made.name}", rows, "weights")
     if not made.matches:
-        others = ", ".join(name for name, _, _ in made.differences) or "nothing that the run's lock knows"
-        raise RunError(f"run {settings.run}: the weights differ; other than then: {others}. Bring that back.")
+        others = ", ".join(name for name, _, _ in made.differences) or "nothing that the run's lock records"
+        raise RunError(f"run {settings.run}: the weights differ; changed since then: {others}. Restore that.")
 
 
 COMMAND = settings_command("reproduce", ReproduceSettings, run, EXAMPLES)

@@ -1,4 +1,4 @@
-"""What `evaluate` found, as tables and as plain values."""
+"""The results of `evaluate`, as tables and as plain values."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from pipeline.stages.settings import EvaluateSettings
 
 
 def score_tables(judged: Sequence[Judged]) -> list[Table]:
-    """A table per model: its mean scores, a row per condition."""
+    """Make a table per model: its mean scores, a row per condition."""
     tables = []
     for model in judged:
         rows = mean_scores(model.evaluation)
@@ -29,7 +29,7 @@ def score_tables(judged: Sequence[Judged]) -> list[Table]:
 
 
 def as_values(settings: EvaluateSettings, judged: Sequence[Judged]) -> dict[str, Any]:
-    """All of it as plain values, every episode's scores included."""
+    """Return all results as plain values, every episode's scores included."""
     models = []
     for model in judged:
         conditions = [

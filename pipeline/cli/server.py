@@ -7,7 +7,7 @@ EXAMPLES = ("server", "server --auth --folder mlruns/server")
 
 
 def run(settings: ServerSettings) -> None:
-    """Serve until Ctrl-C, saying how to reach it."""
+    """Serve until Ctrl-C; print how to reach the server."""
     from pipeline.cli.console import OUT, print_rows
     from pipeline.server.parts import ADMIN
     from pipeline.server.team import address, serve
@@ -22,7 +22,7 @@ def run(settings: ServerSettings) -> None:
     try:
         serve(settings, lambda: print_rows("team server", rows, "MLflow"))
     except KeyboardInterrupt:
-        OUT.print("stopped; the next start finds everything again")
+        OUT.print("stopped; all data are kept for the next start")
 
 
 COMMAND = settings_command("server", ServerSettings, run, EXAMPLES)

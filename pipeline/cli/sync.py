@@ -1,4 +1,4 @@
-"""`sync`: deliver to MLflow what waits."""
+"""`sync`: upload pending data to MLflow."""
 
 from pipeline.cli.doctor import print_findings
 from pipeline.cli.options import settings_command
@@ -8,10 +8,10 @@ EXAMPLES = ("sync",)
 
 
 def run(settings: SyncSettings) -> None:
-    """Deliver, and say what; raises `RunError` if something still waits."""
+    """Upload, and print what; raises `RunError` if data could not be uploaded."""
     from pipeline.upkeep.doctor import sync
 
-    print_findings("sync", sync(), "nothing waits to be delivered")
+    print_findings("sync", sync(), "nothing to upload")
 
 
 COMMAND = settings_command("sync", SyncSettings, run, EXAMPLES)

@@ -7,11 +7,11 @@ from pipeline.cli.options import settings_command
 from pipeline.stages.settings import TokenizeSettings
 
 EXAMPLES = ("tokenize", "tokenize --scheme bins", "tokenize --vocabulary 1024 --fine 0 --out trial")
-BY_PAIR = "the file has no 'trajectory' key, so chunks of one trajectory stand in several parts"
+BY_PAIR = "the file has no 'trajectory' key, so chunks of one trajectory are in several parts"
 
 
 def run(settings: TokenizeSettings) -> None:
-    """Tokenize and say how well it went."""
+    """Tokenize and print a summary."""
     from pipeline.cli.console import print_rows
     from pipeline.stages.tokenize import tokenize
 
@@ -22,10 +22,10 @@ def run(settings: TokenizeSettings) -> None:
         numbers = {name: value for name, value in asdict(made).items() if type(value) in (int, float)}
         describe_files("tokenize", numbers, files)
     rows = [
-        ("tokens a chunk", f"{made.tokens_mean:.2f} on average, {made.tokens_max} at most"),
+        ("tokens per chunk", f"{made.tokens_mean:.2f} on average, {made.tokens_max} at most"),
         (
             "vocabulary",
-            f"{made.vocabulary_used} of {made.vocabulary} entries occur ({made.alphabet} integers, 3 specials)",
+            f"{made.vocabulary_used} of {made.vocabulary} entries used ({made.alphabet} integers, 3 specials)",
         ),
         ("error, action units", f"{made.error_mean:.4f} on average, {made.error_max:.4f} at most"),
         ("coefficients", f"all decode exactly; {made.clipped} clipped to the training range"),

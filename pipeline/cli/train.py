@@ -11,7 +11,7 @@ FOR_ANY = ("--seed 1", "--resume latest")
 
 
 def train(method_name: str, settings: TrainSettings) -> None:
-    """Train and say what the run left."""
+    """Train and print the run's results."""
     from pipeline.cli.console import OUT, print_rows
     from pipeline.cli.progress import training_display
     from pipeline.methods.registry import METHODS
@@ -36,12 +36,12 @@ def train(method_name: str, settings: TrainSettings) -> None:
         ("open the UI", ui_command()),
     ]
     if made.undelivered:
-        rows.append(("MLflow", f"was away: {made.undelivered} calls wait; 'python -m pipeline sync' delivers them"))
+        rows.append(("MLflow", f"unreachable: {made.undelivered} calls are pending; upload: 'python -m pipeline sync'"))
     print_rows(made.mirror.name, rows, "model")
 
 
 def train_command(method_name: str, kind: type[TrainSettings]) -> Command:
-    """The command that trains a method, with an option for each of its settings."""
+    """Make the command that trains a method, with an option for each of its settings."""
 
     def run(settings: TrainSettings) -> None:
         train(method_name, settings)

@@ -1,22 +1,22 @@
-"""A folder of data is changed by one process at a time, and not while another reads files that belong together."""
+"""The lock of a data folder: one process changes it at a time, and none while another reads related files."""
 
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
+from pipeline.locks import file_lock
 
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
 def data_lock(folder: Path) -> Iterator[None]:
-    """Hold the folder, waiting for whoever has it; within a process it may be held again.
+    """Hold the folder's lock, waiting for another holder; re-entrant within a process.
 
-    A folder that is not there, or cannot be written to, is not changed by anybody: nothing is held.
+    A folder that is missing or read-only is not changed by anybody, so no lock is taken.
     """
-    lock = FileLock(folder.resolve() / ".lock", is_singleton=True)
+    lock = file_lock(folder.resolve() / ".lock", is_singleton=True)
     try:
         if folder.is_dir():
             lock.acquire()

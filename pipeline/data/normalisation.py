@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-MIN_STD = 1e-6  # a dimension that never moves is centred and left at its scale
+MIN_STD = 1e-6  # a constant dimension is centred, not scaled
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Normalisation:
         return cls(flat.mean(0).astype(np.float32), np.where(std < MIN_STD, 1.0, std).astype(np.float32))
 
     def apply(self, values: Floats) -> Floats:
-        """Physical units to standard units, `(..., D)`."""
+        """Convert physical units to standard units, `(..., D)`."""
         return (values - self.mean) / self.std
 
     def invert(self, values: Floats) -> Floats:
-        """Standard units to physical units, `(..., D)`."""
+        """Convert standard units to physical units, `(..., D)`."""
         return values * self.std + self.mean

@@ -1,6 +1,6 @@
-"""Reading and writing `.npz` files: whole files only, no pickle, and every fault as one clear line.
+"""Reading and writing `.npz` files: whole files only, no pickle, and one clear line per error.
 
-What we write carries a digest of all its arrays and its metadata, which is checked on reading. It finds changes, not
+Files that we write carry a digest of all arrays and metadata, which is checked on reading. It detects changes, not
 forgery: files without a digest load too.
 """
 
@@ -44,11 +44,11 @@ def read_npz(path: Path, rebuild: str) -> tuple[Arrays, dict[str, Any]]:
         raise DataError(f"{path}: expected an .npz file, found none. Make it with '{rebuild}', or name another file.")
     try:
         check_zip(path)
-        with zipfile.ZipFile(path) as archive, warnings.catch_warnings(action="ignore"):  # of headers of old times
+        with zipfile.ZipFile(path) as archive, warnings.catch_warnings(action="ignore"):  # of old header formats
             arrays = {member.filename.removesuffix(".npy"): _array(archive, member) for member in archive.infolist()}
         metadata = _metadata(arrays.pop(METADATA)) if METADATA in arrays else {}
         if DIGEST in metadata and metadata.pop(DIGEST) != _digest(arrays, metadata):
-            raise ValueError(f"it has changed since it was written: it does not have its {DIGEST}")
+            raise ValueError(f"it has changed since it was written: its {DIGEST} does not match")
     except Exception as error:  # damage can surface as nearly anything
         raise DataError(
             f"{path}: expected an .npz file of plain arrays, found a damaged or foreign file "
@@ -59,7 +59,7 @@ def read_npz(path: Path, rebuild: str) -> tuple[Arrays, dict[str, Any]]:
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
-    """Read a member, once its header is known to claim as many bytes as there are; raises `ValueError`."""
+    """Read a member after checking that its header claims as many bytes as there are; raises `ValueError`."""
     if not member.filename.endswith(".npy"):
         raise ValueError("a member that is not an array")
     with archive.open(member) as stream:
@@ -99,7 +99,7 @@ def require(
     """Return `arrays[key]` after checking it; None in `shape` stands for any length of at least 1.
 
     `kind` is NumPy's kind letter: "i" for integers; "f" for floating-point, finite, returned as float32. Numbers beyond
-    int64, or beyond 1e18, which float32 cannot square, are refused: to go on with them would change them in silence.
+    int64, or beyond 1e18, which float32 cannot square, are refused: converting them would change them silently.
     """
     if key not in arrays:
         raise DataError(f"{path}: expected the key '{key}', found only {sorted(arrays)}. Make it with '{rebuild}'.")

@@ -1,7 +1,7 @@
-"""Training pairs on disk: a state and the chunk of actions that follows it, as numbers or as tokens.
+"""Training pairs on disk: a state and the chunk of actions that follows it, as numbers or tokens.
 
 Shapes: N pairs, H horizon, S state, A action, L tokens. The files keep the reference system's keys and shapes
-(`state`, and `action_chunk` or `token_seq`) and add where each pair comes from (`trajectory`, `step`).
+(`state`, and `action_chunk` or `token_seq`) and add the origin of each pair (`trajectory`, `step`).
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class ActionPairs:
 
     state: NDArray[np.float32]  # (N, S)
     action_chunk: NDArray[np.float32]  # (N, H, A)
-    trajectory: Ints | None  # (N,); None in files that do not say which trajectory a pair was cut from
+    trajectory: Ints | None  # (N,) the trajectory a pair was cut from; None in files without it
     step: Ints | None  # (N,)
     metadata: dict[str, Any]
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from pipeline.errors import DataError
 from pipeline.streams import numpy_stream
 
-SPLIT_SEED = 2025  # never the run's seed: every run of every method sees the same split
+SPLIT_SEED = 2025  # never the run's seed: all runs of all methods share one split
 MIN_GROUPS = 10
 
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of the pairs in each part, ascending, and a digest of which trajectory went where."""
+    """Row numbers of the pairs in each part, ascending, and a digest of the assignment of trajectories to parts."""
 
     train: NDArray[np.int64]
     val: NDArray[np.int64]
@@ -28,7 +28,7 @@ class Split:
 
 
 def split_pairs(trajectory: NDArray[np.int64] | None, count: int) -> Split:
-    """Split `count` pairs by their trajectory `(count,)`, or each for itself if there is None.
+    """Split `count` pairs by their trajectory `(count,)`, or by pair if it is None.
 
     Raises `DataError` if there are fewer than 10 trajectories, too few to fill the three parts.
     """

@@ -16,17 +16,17 @@ from pipeline.errors import DataError
 
 HORIZON = 50
 PAIR_STEPS = (*range(9), *range(10, 25, 2), *range(27, 49, 3))
-"""The steps of a trajectory that start a chunk: dense where the pendulum still moves (REFERENCE: 25 a trajectory)."""
+"""The steps of a trajectory that start a chunk: dense while the pendulum still moves (reference system: 25 of them)."""
 REBUILD = "python -m pipeline collect"
 
 
 @dataclass(frozen=True)
 class Trajectories:
-    """N demonstrations: the state in which each action was chosen, and the action before noise."""
+    """N demonstrations: the state that each action was chosen in, and the action without noise."""
 
     states: NDArray[np.float32]  # (N, T, S)
     actions: NDArray[np.float32]  # (N, T, A)
-    gains: NDArray[np.float32]  # (N, G), the demonstrator's own gains of each trajectory
+    gains: NDArray[np.float32]  # (N, G), the demonstrator's gains, drawn per trajectory
     metadata: dict[str, Any]
 
 
@@ -46,7 +46,7 @@ def load_trajectories(path: Path) -> Trajectories:
 
 
 def cut_pairs(trajectories: Trajectories, metadata: dict[str, Any]) -> ActionPairs:
-    """Pair the states at PAIR_STEPS with the next HORIZON actions, trajectory after trajectory."""
+    """Pair the states at PAIR_STEPS with the next HORIZON actions, ordered by trajectory."""
     count, steps, _ = trajectories.actions.shape
     if steps < PAIR_STEPS[-1] + HORIZON:
         raise DataError(

@@ -1,4 +1,4 @@
-"""What the numbers of a state are called where they have names. Apart, so that acting does not need MuJoCo."""
+"""The column names of a state. A module of its own, so that acting does not need MuJoCo."""
 
 CHANNELS = ("x", "theta", "v", "omega")
 """Cart position m, pole angle rad, cart velocity m/s, pole rate rad/s: the order of every state `(..., S)`."""

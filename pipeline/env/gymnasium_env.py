@@ -1,6 +1,6 @@
 """The pendulum as one Gymnasium environment: `import pipeline.env.gymnasium_env`, then `gymnasium.make(ENV_ID)`.
 
-The same physics as the batched `pendulum.simulate`, bit for bit, for those who bring tools that speak Gymnasium.
+Its physics equals the batched `pendulum.simulate` bit for bit. It is for tools that use the Gymnasium interface.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ ENV_ID = "tinypi/WideInvertedPendulum-v0"
 
 
 class WideInvertedPendulum(InvertedPendulumEnv):
-    """InvertedPendulum-v5 with a 20 m rail, starts within +-START_RANGE, and an end where the pole has fallen."""
+    """InvertedPendulum-v5 with a 20 m rail, starts within +-START_RANGE, and termination when the pole falls."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(xml_file=str(XML_FILE), frame_skip=FRAME_SKIP, reset_noise_scale=START_RANGE, **options)

@@ -1,4 +1,4 @@
-"""The linear-quadratic regulator of the pendulum at rest: a yardstick, not a demonstrator."""
+"""The linear-quadratic regulator of the pendulum at rest: a baseline controller, not a demonstrator."""
 
 from functools import cache
 
@@ -10,13 +10,13 @@ from pipeline.env.pendulum import ACTION_DIM, ACTION_LIMIT, REST_ANGLE, STATE_DI
 REST = np.array([0, REST_ANGLE, 0, 0])
 STATE_COST = np.diag([1e-4, 10.0, 0.3, 0.3])  # per m^2, rad^2, (m/s)^2, (rad/s)^2
 ACTION_COST = np.array([[0.05]])
-DIFFERENCE = 1e-5  # of a state or an action, for the derivatives
+DIFFERENCE = 1e-5  # step of the finite differences, of state and action
 
 
 def linearise() -> tuple[Array, Array]:
-    """The derivatives of a control step at rest, by central differences: by the state `(S, S)`, by the action `(S, A)`.
+    """Return the derivatives of a control step at rest, by central differences: `(S, S)` by state, `(S, A)` by action.
 
-    MuJoCo's own derivatives refuse models that integrate by RK4.
+    MuJoCo's own derivatives do not support RK4.
     """
     change = DIFFERENCE * np.eye(STATE_DIM + ACTION_DIM)
     points = np.concatenate((change, -change))

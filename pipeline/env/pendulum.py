@@ -24,23 +24,23 @@ ACTION_LIMIT = 3.0
 ANGLE_LIMIT = np.pi / 4  # rad; beyond it the pole has fallen
 POLE_LENGTH = 0.6  # m
 CART = (0.4, 0.2)  # m, width and height; its middle is on the rail and carries the pole
-REST_ANGLE = -0.00166666  # rad; the pole's geometry leans by this much
+REST_ANGLE = -0.00166666  # rad; the tilt of the pole's geometry
 START_RANGE = 0.5  # every state dimension starts uniformly within +- this
 EPISODE_STEPS = 100
 LABELS = ("cart, m", "pole, rad", "cart, m/s", "pole, rad/s", "action, 100 N")
 
 Array = NDArray[np.float64]
 Controller = Callable[[int, Array], Array]
-"""`controller(step, states (B, S)) -> actions (B, A)`, asked once every control step."""
+"""`controller(step, states (B, S)) -> actions (B, A)`, called once per control step."""
 
 
 def fallen(states: Array) -> NDArray[np.bool_]:
-    """Say for states `(..., S)` whether the pole is beyond the limit angle or a number is not finite: `(...)`."""
+    """Tell for states `(..., S)` whether the pole is beyond the limit angle or a number is not finite: `(...)`."""
     return ~np.isfinite(states).all(-1) | (np.abs(states[..., 1]) > ANGLE_LIMIT)
 
 
 def applied(actions: Array, noise: Array) -> Array:
-    """What the motor does of `actions (..., A)` with `noise (..., A)`."""
+    """Return the motor's actions: `actions (..., A)` plus `noise (..., A)`, clipped."""
     return (actions + noise).clip(-ACTION_LIMIT, ACTION_LIMIT)
 
 
@@ -52,9 +52,9 @@ def draw_starts(generator: np.random.Generator, count: int) -> Array:
 def simulate(controller: Controller, starts: Array, noise: Array, threads: int = 0) -> tuple[Array, Array]:
     """Run B closed-loop episodes at once on MuJoCo and return `states (B, T+1, S)` and `actions (B, T, A)`.
 
-    `starts (B, S)` are the initial states; `noise (B, T, A)` is added to what the controller asks for before it
-    reaches the motor (which clips at +-ACTION_LIMIT), and is not part of the returned actions. A fallen pole is
-    simulated on; `fallen` tells where it happened. `threads` 0 means all cores; the result does not depend on it.
+    `starts (B, S)` are the initial states. `noise (B, T, A)` is added to the controller's actions before they reach
+    the motor (which clips at +-ACTION_LIMIT); it is not part of the returned actions. The simulation continues after a
+    fall; `fallen` tells where it happened. `threads` 0 means all cores; the result does not depend on it.
     """
     batch_size, steps, _ = noise.shape
     batch = Batch(mujoco.MjModel.from_xml_path(str(XML_FILE)), batch_size, threads)

@@ -1,6 +1,6 @@
-"""The demonstrator: two nested PID loops, vectorised over B episodes with gains of their own.
+"""The demonstrator: two nested PID loops, vectorised over B episodes with individual gains.
 
-The outer loop holds the cart's velocity at 0 by asking for a pole angle; the inner loop holds that angle by force.
+The outer loop controls the cart's velocity to 0 by a target pole angle; the inner loop controls that angle by force.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from pipeline.env.pendulum import ACTION_LIMIT, REST_ANGLE, Array
 
 BASE_GAINS = np.array([-3.0, -0.01, -0.15, 0.08, 0.05, 0.001])
 """Inner Kp, Ki, Kd (angle error rad -> action), then outer Kp, Ki, Kd (velocity error m/s -> target angle rad)."""
-GAIN_SPREAD = 0.1  # each gain of each trajectory is scaled by its own factor in [0.9, 1.1]
+GAIN_SPREAD = 0.1  # each gain of each trajectory is scaled by a random factor in [0.9, 1.1]
 TARGET_LIMIT = np.pi / 12  # rad
 PID_DT = 0.02  # s; the loops' own constant, half of a control step, as in the reference system
 
@@ -20,10 +20,10 @@ def draw_gains(generator: np.random.Generator, count: int) -> Array:
 
 
 class NestedPID:
-    """A controller `(_step, states (B, S)) -> actions (B, 1)` with gains `(B, 6)`; it carries its integrators.
+    """A controller `(_step, states (B, S)) -> actions (B, 1)` with gains `(B, 6)` and integrator state.
 
-    The errors before the first step count as 0, so a start far from rest begins with a derivative kick; with
-    `kick=False` they count as those of the first step, as is right for a controller that takes over in mid-episode.
+    The errors before the first step count as 0, so a start far from rest begins with a derivative kick. With
+    `kick=False` they equal those of the first step: for a controller that takes over in mid-episode.
     """
 
     def __init__(self, gains: Array, kick: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""What an episode is worth: the reference system's scores and a few more, per episode."""
+"""The scores of an episode: the reference system's, and a few more."""
 
 from dataclasses import dataclass
 
@@ -13,19 +13,19 @@ CALM_STEPS = 10
 
 @dataclass(frozen=True)
 class Scores:
-    """One row an episode, arrays `(B,)`. An episode ends where the pole falls: what comes after counts for nothing."""
+    """Arrays `(B,)`, one row per episode. An episode ends when the pole falls; later steps are ignored."""
 
     success: NDArray[np.bool_]  # no fall in any step
     converged: NDArray[np.bool_]  # |angle| < CALM_ANGLE for CALM_STEPS steps in a row, fallen episodes included
-    converge_step: NDArray[np.int64]  # first of those steps; -1 where there are none
+    converge_step: NDArray[np.int64]  # first of those steps; -1 if there are none
     velocity_std: Array  # m/s, of the cart, over the episode
     angle: Array  # rad, mean |angle| over the episode
-    steps_upright: NDArray[np.int64]  # steps before the fall: Gymnasium's return, T where there is none
-    action_change: Array  # mean |change of action| from a step to the next, action units; small is smooth
+    steps_upright: NDArray[np.int64]  # steps before the fall: Gymnasium's return, T without a fall
+    action_change: Array  # mean |change of action| between steps, action units; small is smooth
 
 
 def first_calm_step(states: Array) -> NDArray[np.int64]:
-    """The first step of CALM_STEPS calm ones in a row, before any fall, in `states (B, T, S)`: `(B,)`, -1 for none."""
+    """Find the first of CALM_STEPS calm steps in a row, before any fall, in `states (B, T, S)`: `(B,)`, -1 for none."""
     ended = np.logical_or.accumulate(fallen(states), axis=1)
     calm = (np.abs(states[..., 1]) < CALM_ANGLE) & ~ended
     windows: NDArray[np.bool_] = np.lib.stride_tricks.sliding_window_view(calm, CALM_STEPS, axis=1)
@@ -36,7 +36,7 @@ def first_calm_step(states: Array) -> NDArray[np.int64]:
 def score(states: Array, actions: Array) -> Scores:
     """Score episodes given `states (B, T+1, S)`, the last one after the last action, and `actions (B, T, A)`.
 
-    Convergence, velocity and angle are measured, as in the reference system, in the T states that an action followed.
+    Convergence, velocity and angle are measured in the T states before each action, as in the reference system.
     """
     steps = actions.shape[1]
     ended = np.logical_or.accumulate(fallen(states), axis=1)

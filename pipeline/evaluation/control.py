@@ -1,4 +1,4 @@
-"""Closed-loop control: controllers drive the pendulum through the same episodes, and every episode is scored.
+"""Closed-loop control: all controllers meet the same episodes of the pendulum, and every episode is scored.
 
 Shapes: E episodes of all conditions side by side, T control steps, S state, H horizon, A action.
 """
@@ -27,7 +27,7 @@ Planner = Callable[[Array, Ints, int], Plans]
 Actions beyond the replan interval are discarded.
 """
 Report = Callable[[float], None]
-"""`report(fraction)` is called with the share of the work that is done."""
+"""`report(fraction)` is called with the fraction of the work that is done."""
 
 
 Keep = Callable[[int, Ints, NDArray[np.float32]], None]
@@ -43,7 +43,7 @@ def _unkept(_step: int, _due: Ints, _chunks: NDArray[np.float32]) -> None:
 
 @dataclass(frozen=True)
 class Episodes:
-    """What every controller meets: E episodes, those of one condition after those of another."""
+    """The E episodes that every controller meets, ordered by condition."""
 
     conditions: tuple[Condition, ...]
     starts: Array  # (E, S)
@@ -52,11 +52,10 @@ class Episodes:
 
 
 def draw_episodes(conditions: Sequence[Condition], count: int, seed: int, *purpose: str) -> Episodes:
-    """Draw `count` episodes a condition.
+    """Draw `count` episodes per condition.
 
-    Starts and noise of a condition depend on it, on `seed` and on `purpose` alone, and the first n episodes are the
-    same whatever the count. The streams are others than those of data collection, and each purpose has its own,
-    whatever the seeds.
+    Starts and noise depend only on the condition, `seed` and `purpose`. The first n episodes do not depend on the
+    count. Data collection and each purpose have separate streams, so equal seeds do not make them share draws.
     """
     starts, noise = [], []
     for condition in conditions:
@@ -69,10 +68,10 @@ def draw_episodes(conditions: Sequence[Condition], count: int, seed: int, *purpo
 
 
 def policy_planner(policy: Policy, episodes: Episodes, seed: int, *purpose: str) -> Planner:
-    """How a policy plans in these episodes.
+    """Make a policy's planner for these episodes.
 
-    Noise, if the policy draws any, has a stream for each model, episode and step. So the first n episodes are the same
-    whatever the count, and whichever episodes have ended.
+    Noise, if the policy draws any, has a stream for each model, episode and step. So the first n episodes depend
+    neither on the count nor on which episodes have ended.
     """
     model = str(policy.provenance.get("weights_sha256", policy.name)).replace("/", "-")
     count = len(episodes.starts) // len(episodes.conditions)
@@ -93,11 +92,12 @@ def policy_planner(policy: Policy, episodes: Episodes, seed: int, *purpose: str)
 
 
 class ChunkExecutor:
-    """A controller that executes a planner's chunks open-loop and asks for new ones where they are due.
+    """A controller that executes a planner's chunks open-loop and requests new ones when they are due.
 
-    Fallen episodes get no more plans. Counts what the planner needed, `(E,)` each; `tokens` stays 0 without tokens.
+    Fallen episodes get no more plans. It counts plans, tokens and undecodable plans, `(E,)` each; `tokens` stays 0 for
+    methods without tokens.
     `keep(step, due (B,), chunks (B, H, A))` is called with each new chunk and its episode indices.
-    Raises `RunError` for a plan that is not finite: MuJoCo would take it for no action.
+    Raises `RunError` for a plan that is not finite: MuJoCo would treat it as no action.
     """
 
     def __init__(self, planner: Planner, replan: Ints, keep: Keep = _unkept) -> None:
@@ -124,13 +124,13 @@ class ChunkExecutor:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Every episode's scores, as columns `(E,)`: those of `env.scores`, and `plans`, `tokens`, `undecodable`."""
+    """Every episode's scores as columns `(E,)`: those of `env.scores`, and `plans`, `tokens`, `undecodable`."""
 
     conditions: tuple[Condition, ...]
     columns: dict[str, NDArray[Any]]
 
     def of_condition(self, number: int) -> dict[str, NDArray[Any]]:
-        """The columns of one condition's episodes."""
+        """Return the columns of one condition's episodes."""
         count = len(self.columns["success"]) // len(self.conditions)
         return {name: column[number * count : (number + 1) * count] for name, column in self.columns.items()}
 
@@ -138,7 +138,7 @@ class Evaluation:
 def evaluate_controller(
     controller: Controller, episodes: Episodes, threads: int = 0, report: Report = _unwatched
 ) -> Evaluation:
-    """Let a controller drive all episodes at once and score them; `threads` 0 means all cores and changes nothing."""
+    """Run a controller on all episodes at once and score them; `threads` 0 means all cores, with equal results."""
 
     def watched(step: int, states: Array) -> Array:
         report(step / EPISODE_STEPS)
@@ -149,7 +149,7 @@ def evaluate_controller(
 
 
 def evaluate_planner(planner: Planner, episodes: Episodes, threads: int = 0, report: Report = _unwatched) -> Evaluation:
-    """The same for a planner, by its chunks."""
+    """Run a planner on all episodes, executing its chunks, and score them."""
     executor = ChunkExecutor(planner, episodes.replan)
     scored = evaluate_controller(executor, episodes, threads, report)
     counts = {"plans": executor.plans, "tokens": executor.tokens, "undecodable": executor.undecodable}
@@ -157,11 +157,10 @@ def evaluate_planner(planner: Planner, episodes: Episodes, threads: int = 0, rep
 
 
 def mean_scores(evaluation: Evaluation) -> list[dict[str, float]]:
-    """The scores of a model in each condition: means over its episodes, fallen ones included.
+    """Return a model's scores per condition: means over its episodes, fallen ones included.
 
-    `converge` counts all episodes, `converge_of_successful` those without a fall. `converge_step` is over the episodes
-    that succeed and converge; the other numbers with fractions keep their names. Scores without an episode to count are
-    left out.
+    `converge` is over all episodes, `converge_of_successful` over those without a fall, `converge_step` over those that
+    succeed and converge. Scores without any such episode are left out.
     """
     rows = []
     for number in range(len(evaluation.conditions)):

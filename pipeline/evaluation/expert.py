@@ -1,4 +1,4 @@
-"""A policy's plans beside the expert's chunks, from the same states.
+"""A policy's plans compared with the expert's chunks from the same states.
 
 Shapes: N chunks, H horizon, A action, S state.
 """
@@ -18,7 +18,7 @@ COMPARED, EXAMPLES = 2000, 4
 
 @dataclass(frozen=True)
 class ChunkErrors:
-    """How far plans are from the expert's chunks, in action units, and a few of both to look at."""
+    """Errors of plans against the expert's chunks, in action units, and a few examples of both."""
 
     mae: float
     mse: float
@@ -29,12 +29,12 @@ class ChunkErrors:
 
 
 def spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """At most `count` of `rows (N,)`, evenly spread."""
+    """Return at most `count` of `rows (N,)`, evenly spaced."""
     return rows[np.arange(min(count, len(rows))) * len(rows) // min(count, len(rows))]
 
 
 def compare_chunks(plan: Callable[[NDArray[np.float64]], Plans], states: Floats, chunks: Floats) -> ChunkErrors:
-    """Plan for `states (N, S)` of the test split, and compare with what the expert did, `chunks (N, H, A)`."""
+    """Plan for `states (N, S)` of the test split, and compare with the expert's `chunks (N, H, A)`."""
     planned = plan(states.astype(np.float64)).actions
     error = (planned - chunks).astype(np.float64)
     shown = spread(np.arange(len(states)), EXAMPLES)

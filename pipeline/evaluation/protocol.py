@@ -1,11 +1,11 @@
-"""How models are evaluated: the conditions, and the episodes of each. Plain values, without the simulator."""
+"""The evaluation protocol: conditions, and episodes per condition. Plain values, without the simulator."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Condition:
-    """How hard it is made: uniform noise of +-`action_noise` on every action, and a plan every `replan` steps."""
+    """A condition: uniform noise of +-`action_noise` on every action, and a plan every `replan` steps."""
 
     action_noise: float
     replan: int
@@ -21,10 +21,10 @@ LONGEST_REPLAN = max(condition.replan for condition in CONDITIONS)
 
 @dataclass(frozen=True)
 class Protocol:
-    """What all models of a comparison meet."""
+    """The episodes that all models of a comparison meet."""
 
-    episodes: int  # a condition
+    episodes: int  # per condition
     seed: int
 
     def __str__(self) -> str:
-        return f"{self.episodes} episodes a condition, seed {self.seed}"
+        return f"{self.episodes} episodes per condition, seed {self.seed}"

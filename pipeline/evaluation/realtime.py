@@ -1,10 +1,10 @@
-"""One episode by the wall clock: a planner thinks in a thread of its own while its last plan goes on.
+"""One episode in real time: a planner works in its own thread while its last plan continues.
 
-A step's state is sent when the step begins. If the answer comes within the step, it is executed from this step on, as
-in `evaluation.control`. A later answer is executed from the step in which it comes, at the index of that step: the
+A step's state is sent when the step begins. If the answer arrives within the step, it is executed from this step on,
+as in `evaluation.control`. A later answer is executed from the step in which it arrives, at the index of that step: the
 actions of the steps that have passed are skipped. So an answer that takes `d` seconds is floor(d / dt) steps late, as
-in Black et al., "Real-Time Execution of Action Chunking Flow Policies", arXiv 2506.07339; the simulated pendulum holds
-still for the rest of a step.
+in Black et al., "Real-Time Execution of Action Chunking Flow Policies", arXiv 2506.07339. The simulated pendulum does
+not move during the rest of a step.
 
 Shapes: T control steps, S state, A action, K plans, H horizon.
 """
@@ -27,35 +27,35 @@ Chunks = NDArray[np.float32]
 Act = Callable[[Array], Chunks]
 """`act(states (1, S)) -> chunks (1, H, A)`"""
 Watch = Callable[[int, Array, int, int], None]
-"""`watch(step, state (S,), plans, late)` hears of every step."""
+"""`watch(step, state (S,), plans, late)` is called at every step."""
 
-FIRST_SECONDS = 60.0  # for the first answer, however it is asked for; a server that sends nothing has less
+FIRST_SECONDS = 60.0  # for the first answer of any policy; a server that sends nothing gets less
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back, and how many seconds it took."""
+    """An answer, and how many seconds it took."""
 
     found: Chunks | Exception  # (1, H, A)
     seconds: float
 
 
 class Asking(Protocol):
-    """Someone who plans while others go on. At most one question is open."""
+    """A planner that works concurrently with the episode. At most one request is open."""
 
     def ask(self, states: Array) -> None: ...
 
     def answer(self, until: float | None) -> Answer | None:
-        """The answer to the open question, or None if there is none at the time `until`; None waits for it."""
+        """Return the answer to the open request, or None if there is none by the time `until`; None: wait for it."""
 
     def now(self) -> float:
-        """Seconds, of the clock that `until` is of."""
+        """Return the time in seconds, by the clock of `until`."""
 
     def sleep(self, until: float) -> None: ...
 
 
 class ThreadAsking:
-    """Asks `act` in a thread, by the monotonic clock. The thread ends with the process: an answer may never come."""
+    """Calls `act` in a thread, by the monotonic clock. The thread is a daemon: an answer may never arrive."""
 
     def __init__(self, act: Act) -> None:
         self._act = act
@@ -92,26 +92,26 @@ class ThreadAsking:
 
 @dataclass(frozen=True)
 class Played:
-    """An episode, and how the planner kept up."""
+    """An episode, and the planner's response times."""
 
     record: Record
-    first_seconds: float  # of the first answer, which the clock waits for
+    first_seconds: float  # of the first answer; the clock starts after it
     latencies: NDArray[np.float64]  # (K-1,) s, of the other answers
-    late: int  # questions that were not answered within their step
+    late: int  # requests that were not answered within their step
     unanswered: bool  # whether one of these was still open at the end
-    behind: float  # s, by which a step began after its time, at most: this process was late itself
+    behind: float  # s, the largest delay of a step's begin: this process itself was late
 
 
 def play(
     asking: Asking, start: Array, noise: Array, replan: int, lockstep: bool = False, watch: Watch | None = None
 ) -> Played:
-    """Let a planner balance the pendulum from `start (S,)` under `noise (T, A)`, a plan every `replan` steps.
+    """Run an episode from `start (S,)` under `noise (T, A)` with a planner, a plan every `replan` steps.
 
-    With `lockstep` there is no clock: every answer is waited for, and the episode is the one that
-    `evaluation.control` scores. After a fall nothing is asked or waited for any more.
+    With `lockstep` there is no clock: each step waits for its answer, and the episode equals the one that
+    `evaluation.control` scores. After a fall nothing is requested or waited for.
 
-    Raises `PolicyError` if the first answer is an error, does not come or plans less than `replan` actions;
-    `RunError` for a later error, for actions that are not finite, and where a plan is used up before the next came.
+    Raises `PolicyError` if the first answer is an error, does not arrive or plans less than `replan` actions;
+    `RunError` for a later error, for actions that are not finite, and if a plan is used up before the next arrives.
     """
     executor = _RealTime(asking, replan, lockstep, watch)
     states, actions = simulate(executor, start[None], noise[None], threads=1)
@@ -133,9 +133,9 @@ class _RealTime:
     def __init__(self, asking: Asking, replan: int, lockstep: bool, watch: Watch | None) -> None:
         self._asking, self._replan, self._lockstep, self._watch = asking, replan, lockstep, watch
         self._began = 0.0
-        self._due = 0  # step of the next question
+        self._due = 0  # step of the next request
         self._running = True
-        self.open: int | None = None  # step of the open question
+        self.open: int | None = None  # step of the open request
         self.chunks: list[Chunks] = []
         self.asked: list[int] = []
         self.taken: list[int] = []
@@ -177,7 +177,7 @@ class _RealTime:
         return None if self._lockstep else self._began + (step + 1) * CONTROL_SECONDS
 
     def _take(self, step: int, answer: Answer | None) -> None:
-        """Go over to the plan, if it has come."""
+        """Switch to the new plan, if it has arrived."""
         if answer is None:
             self.late += step == self.open
             if step == 0:

@@ -1,4 +1,4 @@
-"""Single episodes with all that happened in them, to be looked at.
+"""Full records of single episodes, for drawings.
 
 Shapes: T control steps, S state, A action, K plans, H horizon.
 """
@@ -22,14 +22,14 @@ class Record:
     noise: Array  # (T, A), added to the actions
     chunks: NDArray[np.float32]  # (K, H, A)
     asked: Ints  # (K,) steps whose states the plans are for
-    taken: Ints  # (K,) steps from which the plans are executed: later than asked for if the answer was late
+    taken: Ints  # (K,) first steps that execute the plans: later than `asked` if the answer was late
 
 
 def record_planner(planner: Planner, episodes: Episodes, numbers: Sequence[int], threads: int = 0) -> list[Record]:
-    """Let a planner drive all episodes, as `evaluate_planner` does, and return those with these numbers.
+    """Run a planner on all episodes, as `evaluate_planner` does, and return the records of those with these numbers.
 
-    The records are, to the bit, of the episodes that `evaluate_planner` scores: an episode's number is its place in
-    the columns of an `Evaluation`, and so its row in a run's `evaluation/episodes.csv`.
+    The episodes equal those that `evaluate_planner` scores, bit for bit. An episode's number is its index in the
+    columns of an `Evaluation`, and so its row in a run's `evaluation/episodes.csv`.
     """
     kept: dict[int, list[tuple[int, NDArray[np.float32]]]] = {number: [] for number in numbers}
 

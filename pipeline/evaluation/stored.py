@@ -1,9 +1,9 @@
-"""An evaluation as the files of a run: a table of mean scores, a row per episode, and plans beside the expert's.
+"""An evaluation as files of a run: a table of mean scores, a row per episode, and plans with the expert's chunks.
 
 evaluation/scores.json    {"columns": ["action_noise", "replan", SCORE, ...], "data": [a row per condition]},
                           which MLflow's UI shows as a table
 evaluation/episodes.csv   a row per episode: its condition, its number in it, and its scores
-evaluation/plans.npz      planned chunks beside the expert's, where its chunks are known
+evaluation/plans.npz      planned chunks and the expert's, if its chunks are known
 """
 
 import json
@@ -20,11 +20,11 @@ CONDITION_COLUMNS = ("action_noise", "replan")
 UNFINISHED = "unfinished"  # the tag `evaluation` while results are being logged
 
 Where = tuple[float, int] | None
-"""A condition, (action noise, replan interval); None would be the mean over all, which no file has."""
+"""A condition, (action noise, replan interval). None is the mean over all conditions, which no file has."""
 
 
 def protocol_tags(protocol: Protocol) -> dict[str, str]:
-    """The tags of a run that is evaluated by this protocol: in words, and as numbers."""
+    """Return the tags of a run that was evaluated by this protocol: as text, and as numbers."""
     return {
         "evaluation": str(protocol),
         "evaluation_episodes": str(protocol.episodes),
@@ -33,14 +33,14 @@ def protocol_tags(protocol: Protocol) -> dict[str, str]:
 
 
 def protocol_of(tags: Mapping[str, str]) -> Protocol | None:
-    """By what protocol a run with these tags is evaluated; None if it is not, or not to the end."""
+    """Return the protocol that a run with these tags was evaluated by; None if it was not, or not completely."""
     episodes, seed = tags.get("evaluation_episodes", ""), tags.get("evaluation_seed", "")
     complete = tags.get("evaluation", UNFINISHED) != UNFINISHED and episodes.isdecimal() and seed.isdecimal()
     return Protocol(int(episodes), int(seed)) if complete else None
 
 
 def scores_table(conditions: Sequence[Condition], rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """The mean scores of each condition as a table; a score that a condition does not have is None there."""
+    """Return the mean scores per condition as a table; None for a score that a condition does not have."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     data = [
         [condition.action_noise, condition.replan, *(row.get(name) for name in names)]
@@ -50,7 +50,7 @@ def scores_table(conditions: Sequence[Condition], rows: Sequence[Mapping[str, fl
 
 
 def read_scores(path: Path) -> dict[str, dict[Where, float]]:
-    """The finite scores of a table by name and condition; raises `ValueError` if the file is not such a table."""
+    """Read the finite scores of a table, by name and condition; raises `ValueError` if the file is not such a table."""
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
         names = table["columns"]

@@ -1,4 +1,4 @@
-"""What the episodes allow: controllers that need no training, under the same conditions."""
+"""Baseline controllers, which need no training, under the same conditions."""
 
 from collections.abc import Callable
 
@@ -43,5 +43,5 @@ YARDSTICKS: dict[str, Run] = {
     "LQR, planned": _planned(lambda _count: lqr),
     "zero action": lambda episodes, threads: evaluate_controller(_zero, episodes, threads),
 }
-"""`run(episodes, threads) -> evaluation`, by name. "Planned" means in the simulator, executed open-loop as a policy's
-chunks are; the PID with its base gains and, at every plan, fresh integrators and no kick."""
+"""`run(episodes, threads) -> evaluation`, by name. "Planned" means planned in the simulator and executed open-loop, as
+a policy's chunks are. The PID has its base gains; at each plan its integrators start at 0, without derivative kick."""

@@ -1,4 +1,4 @@
-"""A job, and what is said of a list of jobs while they run: what every executor takes and yields.
+"""Jobs, and the events that every executor yields while it runs them.
 
 An executor is a function `run(jobs, workers)` that yields these events: one file here, and a line in `run.py`.
 """
@@ -7,16 +7,16 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-ATTEMPTS = 2  # at each job
+ATTEMPTS = 2  # per job
 
 R = TypeVar("R")
 Report = Callable[[float], None]
-"""`report(fraction)` says what share of a job is done."""
+"""`report(fraction)` is called with the fraction of a job that is done."""
 
 
 @dataclass(frozen=True)
 class Job(Generic[R]):
-    """A name, what jobs take about as long (`kind`), and the work, a picklable `work(report) -> result`."""
+    """A name, a `kind` (jobs of one kind take about equally long), and a picklable `work(report) -> result`."""
 
     name: str
     kind: str
@@ -25,7 +25,7 @@ class Job(Generic[R]):
 
 @dataclass(frozen=True)
 class Planned:
-    """The first event: what is going to be done, on how many processes."""
+    """The first event: the jobs to run, and the number of processes."""
 
     names: tuple[str, ...]
     kinds: tuple[str, ...]
@@ -34,14 +34,14 @@ class Planned:
 
 @dataclass(frozen=True)
 class Running:
-    """A sign of life: what share is done of each job that runs now."""
+    """A progress event: the fraction done of each running job."""
 
     fractions: dict[int, float]
 
 
 @dataclass(frozen=True)
 class Done(Generic[R]):
-    """Job `number` has ended well."""
+    """Job `number` has succeeded."""
 
     number: int
     result: R
@@ -50,7 +50,7 @@ class Done(Generic[R]):
 
 @dataclass(frozen=True)
 class Failed:
-    """An attempt at job `number` has failed; `final` says that there will be no other."""
+    """An attempt at job `number` has failed; if `final`, there will be no other."""
 
     number: int
     reason: str
@@ -59,4 +59,4 @@ class Failed:
 
 Event = Planned | Running | Done[Any] | Failed
 Events = Generator[Planned | Running | Done[R] | Failed, None, None]
-"""What an executor yields, from `Planned` until each job is done or has failed for good."""
+"""The events of an executor, from `Planned` until each job is done or has failed finally."""

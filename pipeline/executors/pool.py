@@ -1,4 +1,4 @@
-"""Jobs on a pool of processes: one that fails, or whose process dies, is tried again and spares the others.
+"""Jobs on a pool of processes: a job that fails, or whose process dies, is tried again and does not affect the others.
 
 Processes are spawned, so a job runs as it would in a fresh interpreter.
 """
@@ -23,15 +23,15 @@ CONSTS.term_timeout = 15  # seconds that an interrupted job has to end its run
 
 
 def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Events[R]:
-    """Run all jobs on `workers` processes (0: one a core) and say how they go, until each is done or failed for good.
+    """Run all jobs on `workers` processes (0: one per core); yield events until each is done or has failed finally.
 
-    Each job is tried at most twice. Closing the generator interrupts the jobs that run, as Ctrl-C would.
+    Each job is tried at most twice. Closing the generator interrupts the running jobs, like Ctrl-C.
     """
     if not jobs:
         return
     processes = min(workers or cores(), len(jobs))
     yield Planned(tuple(job.name for job in jobs), tuple(job.kind for job in jobs), processes)
-    # Written without a lock: a process that dies while it reports cannot hold up the others.
+    # Written without a lock: a process that dies while it reports cannot block the others.
     fractions = RawArray("d", len(jobs))
     pool = ProcessPool(
         max_workers=processes,
@@ -75,7 +75,7 @@ def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Events[R]:
 
 
 def cores() -> int:
-    """The cores that this process may use, which `taskset` or a container can make fewer than the machine has."""
+    """Return how many cores this process may use; `taskset` or a container can limit it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -87,14 +87,14 @@ def _reason(error: BaseException) -> str:
     return one_line(error)
 
 
-_fractions: Any = None  # in a process of the pool: where it reports
-_working = False  # in a process of the pool: whether it has a job
+_fractions: Any = None  # in a process of the pool: the shared array that it reports to
+_working = False  # in a process of the pool: whether it is running a job
 
 
 def _start_process(fractions: Any) -> None:
     global _fractions
     _fractions = fractions
-    signal.signal(signal.SIGTERM, _interrupt)  # the pool sends it; Ctrl-C it keeps from us
+    signal.signal(signal.SIGTERM, _interrupt)  # sent by the pool, which ignores Ctrl-C in its processes
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -116,9 +116,9 @@ def _run(work: Callable[[Report], R], number: int) -> R:
     _working = True
     try:
         return work(report)
-    except Exception as error:  # as text: not every exception comes through a pipe
+    except Exception as error:  # as text: not every exception can be pickled
         raise RunError(one_line(error)) from error
     except KeyboardInterrupt:
-        os._exit(130)  # the job has cleaned up after itself, and nobody waits for an answer
+        os._exit(130)  # the job has cleaned up, and nobody waits for an answer
     finally:
         _working = False

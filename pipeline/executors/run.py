@@ -1,4 +1,4 @@
-"""Running a list of jobs to its end, by the executor that a setting names."""
+"""Run a list of jobs to the end, by the executor that a setting names."""
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -18,10 +18,10 @@ Watch = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class Outcome(Generic[R]):
-    """What came of a list of jobs."""
+    """The outcome of a list of jobs."""
 
-    results: list[R]  # of the jobs that are done, in the order of the list
-    failures: list[str]  # a line for each job that failed for good
+    results: list[R]  # of the jobs that succeeded, in the order of the list
+    failures: list[str]  # a line for each job that failed finally
 
 
 def run_all(
@@ -31,7 +31,7 @@ def run_all(
     workers: int = 0,
     failed: Callable[[Job[R], str], None] | None = None,
 ) -> Outcome[R]:
-    """Run all jobs on `workers` processes, 0 for one a core; `watch` is called with each event.
+    """Run all jobs on `workers` processes, 0 for one per core; `watch` is called with each event.
 
     `failed(job, reason)` is called after each failed attempt, before the job is tried again.
     """

@@ -1,4 +1,4 @@
-"""Jobs one after another in this process: slower than a pool, and nothing else is started. Good for debugging."""
+"""Jobs one after another in this process: slower than a pool, useful for debugging."""
 
 import time
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from pipeline.executors.jobs import ATTEMPTS, Done, Events, Failed, Job, Planned
 
 
 def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Events[R]:
-    """Run all jobs in their order and say how they go; `workers` is unused. Each job is tried at most twice.
+    """Run all jobs in order and yield events; `workers` is unused. Each job is tried at most twice.
 
-    Nobody is told of the share of a job that is done: the caller waits in this process until the job ends.
+    There are no progress events within a job: the caller waits in this process until the job ends.
     """
     if not jobs:
         return

@@ -1,4 +1,4 @@
-"""What a method is: the record of functions that the engine, the evaluator and the checkpoints work through.
+"""A method: the record of functions that training, evaluation and checkpoints use.
 
 Shapes: B batch, H horizon, A action, S state.
 """
@@ -27,24 +27,24 @@ Rows = tuple[Tensor, ...]
 """Training examples as tensors of equal first axis, in the order the method's loss takes them."""
 
 Noise = Callable[[tuple[int, ...]], Tensor]
-"""`noise((B, ...)) -> (B, ...)` draws standard normal numbers on the CPU; row b belongs to the b-th state's plan."""
+"""`noise((B, ...)) -> (B, ...)` draws standard normal numbers on the CPU; row b is for the plan of state b."""
 
 Loss = Callable[[nn.Module, Any, Rows, torch.Generator], tuple[Tensor, int]]
-"""`loss(network, settings, rows, generator) -> (sum, count)`: a mean is sum / count, also over unequal batches."""
+"""`loss(network, settings, rows, generator) -> (sum, count)`: the mean is sum / count, also over unequal batches."""
 
 
 @dataclass(frozen=True)
 class Plans:
-    """B planned chunks in physical units, and what a token method needed for each."""
+    """B planned chunks in physical units, and the token counts of token methods."""
 
     actions: NDArray[np.float32]  # (B, H, A)
-    tokens: NDArray[np.int64] | None = None  # (B,) generated, without BOS and EOS; None where a method has no tokens
-    undecodable: NDArray[np.bool_] | None = None  # (B,) the tokens do not stand for exactly H*A coefficients
+    tokens: NDArray[np.int64] | None = None  # (B,) generated, without BOS and EOS; None for methods without tokens
+    undecodable: NDArray[np.bool_] | None = None  # (B,) the tokens do not encode exactly H*A coefficients
 
 
 @dataclass(frozen=True)
 class Interface:
-    """How states and actions meet a network: sizes, units and, for token methods, the tokenizer."""
+    """The interface of a network: sizes and normalisation of states and actions, and the tokenizer of token methods."""
 
     horizon: int
     state: Normalisation
@@ -54,28 +54,28 @@ class Interface:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A method's data, loaded and checked: the three parts of the split and the interface measured on `train`."""
+    """A method's data, loaded and checked: the three parts of the split, and the interface measured on `train`."""
 
     interface: Interface
     train: Rows
     val: Rows
     test: Rows
-    starts: Tensor  # bool, one for each row of `train`: it is the first pair of its trajectory, where the file says so
+    starts: Tensor  # bool, per row of `train`: it is known to be the first pair of its trajectory
     split: Split
-    arrays: dict[str, NDArray[Any]]  # what the file holds, for the tracking store's record of the dataset
-    files: dict[str, Path]  # what was read, by what it is: "data", "tokenizer"
-    digests: dict[str, str]  # sha256 of these files, as they were when they were read
-    pairs_sha256: str | None  # of the action pairs behind the rows, where the file says so
+    arrays: dict[str, NDArray[Any]]  # the file's arrays, for the tracking store's record of the dataset
+    files: dict[str, Path]  # the files that were read, by role: "data", "tokenizer"
+    digests: dict[str, str]  # sha256 of these files at the time of reading
+    pairs_sha256: str | None  # of the action pairs that the rows were made from, if recorded
     warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A way to turn demonstrations into a controller. `settings` are of the type `settings_type`."""
+    """A method that turns demonstrations into a controller. `settings` are of the type `settings_type`."""
 
     name: str
-    prefix: str  # of the names of its runs' files
-    loss_label: str  # what the loss is, with its unit
+    prefix: str  # of the file names of its runs
+    loss_label: str  # description of the loss, with its unit
     settings_type: type[TrainSettings]
     prepare: Callable[[Any], Prepared]
     build: Callable[[Any, Interface], nn.Module]
@@ -84,13 +84,13 @@ class Method:
     """`act(network, settings, interface, states (B, S), noise) -> plans`, all in physical units."""
     graph: Callable[[Graph, nn.Module, Any, Interface], str] | None = None
     """`graph(graph, network, settings, interface)` adds the nodes from "state" `(B, S)` to actions `(B, H, A)`, all in
-    physical units, and returns the actions' name. None for a method that cannot be exported."""
+    physical units, and returns the actions' name. None for methods that cannot be exported."""
 
 
 def prepare_actions(settings: TrainSettings, path: Path) -> Prepared:
     """Load action pairs as rows `state (N, S), chunk (N, H, A)`, standardised by the training split.
 
-    What methods that plan in numbers prepare. Raises `DataError`, `SettingsError`.
+    This is `prepare` of the methods that predict numbers. Raises `DataError`, `SettingsError`.
     """
     refuse_unused(settings)
     with data_lock(path.parent):
@@ -123,7 +123,7 @@ def prepare_actions(settings: TrainSettings, path: Path) -> Prepared:
 
 
 def split_rows(rows: Rows, split: Split) -> tuple[Rows, Rows, Rows]:
-    """Take the three parts of the split out of whole-file tensors."""
+    """Select the three parts of the split from whole-file tensors."""
     train, val, test = (
         tuple(tensor[torch.from_numpy(part)] for tensor in rows) for part in (split.train, split.val, split.test)
     )
@@ -131,9 +131,9 @@ def split_rows(rows: Rows, split: Split) -> tuple[Rows, Rows, Rows]:
 
 
 def split_starts(trajectory: NDArray[np.int64] | None, step: NDArray[np.int64] | None, split: Split) -> Tensor:
-    """Which training rows are the first of their trajectory, by `trajectory (N,)` and `step (N,)`; none without them.
+    """Mark the training rows that are first in their trajectory, by `trajectory (N,)` and `step (N,)`, if both exist.
 
-    Steps may be counted from 0, from 1, or from anywhere.
+    Steps may be counted from any number.
     """
     if trajectory is None or step is None:
         return torch.zeros(len(split.train), dtype=torch.bool)
@@ -144,12 +144,12 @@ def split_starts(trajectory: NDArray[np.int64] | None, step: NDArray[np.int64] |
 
 
 def starts_warning(path: Path, settings: TrainSettings, starts: Tensor) -> tuple[str, ...]:
-    """Say so if `start_weight` has no effect, because the file does not tell the first pairs of trajectories."""
+    """Return a warning if `start_weight` has no effect because the first pairs of trajectories are unknown."""
     if settings.start_weight == 1 or starts.any():
         return ()
     return (
         f"{path}: has no keys 'trajectory' and 'step', so the first pairs of trajectories are unknown and start_weight "
-        f"{settings.start_weight:g} has no effect: all pairs are trained on equally often.",
+        f"{settings.start_weight:g} has no effect: all pairs are sampled equally often.",
     )
 
 
@@ -157,7 +157,7 @@ UNUSED_BY_ORIGINAL = ("width", "layers", "heads", "dropout", "patch", "expectati
 
 
 def refuse_unused(settings: TrainSettings) -> None:
-    """Raise `SettingsError` for settings that the reference system's network does not take and that were changed."""
+    """Raise `SettingsError` for changed settings that the reference system's network does not use."""
     fields = type(settings).model_fields
     changed = [
         name for name in UNUSED_BY_ORIGINAL if name in fields and getattr(settings, name) != fields[name].default
@@ -170,11 +170,11 @@ def refuse_unused(settings: TrainSettings) -> None:
 
 
 def split_warning(path: Path, split: Split) -> tuple[str, ...]:
-    """Say so if the file did not allow a split by trajectory."""
+    """Return a warning if the file does not allow a split by trajectory."""
     if split.by_trajectory:
         return ()
     return (
         f"{path}: has no 'trajectory' key, so the split is by pair, not by trajectory: overlapping chunks of one "
-        "trajectory may stand in both train and test, and the test loss flatters. "
-        "'python -m pipeline collect' makes a file without this fault.",
+        "trajectory may be in both train and test, so the test loss is too low. "
+        "'python -m pipeline collect' makes a file with this key.",
     )

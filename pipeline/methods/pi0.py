@@ -1,7 +1,7 @@
 """pi0: flow matching over the whole action chunk (Lipman et al. 2022, arXiv 2210.02747; Black et al. 2024, 2410.24164).
 
 Time of the flow: t = 0 is noise, t = 1 is data, x_t = (1 - t) noise + t data, and the network learns the velocity
-data - noise. One t a chunk. Shapes: B batch, H horizon, A action, S state.
+data - noise. One t per chunk. Shapes: B batch, H horizon, A action, S state.
 """
 
 from typing import cast
@@ -35,7 +35,7 @@ def check_network(settings: Pi0Settings | RegressionSettings, horizon: int, acti
 
 
 def build(settings: Pi0Settings | RegressionSettings, interface: Interface) -> nn.Module:
-    """Make the velocity network for these sizes; raises `SettingsError`, which `prepare` does before."""
+    """Make the velocity network for these sizes; raises `SettingsError`, as `prepare` does earlier."""
     state_dim, action_dim = len(interface.state.mean), len(interface.action.mean)
     check_network(settings, interface.horizon, action_dim)
     if settings.arch == "original":
@@ -59,7 +59,7 @@ def clipped(network: nn.Module, noise: Tensor) -> Tensor:
 
 
 def weigh(squares: Tensor, settings: ChunkRecipe) -> Tensor:
-    """Sum `squares (B, H, A)`, those of the actions far ahead at a lower weight; the weights have mean one."""
+    """Sum `squares (B, H, A)`, with a lower weight for the far actions; the weights have mean one."""
     weights = torch.full_like(squares[0], settings.far_weight)
     weights[: settings.near] = 1
     return (squares * (weights / weights.mean())).sum()
@@ -76,7 +76,7 @@ def loss(network: nn.Module, settings: Pi0Settings, rows: Rows, generator: torch
 
 
 def integrate(network: nn.Module, state: Tensor, start: Tensor, steps: int) -> Tensor:
-    """Carry `start (B, H, A)` from t = 0 to t = 1 in `steps` Euler steps."""
+    """Integrate `start (B, H, A)` from t = 0 to t = 1 in `steps` Euler steps."""
     x = start
     for step in range(steps):
         time = torch.full((len(x),), step / steps, device=x.device)
@@ -91,7 +91,7 @@ def act(
     states: NDArray[np.float32],
     noise: Noise,
 ) -> Plans:
-    """Plan chunks for `states (B, S)`; no noise is drawn where `start_noise` is 0."""
+    """Plan chunks for `states (B, S)`; no noise is drawn if `start_noise` is 0."""
     device = next(network.parameters()).device
     shape = (len(states), interface.horizon, len(interface.action.mean))
     start = clipped(network, noise(shape)) * settings.start_noise if settings.start_noise else torch.zeros(shape)

@@ -40,12 +40,12 @@ from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, load_tokenizer
 
 Ints = NDArray[np.int64]
 
-SHRINK = 0.8  # when fewer than this share of a batch still generates, the others are dropped from it
-FOREIGN_SHORT = 0.5  # foreign files lose some coefficients; more than this means another tokenizer
+SHRINK = 0.8  # if fewer than this share of a batch still generates, the finished ones are dropped from it
+FOREIGN_SHORT = 0.5  # foreign files may have incomplete sequences; a larger share means another tokenizer
 
 
 def prepare(settings: Pi0FastSettings) -> Prepared:
-    """Load token pairs and their tokenizer, and check one against the other; raises `UserError` kinds."""
+    """Load token pairs and their tokenizer, and check that they fit; raises `UserError` kinds."""
     refuse_unused(settings)
     files = {"data": settings.pairs, "tokenizer": settings.tokenizer}
     with data_lock(settings.pairs.parent):
@@ -85,8 +85,8 @@ def check_tokens(
 ) -> tuple[Ints, tuple[str, ...]]:
     """Return the bare sequences `(N, L)`, without BOS and EOS and padded with PAD, and warnings.
 
-    Raises `DataError` for ids outside the vocabulary, specials in the middle, another tokenizer's file, or, in files
-    that name their tokenizer, a sequence that does not stand for a full chunk.
+    Raises `DataError` for ids outside the vocabulary, specials in the middle, another tokenizer's file, and, in files
+    that name their tokenizer, a sequence that does not encode a full chunk.
     """
     path, tokens = settings.pairs, pairs.token_seq
     remedy = "Rebuild it with 'python -m pipeline tokenize', or pass the tokenizer it was made with by --tokenizer."
@@ -118,14 +118,14 @@ def check_tokens(
     longest = int((~ended).sum(1).max())
     if short.mean() > FOREIGN_SHORT or longest > tokenizer.coefficients or (short.any() and made_with is not None):
         raise DataError(
-            f"{path}: row {int(short.argmax())} of 'token_seq' does not stand for {tokenizer.coefficients} "
+            f"{path}: row {int(short.argmax())} of 'token_seq' does not encode {tokenizer.coefficients} "
             f"coefficients ({int(short.sum())} such rows). {remedy}"
         )
     sequences = sequences[:, : max(1, longest)]
     if short.any():
         return sequences, (
-            f"{path}: {int(short.sum())} of {len(tokens)} token sequences do not stand for exactly "
-            f"{tokenizer.coefficients} coefficients; they are trained on as they are.",
+            f"{path}: {int(short.sum())} of {len(tokens)} token sequences do not encode exactly "
+            f"{tokenizer.coefficients} coefficients; they are used unchanged.",
         )
     return sequences, ()
 
@@ -147,12 +147,12 @@ def build(settings: Pi0FastSettings, interface: Interface) -> nn.Module:
 
 
 def loss(network: nn.Module, settings: Pi0FastSettings, rows: Rows, generator: torch.Generator) -> tuple[Tensor, int]:
-    """Sum and count over real tokens for `state (B, S)` and bare `sequences (B, L)`: of cross-entropies, and of what
-    `expectation_weight` adds.
+    """Sum and count over real tokens for `state (B, S)` and bare `sequences (B, L)`: cross-entropy, plus the term of
+    `expectation_weight`.
 
-    The network reads BOS and the sequence but for its last token, and is to predict the sequence. PAD is neither read
-    nor predicted, nor is EOS: a chunk ends when it is full. The addition is the squared error of the expected first
-    integer of the next token, which is what acting goes by: as a by-product of likelihood alone, it is less exact.
+    The network reads BOS and all but the last token, and predicts the sequence. PAD and EOS are neither read nor
+    predicted: a chunk ends when it is full. The added term is the squared error of the expected first integer of the
+    next token. Acting uses this expectation, which is less exact if only likelihood is trained.
     """
     state, sequences = rows
     sequences = sequences[:, : int((sequences != PAD).sum(1).max())]
@@ -160,7 +160,7 @@ def loss(network: nn.Module, settings: Pi0FastSettings, rows: Rows, generator: t
     targets = sequences[real]
     log_p = network(state, F.pad(sequences[:, :-1], (1, 0), value=BOS), real).log_softmax(1)
     total = F.nll_loss(log_p, targets, reduction="sum")
-    first = cast(Tensor | None, network.first)  # the integer that each token begins with; None: likelihood alone
+    first = cast(Tensor | None, network.first)  # the first integer of each token; None: likelihood only
     if settings.expectation_weight and first is not None:
         miss = log_p.exp() @ first - first[targets]
         total = total + settings.expectation_weight * miss.square().sum()
@@ -168,14 +168,14 @@ def loss(network: nn.Module, settings: Pi0FastSettings, rows: Rows, generator: t
 
 
 def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor, expected: bool) -> list[list[int]]:
-    """Generate a token at each step for `state (B, S)` until every chunk is full; ids without BOS and EOS.
+    """Generate tokens for `state (B, S)`, one per step, until every chunk is full; ids without BOS and EOS.
 
-    Greedy decoding takes the likeliest token. `expected` decoding takes the likeliest of those that begin with the
-    integer nearest to the expectation of the next coefficient: where the distribution is broad its peak is chance,
-    while its mean is well known. (To flow matching, the same is the start from zero instead of noise.) Tokens less
-    likely than `MIN_P` times the likeliest do not count, so what is unlikely is neither averaged nor taken.
-    A token that does not fit (`FastTokenizer.fits`), or leaves a chunk impossible to fill in the positions that the
-    network has, is masked, and EOS is due exactly when the chunk is full. So every sequence decodes to C coefficients.
+    Greedy decoding takes the likeliest token. `expected` decoding takes the likeliest token that begins with the
+    integer nearest to the expectation of the next coefficient: the peak of a broad distribution is random, its mean is
+    well determined. (In flow matching, the equivalent is to start from zero instead of noise.) Tokens less likely than
+    `MIN_P` times the likeliest are excluded from the expectation and from the choice.
+    Tokens are masked that do not fit (`FastTokenizer.fits`) or that leave a chunk impossible to fill in the network's
+    remaining positions. EOS comes exactly when the chunk is full. So every sequence decodes to C coefficients.
     """
     lengths = torch.from_numpy(tokenizer.lengths).to(state.device)
     first = torch.from_numpy(tokenizer.first).to(state.device)
@@ -186,7 +186,7 @@ def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor, expected
     cache = network.start(state)  # type: ignore[operator]  # both token networks have start and next_logits
     positions = int(network.max_tokens) - 1  # type: ignore[arg-type]
     generated = torch.full((len(state), positions), EOS, device=state.device)
-    rows = torch.arange(len(state), device=state.device)  # the sequences that are still worked on
+    rows = torch.arange(len(state), device=state.device)  # the sequences still in progress
     for position in range(positions):
         after = remaining[:, None] - lengths
         allowed = fits[remaining] & (fewest[after.clamp(min=0)] < positions - position)
@@ -194,7 +194,7 @@ def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor, expected
         if expected:
             likely = logits >= logits.max(1, keepdim=True).values + math.log(MIN_P)
             logits = logits.masked_fill(~likely, -torch.inf)
-            mean = logits.softmax(1) @ first.float()  # NaN where nothing is allowed: the sequence has ended
+            mean = logits.softmax(1) @ first.float()  # NaN if no token is allowed: the sequence has ended
             distance = (first - mean[:, None]).abs().masked_fill(logits == -torch.inf, torch.inf)
             logits = logits.masked_fill(first != first[distance.argmin(1)][:, None], -torch.inf)
         token = torch.where(remaining > 0, logits.argmax(1), EOS)
@@ -220,7 +220,7 @@ def act(
     tokenizer = _tokenizer(interface)
     state = torch.from_numpy(interface.state.apply(states)).to(next(network.parameters()).device)
     sequences = decode(network, tokenizer, state, settings.decoding == "expected")
-    actions = tokenizer.dequantise(tokenizer.decode(sequences))  # which raises if a sequence is not a full chunk
+    actions = tokenizer.dequantise(tokenizer.decode(sequences))  # raises if a sequence is not a full chunk
     return Plans(actions, np.array([len(sequence) for sequence in sequences]), np.zeros(len(sequences), dtype=bool))
 
 
@@ -242,4 +242,4 @@ PI0_FAST = Method(
 )
 
 BINNING = replace(PI0_FAST, name="binning", prefix="tinybinning", settings_type=BinningSettings)
-"""The baseline without FAST: the same network and decoding on tokens of one action each."""
+"""The baseline without FAST: the same network and decoding, one token per action."""

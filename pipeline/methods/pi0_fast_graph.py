@@ -1,7 +1,7 @@
-"""pi0-FAST as an ONNX graph: what `pi0_fast.act` does, the generation of tokens as a loop with key-value caches.
+"""pi0-FAST as an ONNX graph: the computation of `pi0_fast.act`, with tokens generated in a loop with key-value caches.
 
-The body of the loop is one token for the whole batch. Sequences that are full go on with EOS, which stands for no
-coefficients, until all are. What leaves the loop is what each token writes into the chunk's coefficients, and where.
+The loop's body generates one token for the whole batch. Full sequences continue with EOS, which encodes no
+coefficients, until all are full. The loop returns the coefficients of each token, and their place in the chunk.
 
 Shapes: B batch, W width, N heads, D = W / N, V vocabulary, M coefficients of the longest token, C = H*A coefficients,
 L tokens of the longest sequence, S state.
@@ -70,7 +70,7 @@ def pi0_fast_graph(graph: Graph, network: nn.Module, settings: Pi0FastSettings, 
 
 
 def near_expectation(step: Graph, logits: str, tokenizer: FastTokenizer) -> str:
-    """Leave the logits `(B, V)` of tokens that begin with the integer nearest to the next coefficient's expectation."""
+    """Keep the logits `(B, V)` of tokens that begin with the integer nearest to the next coefficient's expectation."""
     never = np.array(-np.inf, np.float32)
     least = step.op("Add", step.op("ReduceMax", logits, np.array([1])), np.array(math.log(MIN_P), np.float32))
     logits = step.op("Where", step.op("GreaterOrEqual", logits, least), logits, never)
@@ -85,9 +85,9 @@ def near_expectation(step: Graph, logits: str, tokenizer: FastTokenizer) -> str:
 def next_logits(
     step: Graph, network: TokenTransformer, condition: str, filled: str, empty: str
 ) -> tuple[str, list[Carried]]:
-    """`TokenTransformer.next_logits` for "token" where coefficients are `filled (B,)`.
+    """Add `TokenTransformer.next_logits` for "token", with `filled (B,)` coefficients.
 
-    Returns the logits' name `(B, V)`, and the caches `(B, N, 0.., D)` to carry.
+    Returns the logits' name `(B, V)`, and the caches `(B, N, 0.., D)` for the next round.
     """
     caches: list[Carried] = []
     embedding, head = network.tables()
@@ -111,9 +111,9 @@ def next_logits(
 
 
 def chunks(graph: Graph, tokenizer: FastTokenizer, batch: str, written: str, place: str) -> str:
-    """Put together what was `written (L, B, M)` from `place (L, B)` on, and transform it: actions `(B, H, A)`.
+    """Add up the coefficients `written (L, B, M)` from `place (L, B)` on, and transform them: actions `(B, H, A)`.
 
-    Tokens of fewer than M coefficients write zeros behind theirs. So all is added up, and there are C + M places.
+    Tokens of fewer than M coefficients write trailing zeros, so the sum is right, and there are C + M places.
     """
     size, longest = tokenizer.coefficients, int(tokenizer.lengths.max())
     places = graph.op("Add", graph.op("Unsqueeze", place, np.array([2])), np.arange(longest))
@@ -129,10 +129,10 @@ def chunks(graph: Graph, tokenizer: FastTokenizer, batch: str, written: str, pla
 
 
 def allowed(tokenizer: FastTokenizer) -> Floats:
-    """What is added to the logits when r coefficients remain, `(C + 1, V)`: 0 for tokens that fit, -inf for others.
+    """Return the mask of the logits when r coefficients remain, `(C + 1, V)`: 0 for tokens that fit, -inf for others.
 
-    These are the tokens that `pi0_fast.decode` allows: its network has a position for each coefficient, and each
-    coefficient has a token of its own, so the positions always suffice. When none remain there is EOS only.
+    It allows the same tokens as `pi0_fast.decode`: the network has a position for each coefficient, and each
+    coefficient has a token of its own, so the positions always suffice. When none remain, only EOS is allowed.
     """
     fits = tokenizer.fits.copy()
     fits[0, EOS] = True
@@ -140,7 +140,7 @@ def allowed(tokenizer: FastTokenizer) -> Floats:
 
 
 def pieces(tokenizer: FastTokenizer) -> Floats:
-    """The integers that each token stands for, filled up with zeros, `(V, M)`."""
+    """Return the integers that each token encodes, padded with zeros, `(V, M)`."""
     table = np.zeros((tokenizer.vocabulary, tokenizer.lengths.max()), np.float32)
     for row, piece in zip(table, tokenizer.pieces, strict=True):
         row[: len(piece)] = piece

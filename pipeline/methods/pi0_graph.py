@@ -1,4 +1,4 @@
-"""pi0 as an ONNX graph: what `pi0.act` does from zero noise, with the flow's steps one after another.
+"""pi0 as an ONNX graph: the computation of `pi0.act` from zero noise, with the flow's steps unrolled.
 
 Shapes: B batch, H horizon, A action, P patches, W width.
 """
@@ -17,7 +17,7 @@ from pipeline.models.graph import Graph, block, layer_norm, linear, mlp_embeddin
 def pi0_graph(graph: Graph, network: nn.Module, settings: Pi0Settings, interface: Interface) -> str:
     """Add the nodes from "state" `(B, S)` to actions `(B, H, A)` in physical units, and return the actions' name.
 
-    Raises `SettingsError` for what has no graph: noise at the start, and the reference system's network.
+    Raises `SettingsError` for noise at the start and for the reference system's network, which have no graph.
     """
     if settings.start_noise:
         raise SettingsError(
@@ -29,7 +29,7 @@ def pi0_graph(graph: Graph, network: nn.Module, settings: Pi0Settings, interface
 
 @torch.inference_mode()
 def flow_graph(graph: Graph, network: nn.Module, interface: Interface, steps: int) -> str:
-    """The same for any number of steps from zero; raises `SettingsError` for the reference system's network."""
+    """Do the same for any number of steps; raises `SettingsError` for the reference system's network."""
     if not isinstance(network, FlowTransformer):
         raise SettingsError("arch: only the small network can be exported, found the original's.")
     patches, width = network.positions.shape

@@ -1,4 +1,4 @@
-"""The methods that are compared. A new one is one file here and its name below: see CONTRIBUTING.md."""
+"""The methods. To add one, add a file here and its name below: see CONTRIBUTING.md."""
 
 from pipeline.methods.method import Method
 from pipeline.methods.pi0 import PI0

@@ -1,8 +1,8 @@
-"""Plain regression of the action chunk: the baseline that shows what flow matching adds.
+"""Plain regression of the action chunk: the baseline that shows the benefit of flow matching.
 
 Network, data and loss weights are those of pi0. The network reads no noise and no time (zeros in their place), and
-predicts the chunk in one pass; the squared error makes that the expected chunk. Shapes: B batch, H horizon, A action,
-S state.
+predicts the chunk in one pass; with the squared error, that is the expected chunk. Shapes: B batch, H horizon,
+A action, S state.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ from pipeline.models.graph import Graph
 
 
 def predict(network: nn.Module, state: Tensor, shape: torch.Size) -> Tensor:
-    """The chunk `(B, H, A)` in standard units: a flow of one step from zero."""
+    """Predict the chunk `(B, H, A)` in standard units: a flow of one step from zero."""
     return integrate(network, state, torch.zeros(shape, device=state.device), steps=1)
 
 
@@ -45,7 +45,7 @@ def act(
 
 
 def regression_graph(graph: Graph, network: nn.Module, settings: RegressionSettings, interface: Interface) -> str:
-    """The network as nodes of a graph, as `Method.graph` asks: a flow of one step."""
+    """Add the network's nodes, see `Method.graph`: a flow of one step."""
     return flow_graph(graph, network, interface, steps=1)
 
 

@@ -1,4 +1,4 @@
-"""How models are trained: the settings of each method, and what they share."""
+"""The settings of training: those of each method, and the shared ones."""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -9,15 +9,15 @@ from pipeline.config import AUTO, EXPERIMENT_NAME, MAX_SEED, NAME_PATTERN, NONE,
 
 
 class Recipe(Settings):
-    """How any model is trained, whatever its method and seed."""
+    """Settings shared by all methods, without the seed."""
 
     epochs: int = Field(2, ge=1, le=100_000, description="passes over the training split")
-    batch_size: int = Field(128, ge=1, le=1_000_000, description="pairs a step")
+    batch_size: int = Field(128, ge=1, le=1_000_000, description="pairs per optimiser step")
     start_weight: float = Field(
-        5.0, gt=0, le=1000, description="how often a trajectory's first pair comes, to another's once"
+        5.0, gt=0, le=1000, description="sampling weight of a trajectory's first pair (others: 1)"
     )
     lr: float = Field(0.004, gt=0, le=1, description="peak learning rate")
-    weight_decay: float = Field(0.01, ge=0, le=10, description="weight decay, decoupled")
+    weight_decay: float = Field(0.01, ge=0, le=10, description="decoupled weight decay")
     width: int = Field(64, ge=1, le=8192, description="embedding width")
     layers: int = Field(3, ge=1, le=128, description="transformer layers")
     heads: int = Field(2, ge=1, le=512, description="attention heads; must divide the width")
@@ -30,10 +30,10 @@ class Recipe(Settings):
         description="steps of linear warm-up; at most a quarter of all steps",
     )
     patience: int = Field(20, ge=1, le=100_000, description="stop after this many epochs without a better val loss")
-    ema: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights that are kept; 0 for none")
+    ema: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights, which are kept; 0 for none")
     grad_clip: float = Field(1.0, gt=0, le=1e6, description="largest gradient norm")
     arch: Literal["small", "original"] = Field(
-        "small", description="our network, or the reference system's (for FAST with positions for any chunk, 25 there)"
+        "small", description="our network, or the reference system's (for FAST with positions for any chunk, not 25)"
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
     threads: int = Field(1, ge=1, le=1024, description="torch threads; 1 is fastest for networks this small")
@@ -49,24 +49,22 @@ class Recipe(Settings):
 
 
 class ChunkRecipe(Settings):
-    """What methods that predict the chunk as numbers add."""
+    """Settings of methods that predict the chunk as numbers."""
 
-    patch: int = Field(10, ge=1, le=10_000, description="actions a transformer token; must divide the chunk's horizon")
-    near: int = Field(15, ge=1, le=100_000, description="first actions of the chunk, those executed before a new plan")
-    far_weight: float = Field(0.25, gt=0, le=1, description="weight of the other actions in the loss")
+    patch: int = Field(10, ge=1, le=10_000, description="actions per transformer token; must divide the horizon")
+    near: int = Field(15, ge=1, le=100_000, description="first actions of the chunk, executed before a new plan")
+    far_weight: float = Field(0.25, gt=0, le=1, description="weight of the remaining actions in the loss")
 
 
 class FlowRecipe(ChunkRecipe):
-    """What pi0 adds."""
+    """Settings of pi0."""
 
     flow_steps: int = Field(5, ge=1, le=1000, description="Euler steps from noise to actions when acting")
-    start_noise: float = Field(
-        0.0, ge=0, le=10, description="scale of the noise that acting starts from; training uses 1"
-    )
+    start_noise: float = Field(0.0, ge=0, le=10, description="scale of the initial noise when acting; training uses 1")
 
 
 class TokenRecipe(Settings):
-    """What methods that predict the chunk as tokens add."""
+    """Settings of methods that predict the chunk as tokens."""
 
     decoding: Literal["expected", "greedy"] = Field(
         "expected", description="next token when acting: nearest to the expected coefficient, or likeliest"
@@ -77,7 +75,7 @@ class TokenRecipe(Settings):
 
 
 class TrainSettings(Recipe):
-    """What one training of either method takes."""
+    """Settings of one training run."""
 
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of weights, batch order, noise and dropout")
     run_name: str = Field(
@@ -89,7 +87,7 @@ class TrainSettings(Recipe):
     resume: str = Field(
         NONE,
         pattern=f"^{NAME_PATTERN}$",
-        description="go on with a run that broke off: its id in MLflow, or latest",
+        description="resume an interrupted run: its id in MLflow, or latest",
     )
 
 
@@ -102,7 +100,7 @@ class Pi0Settings(FlowRecipe, TrainSettings):
 
 
 class RegressionSettings(ChunkRecipe, TrainSettings):
-    """Train plain regression of the chunk, by the network of pi0: the baseline without flow."""
+    """Train plain regression of the chunk with the network of pi0: the baseline without flow."""
 
     pairs: Path = Field(
         Path("data/training_pairs_original.npz"), description="action pairs; the default is made if missing"
@@ -110,7 +108,7 @@ class RegressionSettings(ChunkRecipe, TrainSettings):
 
 
 class Pi0FastSettings(TokenRecipe, TrainSettings):
-    """Train pi0-FAST: the chunk as tokens, generated one after another."""
+    """Train pi0-FAST: the chunk as tokens, generated one by one."""
 
     lr: float = Field(0.008, gt=0, le=1, description="peak learning rate")
     pairs: Path = Field(Path("data/training_pairs_fast.npz"), description="token pairs; the default is made if missing")
@@ -118,7 +116,7 @@ class Pi0FastSettings(TokenRecipe, TrainSettings):
 
 
 class BinningSettings(Pi0FastSettings):
-    """Train pi0-FAST's network on plain bins, a token an action: the baseline without FAST."""
+    """Train pi0-FAST's network on plain bins, one token per action: the baseline without FAST."""
 
     pairs: Path = Field(Path("data/training_pairs_bins.npz"), description="token pairs; the default is made if missing")
     tokenizer: Path = Field(Path("data/bins_tokenizer.json"), description="the tokenizer that made the pairs")

@@ -1,7 +1,7 @@
-"""The network of pi0: the velocity that carries a noisy chunk towards the actions.
+"""The network of pi0: it predicts the velocity from a noisy chunk to the actions.
 
 Shapes: B batch, H horizon, A action, P = H / patch tokens, W width, S state.
-State and time are added to every token: with one token a patch the sequence stays as short as it can be.
+State and time are added to every token, so the sequence has only one token per patch.
 """
 
 import torch
@@ -17,7 +17,7 @@ class FlowTransformer(nn.Module):
     """`(state (B, S), noisy (B, H, A), time (B,)) -> velocity (B, H, A)`, all in standard units, time in [0, 1]."""
 
     frequencies: Tensor
-    noise_limit = None  # its noise is not clipped
+    noise_limit = None  # noise is not clipped
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class FlowTransformer(nn.Module):
         self.velocity = nn.Linear(width, self.patches[1])
 
     def embed_time(self, time: Tensor) -> Tensor:
-        """Lift `time (B,)` to `(B, W)`."""
+        """Embed `time (B,)` as `(B, W)`."""
         phases = time[:, None] * self.frequencies
         embedded: Tensor = self.time_embedding(torch.cat((phases.sin(), phases.cos()), 1))
         return embedded

@@ -1,9 +1,9 @@
-"""ONNX graphs, and the parts of our networks as their nodes: `transformer.py` once more, for machines without torch.
+"""ONNX graphs, and the parts of `transformer.py` as nodes, for machines without torch.
 
-Written node by node rather than traced: at this size a decision costs what its nodes cost, not what its sums cost.
-What is thus written twice is held together by the export, which compares every file it makes with the torch network.
+Graphs are written node by node rather than traced: at this size the number of nodes decides the run time, not the
+arithmetic. The export compares every file it makes with the torch network, so the two versions cannot diverge.
 
-Shapes: B batch, W width, R = rows of all sequences of the batch, laid end to end.
+Shapes: B batch, W width, R = rows of all sequences of the batch, concatenated.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,18 +20,18 @@ from pipeline.models.transformer import Block
 if TYPE_CHECKING:
     import onnx
 
-OPSET, IR_VERSION = 23, 11  # the first with Attention as one node, and the file format of that time
+OPSET, IR_VERSION = 23, 11  # the first with Attention as one node, and its file format
 
 Floats = NDArray[np.float32]
 Value = str | NDArray[Any] | Tensor
-"""What a node reads: the name of another's output, or a constant. An empty name leaves an optional input out."""
+"""An input of a node: the name of another node's output, or a constant. An empty name omits an optional input."""
 
 Axes = tuple[int | str, ...]
 """The shape of an input or output; a word is an axis of any length."""
 
 
 class Carried(NamedTuple):
-    """What a loop hands from round to round: its name inside, its start, and what the round makes of it."""
+    """A loop-carried value: its name in the body, its initial value, and its value after the round."""
 
     name: str
     start: str
@@ -40,7 +40,7 @@ class Carried(NamedTuple):
 
 
 class Collected(NamedTuple):
-    """What a loop keeps of every round."""
+    """A value that a loop collects in every round."""
 
     name: str
     dtype: DTypeLike = np.float32
@@ -48,7 +48,7 @@ class Collected(NamedTuple):
 
 @dataclass
 class Graph:
-    """A graph in the making. The body of a loop counts on in the `names` of the graph around it, which it may read."""
+    """A graph builder. The body of a loop shares `names` with the outer graph, whose values it may read."""
 
     nodes: list["onnx.NodeProto"] = field(default_factory=list)
     constants: dict[tuple[str, Axes, bytes], "onnx.TensorProto"] = field(default_factory=dict)  # by content
@@ -68,7 +68,7 @@ class Graph:
         return made
 
     def constant(self, value: NDArray[Any] | Tensor) -> str:
-        """Keep an array in the file, once, and return its name."""
+        """Store an array in the file, once, and return its name."""
         from onnx import numpy_helper
 
         array = np.asarray(value.numpy() if isinstance(value, Tensor) else value, order="C")
@@ -78,21 +78,21 @@ class Graph:
         return self.constants[content].name
 
     def filled(self, shape: str, value: float, dtype: DTypeLike = np.float32) -> str:
-        """An array of one value, of a shape that is known only when the graph runs."""
+        """Add a constant array of a shape that is known only at run time."""
         from onnx import numpy_helper
 
         return self.op("ConstantOfShape", shape, value=numpy_helper.from_array(np.array([value], dtype)))
 
     def body(self) -> "Graph":
-        """An empty graph to be the `body` of a `loop` of this one. In it `round` counts from 0."""
+        """Make an empty graph for the `body` of a `loop` of this one. In it `round` counts from 0."""
         return Graph(names=self.names)
 
     def loop(
         self, body: "Graph", rounds: int, more: str, carried: list[Carried], collected: list[Collected]
     ) -> list[str]:
-        """Run `body` while the bool `more` of the last round is true, and at most so often.
+        """Add a loop that runs `body` while the last round's bool `more` is true, up to a maximum number of rounds.
 
-        Returns the names of what is `collected`, each with the rounds as a new first axis.
+        Returns the names of the `collected` values, each with the rounds as a new first axis.
         """
         inputs = [_port("round", np.int64, ()), _port("more", np.bool_, ())]
         inputs += [_port(each.name, each.dtype) for each in carried]
@@ -109,7 +109,7 @@ class Graph:
         return made[len(carried) :]
 
     def to_bytes(self, state: Axes, actions: str, chunk: Axes, metadata: dict[str, str]) -> bytes:
-        """The content of an `.onnx` file with the input "state", and the node output `actions` as output "actions"."""
+        """Return the content of an `.onnx` file with the input "state" and the node output `actions` as "actions"."""
         from onnx import checker, helper
 
         self.nodes.append(helper.make_node("Identity", [actions], ["actions"]))
@@ -136,17 +136,17 @@ def _port(name: str, dtype: DTypeLike, axes: Axes | None = None) -> "onnx.ValueI
 
 
 def standardise(graph: Graph, values: str, mean: Floats, std: Floats) -> str:
-    """Physical units to standard units, `(..., D)`."""
+    """Convert physical units to standard units, `(..., D)`."""
     return graph.op("Div", graph.op("Sub", values, mean), std)
 
 
 def to_physical(graph: Graph, values: str, mean: Floats, std: Floats) -> str:
-    """Standard units to physical units, `(..., D)`."""
+    """Convert standard units to physical units, `(..., D)`."""
     return graph.op("Add", graph.op("Mul", values, std), mean)
 
 
 def linear(graph: Graph, x: str, layer: nn.Linear, bias: Value | None = None) -> str:
-    """`x (R, inputs)` to `(R, outputs)`; another `bias (R, outputs)` may take the place of the layer's."""
+    """Map `x (R, inputs)` to `(R, outputs)`; a given `bias (R, outputs)` replaces the layer's."""
     return graph.op("Gemm", x, layer.weight.T, layer.bias if bias is None else bias)
 
 
@@ -156,7 +156,7 @@ def layer_norm(graph: Graph, x: str, norm: nn.LayerNorm) -> str:
 
 
 def mlp_embedding(graph: Graph, x: str, layers: nn.Sequential) -> str:
-    """`transformer.mlp_embedding`, `(B, inputs)` to `(B, W)`."""
+    """Add `transformer.mlp_embedding`, `(B, inputs)` to `(B, W)`."""
     first, activation, last = layers
     assert isinstance(first, nn.Linear) and isinstance(activation, nn.SiLU) and isinstance(last, nn.Linear)
     hidden = linear(graph, x, first)
@@ -164,7 +164,7 @@ def mlp_embedding(graph: Graph, x: str, layers: nn.Sequential) -> str:
 
 
 def block(graph: Graph, x: str, layer: nn.Module, attend: Callable[[str], str]) -> str:
-    """`transformer.Block` for `x (R, W)`; `attend` takes `(R, 3W)` to `(R, W)`."""
+    """Add `transformer.Block` for `x (R, W)`; `attend` maps `(R, 3W)` to `(R, W)`."""
     assert isinstance(layer, Block)
     mixed = attend(linear(graph, layer_norm(graph, x, layer.attention_norm), layer.queries_keys_values))
     x = graph.op("Add", x, linear(graph, mixed, layer.attention_out))

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 WIDTH, LAYERS, HEADS, FEEDFORWARD, DROPOUT = 128, 4, 4, 256, 0.1
-MAX_TOKENS = 25  # positions of its trained weights; trained on our chunks it gets as many as they need
+MAX_TOKENS = 25  # positions of its trained weights; trained on our chunks, it gets as many as they need
 LAYER_OPTIONS = {"dropout": DROPOUT, "activation": "gelu", "batch_first": True}
 
 
 def causal_mask(length: int, device: torch.device) -> Tensor:
-    """A mask `(length, length)` that is True where looking is forbidden."""
+    """Return a mask `(length, length)` that is True where attention is forbidden."""
     return torch.ones(length, length, dtype=torch.bool, device=device).triu(1)
 
 
@@ -43,20 +43,20 @@ class OriginalFlowTransformer(nn.Module):
 
 @dataclass
 class Prefix:
-    """What decoding keeps between tokens: the embedded state `(B, 1, W)` and the tokens so far `(B, l)`."""
+    """The cache of decoding: the embedded state `(B, 1, W)` and the tokens so far `(B, l)`."""
 
     memory: Tensor
     tokens: Tensor
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows of the batch only."""
+        """Keep only these rows of the batch."""
         self.memory, self.tokens = self.memory[rows], self.tokens[rows]
 
 
 class OriginalTokenTransformer(nn.Module):
-    """Next-token logits from a decoder whose memory is the single embedded state. No key-value cache, as there."""
+    """Next-token logits from a decoder whose memory is the embedded state. No key-value cache, like the original."""
 
-    first = None  # it is trained by likelihood alone
+    first = None  # trained by likelihood only
 
     def __init__(self, state_dim: int, vocabulary: int, max_tokens: int = MAX_TOKENS) -> None:
         super().__init__()
@@ -69,17 +69,17 @@ class OriginalTokenTransformer(nn.Module):
         self.output_layer = nn.Linear(WIDTH, vocabulary)
 
     def forward(self, state: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
-        """Logits `(R, V)` of the token after each real one of `tokens (B, L)`."""
+        """Return the logits `(R, V)` of the token after each real one of `tokens (B, L)`."""
         logits: Tensor = self._logits(self.start(state).memory, tokens, ~real)[real]
         return logits
 
     def start(self, state: Tensor) -> Prefix:
-        """Begin decoding for `state (B, S)`."""
+        """Start decoding for `state (B, S)`."""
         memory = self.state_embedding(state)[:, None]
         return Prefix(memory, torch.empty(len(state), 0, dtype=torch.long, device=state.device))
 
     def next_logits(self, token: Tensor, prefix: Prefix) -> Tensor:
-        """Logits `(B, V)` of the token after `token (B,)`, which joins the prefix."""
+        """Append `token (B,)` to the prefix, and return the logits `(B, V)` of the next token."""
         prefix.tokens = torch.cat((prefix.tokens, token[:, None]), 1)
         return self._logits(prefix.memory, prefix.tokens, None)[:, -1]
 

@@ -1,7 +1,7 @@
 """The network of pi0-FAST: the next token, given the state and the tokens so far.
 
-Tokens stand for integers, and the network knows which: it reads and writes them as features of the integers, so what it
-learns of one holds for its neighbours, and the number of parameters hardly depends on the vocabulary.
+Tokens encode integers. The network reads and writes them as features of these integers, so neighbouring integers
+generalise to each other, and the number of parameters hardly depends on the vocabulary.
 
 Shapes: B batch, L tokens, R real tokens of the batch (padding left out), K slots of a packed row, W width,
 V vocabulary, F features, C coefficients of a chunk, S state.
@@ -26,17 +26,17 @@ from pipeline.models.transformer import (
 )
 
 ROW_SLOTS = 32  # slots of a packed row, or as many as the longest sequence needs
-FEATURE_INTEGERS = 3  # of a token, the first ones
-FEATURE_PERIODS = 8  # of the waves that an integer is shown by, from 4 steps to 4 times the largest integer
-CODE = 6  # learned features a token: what its first integers do not tell
+FEATURE_INTEGERS = 3  # the first integers of a token are its features
+FEATURE_PERIODS = 8  # periods of the waves that represent an integer, from 4 steps to 4 times the largest integer
+CODE = 6  # learned features per token, for what its first integers do not tell
 
 
 @dataclass
 class Cache:
-    """What decoding keeps between tokens.
+    """The cache of decoding.
 
     The embedded state `(B, W)`, the token tables `(V, W)`, how many coefficients are filled `(B,)`, and keys and values
-    a layer `(B, N, l, D)`.
+    per layer `(B, N, l, D)`.
     """
 
     condition: Tensor
@@ -46,7 +46,7 @@ class Cache:
     keys_values: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows of the batch only."""
+        """Keep only these rows of the batch."""
         self.condition, self.filled = self.condition[rows], self.filled[rows]
         self.keys_values = [(keys[rows], values[rows]) for keys, values in self.keys_values]
 
@@ -54,8 +54,8 @@ class Cache:
 class TokenTransformer(nn.Module):
     """A causal transformer. The state is added to every token; sequences begin with BOS.
 
-    In training, sequences are packed side by side into rows of equal length under a block mask, so padding costs
-    next to nothing (sequences average a third of the longest) and every batch keeps its mix of lengths.
+    In training, sequences are packed into rows of equal length under a block mask. So padding costs next to nothing
+    (sequences average a third of the longest), and batches need not be sorted by length.
     """
 
     features: Tensor
@@ -75,7 +75,7 @@ class TokenTransformer(nn.Module):
     ) -> None:
         """`pieces` are the integers of each token, `V` tuples, and `coefficients` those of a whole chunk."""
         super().__init__()
-        self.max_tokens = coefficients + 1  # BOS and, at worst, a token a coefficient
+        self.max_tokens = coefficients + 1  # BOS and, at worst, one token per coefficient
         self.heads = heads
         self.register_buffer("features", token_features(pieces), persistent=False)
         self.register_buffer("lengths", torch.tensor([len(piece) for piece in pieces]), persistent=False)
@@ -92,12 +92,12 @@ class TokenTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def tables(self) -> tuple[Tensor, Tensor]:
-        """What tokens are read as and what they are chosen by, each `(V, W)`."""
+        """Return the input and output embeddings of the tokens, each `(V, W)`."""
         features = torch.cat((self.features, self.code), 1)
         return self.token_embedding(features), features @ self.token_head
 
     def forward(self, state: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
-        """Logits `(R, V)` of the token after each real one of `tokens (B, L)`; `real (B, L)` marks prefixes."""
+        """Return the logits `(R, V)` of the token after each real one of `tokens (B, L)`; `real (B, L)` marks those."""
         lengths = real.sum(1).tolist()
         slots = max(ROW_SLOTS, *lengths)
         starts, rows = pack(lengths, slots)
@@ -108,7 +108,7 @@ class TokenTransformer(nn.Module):
         earlier = torch.ones(slots, slots, dtype=torch.bool, device=tokens.device).tril()
         mask = looking_mask((owner[:, :, None] == owner[:, None, :]) & earlier)
 
-        # index_select, not [...]: its gradient adds up in one order, whatever the number of threads.
+        # index_select, not [...]: its gradient adds up in one order for any number of threads.
         embedding, head = self.tables()
         filled = self.lengths[tokens].cumsum(1)[real].clamp(max=self.max_tokens - 1)
         real_x = embedding.index_select(0, tokens[real]) + self.positions.index_select(0, filled)
@@ -119,12 +119,12 @@ class TokenTransformer(nn.Module):
         return F.linear(self.norm(x.flatten(0, 1)[slot]), head, self.token_bias)
 
     def start(self, state: Tensor) -> Cache:
-        """Begin decoding for `state (B, S)`."""
+        """Start decoding for `state (B, S)`."""
         filled = torch.zeros(len(state), dtype=torch.long, device=state.device)
         return Cache(self.state_embedding(state), *self.tables(), filled)
 
     def next_logits(self, token: Tensor, cache: Cache) -> Tensor:
-        """Logits `(B, V)` of the token after `token (B,)`, whose keys and values join the cache."""
+        """Add the keys and values of `token (B,)` to the cache, and return the logits `(B, V)` of the next token."""
         cache.filled = (cache.filled + self.lengths[token]).clamp(max=self.max_tokens - 1)
         x = cache.embedding[token] + self.positions[cache.filled] + cache.condition
         for layer, block in enumerate(self.blocks):
@@ -144,7 +144,7 @@ class TokenTransformer(nn.Module):
 
 
 def token_features(pieces: Sequence[tuple[int, ...]]) -> Tensor:
-    """What tells tokens apart and neighbours alike, `(V, F)`: their first integers, as waves, and how many they are."""
+    """Return the fixed features of tokens, `(V, F)`: their first integers as waves, and their number of integers."""
     largest = max((abs(integer) for piece in pieces for integer in piece), default=0) or 1
     value, present = np.zeros((2, len(pieces), FEATURE_INTEGERS))
     for token, piece in enumerate(pieces):
@@ -160,9 +160,9 @@ def token_features(pieces: Sequence[tuple[int, ...]]) -> Tensor:
 
 
 def pack(lengths: list[int], slots: int) -> tuple[list[int], int]:
-    """Lay sequences into rows of `slots`, longest first, each into the first row with room.
+    """Pack sequences into rows of `slots`, longest first, each into the first row with enough space.
 
-    Returns the start of each sequence, counted over rows laid end to end, and the number of rows.
+    Returns the start of each sequence, counted over the concatenated rows, and the number of rows.
     """
     starts = [0] * len(lengths)
     used: list[int] = []

@@ -1,4 +1,4 @@
-"""The parts both networks are built from.
+"""The parts that both networks are built from.
 
 Shapes: B batch, T tokens, W width, N heads, D = W / N, S state.
 """
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 MLP_RATIO = 2
 
 Attend = Callable[[Tensor], Tensor]
-"""Mixes tokens: stacked queries, keys and values `(..., 3W)` to values `(..., W)`."""
+"""Attention: maps stacked queries, keys and values `(..., 3W)` to values `(..., W)`."""
 
 
 class Block(nn.Module):
-    """A pre-norm transformer layer. How tokens see each other is the caller's `attend`."""
+    """A pre-norm transformer layer. The caller passes the attention as `attend`."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
@@ -50,22 +50,22 @@ def join_heads(values: Tensor) -> Tensor:
 def attend(qkv: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention over `(B, T, 3W)`, to `(B, T, W)`.
 
-    `mask (B or 1, 1, T, T)` is added to the scores: 0 where a token may look, -inf where not. (Only with all four axes
-    does torch take its fast kernel.)
+    `mask (B or 1, 1, T, T)` is added to the scores: 0 where attention is allowed, -inf where not. (Torch uses its fast
+    kernel only if the mask has all four axes.)
     """
     return join_heads(F.scaled_dot_product_attention(*split_heads(qkv, heads), attn_mask=mask))
 
 
 def looking_mask(allowed: Tensor) -> Tensor:
-    """Turn `allowed (B, T, T)`, True where a token may look, into a mask `(B, 1, T, T)` for `attend`."""
+    """Turn `allowed (B, T, T)`, True where attention is allowed, into a mask `(B, 1, T, T)` for `attend`."""
     return torch.zeros(allowed.shape, device=allowed.device).masked_fill(~allowed, -torch.inf).unsqueeze(1)
 
 
 def mlp_embedding(inputs: int, width: int) -> nn.Sequential:
-    """A small network that lifts `(B, inputs)` to `(B, W)`."""
+    """Make a small network that maps `(B, inputs)` to `(B, W)`."""
     return nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width))
 
 
 def learned_positions(count: int, width: int) -> nn.Parameter:
-    """A table of `count` position embeddings `(count, W)`."""
+    """Make a table of `count` position embeddings `(count, W)`."""
     return nn.Parameter(0.02 * torch.randn(count, width))

@@ -1,17 +1,17 @@
-"""The `.pth` file: weights and all that is needed to act with them. Opens with `torch.load(weights_only=True)`.
+"""The `.pth` file: weights and all data needed to act with them. Opens with `torch.load(weights_only=True)`.
 
 format         "tinypi-1"
 method         "pi0", "pi0_fast", ...
 settings       the run's settings, as plain values
 weights        the network's state_dict
-horizon        actions a chunk
+horizon        actions per chunk
 normalisation  {"state": {"mean", "std"}, "action": {"mean", "std"}} as tensors
 tokenizer      the FAST tokenizer's JSON text, or None
 provenance     plain values: name, run id, best epoch and losses, digests, code, versions
 content_sha256 of all of the above; files of earlier versions have none
 
-Loading never needs pickle: `weights_only` reads the file with torch's own restricted reader, which makes tensors and
-plain values and calls nothing that the file names. The file is a zip, and it is checked as one before that.
+Loading never runs pickled code: `weights_only` uses torch's restricted reader, which makes only tensors and plain
+values. The file is a zip, and is checked as one first.
 """
 
 import json
@@ -45,7 +45,7 @@ MAX_VALUES = 1_000_000  # keys, numbers and tensors in a file
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What the file holds, checked and rebuilt."""
+    """The checked content of a file."""
 
     method: Method
     settings: TrainSettings
@@ -54,19 +54,19 @@ class Checkpoint:
     provenance: dict[str, Any]
 
     def network(self) -> nn.Module:
-        """The network with its weights, in evaluation mode."""
+        """Return the network with its weights, in evaluation mode."""
         network = self.method.build(self.settings, self.interface)
         network.load_state_dict(self.weights, strict=True)
         return network.requires_grad_(False).eval()
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the file, whole or not at all; the same checkpoint gives the same bytes."""
+    """Write the file atomically; the same checkpoint gives the same bytes."""
     write_pth(path, content_of(checkpoint))
 
 
 def content_of(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What the file holds, digest included."""
+    """Return the file's content, digest included."""
     interface = checkpoint.interface
     plain = {
         "format": FORMAT,
@@ -76,7 +76,7 @@ def content_of(checkpoint: Checkpoint) -> dict[str, Any]:
         "tokenizer": interface.tokenizer.to_json() if interface.tokenizer else None,
         "provenance": checkpoint.provenance,
     }
-    # Made anew by JSON: the file would tell which texts were one object.
+    # Copied by JSON: the file's bytes would depend on which texts are one object.
     content: dict[str, Any] = json.loads(json.dumps(plain)) | {
         "weights": {name: checkpoint.weights[name] for name in sorted(checkpoint.weights)},
         "normalisation": {
@@ -88,20 +88,20 @@ def content_of(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def write_pth(path: Path, content: dict[str, Any]) -> None:
-    """Write plain values and tensors, whole or not at all."""
-    stream = BytesIO()  # given a path, torch writes its name inside, and does not say that a disk is full
+    """Write plain values and tensors atomically."""
+    stream = BytesIO()  # given a path, torch stores its name in the file, and hides that a disk is full
     torch.save(content, stream)
     with whole_file(path) as temporary:
         temporary.write_bytes(stream.getvalue())
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """sha256 over the names, types, shapes and bytes of the weights: equal digests, equal weights to the bit."""
+    """Return the sha256 over names, types, shapes and bytes of the weights: equal digests mean identical weights."""
     return arrays_digest({name: tensor.numpy() for name, tensor in weights.items()})
 
 
 def check_weights(weights: Mapping[str, Tensor], network: nn.Module) -> None:
-    """Raise `ValueError` unless the weights are the network's, each of its shape and type, and finite."""
+    """Raise `ValueError` unless the weights have the network's names, shapes and types, and are finite."""
     wanted = network.state_dict()
     if weights.keys() != wanted.keys():
         raise ValueError(f"weights: expected other names, found {sorted(map(str, weights.keys() ^ wanted.keys()))[:3]}")
@@ -116,7 +116,7 @@ def check_weights(weights: Mapping[str, Tensor], network: nn.Module) -> None:
 def read_pth(path: Path) -> dict[str, Any]:
     """Read a `.pth` without running any code in it; raises `CheckpointError`.
 
-    What it holds is plain: a dictionary of text, numbers, and tensors on the CPU that are no larger than the file.
+    The content is plain: a dictionary of text, numbers, and tensors on the CPU that are no larger than the file.
     """
     if not is_file(path):
         raise CheckpointError(
@@ -124,7 +124,7 @@ def read_pth(path: Path) -> dict[str, Any]:
         )
     try:
         size = check_zip(path)
-        with warnings.catch_warnings(action="ignore"):  # torch warns of files that it then refuses
+        with warnings.catch_warnings(action="ignore"):  # torch warns about files that it then refuses
             content = torch.load(path, map_location="cpu", weights_only=True)
             _check_plain(content, size)
     except pickle.UnpicklingError as error:
@@ -143,7 +143,7 @@ def read_pth(path: Path) -> dict[str, Any]:
 
 
 def parse_checkpoint(path: Path, content: dict[str, Any]) -> Checkpoint:
-    """Rebuild a checkpoint from a file's content; raises `CheckpointError` saying what does not fit."""
+    """Rebuild a checkpoint from a file's content; raises `CheckpointError` naming the part that does not fit."""
     found = content.get("format")
     if found != FORMAT or str(content.get("method")) not in METHODS:
         raise CheckpointError(
@@ -197,7 +197,7 @@ def _normalisation(part: Any) -> Normalisation:
 def _check_plain(content: Any, size: int) -> None:
     """Raise `ValueError` unless `content` is made of plain values and CPU tensors, no more than `size` bytes can hold.
 
-    A value may stand in many places, and a tensor may show one number many times: a small file can mean far too much.
+    A file may repeat a value in many places, and expand a tensor of one number: a small file can describe huge content.
     """
     waiting, seen, held = [content], 0, 0
     while waiting:
@@ -216,13 +216,13 @@ def _check_plain(content: Any, size: int) -> None:
         elif value is not None and not isinstance(value, int | float):
             raise ValueError(f"a value of the type {type(value).__name__}")
         if seen + len(waiting) > MAX_VALUES or held > 2 * size:
-            raise ValueError("values that stand in more places than the file has room for")
+            raise ValueError("more values than the file has room for")
 
 
 def _check_fit(checkpoint: Checkpoint) -> None:
-    """Raise `ValueError` or `RuntimeError` unless the parts, each fine by itself, fit together.
+    """Raise `ValueError` or `RuntimeError` unless the parts, each valid by itself, fit together.
 
-    How large its network is the file claims, so to compare the weights one is made that takes no memory for its own.
+    The file claims the size of its network, so the weights are compared with a network that takes no memory.
     """
     interface, tokenizer = checkpoint.interface, checkpoint.interface.tokenizer
     if not is_name(checkpoint.provenance.get("name", "")):
@@ -237,16 +237,16 @@ def _check_fit(checkpoint: Checkpoint) -> None:
 
 
 def _check_digests(content: dict[str, Any]) -> None:
-    """Raise `ValueError` if the content, or in files of earlier versions its weights, are not as written."""
+    """Raise `ValueError` if the content, or in files of earlier versions the weights, changed since it was written."""
     if DIGEST in content and content[DIGEST] != content_digest(content):
-        raise ValueError(f"the content has changed since it was written: it does not have its {DIGEST}")
+        raise ValueError(f"the content has changed since it was written: its {DIGEST} does not match")
     declared = content["provenance"].get("weights_sha256")
     if declared is not None and declared != weights_digest(content["weights"]):
-        raise ValueError("the weights have changed since they were written: they do not have their weights_sha256")
+        raise ValueError("the weights have changed since they were written: their weights_sha256 does not match")
 
 
 def content_digest(content: Mapping[str, Any]) -> str:
-    """sha256 over all that the file holds, but for the digest itself: tensors by their bytes, the rest as JSON."""
+    """Return the sha256 over the content without the digest itself: tensors by their bytes, the rest as JSON."""
     plain = {name: value for name, value in content.items() if name not in ("weights", "normalisation", DIGEST)}
     parts = {f"{name} {key}": part[key].numpy() for name, part in content["normalisation"].items() for key in part}
     text = json.dumps([plain, weights_digest(content["weights"]), arrays_digest(parts)], sort_keys=True)

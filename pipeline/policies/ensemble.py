@@ -1,7 +1,7 @@
-"""Several models as one policy: it plans the mean of its members' chunks. One `.pth` file holds them all.
+"""The averaged policy: it plans the mean chunk of several models, its members. One `.pth` file holds them all.
 
 format         "tinypi-ensemble-1"
-name           what the policy is called
+name           the policy's name
 members        the contents of the members' own files, see `policies.checkpoint`
 content_sha256 of all of the above
 
@@ -35,7 +35,7 @@ MOST_MEMBERS = 100
 
 
 def save_ensemble(path: Path, name: str, members: Sequence[Path]) -> None:
-    """Write the models of the files `members` as one policy; the same files, in the same order, give the same bytes.
+    """Write the models of the files `members` as one policy; the same files in the same order give the same bytes.
 
     Raises `CheckpointError` if one of them is damaged, or they do not plan the same kind of chunk by the same method.
     """
@@ -46,25 +46,25 @@ def save_ensemble(path: Path, name: str, members: Sequence[Path]) -> None:
 
 
 def parse_ensemble(path: Path, content: dict[str, Any]) -> Policy:
-    """Rebuild the policy from a file's content; raises `CheckpointError` saying what does not fit."""
+    """Rebuild the policy from a file's content; raises `CheckpointError` naming the part that does not fit."""
     name, members = content.get("name"), content.get("members")
     if not is_name(name) or not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
-        raise CheckpointError(f"{path}: expected an ensemble with a name and members, found neither or one of them.")
+        raise CheckpointError(f"{path}: expected an averaged policy with a name and members, found other content.")
     if not 1 <= len(members) <= MOST_MEMBERS:
         raise CheckpointError(f"{path}: expected 1 to {MOST_MEMBERS} members, found {len(members)}.")
     policy = average(path, str(name), [parse_checkpoint(path, member) for member in members])
     if content.get(DIGEST) != _digest(content):
         raise CheckpointError(
-            f"{path}: the content has changed since it was written: it does not have its {DIGEST}. "
-            "Copy it again, or make it again by the study's command."
+            f"{path}: the content has changed since it was written: its {DIGEST} does not match. "
+            "Copy it again, or make it again with the study's command."
         )
     return policy
 
 
 def average(path: Path, name: str, checkpoints: Sequence[Checkpoint]) -> Policy:
-    """The policy whose chunk is the mean of the members'; `tokens` of its plans are those of all members together.
+    """Make the policy whose chunk is the mean of the members' chunks; its `tokens` are the sum over the members.
 
-    What the members' provenance has in common is its own. Raises `CheckpointError` if they differ in method or sizes.
+    Its provenance is what the members' have in common. Raises `CheckpointError` if they differ in method or sizes.
     """
     policies = [policy_of(checkpoint) for checkpoint in checkpoints]
     kinds = {(policy.method, policy.state_dim, policy.horizon, policy.action_dim) for policy in policies}
@@ -100,12 +100,12 @@ def average(path: Path, name: str, checkpoints: Sequence[Checkpoint]) -> Policy:
 
 
 def members_digest(weights: Sequence[str]) -> str:
-    """One sha256 for members with these `weights_sha256`, in whatever order."""
+    """Return one sha256 for members with these `weights_sha256`, in any order."""
     return sha256(" ".join(sorted(weights)).encode()).hexdigest()
 
 
 def _digest(content: dict[str, Any]) -> str:
-    """sha256 over the name and the members' contents, computed anew."""
+    """Return the sha256 over the name and the members' contents."""
     try:
         members = [content_digest(member) for member in content["members"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:

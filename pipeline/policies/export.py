@@ -1,4 +1,4 @@
-"""A checkpoint as the content of one ONNX file that acts without torch; `exported.py` says what the file holds."""
+"""A checkpoint as an ONNX file that acts without torch; `exported.py` describes the file."""
 
 import json
 from importlib.util import find_spec
@@ -11,7 +11,7 @@ from pipeline.policies.exported import DIGEST, FORMAT, INSTALL, UNSEALED, seal
 
 
 def onnx_bytes(path: Path, checkpoint: Checkpoint) -> bytes:
-    """The content of the `.onnx` file of a checkpoint, which `path` is the name of in errors.
+    """Return the content of a checkpoint's `.onnx` file; `path` is its name in errors.
 
     Raises `CheckpointError` if its method or its settings cannot be exported, `MissingExtraError` without onnx.
     """

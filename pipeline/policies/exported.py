@@ -3,8 +3,8 @@
 input   state    (B, S) float32, physical units
 output  actions  (B, H, A) float32, physical units
 
-Its metadata, all text: format "tinypi-onnx-1", name, method, horizon, state_dim, action_dim, provenance as JSON, and
-content_sha256, the digest of the file's bytes with zeros in the digest's own place.
+The metadata, all text: format "tinypi-onnx-1", name, method, horizon, state_dim, action_dim, provenance as JSON, and
+content_sha256, the digest of the file's bytes with zeros in place of the digest.
 """
 
 import json
@@ -37,7 +37,7 @@ class ExportedPolicy:
     state_dim: int
     horizon: int
     action_dim: int
-    provenance: dict[str, Any]  # what the model it was made from says of itself
+    provenance: dict[str, Any]  # copied from the model that was exported
     _session: Any
 
     def act(self, states: ArrayLike) -> Floats:
@@ -52,9 +52,9 @@ class ExportedPolicy:
 
 
 def seal(content: bytes) -> bytes:
-    """The content of an `.onnx` file with its digest in the place of what stood there.
+    """Return the content of an `.onnx` file with its digest filled in.
 
-    Raises `ValueError` if it has no such place, or more than one.
+    Raises `ValueError` if it has no place for a digest, or more than one.
     """
     (place,) = PLACE.finditer(content)
     start, end = place.span(1)
@@ -102,7 +102,7 @@ def load_exported(path: str | Path) -> ExportedPolicy:
 
 
 def _open(path: Path) -> Any:
-    """A session for one core: the networks are so small that a second thread, or spinning for it, only costs."""
+    """Make a session for one core: for such small networks a second thread, or spinning for it, costs time."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -112,13 +112,13 @@ def _open(path: Path) -> Any:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 4  # its errors arrive as exceptions
+    options.log_severity_level = 4  # errors are raised as exceptions
     try:
         content = path.read_bytes()
         if PLACE.search(content) and seal(content) != content:
-            raise ValueError(f"it has changed since it was exported: it does not have its {DIGEST}")
+            raise ValueError(f"it has changed since it was exported: its {DIGEST} does not match")
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the library raises kinds of its own, without a common base
+    except Exception as error:  # the library's exceptions have no common base class
         raise CheckpointError(
             f"{path}: expected an exported policy, found a damaged or foreign file ({one_line(error)[:200]}). "
             "Make it with 'python -m pipeline export'."

@@ -1,4 +1,4 @@
-"""Opening a model file of any kind."""
+"""Opening any model file that needs torch."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from pipeline.policies.policy import Policy, policy_of
 
 
 def load_policy(path: str | Path, tokenizer: str | Path | None = None) -> Policy:
-    """Open our `.pth`, of a model or an ensemble, or the original's state_dict (pi0-FAST: with its `tokenizer` file).
+    """Open our `.pth`, of a model or an averaged policy, or the original's state_dict (FAST: with `tokenizer`).
 
     Raises `CheckpointError`, a `ValueError`, if the file is missing, truncated, hostile or of another kind.
     """

@@ -1,4 +1,4 @@
-"""The reference system's trained weights as policies: bare state_dicts, acting in physical units as they did there."""
+"""The reference system's trained weights as policies: bare state_dicts that act in physical units."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ Floats = NDArray[np.float32]
 
 
 def import_original(path: Path, weights: dict[str, Tensor], tokenizer: Path | None) -> Policy:
-    """Load weights strictly into the original's networks; raises `CheckpointError` if they are of neither."""
+    """Load weights strictly into one of the original's networks; raises `CheckpointError` if they fit neither."""
     try:
         if "flow_output.weight" in weights:
             flow = OriginalFlowTransformer(STATE_DIM, HORIZON)
@@ -69,7 +69,7 @@ def _flow_act(network: OriginalFlowTransformer) -> Act:
 
 
 def _token_act(network: OriginalTokenTransformer, tokenizer: FastTokenizer) -> Act:
-    """Greedy from BOS to EOS without constraint; too few integers are filled up with 0, too many are cut: counted."""
+    """Decode greedily to EOS without constraint; pad or cut to the right number of integers, and count such cases."""
 
     def act(states: Floats, noise: Noise) -> Plans:
         prefix = network.start(torch.from_numpy(states))

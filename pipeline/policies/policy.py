@@ -1,4 +1,4 @@
-"""A trained controller, whatever its method: `policy.act(states (B, S)) -> actions (B, H, A)`."""
+"""A trained controller of any method: `policy.act(states (B, S)) -> actions (B, H, A)`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ Act = Callable[[Floats, Noise], Plans]
 
 
 def noise_of(generator: torch.Generator) -> Noise:
-    """Noise for plans one after another, all from one generator."""
+    """Return noise for consecutive plans, all from one generator."""
     return lambda shape: torch.randn(shape, generator=generator)
 
 
@@ -32,7 +32,7 @@ class Policy:
     horizon: int
     action_dim: int
     _act: Act
-    provenance: dict[str, Any] = field(default_factory=dict)  # what the checkpoint says of itself
+    provenance: dict[str, Any] = field(default_factory=dict)  # of the checkpoint
     _noise: Noise = field(default_factory=lambda: noise_of(torch_stream(0, "act")))
 
     def act(self, states: ArrayLike, noise: Noise | None = None) -> Floats:
@@ -41,27 +41,27 @@ class Policy:
 
     @torch.inference_mode()
     def plan(self, states: ArrayLike, noise: Noise | None = None) -> Plans:
-        """Plan chunks for `states (B, S)` in physical units, and say how many tokens they took.
+        """Plan chunks for `states (B, S)` in physical units, and count their tokens.
 
-        Methods that start from noise draw it by `noise`; without that, the policy draws from a stream of its own.
-        Raises `ValueError` for states that `checked_states` refuses, `RunError` for plans that are not
-        whole and finite.
+        Methods that start from noise draw it by `noise`; without it, the policy draws from its own stream.
+        Raises `ValueError` for states that `checked_states` refuses, `RunError` for plans that are not complete
+        and finite.
         """
         array = checked_states(self.name, self.state_dim, states)
         if not len(array):
             return Plans(np.empty((0, self.horizon, self.action_dim), np.float32))
         try:
             plans = self._act(array, self._noise if noise is None else noise)
-        except TokenizerError as error:  # no token was likelier than any other: they are all NaN
+        except TokenizerError as error:  # all logits are NaN
             raise RunError(
-                f"{self.name}: expected plans of whole chunks, found less. Train the model again."
+                f"{self.name}: expected plans of complete chunks, found less. Train the model again."
             ) from error
         checked_actions(self.name, plans.actions)
         return plans
 
 
 def policy_of(checkpoint: Checkpoint) -> Policy:
-    """The policy that a checkpoint describes."""
+    """Make the policy of a checkpoint."""
     network, interface = checkpoint.network(), checkpoint.interface
 
     def act(states: Floats, noise: Noise) -> Plans:

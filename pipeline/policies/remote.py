@@ -17,13 +17,13 @@ from pipeline.errors import PolicyError, one_line
 from pipeline.policies.states import Floats, checked_states
 
 LARGEST = 2**20  # bytes of an answer; a chunk of 50 actions takes about one thousand
-SECONDS = 10.0  # without a byte from the server
+SECONDS = 10.0  # timeout of each read
 START = "Start one with: mlflow models serve -m models:/pi0@champion --env-manager local --port PORT"
 
 
 @dataclass(frozen=True)
 class RemotePolicy:
-    """A server that plans, as `Policy` does. It holds one connection and asks one question at a time."""
+    """A policy server with the interface of `Policy`. It keeps one connection and sends one request at a time."""
 
     url: str
     state_dim: int
@@ -35,11 +35,11 @@ class RemotePolicy:
     def act(self, states: ArrayLike) -> Floats:
         """Plan chunks of actions `(B, H, A)` for `states (B, S)`, both in physical units.
 
-        Raises `ValueError` for states that `checked_states` refuses, `PolicyError` if the server cannot be reached,
-        refuses, or answers with anything else.
+        Raises `ValueError` for states that `checked_states` refuses, `PolicyError` if the server is unreachable,
+        refuses, or does not answer with plans.
         """
         array = checked_states(self.url, self.state_dim, states)
-        if not len(array):  # JSON has no shape of nothing: another state tells how many actions a chunk has
+        if not len(array):  # JSON has no shape of an empty array: plan for another state to get the horizon
             return self.act(np.zeros((1, self.state_dim)))[:0]
         body = json.dumps({"inputs": array.tolist()})
         with self._one_at_a_time:
@@ -49,7 +49,7 @@ class RemotePolicy:
         return self._plans(content, len(array))
 
     def _post(self, body: str) -> tuple[int, bytes]:
-        """The answer's status and content. An idle server may have closed the connection: then once more, anew."""
+        """Return the answer's status and content. Reconnect once: the server may have closed an idle connection."""
         kept = self._connection.sock is not None
         try:
             self._connection.request("POST", self._path, body, {"Content-Type": "application/json"})
@@ -69,7 +69,7 @@ class RemotePolicy:
     def _plans(self, content: bytes, count: int) -> Floats:
         try:
             predictions = json.loads(content)["predictions"]
-            with np.errstate(over="ignore"):  # too large for float32 is infinity, and refused below
+            with np.errstate(over="ignore"):  # values too large for float32 become infinity, refused below
                 actions = np.asarray(predictions, dtype=np.float32)
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
             raise PolicyError(
@@ -85,7 +85,7 @@ class RemotePolicy:
 
 
 def connect(url: str, state_dim: int, action_dim: int) -> RemotePolicy:
-    """A policy behind `url`; nothing is sent yet. Raises `PolicyError` for what is not an address of a server."""
+    """Return a policy at `url`; nothing is sent yet. Raises `PolicyError` if that is not a server's address."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -101,7 +101,7 @@ def connect(url: str, state_dim: int, action_dim: int) -> RemotePolicy:
 
 
 def _reason(content: bytes) -> str:
-    """What the server says of a refusal: MLflow's `message`, FastAPI's `detail`, or the text as it is."""
+    """Return the server's reason of a refusal: MLflow's `message`, FastAPI's `detail`, or the plain text."""
     try:
         found = json.loads(content)
         return _shown(str(found.get("message") or found["detail"]).encode())

@@ -1,4 +1,4 @@
-"""What every policy asks of its name and of the states it acts on, and what it promises of its plans."""
+"""Checks that every policy shares: of its name, of states, and of plans."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,29 +12,29 @@ from pipeline.errors import RunError
 
 Floats = NDArray[np.float32]
 MAX_NAME = 200  # characters
-NUMBERS = "biufO"  # kinds of NumPy's types that may hold numbers
+NUMBERS = "biufO"  # NumPy's kinds of types that may hold numbers
 
 
 def is_name(name: object) -> bool:
-    """Whether a file may call its policy that: a line of text, fit to be printed."""
+    """Tell whether this is a valid name of a policy: a line of printable text."""
     return isinstance(name, str) and len(name) <= MAX_NAME and name.isprintable()
 
 
 def channels_of(state_dim: int) -> tuple[str, ...]:
-    """The names of the columns of states `(B, S)`; none where they are not known."""
+    """Return the column names of states `(B, S)`; none if they are not known."""
     return CHANNELS if state_dim == len(CHANNELS) else ()
 
 
 def checked_states(name: str, state_dim: int, states: ArrayLike | Mapping[str, ArrayLike]) -> Floats:
-    """Return the states as float32 `(B, S)`, whatever type of number they are.
+    """Return the states as float32 `(B, S)`, from any type of number.
 
-    Where they have named columns, as a DataFrame or a mapping has, these are put in order by name.
-    Raises `ValueError` if states have other columns or another shape, or are not numbers up to 1e18, as all data are.
+    Named columns, as of a DataFrame or a mapping, are ordered by name.
+    Raises `ValueError` for other columns, another shape, or values that are not numbers up to 1e18, the limit of data.
     """
     found = np.asarray(_in_order(name, channels_of(state_dim), states))
     if found.dtype.kind not in NUMBERS:
         raise ValueError(f"{name}: expected numbers as states, found the type {found.dtype}.")
-    with np.errstate(over="ignore"):  # what is beyond float32 counts as infinite
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite
         array = found.astype(np.float32)
     finite = bool(np.isfinite(array).all())
     if array.ndim != 2 or array.shape[1] != state_dim or not finite:
@@ -48,7 +48,7 @@ def checked_states(name: str, state_dim: int, states: ArrayLike | Mapping[str, A
 
 
 def _in_order(name: str, channels: tuple[str, ...], states: Any) -> Any:
-    """Named columns in the order of `channels`, as an array; anything else as it is."""
+    """Return named columns in the order of `channels`, as an array; anything else unchanged."""
     mapping = isinstance(states, Mapping)
     columns = list(states if mapping else getattr(states, "columns", ()))
     if not mapping and columns == list(range(len(columns))):  # an array, or a DataFrame made of one

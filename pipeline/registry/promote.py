@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from numpy.typing import NDArray
 
 from pipeline.config import AVERAGE, BEST, NONE
@@ -30,6 +30,7 @@ from pipeline.evaluation.protocol import CONDITIONS
 from pipeline.executors.jobs import Job, Report
 from pipeline.executors.run import Watch, run_all
 from pipeline.files import file_digest
+from pipeline.locks import file_lock
 from pipeline.methods.registry import METHODS
 from pipeline.registry.register import best_of, register_runs
 from pipeline.registry.settings import PromoteSettings
@@ -112,7 +113,7 @@ def promote(settings: PromoteSettings, say: Say, watch: Watch) -> Promotion:
     store = open_store()
     home().mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(home() / f".promote-{settings.model}.lock", blocking=False):
+        with file_lock(home() / f".promote-{settings.model}.lock", blocking=False):
             return _promote(store, settings, say, watch)
     except Timeout as error:
         raise SettingsError(f"model: '{settings.model}' is being promoted by another process. Wait for it.") from error
@@ -140,7 +141,7 @@ def _promote(store: Store, settings: PromoteSettings, say: Say, watch: Watch) ->
     sentence = f"{'Promoted' if decision.promoted else 'Not promoted'}: {decision.why}."
     tag_version(store, version, {tag: json.dumps(asdict(decision)), DECISION: sentence})
     if known:
-        sentence += f" So it was decided before, by {decision.episodes} episodes a condition: nothing was played."
+        sentence += f" So it was decided before, by {decision.episodes} episodes per condition: nothing was played."
     if decision.promoted:
         now = champion_of(store, settings.model)
         if (now and now.number) != (champion and champion.number):
@@ -256,7 +257,7 @@ def contest_table(contest: Contest) -> Table:
     means = contest.candidate.mean(), contest.champion.mean()
     rows.append(("mean", f"{means[0]:.4f}", f"{means[1]:.4f}", f"{contest.difference:+.4f}", interval))
     return Table(
-        f"Share of episodes that end upright and have converged; {contest.episodes} paired episodes a condition",
+        f"Share of episodes that end upright and have converged; {contest.episodes} paired episodes per condition",
         ("noise, replan", "candidate", "champion", "difference", "95% interval"),
         rows,
         "The interval is over episodes: it compares these two models, not their recipes.",

@@ -14,12 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from filelock import FileLock
-
 from pipeline.config import ALL, NONE
 from pipeline.errors import SettingsError, UserError, one_line
 from pipeline.evaluation.protocol import CONDITIONS
 from pipeline.evaluation.stored import protocol_of
+from pipeline.locks import file_lock
 from pipeline.policies.load import load_policy
 from pipeline.registry.settings import RegisterSettings
 from pipeline.report.comparison import with_means
@@ -93,7 +92,7 @@ def register_runs(store: Store, runs: Sequence[StoredRun], say: Say) -> list[Reg
     """
     made = []
     home().mkdir(parents=True, exist_ok=True)
-    with FileLock(home() / ".registry.lock"):  # two at once would register a run twice
+    with file_lock(home() / ".registry.lock"):  # two at once would register a run twice
         versions = {name: versions_of(store, name) for name in {run.tags[METHOD] for run in runs}}
         experiments = {number: store.get_experiment(number).name for number in {run.experiment_id for run in runs}}
         parts = {

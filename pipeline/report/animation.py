@@ -1,4 +1,4 @@
-"""An episode as a moving picture: the cart with its pole, and below it what was planned and what was executed.
+"""An episode as a GIF: the cart with its pole, and below it the planned and the executed actions.
 
 Shapes: T control steps, S state (cart position m, pole angle rad first), A action, K plans, H horizon.
 """
@@ -21,22 +21,22 @@ Floats = NDArray[np.float64]
 Chunks = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-# Okabe and Ito's colours, told apart by the colour-blind; line styles and widths do the same in grey.
+# Okabe and Ito's colours, which the colour-blind can distinguish; line styles and widths differ as well.
 EXECUTED, PLANNED, LEFT, REACHED = "#0072B2", "#D55E00", "#EFBE9A", "0.45"
 CALM, FELL = "#00735A", "#B34700"
 INKS = (EXECUTED, PLANNED, LEFT, CALM, FELL, "black", "0.5")
-SHADES = 8  # of each ink on white, for smooth edges: so many colours the file needs
-TALLEST, FLOOR = 0.7, -0.28  # m, the heights that are shown at least
-FORCE, FORCE_HEIGHT = 0.25, -0.17  # m: the arrow's length for an action of 1, and where it is drawn
-WAY = 15  # steps for which the pole's tip leaves a trace
-LAST_FRAME = 2.0  # s for which the last frame stays
-SIZE, DPI = (6.4, 5.6), 100  # inches, pixels an inch
-AFTER_FALL = 12  # steps that are still shown
+SHADES = 8  # shades of each ink on white, for smooth edges
+TALLEST, FLOOR = 0.7, -0.28  # m, the smallest range of heights that is shown
+FORCE, FORCE_HEIGHT = 0.25, -0.17  # m: the arrow's length for an action of 1, and its height
+WAY = 15  # steps in the trace of the pole's tip
+LAST_FRAME = 2.0  # s, duration of the last frame
+SIZE, DPI = (6.4, 5.6), 100  # inches, pixels per inch
+AFTER_FALL = 12  # steps shown after a fall
 
 
 @dataclass(frozen=True)
 class Shown:
-    """The episode, cut where there is nothing more to see, in units of the picture."""
+    """The part of an episode that is shown, in units of the picture."""
 
     states: Floats  # (T+1, S)
     actions: Floats  # (T,) of the first action dimension, here and below; within the motor's range
@@ -62,11 +62,11 @@ def animate_episode(
     taken: Ints,
     seconds: float,
 ) -> None:
-    """Write an episode to `path` as a GIF that plays in real time, over and over; whole or not at all.
+    """Write an episode atomically to `path` as a GIF that plays in real time, in a loop.
 
-    `states (T+1, S)`; `actions (T, A)` as planned and `noise (T, A)` that was added to them, action units (100 N);
-    `chunks (K, H, A)` are the plans: plan k begins at step `asked[k]` and was executed from step `taken[k]` on, which
-    are `(K,)` each. A step takes `seconds`. These are the fields of `evaluation.record.Record`, so write
+    `states (T+1, S)`; `actions (T, A)` as planned and `noise (T, A)` added to them, action units (100 N);
+    `chunks (K, H, A)` are the plans: plan k begins at step `asked[k]` and was executed from step `taken[k]` on, both
+    `(K,)`. A step takes `seconds`. These are the fields of `evaluation.record.Record`, so call
     `animate_episode(path, title, subtitle, **vars(record), seconds=CONTROL_SECONDS)`. Equal arrays give equal bytes.
 
     The first action dimension is shown. An episode that falls is shown until shortly after.
@@ -78,14 +78,14 @@ def animate_episode(
         for frame in _frames(title, subtitle, shown)
     ]
     durations = [round(1000 * seconds)] * (len(frames) - 1) + [round(1000 * LAST_FRAME)]
-    with whole_file(path) as temporary:  # optimised: what does not change from a frame to the next is left out
+    with whole_file(path) as temporary:  # optimised: frames hold only the pixels that change
         frames[0].save(
             temporary, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True
         )
 
 
 def _palette() -> Image.Image:
-    """All inks from white to full, the same for every episode."""
+    """Return the palette: all inks from white to full, the same for every episode."""
     shades = np.linspace(0, 1, SHADES)[:, None]
     colours = np.concatenate([(1 - shades) + shades * np.array(to_rgb(ink)) for ink in INKS])
     image = Image.new("P", (1, 1))
@@ -114,11 +114,11 @@ def _cut(
 
 
 def _frames(title: str, subtitle: str, shown: Shown) -> Iterator[NDArray[np.uint8]]:
-    """The frames, RGB `(height, width, 3)`, one a state: what stands still is drawn once."""
+    """Yield the frames, RGB `(height, width, 3)`, one per state; the static parts are drawn once."""
     figure = Figure(figsize=SIZE, dpi=DPI)
     canvas: Any = FigureCanvasAgg(figure)
     above, below = figure.add_axes((0.13, 0.525, 0.85, 0.325)), figure.add_axes((0.13, 0.095, 0.85, 0.285))
-    # As they are: between two dollars matplotlib would read a formula.
+    # parse_math off: matplotlib would read text between two dollars as a formula.
     figure.text(0.02, 0.985, title, va="top", fontsize=12, fontweight="bold", parse_math=False)
     figure.text(0.02, 0.935, subtitle, va="top", fontsize=10, parse_math=False)
     parts = _Scene(above, shown), _Actions(below, shown)
@@ -137,7 +137,7 @@ def _frames(title: str, subtitle: str, shown: Shown) -> Iterator[NDArray[np.uint
 
 
 class _Scene:
-    """The cart on its rail, with the pole, the way of its tip, and the force on the cart."""
+    """The cart on its rail, with the pole, the trace of its tip, and the force on the cart."""
 
     def __init__(self, axes: Axes, shown: Shown) -> None:
         self._shown = shown
@@ -147,7 +147,7 @@ class _Scene:
         room = POLE_LENGTH + 0.1
         low, high = shown.states[:, 0].min() - room, shown.states[:, 0].max() + room
         box = axes.get_window_extent()
-        scale = max((high - low) / box.width, (TALLEST - FLOOR) / box.height)  # m a pixel, the same both ways
+        scale = max((high - low) / box.width, (TALLEST - FLOOR) / box.height)  # m per pixel, the same for both axes
         middle, half = (low + high) / 2, scale * box.width / 2
         axes.set(xlim=(middle - half, middle + half), ylim=(FLOOR, FLOOR + scale * box.height), yticks=[])
         axes.set_xlabel("cart position, m")
@@ -169,7 +169,7 @@ class _Scene:
         )  # fmt: skip
 
     def show(self, step: int) -> None:
-        """Bring the artists to a step."""
+        """Update the artists to a step."""
         shown = self._shown
         position, angle, velocity = shown.states[step, :3]
         self._way.set_data(*self._tips[:, max(0, step - WAY) : step + 1])
@@ -197,7 +197,7 @@ class _Scene:
 
 
 class _Actions:
-    """What was executed up to now, the plan ahead, and what remained of earlier plans."""
+    """The executed actions, the plan ahead, and the unexecuted parts of earlier plans."""
 
     def __init__(self, axes: Axes, shown: Shown) -> None:
         self._shown = shown
@@ -235,7 +235,7 @@ class _Actions:
         )  # fmt: skip
 
     def show(self, step: int) -> None:
-        """Bring the artists to a step."""
+        """Update the artists to a step."""
         shown, seconds = self._shown, self._shown.seconds
         last = len(shown.actions) - 1
         self._executed.set_data(self._time[: step + 1], shown.actions[np.minimum(np.arange(step + 1), last)])
@@ -253,7 +253,7 @@ class _Actions:
         self._now.set_data([step * seconds] * 2, [0, 1])
 
     def _of_plan(self, number: int, start: int) -> tuple[Floats, Chunks]:
-        """Times and actions of a plan from the step `start` on."""
+        """Return times and actions of a plan from the step `start` on."""
         first = int(self._shown.asked[number])
         chunk = self._shown.chunks[number, start - first :]
         return np.arange(start, start + len(chunk), dtype=np.float64) * self._shown.seconds, chunk

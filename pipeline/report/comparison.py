@@ -1,4 +1,4 @@
-"""Groups of models, summarised and compared in every condition. Reads results; knows neither MLflow nor torch."""
+"""Groups of models, summarised and compared in every condition. Depends on neither MLflow nor torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,11 +14,11 @@ Where = tuple[float, int] | None
 
 @dataclass(frozen=True)
 class Model:
-    """What is known of one model, averaged ensemble or yardstick, or one set of the reference system's weights."""
+    """The results of one model, averaged policy or yardstick, or one set of the reference system's weights."""
 
-    group: str  # models of a group differ in their seed alone
+    group: str  # models of a group differ only in their seed
     kind: Literal["model", "average", "original", "yardstick"]
-    loss_unit: str  # losses of models with the same one compare
+    loss_unit: str  # losses are comparable if this is equal
     seed: int | None
     name: str
     run_id: str
@@ -27,7 +27,7 @@ class Model:
 
     @property
     def label(self) -> str:
-        """The seed, or the name where there is none."""
+        """The seed, or the name if there is none."""
         if self.kind == "average":
             return "average"
         return self.name.removeprefix("original ") if self.seed is None else f"seed {self.seed}"
@@ -35,7 +35,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Group:
-    """Models that differ in their seed alone, summarised."""
+    """Models that differ only in their seed, summarised."""
 
     name: str
     kind: str
@@ -58,7 +58,7 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that a report says."""
+    """The content of a report."""
 
     title: str
     protocol: str
@@ -68,16 +68,16 @@ class Comparison:
 
     @property
     def conditions(self) -> list[tuple[float, int]]:
-        """Those that any model was scored in, in order."""
+        """The conditions that any model was scored in, in order."""
         return sorted({where for group in self.groups for by in group.scores.values() for where in by if where})
 
     def of_kind(self, *kinds: str) -> list[Group]:
-        """The groups of these kinds."""
+        """Return the groups of these kinds."""
         return [group for group in self.groups if group.kind in kinds]
 
 
 def compare_models(title: str, protocol: str, models: Sequence[Model], notes: Sequence[str]) -> Comparison:
-    """Group the models, summarise each group, and compare every two groups of our own on the seeds they share."""
+    """Group the models, summarise each group, and compare every two groups of models on the seeds they share."""
     models = [replace(model, scores=with_means(model.scores)) for model in models]
     groups = [_summarise([model for model in models if model.group == name]) for name in _in_order(models)]
     ours = [group for group in groups if group.kind == "model"]
@@ -137,7 +137,7 @@ def _contrast(first: Group, second: Group) -> Contrast | None:
     costs = {}
     same_loss = len({model.loss_unit for pair in pairs for model in pair}) == 1
     for name, cost in COSTS.items():
-        if (name in LOSSES and not same_loss) or not cost.better:  # of other units, or neither way better
+        if (name in LOSSES and not same_loss) or not cost.better:  # other units, or no better direction
             continue
         both = [(a.costs[name], b.costs[name]) for a, b in pairs if name in a.costs and name in b.costs]
         if both:

@@ -1,4 +1,4 @@
-"""Episodes as drawings: a still picture, and what moves in it; with the parts and words of `animation`.
+"""Episodes as drawings: a still picture, and its moving parts, in the style of `animation`.
 
 Shapes: T steps, S = 4 state (cart m, pole rad, cart m/s, pole rad/s), H horizon. Action: one unit is 100 N.
 """
@@ -18,16 +18,16 @@ Floats = NDArray[np.float64]
 Kind = Literal["good", "bad"]
 
 WIDTH, HEIGHT = 420, 372
-LEFT, RIGHT = 40.0, 412.0  # of all three panels
+LEFT, RIGHT = 40.0, 412.0  # edges of all three panels
 SCENE, ACTION, ANGLE = (10.0, 126.0), (178.0, 254.0), (278.0, 348.0)  # top and bottom; the scene's bottom is the rail
-ROOM = 0.35  # m beside the outermost places of the cart
+ROOM = 0.35  # m, margin beside the outermost positions of the cart
 GHOSTS = 9  # positions of the cart in the still picture
-MOST_SCALE = 165.0  # drawing units a metre, so that an upright pole fits the scene
+MOST_SCALE = 165.0  # drawing units per metre, so that an upright pole fits the scene
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A chunk, and the step from which it was executed."""
+    """A chunk, and the first step that executed it."""
 
     step: int
     actions: Floats  # (H,)
@@ -35,11 +35,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode of one model, as it went up to any fall: states (T+1, S) and actions (T,)."""
+    """One episode of one model, up to any fall: states (T+1, S) and actions (T,)."""
 
     group: str
     kind: Kind
-    about: str  # which model, condition and number
+    about: str  # model, condition and number
     outcome: str
     states: Floats
     executed: Floats  # as planned, within the motor's range
@@ -49,7 +49,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class Ghost:
-    """The cart and its pole at one step: x of the cart, tip of the pole, how strongly it is drawn."""
+    """The cart and its pole at one step: x of the cart, tip of the pole, opacity."""
 
     cart: float
     tip: tuple[float, float]
@@ -58,11 +58,11 @@ class Ghost:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What the page's template draws, in drawing units, and what its script moves."""
+    """The data of the page's template and script, in drawing units."""
 
     episode: Episode
     ghosts: tuple[Ghost, ...]
-    rail: tuple[tuple[float, str], ...]  # places and labels
+    rail: tuple[tuple[float, str], ...]  # positions and labels
     times: tuple[tuple[float, str], ...]
     action_ticks: tuple[tuple[float, str], ...]
     angle_ticks: tuple[tuple[float, str], ...]
@@ -71,14 +71,14 @@ class Drawing:
     applied: tuple[tuple[float, float], ...]  # dots
     angle: str
     calm: tuple[float, float]  # top and height of the band of calm angles
-    fallen: tuple[float, ...]  # where the limit angles are, if they are within the panel
+    fallen: tuple[float, ...]  # positions of the limit angles that are within the panel
     moves: dict[str, Any]
     cart_width: float
     cart_height: float
 
     @property
     def steps(self) -> int:
-        """How many actions were executed."""
+        """The number of executed actions."""
         return len(self.episode.executed)
 
 
@@ -157,7 +157,7 @@ def _points(places: Sequence[tuple[float, float]]) -> str:
 
 
 def _held(places: Sequence[tuple[float, float]], width: float) -> list[tuple[float, float]]:
-    """Each of the places, and where it is a step later: an action is held for a step."""
+    """Return each position twice, at its step and one step later: an action is held for a step."""
     return [held for x, y in places for held in ((x, y), (x + width, y))]
 
 

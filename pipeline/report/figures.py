@@ -1,4 +1,4 @@
-"""The figures of a comparison. Colours are told apart by the colour-blind; markers and line styles do the same in grey.
+"""The figures of a comparison. The colour-blind can distinguish the colours; markers and line styles differ as well.
 
 Shapes: H horizon, A action.
 """
@@ -20,7 +20,7 @@ from pipeline.report.plotting import Axes, Figure, FixedLocator, MaxNLocator, Nu
 
 Floats = NDArray[np.float64]
 
-# Okabe and Ito's colours, of clearly different lightness from one to the next.
+# Okabe and Ito's colours, ordered so that the lightness of neighbours differs clearly.
 LOOKS: tuple[dict[str, Any], ...] = (
     {"color": "#0072B2", "marker": "o", "linestyle": "-"},
     {"color": "#D55E00", "marker": "s", "linestyle": "--"},
@@ -33,7 +33,7 @@ CURVES = {"train": ":", "val": "-", "test": "--"}
 
 @dataclass(frozen=True)
 class Plans:
-    """What a group's models planned from the same states as the expert."""
+    """Plans of a group's models from the same states as the expert's chunks."""
 
     expert: Floats  # (EXAMPLES, H, A)
     planned: Floats  # (models, EXAMPLES, H, A)
@@ -41,20 +41,20 @@ class Plans:
 
 
 def look(number: int) -> dict[str, Any]:
-    """Colour, marker and line of a group."""
+    """Return colour, marker and line of a group."""
     return LOOKS[number % len(LOOKS)]
 
 
 @plain()
 def save(figure: Figure, path: Path) -> None:
-    """Write the picture, whole or not at all."""
+    """Write the picture atomically."""
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=120)
 
 
 @plain()
 def as_svg(figure: Figure) -> bytes:
-    """The picture as SVG, letters drawn as shapes. The same picture gives the same bytes."""
+    """Return the picture as SVG, with letters as shapes. The same picture gives the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
@@ -62,7 +62,7 @@ def as_svg(figure: Figure) -> bytes:
 
 @plain()
 def draw_scores(comparison: Comparison) -> Figure:
-    """Success and converge against the replan interval, a column a noise: IQM with interval, and every model a dot."""
+    """Success and converge against the replan interval, one column per noise: IQM with interval, one dot per model."""
     noises = sorted({noise for noise, _ in comparison.conditions})
     replans = sorted({replan for _, replan in comparison.conditions})
     names = ("success", "converge")
@@ -96,12 +96,12 @@ def draw_scores(comparison: Comparison) -> Figure:
         panels[-1, column].set_xlabel("replan interval, steps")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    figure.suptitle(f"Control of {comparison.title}: IQM over models, 95% interval, a dot a model")
+    figure.suptitle(f"Control of {comparison.title}: IQM over models, 95% interval, one dot per model")
     return figure
 
 
 def _bottom(groups: Sequence[Group], name: str) -> float:
-    """A lower end of the axis that shows every model and leaves some room."""
+    """Return a lower limit of the axis that shows every model, with a margin."""
     values = [value for group in groups for model in group.models for value in model.scores.get(name, {}).values()]
     return max(-0.04, math.floor(10 * min(values, default=0)) / 10 - 0.1)
 
@@ -110,7 +110,7 @@ def _score_line(
     axes: Axes, group: Group, name: str, noise: float, replans: Sequence[int], number: int, groups: int
 ) -> None:
     summaries = [group.scores.get(name, {}).get((noise, replan)) for replan in replans]
-    shift = 0.28 * (number - (groups - 1) / 2)  # side by side, so that intervals do not hide one another
+    shift = 0.28 * (number - (groups - 1) / 2)  # side by side, so that intervals do not overlap
     found = [(replan + shift, summary) for replan, summary in zip(replans, summaries, strict=True) if summary]
     if not found:
         return
@@ -129,7 +129,7 @@ def _score_line(
 
 
 def _members(average: Group, groups: Sequence[Group]) -> int | None:
-    """The number of the group that an average is of: the one it is named after, or else the only one of its method."""
+    """Return the number of an averaged policy's group: the one in its name, or the only one of its method."""
     method, named = average.name.partition(" ")[0], average.name.partition(" average of ")[0]
     of_method = [number for number, group in enumerate(groups) if group.name.partition(" ")[0] == method]
     found = [number for number in of_method if groups[number].name == named] or of_method
@@ -139,7 +139,7 @@ def _members(average: Group, groups: Sequence[Group]) -> int | None:
 def _average_marks(
     axes: Axes, average: Group, name: str, noise: float, replans: Sequence[int], number: int | None, groups: int
 ) -> None:
-    """A star for an averaged ensemble, beside the group's models that it is of; grey in the middle for any other."""
+    """Draw a star for an averaged policy, beside its group's models; grey in the middle if its group is unknown."""
     found = [(replan, s.mean) for replan in replans if (s := average.scores.get(name, {}).get((noise, replan)))]
     shift = 0.0 if number is None else 0.28 * (number - (groups - 1) / 2) - 0.14
     places, means = [replan + shift for replan, _ in found], [mean for _, mean in found]
@@ -158,7 +158,7 @@ def _yardstick_line(axes: Axes, group: Group, name: str, noise: float, replans: 
 
 @plain()
 def draw_losses(title: str, curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> Figure:
-    """Loss curves of all models, thin, and their mean, thick: `curves[group]["val"]` has one list of epochs a model."""
+    """Loss curves of all models, thin, and their mean, thick: `curves[group]["val"]` has one list per model."""
     figure = Figure(figsize=(5.4 * len(curves), 4.2), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(curves)))
     for number, (axes, (group, parts)) in enumerate(zip(panels, curves.items(), strict=True)):
@@ -191,9 +191,9 @@ def draw_losses(title: str, curves: Mapping[str, Mapping[str, Sequence[Sequence[
 def draw_converge_steps(
     title: str, steps: Mapping[str, Mapping[tuple[float, int], Sequence[NDArray[np.int64]]]], horizon: int
 ) -> Figure:
-    """What share of all episodes has converged by each step, `steps[group][condition]` an array of episodes a model.
+    """Share of all episodes that have converged by each step; `steps[group][condition]` has one array per model.
 
-    An episode counts from its converge step, and never (-1) if it does not converge or falls.
+    The arrays hold the converge step of each episode, -1 if it does not converge or falls.
     """
     conditions = sorted({condition for by in steps.values() for condition in by})
     noises, replans = sorted({noise for noise, _ in conditions}), sorted({replan for _, replan in conditions})
@@ -223,9 +223,9 @@ def draw_converge_steps(
 
 @plain()
 def draw_plans(title: str, plans: Mapping[str, Plans], errors: Mapping[str, str], seconds: float) -> Figure:
-    """Plans of every model beside the expert's chunks, and how the error grows along the chunk.
+    """Plans of every model with the expert's chunks, and the error along the chunk.
 
-    `errors` says each group's MAE and MSE; `seconds` is the length of a step.
+    `errors` is a text with each group's MAE and MSE; `seconds` is the length of a step.
     """
     first = next(iter(plans.values()))
     examples, horizon = first.expert.shape[:2]
@@ -262,9 +262,9 @@ def draw_plans(title: str, plans: Mapping[str, Plans], errors: Mapping[str, str]
 
 @plain()
 def draw_tokenizer_tradeoff(rows: Sequence[Mapping[str, float]], chosen: str) -> Figure:
-    """FAST with one scale: reconstruction error, alphabet and tokens a chunk against it, a line a vocabulary.
+    """FAST with one scale: reconstruction error, alphabet and tokens per chunk against it, one line per vocabulary.
 
-    `chosen` says what the study has, if anything.
+    `chosen` describes the study's tokenizer, if it has one.
     """
     figure = Figure(figsize=(12, 4), layout="constrained")
     error, alphabet, tokens = figure.subplots(1, 3)
@@ -279,12 +279,12 @@ def draw_tokenizer_tradeoff(rows: Sequence[Mapping[str, float]], chosen: str) ->
     for number, vocabulary in enumerate(sorted({row["vocabulary"] for row in rows})):
         found = sorted((row["scale"], row["tokens_mean"]) for row in rows if row["vocabulary"] == vocabulary)
         tokens.plot(*zip(*found, strict=True), **look(number), label=f"vocabulary {vocabulary:g}")
-    tokens.set(title="tokens a chunk", ylabel="tokens, mean")
+    tokens.set(title="tokens per chunk", ylabel="tokens, mean")
     tokens.set_ylim(bottom=0)
     tokens.legend()
     for axes in (error, alphabet, tokens):
-        axes.set_xlabel("scale, steps an action unit")
+        axes.set_xlabel("scale, steps per action unit")
         axes.grid(alpha=0.25)
-    about = f"; the study has {chosen}" if chosen else ""
-    figure.suptitle(f"What FAST trades with one scale for all frequencies{about}")
+    about = f"; this study: {chosen}" if chosen else ""
+    figure.suptitle(f"Trade-off of FAST with one scale for all frequencies{about}")
     return figure

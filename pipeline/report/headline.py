@@ -1,4 +1,4 @@
-"""A comparison in a few sentences and one small table: what comes first on a page."""
+"""The summary of a comparison: a few sentences and one small table, first on the page."""
 
 from pipeline.report.comparison import Comparison, Contrast, Group
 from pipeline.report.overview import ALPHA, MAIN, interval_text, winner
@@ -9,7 +9,7 @@ ANSWERED = {"success": "Success", "converge": "Convergence"}
 
 
 def headline(comparison: Comparison) -> list[tuple[str, str]]:
-    """What came out on average over the conditions, a verdict and its numbers for each pair of groups and score."""
+    """Return a verdict and its numbers for each pair of groups and score, on average over the conditions."""
     answers = [
         _answer(contrast, comparison, name)
         for contrast in comparison.contrasts
@@ -31,7 +31,7 @@ def headline(comparison: Comparison) -> list[tuple[str, str]]:
 def _answer(contrast: Contrast, comparison: Comparison, name: str) -> tuple[str, str]:
     found, digits = contrast.scores[name][None], SCORES[name].digits
     first, second, better = contrast.first, contrast.second, winner(contrast, name, None)
-    if 2 ** (1 - found.n) >= ALPHA:  # the smallest p that the exact test can give
+    if 2 ** (1 - found.n) >= ALPHA:  # the smallest p of the exact test
         verdict = f"{found.n} pair{'s' * (found.n > 1)} of models cannot tell {first} and {second} apart"
     elif better is None:
         verdict = f"no difference is shown between {first} and {second}"
@@ -40,7 +40,7 @@ def _answer(contrast: Contrast, comparison: Comparison, name: str) -> tuple[str,
     scores = {group.name: group.scores.get(name, {}) for group in comparison.groups}
     summaries = [scores[group][None] for group in (first, second)]
     means = " against ".join(SCORES[name].text(summary.mean) for summary in summaries)
-    # The means are of all models, the difference of those that have a partner.
+    # The means are over all models, the difference over those with a partner.
     paired = f" in {found.n} pairs of one seed" if any(summary.n > found.n for summary in summaries) else ""
     between = f", 95% interval {interval_text(found.interval, digits)}" if found.interval else ""
     places = [where for where in contrast.scores[name] if where]
@@ -54,7 +54,7 @@ def _answer(contrast: Contrast, comparison: Comparison, name: str) -> tuple[str,
 
 
 def averages_table(comparison: Comparison) -> Table:
-    """The main scores of every group, on average over the conditions: mean and standard deviation over models."""
+    """Make the table of each group's main scores: mean and standard deviation over models, averaged over conditions."""
 
     def cell(group: Group, name: str) -> str:
         found = group.scores.get(name, {}).get(None)

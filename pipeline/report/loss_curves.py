@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.files import whole_file
 from pipeline.report.plotting import Figure, MaxNLocator, plain
 
-# Okabe and Ito's colours, told apart by the colour-blind; line styles and markers do the same in grey.
+# Okabe and Ito's colours, which the colour-blind can distinguish; line styles and markers differ as well.
 STYLES = {
     "train": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
     "val": {"color": "#D55E00", "linestyle": "--", "marker": "s"},
@@ -16,7 +16,7 @@ LOG_RATIO = 8  # above this ratio of largest to smallest loss, a linear axis wou
 
 
 def is_wide(values: Sequence[float]) -> bool:
-    """Whether losses need a logarithmic axis."""
+    """Tell whether losses need a logarithmic axis."""
     return min(values, default=0) > 0 and max(values) > LOG_RATIO * min(values)
 
 
@@ -24,7 +24,7 @@ def is_wide(values: Sequence[float]) -> bool:
 def draw_loss_curves(
     path: Path, title: str, losses: Mapping[str, Sequence[float]], best_epoch: int, quantity: str
 ) -> None:
-    """Write a picture of the losses per epoch (keys train, val, test) to `path`, the kept epoch marked."""
+    """Write a picture of the losses per epoch (keys train, val, test) to `path`, with the kept epoch marked."""
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     epochs = range(1, len(losses["train"]) + 1)

@@ -1,4 +1,4 @@
-"""The card of a model: what it is, of what data, how good, how it was chosen, and where that ends."""
+"""The model card: input and output, data, training, selection, scores and limits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,27 +18,27 @@ DIGESTS = {
     "members, sha256": "members",
 }
 LIMITS = """\
-* It was trained on demonstrations of one task and tested in simulation only: not on a real pendulum, which has delays,
-  friction and sensor noise that the simulation has not.
-* It knows the states that the demonstrations visit (starts within ±0.5 in each number, pole within ±π/4). Elsewhere it
-  answers all the same, without a warning.
-* A chunk is executed open-loop: tested were its first 10, 13 and 15 actions, and uniform action noise of up to ±0.05.
-* The intervals are of this one model over these episodes. They do not say how another training would turn out."""
+* It was trained on demonstrations of one task and tested only in simulation: not on a real pendulum, which has delays,
+  friction and sensor noise that the simulation lacks.
+* It is trained on the states that the demonstrations visit (starts within ±0.5 in each number, pole within ±π/4).
+  It also answers for other states, without a warning.
+* Chunks are executed open-loop. Tested were the first 10, 13 and 15 actions, and uniform action noise up to ±0.05.
+* The intervals are for this one model over these episodes. They do not tell how another training would perform."""
 
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What the store knows of a model, as plain values."""
+    """The facts about a model from the store, as plain values."""
 
     name: str
-    about: str  # one line: method and seed, or of what an ensemble is made
+    about: str  # one line: method and seed, or the members of an averaged policy
     run_id: str
-    data: Mapping[str, str]  # digests and where they stand, by what they are
+    data: Mapping[str, str]  # digests of the data, by role
     settings: Mapping[str, str]
-    chosen: str  # how this model came to be the one it is
+    chosen: str  # how this model was selected
     protocol: str  # of the evaluation; empty if there was none
-    episodes: int  # a condition
-    scores: Mapping[str, Mapping[Where, float]]  # shares of episodes, by score and condition, None the mean
+    episodes: int  # per condition
+    scores: Mapping[str, Mapping[Where, float]]  # shares of episodes, by score and condition, None: the mean
 
 
 def training_facts(name: str, run_id: str, tags: Mapping[str, str], params: Mapping[str, object]) -> CardFacts:
@@ -58,7 +58,7 @@ def training_facts(name: str, run_id: str, tags: Mapping[str, str], params: Mapp
 
 
 def model_card(facts: CardFacts) -> str:
-    """The card as Markdown."""
+    """Return the card as Markdown."""
     parts = [
         f"# {facts.name}",
         facts.about,

@@ -1,4 +1,4 @@
-"""A comparison in words and tables, and as plain values."""
+"""A comparison as text and tables, and as plain values."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -11,20 +11,20 @@ from pipeline.report.scores import COSTS, SCORES, Score
 from pipeline.report.statistics import CONFIDENCE, FEWEST, Difference, Interval, Summary
 from pipeline.report.tables import Table
 
-MAIN = ("success", "converge", "converge_step", "velocity_std")  # what the terminal shows; files have all
+MAIN = ("success", "converge", "converge_step", "velocity_std")  # shown in the terminal; files have all scores
 ALPHA = 1 - CONFIDENCE
 UNIT = (
-    "The unit is the training seed: means and standard deviations (ddof=1) are over models of one group, each model's "
-    "score being its mean over the episodes of a condition, falls included. All models meet the same episodes, so "
-    "intervals and p-values are over seeds, for these episodes: other episodes would move all models together. "
-    "IQM: mean without the lowest and highest quarter of the models (two of ten each); intervals: 95%, bootstrap over "
-    "models, strata: the groups, widened for small samples. Differences: in pairs of one seed; p: sign-flip test, "
-    "corrected by Holm over the conditions of one score and pair of groups."
+    "The unit is the training seed: means and standard deviations (ddof=1) are over models of one group. A model's "
+    "score is its mean over the episodes of a condition, falls included. All models meet the same episodes, so "
+    "intervals and p-values are over seeds, for these episodes: other episodes would shift all models together. "
+    "IQM: mean without the lowest and highest quarter of the models (two of ten each). Intervals: 95%, bootstrap over "
+    "models, stratified by group, widened for small samples. Differences: paired by seed. p: sign-flip test, "
+    "Holm-corrected over the conditions of one score and pair of groups."
 )
 
 
 def where_text(where: Where) -> str:
-    """A condition as "0.03, 13"."""
+    """Return a condition as "0.03, 13"."""
     return f"{where[0]:g}, {where[1]}" if where else "mean"
 
 
@@ -43,12 +43,12 @@ def overview_table(comparison: Comparison) -> Table:
         f"{group.name} ({len(group.models)})" if group.kind in ("model", "original") else group.name
         for group in comparison.groups
     ]
-    title = "Success / converge by action noise and replan interval: means over models (how many)"
+    title = "Success / converge by action noise and replan interval: means over models (number of models)"
     return Table(title, ("noise, replan", *heads), rows)
 
 
 def score_table(comparison: Comparison, name: str) -> Table:
-    """Mean, std, IQM with interval, best and worst of one score, a row a condition and group."""
+    """Mean, std, IQM with interval, best and worst of one score, a row per condition and group."""
     rows = [
         (where_text(where), group.name, *_summary_cells(group.scores[name][where], SCORES[name]))
         for where in (*comparison.conditions, None)
@@ -60,7 +60,7 @@ def score_table(comparison: Comparison, name: str) -> Table:
 
 
 def cost_table(comparison: Comparison) -> Table:
-    """Losses, errors against the expert and costs, a row a number and group."""
+    """Losses, errors against the expert and costs, a row per quantity and group."""
     rows = [
         (cost.label, group.name, *_summary_cells(group.costs[name], cost))
         for name, cost in COSTS.items()
@@ -68,12 +68,12 @@ def cost_table(comparison: Comparison) -> Table:
         if name in group.costs
     ]
     columns = ("", "models of", "n", "mean", "std", "IQM", "95% interval", "best", "worst")
-    note = "Losses of different methods have different units and do not compare."
+    note = "Losses of different methods have different units and are not comparable."
     return Table("Losses and costs", columns, rows, note)
 
 
 def contrast_table(contrast: Contrast, name: str) -> Table:
-    """The differences of one score, a row a condition."""
+    """The differences of one score, a row per condition."""
     rows = []
     for where, found in contrast.scores[name].items():
         corrected = contrast.corrected[name].get(where)
@@ -108,7 +108,7 @@ def contrast_table(contrast: Contrast, name: str) -> Table:
 
 
 def cost_contrast_table(contrast: Contrast) -> Table:
-    """The differences of costs, a row a number."""
+    """The differences of costs, a row per quantity."""
     rows = [
         (
             COSTS[name].label,
@@ -125,7 +125,7 @@ def cost_contrast_table(contrast: Contrast) -> Table:
 
 
 def winner(contrast: Contrast, name: str, where: Where) -> str | None:
-    """The better group where the corrected test finds a difference (over all conditions: the plain test), or None."""
+    """Return the better group by the corrected test (over all conditions: the plain test), or None."""
     found = contrast.scores[name][where]
     p = contrast.corrected[name].get(where) if where else found.p
     if p is None or p >= ALPHA or SCORES[name].better == 0:
@@ -134,7 +134,7 @@ def winner(contrast: Contrast, name: str, where: Where) -> str | None:
 
 
 def verdicts(comparison: Comparison) -> list[str]:
-    """A sentence a contrast and main score: where one is better, and where that cannot be told."""
+    """Return a sentence per contrast and main score: where a group is better, and where no difference is shown."""
     lines = []
     for contrast in comparison.contrasts:
         for name in (name for name in MAIN if name in contrast.scores):
@@ -162,12 +162,12 @@ def verdicts(comparison: Comparison) -> list[str]:
 
 
 def as_text(comparison: Comparison, names: Sequence[str] = MAIN) -> str:
-    """For a terminal: the overview, the scores `names` in detail, losses and costs."""
+    """Return the text for a terminal: the overview, the scores `names` in detail, losses and costs."""
     return "\n\n".join(_parts(comparison, names, Table.text))
 
 
 def as_markdown(comparison: Comparison) -> str:
-    """All scores, as Markdown."""
+    """Return all scores as Markdown."""
     return "\n\n".join(_parts(comparison, tuple(SCORES), Table.markdown)) + "\n"
 
 
@@ -189,16 +189,16 @@ def _parts(comparison: Comparison, names: Sequence[str], render: Callable[[Table
 
 
 def cautions(comparison: Comparison) -> list[str]:
-    """What so few models cannot tell, a sentence each."""
+    """Return what so few models cannot show, one sentence each."""
     found = []
     for group in comparison.of_kind("model"):
         if len(group.models) == 1:
-            found.append(f"{group.name} has one seed: its means stand alone, and no spread can be given.")
+            found.append(f"{group.name} has one seed: no spread can be given.")
         elif len(group.models) < FEWEST:
-            found.append(f"{group.name} has {len(group.models)} seeds: too few for 95% intervals, which take {FEWEST}.")
+            found.append(f"{group.name} has {len(group.models)} seeds: too few for 95% intervals, which need {FEWEST}.")
     for contrast in comparison.contrasts:
         pairs, tests = contrast.pairs, len(comparison.conditions)
-        if tests * 2 ** (1 - pairs) >= ALPHA:  # the smallest p that the exact test can give, corrected
+        if tests * 2 ** (1 - pairs) >= ALPHA:  # the smallest corrected p of the exact test
             found.append(
                 f"{pairs} pair{'s' * (pairs > 1)} of models cannot show a difference in one of {tests} conditions "
                 f"between {contrast.first} and {contrast.second}: more seeds are needed."
@@ -207,7 +207,7 @@ def cautions(comparison: Comparison) -> list[str]:
 
 
 def as_values(comparison: Comparison) -> dict[str, Any]:
-    """Everything as plain values, for JSON."""
+    """Return everything as plain values, for JSON."""
 
     def by_condition(found: dict[Where, Summary] | dict[Where, Difference], extra: dict[Where, float]) -> list[Any]:
         return [
@@ -253,7 +253,7 @@ def as_values(comparison: Comparison) -> dict[str, Any]:
 
 
 def by_condition_plain(found: dict[Where, float]) -> list[dict[str, float | None]]:
-    """A model's own score in each condition."""
+    """Return a model's own score in each condition."""
     return [
         {"action_noise": where and where[0], "replan": where and where[1], "value": value}
         for where, value in found.items()
@@ -261,7 +261,7 @@ def by_condition_plain(found: dict[Where, float]) -> list[dict[str, float | None
 
 
 def as_csv(comparison: Comparison) -> str:
-    """Summaries and differences as one long table of comma-separated values."""
+    """Return summaries and differences as one long table of comma-separated values."""
     return pd.DataFrame(as_rows(comparison)).to_csv(index=False)
 
 
@@ -317,5 +317,5 @@ def _summary_cells(summary: Summary, score: Score) -> tuple[str, ...]:
 
 
 def interval_text(interval: Interval | None, digits: int) -> str:
-    """An interval as "[0.1, 0.2]", "-" without one."""
+    """Return an interval as "[0.1, 0.2]", or "-" for None."""
     return "-" if interval is None else f"[{interval.low:.{digits}f}, {interval.high:.{digits}f}]"

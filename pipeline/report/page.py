@@ -1,7 +1,7 @@
-"""One HTML page with everything in it: no other file, no network, and no script needed to read it.
+"""One self-contained HTML page: no other file and no network, readable without its script.
 
-Names from the store are text wherever they stand: the template escapes them, and the page's Content-Security-Policy
-lets only its own style and script run, each known by its digest.
+Names from the store are always text: the template escapes them, and the page's Content-Security-Policy allows only its
+own style and script, each identified by its digest.
 """
 
 import base64
@@ -36,7 +36,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 @dataclass(frozen=True)
 class Caption:
-    """What stands under a figure, and what is said in its place to those who do not see it."""
+    """A figure's title, caption and alternative text."""
 
     title: str
     text: str
@@ -46,52 +46,52 @@ class Caption:
 CAPTIONS = {
     "scores": Caption(
         "Success and convergence in every condition",
-        "Interquartile mean over models with its 95% interval; a dot is a model. Hollow marks are trained weights of "
-        "the reference system, grey lines controllers to hold the models against.",
+        "Interquartile mean over models with its 95% interval, one dot per model. Hollow marks are trained weights of "
+        "the reference system, grey lines are baseline controllers.",
         "Two rows of line charts, success above and convergence below, one column for each action noise, against the "
-        "replan interval. The same numbers stand in the tables of success and convergence.",
+        "replan interval. The tables of success and convergence have the same numbers.",
     ),
     "converge_steps": Caption(
-        "When episodes come to rest",
+        "When episodes converge",
         "Share of all episodes that have converged by each step and never fall. Thin lines are models.",
         "Rising curves, one panel for each condition: the share of episodes that have converged by each of the 100 "
-        "steps, for every group. Their averages stand in the table of converge steps.",
+        "steps, for every group. The table of converge steps has their averages.",
     ),
     "plans": Caption(
-        "Plans beside the expert's",
-        "Above, plans of every model from four states of the test split, with what the expert did. Below, how the mean "
-        "absolute error grows along the chunk.",
+        "Plans and the expert's chunks",
+        "Above, plans of every model from four states of the test split, with the expert's actions. Below, the mean "
+        "absolute error along the chunk.",
         "Four line charts of planned actions over time with the expert's dotted line, and one chart of the mean "
-        "absolute error along the chunk. Mean errors stand in the table of losses and costs.",
+        "absolute error along the chunk. The table of losses and costs has the mean errors.",
     ),
     "losses": Caption(
         "Losses of all models",
-        "Thin lines are models, thick ones their mean. Losses of different methods have different units.",
-        "Line charts of training, validation and test loss over epochs, a panel for each group. The best losses stand "
-        "in the table of losses and costs.",
+        "Thin lines are models, thick lines their mean. Losses of different methods have different units.",
+        "Line charts of training, validation and test loss over epochs, one panel per group. The table of losses and "
+        "costs has the best losses.",
     ),
     "fast_tradeoff": Caption(
-        "What FAST trades",
-        "Reconstruction error, size of the alphabet and tokens a chunk against the scale of quantisation.",
-        "Three line charts against the scale: the error falls, the alphabet and the number of tokens a chunk grow.",
+        "The trade-off of FAST",
+        "Reconstruction error, size of the alphabet and tokens per chunk against the scale of quantisation.",
+        "Three line charts against the scale: the error falls, the alphabet and the number of tokens per chunk grow.",
     ),
 }
 
 LIMITS = (
     "One task: a simulated inverted pendulum, and one set of demonstrations by one kind of expert. No real machine, no "
     "other task, no other amount of data.",
-    "Intervals and tests are over training seeds, for these episodes: other episodes would move all models together.",
-    "No difference shown is not shown to be none: the interval says how large one could still be.",
-    "One recipe a method. Another one, tuned otherwise, may do better; the settings below are all that was compared.",
-    "The episodes that move here are a few of thousands, chosen by the rule above them. They show how it looks, not "
-    "how often it happens: that stands in the tables.",
+    "Intervals and tests are over training seeds, for these episodes: other episodes would shift all models together.",
+    "'No difference shown' does not mean that there is none: the interval tells how large it could still be.",
+    "One recipe per method. With other tuning a method may do better; only the settings below were compared.",
+    "The animated episodes are a few of thousands, chosen by the rule above them. They are examples; the tables tell "
+    "how often they happen.",
     "Times and samples per second depend on the machine, and on what else ran on it.",
 )
 
 
 @dataclass(frozen=True)
 class Page:
-    """All that goes into a page; figures are SVG by name."""
+    """The content of a page; figures are SVG by name."""
 
     comparison: Comparison
     figures: Mapping[str, bytes]
@@ -103,7 +103,7 @@ class Page:
 
 
 def render_page(page: Page) -> str:
-    """The page as HTML. Equal pages give equal text."""
+    """Return the page as HTML. Equal pages give equal text."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES, encoding="utf-8"),
         autoescape=True,
@@ -121,7 +121,7 @@ def render_page(page: Page) -> str:
         page=page,
         comparison=comparison,
         heading=f"{' and '.join(models)} compared" if len(models) == 2 else f"Comparison of {comparison.title}",
-        style=style,  # our own files: the template lets them through as they are
+        style=style,  # our own files: the template does not escape them
         script=script,
         policy=f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}; "
         "base-uri 'none'; form-action 'none'",
@@ -144,7 +144,7 @@ def render_page(page: Page) -> str:
 
 
 def main_tables(comparison: Comparison) -> list[Table]:
-    """Those that most readers look for."""
+    """Return the main tables."""
     if not comparison.conditions:
         return [cost_table(comparison)]
     contrasts = [
@@ -157,7 +157,7 @@ def main_tables(comparison: Comparison) -> list[Table]:
 
 
 def more_tables(comparison: Comparison) -> list[Table]:
-    """All others: every score of every group, and every other difference."""
+    """Return the other tables: every score of every group, and every other difference."""
     scored = [name for name in SCORES if any(name in group.scores for group in comparison.of_kind("model", "original"))]
     contrasts = [
         contrast_table(contrast, name)
@@ -170,7 +170,7 @@ def more_tables(comparison: Comparison) -> list[Table]:
 
 
 def _source(text: str) -> str:
-    """How a Content-Security-Policy knows an inline style or script."""
+    """Return the Content-Security-Policy source of an inline style or script."""
     return f"'sha256-{base64.b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
@@ -179,7 +179,7 @@ def _data_uri(svg: bytes) -> str:
 
 
 def _size(svg: bytes) -> tuple[int, int]:
-    """Width and height of a picture, so that the page does not jump when it is there."""
+    """Return width and height of a picture, so that the page does not jump when it loads."""
     found = re.search(rb'<svg[^>]*viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
     assert found, "matplotlib writes the size of its pictures"
     return round(float(found[1])), round(float(found[2]))

@@ -1,7 +1,6 @@
-"""Matplotlib as it is delivered: all that draws imports it from here, and draws within `plain`.
+"""Matplotlib with its default settings: all drawing code imports it from here, and draws within `plain`.
 
-What people have set for plots of their own (a backend, a matplotlibrc, a style) neither changes our pictures nor is
-changed by them.
+The user's own configuration (a backend, a matplotlibrc, a style) neither affects our pictures nor is changed.
 """
 
 import os
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 BACKEND = "MPLBACKEND"
-# A notebook hands its own to the commands it starts: where that is not installed, to import matplotlib fails.
+# A notebook passes its backend to the commands it starts; if that is not installed, importing matplotlib fails.
 _chosen = None if "matplotlib" in sys.modules else os.environ.pop(BACKEND, None)
 try:
     import matplotlib
@@ -34,7 +33,7 @@ __all__ = [
 
 @contextmanager
 def plain() -> Iterator[None]:
-    """Draw with matplotlib's own settings, to the same bytes everywhere; also a decorator, `@plain()`."""
+    """Draw with matplotlib's default settings, to the same bytes everywhere; also a decorator, `@plain()`."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams["svg.hashsalt"] = "tinypi"

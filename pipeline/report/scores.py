@@ -1,19 +1,19 @@
-"""What the scores are called, how they print, and which way is better."""
+"""The scores: names, formats, and which direction is better."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Score:
-    """A number that a model has in every condition."""
+    """The name and format of a number."""
 
-    short: str  # heads a column
+    short: str  # heading of a column
     label: str
     digits: int
     better: int  # +1: more is better; -1: less is; 0: neither
 
     def text(self, value: float) -> str:
-        """The value with its digits."""
+        """Return the value as text."""
         return f"{value:.{self.digits}f}"
 
 
@@ -24,12 +24,12 @@ SCORES = {
     "converge_step": Score("conv. step", "converge step, of successful and converged episodes", 1, -1),
     "velocity_std": Score("vel. std", "velocity std of an episode, m/s", 3, -1),
     "angle": Score("|angle|", "mean |angle|, rad", 4, -1),
-    "action_change": Score("act. change", "mean |action change| a step, action units", 4, -1),
+    "action_change": Score("act. change", "mean |action change| per step, action units", 4, -1),
     "return": Score("return", "return, steps upright of 100", 2, +1),
-    "tokens_per_plan": Score("tokens", "tokens a plan", 2, 0),
+    "tokens_per_plan": Score("tokens", "tokens per plan", 2, 0),
     "undecodable": Score("undecod.", "undecodable plans, share", 4, -1),
 }
-"""Those of `evaluation.mean_scores`, by name; a test holds the two together."""
+"""The scores of `evaluation.mean_scores`, by name; a test compares the two."""
 
 COSTS = {
     "best_val_loss": Score("val loss", "val loss", 5, -1),
@@ -40,6 +40,6 @@ COSTS = {
     "samples_per_second": Score("samples/s", "training, samples/s", 0, +1),
     "parameters": Score("parameters", "parameters", 0, 0),
 }
-"""What a model has once: losses, errors against the expert's chunks on the test split, and what training took."""
+"""Numbers of a model without conditions: losses, errors against the expert's chunks on the test split, cost."""
 
 LOSSES = ("best_val_loss", "test_loss_at_best_val")

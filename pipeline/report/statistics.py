@@ -1,9 +1,9 @@
-"""Statistics over training seeds. A sample `(n,)` is one number a model: never pooled episodes.
+"""Statistics over training seeds. A sample `(n,)` has one number per model: episodes are never pooled.
 
-Intervals come from the percentile bootstrap over models, 95%, with the percentiles widened for small samples as in
+Intervals are 95% percentile bootstrap intervals over models, with the percentiles widened for small samples as in
 Hesterberg 2015, "What Teachers Should Know About the Bootstrap" (for means they are then about as wide as Student's t
-interval). IQM, stratified bootstrap and probability of improvement follow Agarwal et al. 2021, arXiv 2108.13264; the
-strata here are the methods, and a model is drawn with all its conditions, because one training makes them all.
+interval). IQM, stratified bootstrap and probability of improvement follow Agarwal et al. 2021, arXiv 2108.13264. The
+strata here are the methods, and a model is drawn with all its conditions, because one training gives them all.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,9 +21,9 @@ Floats = NDArray[np.float64]
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
 PIECE = 4_000_000  # numbers at once
-FEWEST = 6  # models for an interval: the range of n samples holds their median with probability 1 - 2^(1-n), 97% here
-EXACT_UP_TO = 13  # models: 2^13 sign flips are all tried, more are sampled
-ROUNDING = 1e-12  # of a sample's size: sums that differ by less are equal
+FEWEST = 6  # models for an interval: the range of n samples covers the median with probability 1 - 2^(1-n), here 97%
+EXACT_UP_TO = 13  # models: all 2^13 sign flips are tried; for more models they are sampled
+ROUNDING = 1e-12  # relative to a sample's size: sums that differ by less are equal
 
 
 @dataclass(frozen=True)
@@ -36,26 +36,26 @@ class Interval:
 
 @dataclass(frozen=True)
 class Summary:
-    """One group of models in one number: no spread of one model, no interval of fewer than FEWEST."""
+    """One number of a group of models: no std of one model, no interval of fewer than FEWEST."""
 
     n: int
     mean: float
     std: float | None  # ddof=1
-    iqm: float  # the mean without the lowest and the highest quarter, of n models floor(n / 4) each
+    iqm: float  # the mean without the lowest and highest floor(n / 4) models
     interval: Interval | None  # of the IQM
-    best: tuple[str, float]  # which model, and its number; the first of equals
+    best: tuple[str, float]  # the model and its number; the first if several are equal
     worst: tuple[str, float]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One group minus another, in pairs of models of one seed."""
+    """One group minus another, paired by seed."""
 
     n: int
     mean: float
     interval: Interval | None  # of the mean
     p: float | None  # sign-flip test of no difference, two-sided
-    improvement: float  # P(a model of the first is better than one of the second), ties counted half
+    improvement: float  # P(a model of the first is better than one of the second); ties count half
     improvement_interval: Interval | None
 
 
@@ -75,7 +75,7 @@ def summarise(values: Sequence[float], names: Sequence[str], better: int) -> Sum
 
 
 def compare(first: Sequence[float], second: Sequence[float], better: int) -> Difference:
-    """Compare samples `(n,)` of two groups whose i-th models share a seed, and the episodes they were scored on."""
+    """Compare samples `(n,)` of two groups whose i-th models share a seed and the episodes of the evaluation."""
     a, b = np.array(first, dtype=np.float64), np.array(second, dtype=np.float64)
     sign = -1 if better < 0 else 1
 
@@ -95,10 +95,10 @@ def compare(first: Sequence[float], second: Sequence[float], better: int) -> Dif
 
 
 def stratified_interval(differences: Floats, stream: str) -> Interval:
-    """The 95% percentile bootstrap interval of the mean of `differences (conditions, n)`, n episodes of each condition.
+    """Return the 95% percentile bootstrap interval of the mean of `differences (conditions, n)`, n episodes each.
 
-    For two single models that met the same episodes: the unit is then the episode, and the interval says nothing of
-    other trainings by the same recipe. Episodes are drawn again within each condition, by the random stream `stream`.
+    It is for two single models that met the same episodes: the unit is the episode, and the interval does not cover
+    other trainings by the same recipe. Episodes are resampled within each condition, by the random stream `stream`.
     """
     count = differences.shape[1]
     means = np.zeros(RESAMPLES)
@@ -112,19 +112,19 @@ def stratified_interval(differences: Floats, stream: str) -> Interval:
 
 
 def share_interval(share: float, count: int) -> Interval:
-    """Wilson's 95% interval (1927) of a share of `count` independent episodes."""
+    """Return Wilson's 95% interval (1927) of a share of `count` independent episodes."""
     found = stats.binomtest(round(share * count), count).proportion_ci(CONFIDENCE, method="wilson")
     return Interval(float(found.low), float(found.high))
 
 
 def interquartile_mean(values: Floats) -> Floats:
-    """The mean without the lowest and highest floor(n / 4) along the last axis: `(..., n) -> (...)`."""
+    """Return the mean without the lowest and highest floor(n / 4) along the last axis: `(..., n) -> (...)`."""
     mean: Floats = stats.trim_mean(values, 0.25, axis=-1)
     return mean
 
 
 def bootstrap(statistic: Callable[..., Any], *samples: Floats) -> Interval | None:
-    """The interval of `statistic(samples (..., n) each) -> (...)`, each sample resampled for itself."""
+    """Return the interval of `statistic(samples (..., n) each) -> (...)`, with each sample resampled separately."""
     n = min(map(len, samples))
     if n < FEWEST:
         return None
@@ -132,7 +132,7 @@ def bootstrap(statistic: Callable[..., Any], *samples: Floats) -> Interval | Non
     for number, sample in enumerate(samples):
         chosen = numpy_stream(0, "bootstrap", number).integers(0, len(sample), (RESAMPLES, len(sample)))
         drawn.append(sample[chosen])
-    pieces = -(-RESAMPLES * n * n // PIECE)  # a statistic may need n * n numbers a resample
+    pieces = -(-RESAMPLES * n * n // PIECE)  # a statistic may need n * n numbers per resample
     values = [statistic(*parts) for parts in zip(*(np.array_split(sample, pieces) for sample in drawn), strict=True)]
     tail = stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf((1 - CONFIDENCE) / 2, n - 1))
     low, high = np.quantile(np.concatenate(values), [tail, 1 - tail])
@@ -140,11 +140,11 @@ def bootstrap(statistic: Callable[..., Any], *samples: Floats) -> Interval | Non
 
 
 def sign_flip_test(first: Floats, second: Floats) -> float:
-    """The two-sided p-value of paired samples `(n,)` if each pair could as well be the other way round.
+    """Return the two-sided p-value of paired samples `(n,)` under random exchange within each pair.
 
-    Samples are shares and means of shares, so many flips give exactly the sum observed, and floating point must not
-    decide on which side of it they fall. It changes such sums by some 1e-16 of the sample's size; shares of a million
-    episodes, which are larger than any here, differ by 1e-6.
+    Samples are shares and means of shares, so many flips give exactly the observed sum, and rounding must not decide
+    such ties. It changes sums by about 1e-16 of the sample's size, while shares of a million episodes, more than any
+    here, differ by 1e-6.
     """
     size = np.abs(first).sum() + np.abs(second).sum()
     if size == 0:
@@ -161,7 +161,7 @@ def sign_flip_test(first: Floats, second: Floats) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction (1979) of m p-values: their chance of one false alarm among all stays at the level."""
+    """Apply Holm's correction (1979) to m p-values: the probability of any false positive stays at the level."""
     order = np.argsort(p_values)
     m = len(p_values)
     stepped = np.maximum.accumulate([(m - rank) * p_values[index] for rank, index in enumerate(order)])

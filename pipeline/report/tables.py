@@ -1,4 +1,4 @@
-"""Tables, for terminals and for Markdown."""
+"""Tables as aligned text and as Markdown."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under headings; the first column is to the left, the others to the right."""
+    """Rows of text under headings; the first column is left-aligned, the others right-aligned."""
 
     title: str
     columns: tuple[str, ...]
@@ -14,7 +14,7 @@ class Table:
     note: str = ""
 
     def text(self) -> str:
-        """Aligned columns."""
+        """Return aligned columns."""
         widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
         lines = [
             "  ".join(
@@ -26,7 +26,7 @@ class Table:
         return "\n".join([self.title, *(line.rstrip() for line in lines), *([self.note] if self.note else [])])
 
     def markdown(self) -> str:
-        """A Markdown table under its title."""
+        """Return a Markdown table with its title."""
         lines = [f"| {' | '.join(row)} |" for row in (self.columns, *self.rows)]
         lines.insert(1, "|---" + "|---:" * (len(self.columns) - 1) + "|")
         return "\n".join([f"**{self.title}**", "", *lines, *(["", self.note] if self.note else [])])

@@ -1,4 +1,4 @@
-"""A good and a bad episode of each group: chosen by rule from stored scores, played again with stored weights."""
+"""A good and a bad episode of each group: chosen by rule from stored scores, replayed with stored weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,21 +22,21 @@ from pipeline.stages.evaluate import load_for_pendulum
 from pipeline.tracking.query import artifact, fetch
 from pipeline.tracking.store import Store
 
-MOST_GROUPS = 6  # each is evaluated once more, seconds of work
+MOST_GROUPS = 6  # each is evaluated again, which takes seconds
 CHOICE = (
-    "All of them are of the hardest condition, action noise ±{noise:g} and a plan every {replan} steps. Bad is, of all "
-    "models of a group, the episode that falls first; if none falls, the one that does not converge and leans most; if "
-    "all converge, the last to do so. Good is an episode of the same model: of those that converge, the one with the "
-    "median converge step. They were played again for this page, with the weights and the noise of the evaluation."
+    "All are from the hardest condition, action noise ±{noise:g} and a plan every {replan} steps. The bad episode is "
+    "the one, over all models of a group, that falls first; if none falls, one that does not converge and leans most; "
+    "if all converge, the last to do so. The good episode is of the same model: of those that converge, the one with "
+    "the median converge step. They were replayed for this page, with the weights and the noise of the evaluation."
 )
 
 
 @dataclass(frozen=True)
 class Scored:
-    """An episode of an evaluation, as the store has it."""
+    """A stored episode of an evaluation."""
 
     model: Model
-    number: int  # in its condition
+    number: int  # within its condition
     success: bool
     converged: bool
     converge_step: int
@@ -46,19 +46,19 @@ class Scored:
 
     @property
     def badness(self) -> tuple[float, float]:
-        """The least is the worst: falls, the earliest first; then no convergence; then the latest."""
+        """The sort key, worst first: falls, the earliest first; then no convergence; then the latest convergence."""
         if not self.success:
             return 0, self.steps_upright
         return (1, -self.angle) if not self.converged else (2, -self.converge_step)
 
 
 def show_episodes(store: Store, gathered: Gathered) -> tuple[list[Drawing], str, list[str]]:
-    """Choose and play; returns the drawings, how they were chosen, and what could not be shown."""
+    """Choose and replay; return the drawings, the rule of the choice, and what could not be shown."""
     comparison, protocol = gathered.comparison, gathered.protocol
     known = {(condition.action_noise, condition.replan): condition for condition in CONDITIONS}
     judged = [group for group in comparison.of_kind("model") if any(model.scores for model in group.models)]
     if not judged or not protocol or comparison.conditions[-1] not in known:
-        return [], "There is no evaluation here whose episodes could be played again.", []
+        return [], "There is no evaluation whose episodes could be replayed.", []
     condition = known[comparison.conditions[-1]]
     shown: list[Drawing] = []
     missing = [f"Episodes of {group.name} are not shown." for group in judged[MOST_GROUPS:]]
@@ -72,7 +72,7 @@ def show_episodes(store: Store, gathered: Gathered) -> tuple[list[Drawing], str,
 
 
 def play_group(store: Store, group: Group, condition: Condition, protocol: Protocol) -> list[Episode]:
-    """Play the episodes chosen of a group. Raises errors of the store and of model files."""
+    """Replay a group's chosen episodes. Raises errors of the store and of model files."""
     chosen = choose([scored for model in group.models if model.scores for scored in read(store, model, condition)])
     run = fetch(store, chosen[0][1].model.run_id)
     with artifact(store, run.run_id, f"{run.tags['name']}.pth") as path:
@@ -86,7 +86,7 @@ def play_group(store: Store, group: Group, condition: Condition, protocol: Proto
 
 
 def read(store: Store, model: Model, condition: Condition) -> list[Scored]:
-    """All episodes of a model in a condition. Raises errors of the store, and `KeyError` for another kind of table."""
+    """Read all episodes of a model in a condition. Raises errors of the store, and `KeyError` for another table."""
     with artifact(store, model.run_id, f"{FOLDER}/{EPISODES_FILE}") as path:
         table = pd.read_csv(path)
     here = table[(table["action_noise"] == condition.action_noise) & (table["replan"] == condition.replan)]
@@ -96,7 +96,7 @@ def read(store: Store, model: Model, condition: Condition) -> list[Scored]:
 
 
 def choose(scored: Sequence[Scored]) -> list[tuple[Kind, Scored]]:
-    """The good and the bad episode, as `CHOICE` says, the first of equals; good is left out if there is none."""
+    """Return the good and the bad episode by the rule `CHOICE`, the first of equals; good is left out if none is."""
     bad = min(scored, key=lambda each: each.badness)
     calm = [each for each in scored if each.model == bad.model and each.success and each.converged and each != bad]
     calm.sort(key=lambda each: each.converge_step)
@@ -105,7 +105,7 @@ def choose(scored: Sequence[Scored]) -> list[tuple[Kind, Scored]]:
 
 
 def to_episode(group: Group, kind: Kind, stored: Scored, record: Record) -> Episode:
-    """The record up to a fall, and in words; says so if it is not the episode that was scored."""
+    """Return the record up to a fall, with a description, which tells if it differs from the scored episode."""
     scores = score(record.states[None], record.actions[None])
     fell = not scores.success[0]
     last = int(np.argmax(fallen(record.states))) if fell else len(record.actions)
@@ -116,7 +116,7 @@ def to_episode(group: Group, kind: Kind, stored: Scored, record: Record) -> Epis
     same = stored.success != fell and stored.converge_step == step
     same &= bool(np.isclose(stored.velocity_std, scores.velocity_std[0], rtol=1e-9, atol=0))
     if not same:
-        outcome += " In the evaluation it went otherwise: code, versions or processor are not those of then."
+        outcome += " In the evaluation the result differed: code, versions or processor have changed."
     executed, with_noise = (applied(record.actions, noise)[:last, 0] for noise in (0 * record.noise, record.noise))
     plans = [
         Plan(int(step), chunk[:, 0].astype(np.float64))

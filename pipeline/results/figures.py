@@ -1,4 +1,4 @@
-"""The figures of a report, from what runs left in the store."""
+"""The figures of a report, from the runs in the store."""
 
 import json
 from collections.abc import Callable
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 def draw_figures(store: Store, comparison: Comparison, study_run: str | None) -> tuple[dict[str, Figure], list[str]]:
-    """Draw what there is data for; returns the pictures by name, and what was missing for others."""
+    """Draw all figures that have data; return the pictures by name, and what was missing for the others."""
     comparison = literal(comparison)
     title = comparison.title
     drawn: dict[str, Figure] = {}
@@ -78,18 +78,18 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
 
 
 def literal(comparison: Comparison) -> Comparison:
-    """The comparison with names that matplotlib draws as they are: between two dollars it would read formulas."""
+    """Return the comparison with escaped names: matplotlib would read text between two dollars as a formula."""
     groups = tuple(replace(group, name=dollars(group.name)) for group in comparison.groups)
     return replace(comparison, title=dollars(comparison.title), groups=groups)
 
 
 def dollars(name: str) -> str:
-    """A name with its dollars escaped for matplotlib."""
+    """Escape the dollars of a name for matplotlib."""
     return name.replace("$", r"\$")
 
 
 def converge_steps(path: Path) -> dict[tuple[float, int], NDArray[np.int64]]:
-    """A model's converge steps by condition; -1 where an episode did not converge, or fell."""
+    """Read a model's converge steps by condition; -1 for an episode that did not converge, or fell."""
     table = pd.read_csv(path)
     table["converge_step"] = table["converge_step"].where(table["success"], -1)
     where = table[["action_noise", "replan"]].drop_duplicates().itertuples(index=False)
@@ -102,7 +102,7 @@ def converge_steps(path: Path) -> dict[tuple[float, int], NDArray[np.int64]]:
 
 
 def load_plans(path: Path) -> dict[str, NDArray[np.float64]]:
-    """The arrays of a model's plans beside the expert's chunks."""
+    """Read the arrays of a model's plans and the expert's chunks."""
     with np.load(path) as arrays:
         return {name: arrays[name] for name in ("expert", "planned", "mae_by_step")}
 

@@ -1,4 +1,4 @@
-"""From the store to a comparison: a query over MLflow runs. No torch, so that a report waits for none."""
+"""From the store to a comparison: a query over MLflow runs. Without torch, so that a report is fast."""
 
 import math
 from collections import Counter
@@ -15,8 +15,8 @@ from pipeline.tracking.names import Kind
 from pipeline.tracking.query import StoredRun, artifact, group_of, is_average, is_model, search, search_study
 from pipeline.tracking.store import Store
 
-BESIDE = (Kind.AVERAGE, Kind.ORIGINAL, Kind.YARDSTICK)  # kinds of runs that stand beside models
-ORDER = ("pi0", "pi0_fast", "regression", "binning")  # of groups by their methods; others follow by name
+BESIDE = (Kind.AVERAGE, Kind.ORIGINAL, Kind.YARDSTICK)  # kinds of runs that are shown next to models
+ORDER = ("pi0", "pi0_fast", "regression", "binning")  # order of groups by method; others follow by name
 DIGESTS = ("data_sha256", "tokenizer_sha256")
 NOT_A_DIFFERENCE = {
     "seed",
@@ -33,14 +33,14 @@ EARLIER_NAMES = {"best_test_loss": "test_loss_at_best_val"}  # of metrics, in ru
 
 @dataclass(frozen=True)
 class Gathered:
-    """A comparison, and the protocol by which its models were evaluated; None where none was."""
+    """A comparison, and the protocol of its evaluations; None if no model was evaluated."""
 
     comparison: Comparison
     protocol: Protocol | None
 
 
 def gather(store: Store, study: str = ALL, experiment: str = ALL) -> Gathered:
-    """Query the store and compare what is there; `study` "all" means every finished model, by hand or of a study.
+    """Query the store and compare; `study` "all" means every finished model, of a study or not.
 
     Raises `SettingsError` if there is nothing to compare.
     """
@@ -62,7 +62,7 @@ def gather(store: Store, study: str = ALL, experiment: str = ALL) -> Gathered:
     if len(chosen) < len(models):
         repeated = len(models) - len(chosen)
         notes.append(
-            f"{repeated} runs repeat the settings and seed of another, evaluated or newer, which stands for them."
+            f"{repeated} runs repeat the settings and seed of another run, which is used instead (evaluated or newer)."
         )
     read = [to_model(store, run, names[run.run_id], protocol, notes) for run in chosen]
     judged = [run for run in beside if protocol is not None and protocol_of(run.tags) == protocol]
@@ -78,45 +78,45 @@ def _rank(method: str) -> int:
 
 
 def newest_averages(runs: Sequence[StoredRun]) -> list[StoredRun]:
-    """The runs without averages that a newer one of the same study and group, of more models, stands for."""
+    """Drop averaged policies that a newer one of the same study and group, of more models, replaces."""
     newest = {(run.tags.get("study"), group_of(run)): run for run in runs if is_average(run)}
     return [run for run in runs if not is_average(run) or run in newest.values()]
 
 
 def evaluation_notes(models: Sequence[StoredRun], beside: Sequence[StoredRun], protocol: Protocol | None) -> list[str]:
-    """What to say of runs that were not evaluated, or otherwise than most."""
+    """Return notes about runs that were not evaluated, or by another protocol than most."""
     notes = []
     unjudged = [run for run in models if protocol_of(run.tags) is None]
     if unjudged:
         notes.append(
-            f"{len(unjudged)} of {len(models)} models have not been evaluated and count for losses and costs only: "
+            f"{len(unjudged)} of {len(models)} models have not been evaluated and have only losses and costs: "
             f"{evaluate_command(protocol, unjudged)}"
         )
     others = [run for run in [*models, *beside] if protocol_of(run.tags) not in (None, protocol)]
     if others:
         again = [run for run in others if is_model(run) or is_average(run)]
         notes.append(
-            f"{len(others)} runs were evaluated otherwise than by {protocol}: their scores are left out. "
-            f"To have them in: {evaluate_command(protocol, again)}"
+            f"{len(others)} runs were evaluated by another protocol than {protocol}: their scores are left out. "
+            f"To include them: {evaluate_command(protocol, again)}"
         )
     return notes
 
 
 def evaluate_command(protocol: Protocol | None, runs: Sequence[StoredRun]) -> str:
-    """The command that evaluates runs by a protocol, the first three of them named."""
+    """Return the command that evaluates runs by a protocol; it names the first three."""
     options = f" --episodes {protocol.episodes} --seed {protocol.seed}" if protocol else ""
     ids = " ".join(run.run_id for run in runs[:3])
     return f"python -m pipeline evaluate{options} --run {ids}{' ...' if len(runs) > 3 else ''}"
 
 
 def one_per_seed(models: Sequence[StoredRun], names: dict[str, str], protocol: Protocol | None) -> list[StoredRun]:
-    """Of runs that repeat a group and seed, an evaluated one stands for the others, then the newest."""
+    """Keep one of the runs that repeat a group and seed: an evaluated one if there is one, else the newest."""
     ordered = sorted(models, key=lambda run: (protocol_of(run.tags) == protocol, run.started))
     return list({(names[run.run_id], run.params["seed"]): run for run in ordered}.values())
 
 
 def name_beside(run: StoredRun, beside: Sequence[StoredRun]) -> str:
-    """The group of a run that stands beside the models; averages of one name by two studies say which study."""
+    """Return the group of a run that is shown next to models; averages with one name in two studies get the study's."""
     if run.tags["kind"] == Kind.ORIGINAL:
         return f"original {run.tags['method']}"
     studies = {each.tags.get("study") for each in beside if each.name == run.name}
@@ -124,7 +124,7 @@ def name_beside(run: StoredRun, beside: Sequence[StoredRun]) -> str:
 
 
 def computed_groups(models: Sequence[StoredRun]) -> dict[str, str]:
-    """A name for each model's group, by run id: its method, and what differs between models of the method."""
+    """Return the name of each model's group, by run id: its method, and what differs between models of the method."""
     names = {}
     for method in {run.tags["method"] for run in models}:
         same = [run for run in models if run.tags["method"] == method]
@@ -139,7 +139,7 @@ def computed_groups(models: Sequence[StoredRun]) -> dict[str, str]:
 
 def _recipe(run: StoredRun) -> dict[str, str]:
     settings = {name: _number(value) for name, value in run.params.items() if name not in NOT_A_DIFFERENCE}
-    settings["device"] = run.tags.get("device", "cpu")  # the one that "auto" took; early runs know none
+    settings["device"] = run.tags.get("device", "cpu")  # the resolved device; early runs have no such tag
     return settings | {name: run.tags[name][:12] for name in DIGESTS if name in run.tags}
 
 
@@ -151,13 +151,13 @@ def _number(text: str) -> str:
 
 
 def to_model(store: Store, run: StoredRun, group: str, protocol: Protocol | None, notes: list[str]) -> Model:
-    """Read a run's scores, if they are of this protocol, and its costs; what cannot be used is left out, and noted."""
+    """Read a run's scores, if they are of this protocol, and its costs; unusable values are left out and noted."""
     kind = run.tags.get("kind", Kind.MODEL)
     metrics = {EARLIER_NAMES.get(name, name): value for name, value in run.metrics.items()}
     costs = {name: metrics[name] for name in COSTS if name in metrics}
     odd = [name for name, value in costs.items() if not math.isfinite(value)]
     if odd:
-        notes.append(f"{run.name}: not finite, and left out: {', '.join(odd)}.")
+        notes.append(f"{run.name}: left out because they are not finite: {', '.join(odd)}.")
     scores: dict[str, dict[Where, float]] = {}
     if protocol is not None and protocol_of(run.tags) == protocol:
         try:

@@ -1,4 +1,4 @@
-"""The report as one page: what the figures and tables do not say is read from the store here."""
+"""The report as one page. This file reads from the store what figures and tables lack."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from pipeline.tracking.names import LOCK_FILE
 from pipeline.tracking.query import StoredRun, artifact, search
 from pipeline.tracking.store import Store, store_name
 
-ENVIRONMENT_FILE = "environment.json"  # what runs left before they had locks
+ENVIRONMENT_FILE = "environment.json"  # of runs from before there were locks
 NOT_A_SETTING = ("run_name", "resume", "experiment")
 MOST_VALUES = 12  # of a setting that are listed
 SHORT = 12  # hex digits of a digest
@@ -27,7 +27,7 @@ DIGESTS = {"data": "data_sha256", "tokenizer": "tokenizer_sha256", "weights": "w
 def make_page(
     store: Store, gathered: Gathered, study_run: str | None, drawn: Mapping[str, Figure], missing: Sequence[str]
 ) -> str:
-    """The page of a comparison. The same store gives the same text, whenever it is made."""
+    """Make the page of a comparison. The same store gives the same text at any time."""
     comparison = gathered.comparison
     runs = {run.run_id: run for run in search(store)}
     models = [(model, runs[model.run_id]) for group in comparison.groups for model in group.models]
@@ -46,7 +46,7 @@ def make_page(
 
 
 def settings_table(comparison: Comparison, runs: Mapping[str, StoredRun]) -> Table:
-    """Every param of training, a column a group: its value, or all its values."""
+    """Every training parameter, one column per group: its value, or all its values."""
     groups = comparison.of_kind("model")
     params = {group.name: [runs[model.run_id].params for model in group.models] for group in groups}
     names = dict.fromkeys(name for found in params.values() for each in found for name in each)
@@ -65,7 +65,7 @@ def _values(found: Sequence[str]) -> str:
 
 
 def origin_table(comparison: Comparison, study_run: str | None, runs: Sequence[StoredRun]) -> Table:
-    """Where all of it comes from."""
+    """The origin of the report."""
     started = sorted(run.started for run in runs)
     rows = [
         ("store", store_name()),
@@ -74,7 +74,7 @@ def origin_table(comparison: Comparison, study_run: str | None, runs: Sequence[S
         ("evaluation", comparison.protocol),
         ("runs", f"{len(runs)}, started from {_time(started[0])} to {_time(started[-1])}"),
     ]
-    return Table("Where it comes from", ("what", "found"), rows)
+    return Table("Origin", ("what", "found"), rows)
 
 
 def run_table(models: Sequence[tuple[Model, StoredRun]]) -> Table:
@@ -95,7 +95,7 @@ def run_table(models: Sequence[tuple[Model, StoredRun]]) -> Table:
 
 
 def version_table(store: Store, runs: Sequence[StoredRun]) -> tuple[Table, list[str]]:
-    """What the models were trained with, as their locks say, and which runs have none."""
+    """Versions that the models were trained with, from their locks, and runs without a lock."""
     found: dict[str, list[str]] = {}
     missing = []
     for run in runs:
@@ -107,13 +107,13 @@ def version_table(store: Store, runs: Sequence[StoredRun]) -> tuple[Table, list[
         for name, value in made_with.items():
             found.setdefault(name, []).append(value)
     rows = [(name, _values(values)) for name, values in found.items()]
-    return Table(f"What {len(runs) - len(missing)} models were trained with", ("what", "found"), rows), missing
+    return Table(f"Versions that {len(runs) - len(missing)} models were trained with", ("what", "found"), rows), missing
 
 
 def read_lock(store: Store, run_id: str) -> dict[str, str]:
-    """Versions, processor and digest of the code of a run.
+    """Read the versions, processor and code digest of a run.
 
-    Raises `StoreError` if it has no record of them, `ValueError` if that is not one.
+    Raises `StoreError` if it has no record of them, `ValueError` if the record is of another kind.
     """
     try:
         with artifact(store, run_id, LOCK_FILE) as path:

@@ -15,9 +15,9 @@ from pipeline.tracking.store import Store
 def write_files(
     store: Store, gathered: Gathered, folder: Path, study_run: str | None, html: bool = False
 ) -> tuple[list[Path], list[str]]:
-    """Write tables, figures and, if asked for, the page; returns the files, and what could not be drawn.
+    """Write tables, figures and, if requested, the page; return the files, and what could not be drawn.
 
-    `study_run` is the id of the run of the study that is compared, where it is one.
+    `study_run` is the id of the study's run, if a study is compared.
     """
     comparison = gathered.comparison
     drawn, missing = draw_figures(store, comparison, study_run)

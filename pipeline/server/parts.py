@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 from pipeline.errors import MissingExtraError, RunError, SettingsError, one_line
 from pipeline.files import whole_file
@@ -74,6 +74,7 @@ def secrets_of_stores(keys: dict[str, str], settings: StoresSettings) -> dict[st
         "AWS_SECRET_ACCESS_KEY": keys["s3_secret_key"],
         "AWS_DEFAULT_REGION": "us-east-1",
         "MLFLOW_S3_ENDPOINT_URL": f"http://{HOST}:{settings.s3_port}",
+        **{name: ",".join(filter(None, (os.environ.get(name), HOST))) for name in ("no_proxy", "NO_PROXY")},
     }
 
 
@@ -209,8 +210,10 @@ def mlflow_server(settings: ServerSettings) -> Service:
             "MLFLOW_FLASK_SERVER_SECRET_KEY": keys["cookie_key"],
         }
 
+    direct = build_opener(ProxyHandler({}))  # no proxy has this machine's ports
+
     def answers() -> bool:
-        with urlopen(f"http://{HOST}:{settings.port}/health", timeout=2) as response:
+        with direct.open(f"http://{HOST}:{settings.port}/health", timeout=2) as response:
             return bool(response.status == 200)
 
     return Service("MLflow", command, settings.port, answers, environment)

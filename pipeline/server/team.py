@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from pipeline.errors import SettingsError, one_line
+from pipeline.locks import file_lock
 from pipeline.server.parts import check_installed, mlflow_server, stores
 from pipeline.server.service import HOST, running
 from pipeline.server.settings import ServerSettings
@@ -45,7 +46,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise SettingsError(f"folder: expected one that is there or can be made, found: {one_line(error)}.") from error
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with file_lock(folder / ".lock", timeout=0):
             yield
     except Timeout as error:
         raise SettingsError(f"folder: expected no server on {folder}, found one that runs. Stop it first.") from error

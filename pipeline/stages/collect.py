@@ -34,26 +34,26 @@ STAGES = logging.getLogger(__name__)
 Floats = NDArray[np.float32]
 
 MAX_ATTEMPTS = 10
-ACTION_NOISE = 0.05  # added to the applied action, not recorded: it widens the states that are seen
+ACTION_NOISE = 0.05  # added to the applied action, not recorded: it widens the distribution of states
 TRAJECTORIES_FILE, PAIRS_FILE = "trajectories.npz", "training_pairs_original.npz"
 
 
 @dataclass(frozen=True)
 class Collected:
-    """What was written, and how good it is."""
+    """The written files, and their quality."""
 
     trajectories: int
     pairs: int
     converge_step: float  # mean over trajectories
-    refused: dict[str, int]  # simulated, found faulty, and replaced by another, by fault
+    refused: dict[str, int]  # number of faulty trajectories that were replaced, by fault
     files: tuple[Path, ...]
 
 
 def demonstrate(settings: CollectSettings) -> tuple[Trajectories, dict[str, int]]:
-    """Simulate the demonstrator, each trajectory with its own gains, start and noise; return them and what was refused.
+    """Simulate the demonstrator, each trajectory with its own gains, start and noise; return them and count refusals.
 
-    A trajectory that falls, does not converge or is not finite is refused, and another drawn in its place.
-    Raises `RunError` if so many are refused that the demonstrator itself must be wrong.
+    A trajectory that falls, does not converge or is not finite is refused and replaced by a new one.
+    Raises `RunError` if too many are refused, which means that the demonstrator itself is wrong.
     """
     wanted, missing = settings.trajectories, settings.trajectories
     good: list[tuple[Floats, Floats, Floats]] = []
@@ -96,7 +96,7 @@ def _simulate(settings: CollectSettings, count: int, attempt: int) -> tuple[Floa
 
 
 def find_faults(states: Floats, actions: Floats) -> dict[str, NDArray[np.bool_]]:
-    """Mark what is wrong with each trajectory of `states (N, T, S)` and `actions (N, T, A)`: arrays `(N,)` by fault."""
+    """Find the faults of trajectories `states (N, T, S)`, `actions (N, T, A)`: a boolean array `(N,)` per fault."""
     exact = states.astype(np.float64)
     fell, converged = np.asarray(fallen(exact).any(1)), first_calm_step(exact) >= 0
     finite = np.isfinite(states).all((1, 2)) & np.isfinite(actions).all((1, 2))
@@ -108,10 +108,10 @@ def find_faults(states: Floats, actions: Floats) -> dict[str, NDArray[np.bool_]]
 
 
 def collect(settings: CollectSettings) -> Collected:
-    """Write trajectories and training pairs below `settings.out`; the same seed gives the same bytes."""
+    """Write trajectories and training pairs to `settings.out`; the same seed gives the same bytes."""
     check_folder(settings.out, "trajectories and pairs")
     trajectories, refused = demonstrate(settings)
-    STAGES.debug("%s demonstrations are simulated and checked", settings.trajectories)
+    STAGES.debug("%s demonstrations simulated and checked", settings.trajectories)
     converge_step = float(first_calm_step(trajectories.states.astype(np.float64)).mean())
     files = [settings.out / TRAJECTORIES_FILE, settings.out / PAIRS_FILE]
     settings.out.mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,7 @@ def collect(settings: CollectSettings) -> Collected:
         save_trajectories(files[0], trajectories)
         pairs = cut_pairs(trajectories, trajectories.metadata | {"trajectories_sha256": file_digest(files[0])})
         save_action_pairs(files[1], pairs)
-    STAGES.debug("trajectories and pairs are written")
+    STAGES.debug("trajectories and pairs written")
     if settings.plots:
         from pipeline.report.trajectory_plots import plot_trajectories  # matplotlib is slow to import
 

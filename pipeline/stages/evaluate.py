@@ -1,4 +1,4 @@
-"""Evaluate models under the nine conditions: files, MLflow runs, studies, and yardsticks to hold them against."""
+"""Evaluate models under the nine conditions: files, MLflow runs, studies, and baseline controllers."""
 
 import math
 import tempfile
@@ -37,9 +37,9 @@ from pipeline.stages.settings import EvaluateSettings
 from pipeline.streams import torch_stream
 from pipeline.tracking.query import StoredRun, artifact, fetch, is_average, is_model, search_study
 from pipeline.tracking.run import TrackedRun
-from pipeline.tracking.store import Store, open_store
+from pipeline.tracking.store import Store, open_store, ui_command
 
-MEAN = "mean"  # of a score over the conditions
+MEAN = "mean"  # a score's mean over the conditions
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Judged:
 
 
 def load_for_pendulum(path: Path, tokenizer: str) -> Policy:
-    """Open a model file; raises `CheckpointError`, also if it is not for the pendulum or plans too few steps."""
+    """Open a model file; raises `CheckpointError`, also if it is not for the pendulum or its horizon is too short."""
     policy = load_policy(path, None if tokenizer == NONE else tokenizer)
     check_dimensions(path, policy.state_dim, policy.action_dim)
     if policy.horizon < LONGEST_REPLAN:
@@ -75,8 +75,8 @@ def check_dimensions(path: Path, state_dim: int, action_dim: int) -> None:
 def judge_file(path: Path, tokenizer: str, protocol: Protocol, pairs: Path, report: Report) -> Judged:
     """Evaluate a model file on one thread.
 
-    Its plans are compared with the expert's chunks, those of the test split of the file `pairs`, if it was trained on
-    these pairs, or on none of ours, as the reference system's weights.
+    Its plans are compared with the expert's chunks in the test split of the file `pairs`, if it was trained on these
+    pairs or has no provenance, as the reference system's weights.
     """
     torch.set_num_threads(1)
     policy = load_for_pendulum(path, tokenizer)
@@ -93,7 +93,7 @@ def judge_file(path: Path, tokenizer: str, protocol: Protocol, pairs: Path, repo
 
 
 def is_trained_on(policy: Policy, pairs: Path) -> bool:
-    """Whether the test split of `pairs` is the model's own; models without provenance are none of ours."""
+    """Tell whether the model was trained on `pairs`, or has no provenance: then their test split is valid for it."""
     return not policy.provenance or policy.provenance.get("pairs_sha256") == file_digest(pairs)
 
 
@@ -116,7 +116,7 @@ def judge_yardstick(name: str, protocol: Protocol, report: Report) -> Judged:
 def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
     """Log each score's mean over the conditions as the metric `SCORE/mean`, and all scores as files of the run.
 
-    The tags of the protocol, set last, complete it. Means of an earlier evaluation that this one has not become NaN.
+    The protocol's tags are set last and mark it complete. Means that only an earlier evaluation has become NaN.
     """
     run.tags({"evaluation": UNFINISHED})
     rows = mean_scores(judged.evaluation)
@@ -142,7 +142,7 @@ def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
 
 
 def episode_table(evaluation: Evaluation) -> pd.DataFrame:
-    """One row an episode: its condition, its number in it, and its scores."""
+    """Make one row per episode: its condition, its number within the condition, and its scores."""
     parts = []
     for number, condition in enumerate(evaluation.conditions):
         columns = evaluation.of_condition(number)
@@ -152,24 +152,33 @@ def episode_table(evaluation: Evaluation) -> pd.DataFrame:
 
 
 def models_of_study(store: Store, study: str, experiment: str = ALL) -> list[StoredRun]:
-    """The finished models of a study and their averages; raises `SettingsError` if there are no models."""
+    """Return a study's finished models and averaged policies; raises `SettingsError` if there are no models."""
     found = [run for run in search_study(store, study, experiment) if run.status == "FINISHED"]
     runs = [run for run in found if is_model(run)] + [run for run in found if is_average(run)]
     if not runs:
-        raise SettingsError(f"study: expected one with finished models, found none called '{study}'. See 'make ui'.")
+        raise SettingsError(
+            f"study: expected one with finished models, found none called '{study}'. See {ui_command()}"
+        )
     return runs
 
 
 def require_finished(run: StoredRun) -> None:
-    """Raise `SettingsError` unless a run has left a model."""
+    """Raise `SettingsError` unless a run has a model and is not deleted."""
+    if run.deleted:
+        raise SettingsError(
+            f"run: expected a finished training run, found that '{run.name}' ({run.run_id}) is deleted. "
+            "Restore it in MLflow, or name another."
+        )
     if run.status != "FINISHED" or not (is_model(run) or is_average(run)):
-        raise SettingsError(f"run: expected a finished training run, found '{run.name}' ({run.run_id}). See 'make ui'.")
+        raise SettingsError(
+            f"run: expected a finished training run, found '{run.name}' ({run.run_id}). See {ui_command()}"
+        )
 
 
 def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
-    """Evaluate all that is named, in the order named; yardsticks last.
+    """Evaluate all named models in the order given, then the yardsticks.
 
-    Bad input raises a `UserError` before any work; `RunError` tells of models that could not be evaluated.
+    Bad input raises a `UserError` before any work; `RunError` names the models that could not be evaluated.
     """
     protocol = Protocol(settings.episodes, settings.seed)
     jobs: list[Job[Judged]] = []
@@ -194,7 +203,8 @@ def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
         jobs += [Job(name, "yardstick", partial(judge_yardstick, name, protocol)) for name in YARDSTICKS]
     if not jobs:
         raise SettingsError("checkpoint: name model files, or --run, --study or --yardsticks. See --help.")
-    outcome = run_all(jobs, watch, settings.executor, settings.workers)
+    executor = settings.executor if len(jobs) > 1 else "serial"  # a process of its own takes longer than one model
+    outcome = run_all(jobs, watch, executor, settings.workers)
     if outcome.failures:
         failures = "; ".join(outcome.failures)
         raise RunError(f"evaluation: {len(outcome.failures)} of {len(jobs)} failed: {failures}")

@@ -1,4 +1,4 @@
-"""Export: from a checkpoint to an ONNX file that is known to act as the checkpoint does."""
+"""Export a checkpoint to an ONNX file, and verify that both act alike."""
 
 import logging
 from dataclasses import dataclass
@@ -19,32 +19,32 @@ from pipeline.streams import numpy_stream
 
 STAGES = logging.getLogger(__name__)
 
-STATES, SINGLE = 256, 16  # states the file is compared on, and how many of them also one at a time
-RANGE = 2.0  # deviations of the training states on either side of their mean
-TOLERANCE = 1e-5  # action units, or parts of a chunk's largest action where that is above 1
-NUDGES, ROUNDING = 64, 1e-6  # copies of a state, and by how many deviations they differ from it
+STATES, SINGLE = 256, 16  # number of states of the comparison, and how many of them also one at a time
+RANGE = 2.0  # the states are within so many standard deviations of the training states' mean
+TOLERANCE = 1e-5  # action units, relative to a chunk's largest action if that is above 1
+NUDGES, ROUNDING = 64, 1e-6  # perturbed copies of a state, and the perturbation in standard deviations
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and how far its actions are from the model's."""
+    """The written file, and the deviation of its actions from the model's."""
 
     name: str
     path: Path
     states: int
-    deviation: float  # action units, at most
-    ties: int  # states where rounding decides between two plans, both of them the model's
+    deviation: float  # the largest, action units
+    ties: int  # states for which rounding decides between two plans of the model
 
 
 def export(settings: ExportSettings) -> Exported:
-    """Write the file and compare it with the model; raises `UserError` kinds, and `RunError` if it acts otherwise."""
+    """Write the file and compare it with the model; raises `UserError` kinds, and `RunError` if they differ."""
     checkpoint = load_checkpoint(settings.checkpoint)
     path = settings.checkpoint.with_suffix(".onnx") if settings.out == AUTO else Path(settings.out)
     _check_out(path, settings.checkpoint)
     content, policy = onnx_bytes(settings.checkpoint, checkpoint), policy_of(checkpoint)
-    STAGES.debug("the graph is made: %s bytes", len(content))
+    STAGES.debug("graph made: %s bytes", len(content))
     spread = checkpoint.interface.state.std
     offsets = numpy_stream(0, "export").uniform(-RANGE, RANGE, (STATES, policy.state_dim))
     states = (checkpoint.interface.state.mean + spread * offsets).astype(np.float32)
@@ -53,17 +53,17 @@ def export(settings: ExportSettings) -> Exported:
         deviation, ties = compare(policy, load_exported(temporary), states, ROUNDING * spread)
         if not deviation <= TOLERANCE:
             raise RunError(
-                f"{path}: not written, because it does not act as {settings.checkpoint} does: its actions are up to "
-                f"{deviation:.1e} away, expected at most {TOLERANCE:.0e}."
+                f"{path}: not written, because it does not act like {settings.checkpoint}: its actions deviate by up "
+                f"to {deviation:.1e}, expected at most {TOLERANCE:.0e}."
             )
     return Exported(policy.name, path, STATES, deviation, ties)
 
 
 def compare(policy: Policy, exported: ExportedPolicy, states: Floats, rounding: Floats) -> tuple[float, int]:
-    """The largest deviation over `states (B, S)`, in a batch and one at a time, and how many are ties.
+    """Return the largest deviation over `states (B, S)`, in a batch and one at a time, and the number of ties.
 
-    A plan of tokens can hang on rounding, where two tokens are equally likely. So where the plans differ, the file may
-    also plan what the model plans for one of several states that differ from this one by `rounding (S,)`.
+    A plan of tokens can depend on rounding, if two tokens are equally likely. So if the plans differ, the file's plan
+    may also be the model's plan for one of several states perturbed by `rounding (S,)`.
     """
     plans = policy.act(states)
     singles = [exported.act(state[None]) for state in states[:SINGLE]]
@@ -80,17 +80,17 @@ def compare(policy: Policy, exported: ExportedPolicy, states: Floats, rounding: 
 
 
 def _largest(found: Floats, expected: Floats) -> Floats:
-    """The largest deviation in each of the chunks `(B, H, A)`, relative to the chunk's actions where these exceed 1."""
+    """Return each chunk's largest deviation `(B, H, A) -> (B,)`, relative to the chunk's actions if they exceed 1."""
     largest: Floats = np.abs(found - expected).max((1, 2)) / np.maximum(1, np.abs(expected).max((1, 2)))
     return largest
 
 
 def _check_out(path: Path, checkpoint: Path) -> None:
-    """Raise `SettingsError` unless a file of ours can be written there."""
+    """Raise `SettingsError` unless the path is valid for an exported file."""
     if path.suffix != ".onnx":
         raise SettingsError(f"out: expected a file name ending in .onnx, found '{path}'. See --help.")
     if path.is_dir():
         raise SettingsError(f"out: expected a file, found the folder '{path}'. See --help.")
     check_folder(path.parent, f"'{path.name}'")
     if path.resolve() == checkpoint.resolve():
-        raise SettingsError(f"out: expected another file than the model '{path}', which is kept. See --help.")
+        raise SettingsError(f"out: expected another file than the model '{path}'. See --help.")

@@ -1,4 +1,4 @@
-"""The data a training needs, made if it is the default and missing."""
+"""Make missing default data of a training."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,16 +15,16 @@ from pipeline.stages.tokenize import tokenize
 
 
 def make_missing_data(settings: TrainSettings, say: Callable[[str], None]) -> None:
-    """Collect or tokenize where a default file is missing. A file that the user named is never made.
+    """Collect or tokenize if a default file is missing. A file that the user named is never made.
 
-    Raises `DataError` if the default token pairs were made from other pairs than those that are there now.
+    Raises `DataError` if the default token pairs were made from other pairs than the present ones.
     """
     fields = type(settings).model_fields
     files = {name: getattr(settings, name) for name in ("pairs", "tokenizer") if name in fields}
     if any(path != fields[name].default for name, path in files.items()):
         return
     CollectSettings().out.mkdir(parents=True, exist_ok=True)
-    with data_lock(CollectSettings().out):  # others that miss the same data wait for it
+    with data_lock(CollectSettings().out):  # other processes that need the same data wait
         for path in files.values():
             _make(path, say)
     if "tokenizer" in files and TokenizeSettings().pairs.exists():
@@ -32,7 +32,7 @@ def make_missing_data(settings: TrainSettings, say: Callable[[str], None]) -> No
 
 
 def require_same_data(tokens: Path, actions: Path) -> None:
-    """Raise `DataError` if the token pairs say that they were made from other action pairs."""
+    """Raise `DataError` if the token pairs record that they were made from other action pairs."""
     made_from = load_token_pairs(tokens).metadata.get("pairs_sha256")
     if made_from not in (None, file_digest(actions)):
         raise DataError(

@@ -1,4 +1,4 @@
-"""Play: one episode with a policy, from a file or behind HTTP, by the wall clock; and its moving picture."""
+"""Play one episode in real time with a policy from a file or a server, and draw it as a GIF."""
 
 import logging
 from dataclasses import dataclass
@@ -31,31 +31,31 @@ PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
 
 @dataclass(frozen=True)
 class Shown:
-    """What was played."""
+    """The played episode."""
 
     name: str
     about: str  # the condition and the episode
     verdict: str
     played: Played
-    latencies: dict[str, float]  # s, of the answers but the first, by percentile; empty if there were none
+    latencies: dict[str, float]  # s, percentiles over all answers after the first; empty if there were none
     seconds: float  # of the episode, up to a fall
     step_ms: float
     path: Path | None
 
 
 def play(settings: PlaySettings, watch: Watch) -> Shown:
-    """Play an episode; raises `UserError` kinds before the clock starts, and `RunError` for what fails after it."""
+    """Play an episode; raises `UserError` kinds before the clock starts, and `RunError` for later failures."""
     path = None if settings.out == NONE else Path(settings.out)
     if path:
         check_out(path)
     name, act = open_policy(settings)
-    STAGES.debug("the policy %s is open", name)
+    STAGES.debug("policy %s opened", name)
     condition = Condition(settings.action_noise, settings.replan)
     episodes = draw_episodes([condition], settings.episode + 1, settings.seed)
     start, noise = episodes.starts[-1], episodes.noise[-1]
     played = realtime.play(ThreadAsking(act), start, noise, settings.replan, settings.lockstep, watch)
 
-    STAGES.debug("the episode is played: asked at steps %s", played.record.asked.tolist())
+    STAGES.debug("episode played: plans requested at steps %s", played.record.asked.tolist())
     record = played.record
     scores = score(record.states[None], record.actions[None])
     upright, calm = int(scores.steps_upright[0]), int(scores.converge_step[0])
@@ -68,7 +68,7 @@ def play(settings: PlaySettings, watch: Watch) -> Shown:
     if path:
         late = f"; {played.late} answer{'s' * (played.late > 1)} late" if played.late else ""
         animate_episode(path, name, about + late, **vars(record), seconds=CONTROL_SECONDS)
-    STAGES.debug("the picture is drawn" if path else "no picture is asked for")
+    STAGES.debug("GIF written" if path else "no GIF requested")
     latencies = {
         name: float(np.percentile(played.latencies, percent))
         for name, percent in PERCENTILES.items()
@@ -79,7 +79,7 @@ def play(settings: PlaySettings, watch: Watch) -> Shown:
 
 
 def open_policy(settings: PlaySettings) -> tuple[str, Act]:
-    """The name of the policy and what it plans by; raises `UserError` kinds."""
+    """Return the policy's name and its `act`; raises `UserError` kinds."""
     if settings.policy != NONE:
         return settings.policy, connect(settings.policy, STATE_DIM, ACTION_DIM).act
     path = Path(settings.checkpoint)
@@ -96,7 +96,7 @@ def open_policy(settings: PlaySettings) -> tuple[str, Act]:
 
 
 def check_out(path: Path) -> None:
-    """Raise `SettingsError` unless a moving picture can be written there."""
+    """Raise `SettingsError` unless the path is valid for a GIF."""
     if path.suffix.lower() != ".gif":
         raise SettingsError(f"out: expected a file name ending in .gif, or none, found '{path}'. See --help.")
     if path.is_dir():

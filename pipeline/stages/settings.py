@@ -13,52 +13,60 @@ class CollectSettings(Settings):
 
     trajectories: int = Field(4000, ge=1, le=1_000_000, description="demonstrations to simulate")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of starts, gains and noise")
-    plots: int = Field(0, ge=0, le=1000, description="draw this many trajectories as pictures under OUT/plots")
-    threads: int = Field(0, ge=0, le=1024, description="simulation threads, 0 for all cores; never changes the data")
+    plots: int = Field(0, ge=0, le=1000, description="number of trajectories to draw into OUT/plots")
+    threads: int = Field(
+        0, ge=0, le=1024, description="simulation threads, 0 for all cores; the data do not depend on it"
+    )
     out: Path = Field(Path("data"), description="folder for trajectories.npz and training_pairs_original.npz")
 
 
 class TokenizeSettings(Settings):
-    """Fit a tokenizer on the training split, FAST or plain bins, and write the token pairs."""
+    """Fit a tokenizer, FAST or plain bins, on the training split, and write the token pairs."""
 
-    scheme: Literal["fast", "bins"] = Field("fast", description="FAST, or a token for each single action")
+    scheme: Literal["fast", "bins"] = Field("fast", description="FAST, or one token per action")
     scale: float = Field(10.0, ge=1e-6, le=10_000, description="quantisation steps per action unit (FAST's gamma)")
-    fine_scale: float = Field(60.0, ge=1e-6, le=10_000, description="the same for the lowest frequencies, and for bins")
-    fine: int = Field(8, ge=0, le=100_000, description="lowest frequencies of fine scale; 0 for FAST as published")
-    vocabulary: int = Field(768, ge=5, le=65_536, description="FAST's tokens, specials included")
+    fine_scale: float = Field(
+        60.0, ge=1e-6, le=10_000, description="steps per action unit of the lowest frequencies, and of bins"
+    )
+    fine: int = Field(
+        8, ge=0, le=100_000, description="number of lowest frequencies with the fine scale; 0: FAST as published"
+    )
+    vocabulary: int = Field(768, ge=5, le=65_536, description="number of FAST tokens, specials included")
     pairs: Path = Field(Path("data/training_pairs_original.npz"), description="action pairs to tokenize")
     out: Path = Field(Path("data"), description="folder for SCHEME_tokenizer.json and training_pairs_SCHEME.npz")
 
 
 class EvaluateSettings(Settings):
-    """Score models by how they control the pendulum, under nine conditions of noise and replan interval.
+    """Score how models control the pendulum, under nine conditions of noise and replan interval.
 
-    Models are files (A.pth B.pth ...), MLflow runs (--run), or all models of a study (--study); the scores of runs are
-    logged to them.
+    Models are files (A.pth B.pth ...), MLflow runs (--run), or all models of a study (--study). The scores of runs are
+    logged to the runs.
     """
 
     checkpoint: tuple[Path, ...] = Field(
         (), description="model files, ours or the reference system's", json_schema_extra=BARE
     )
-    run: tuple[str, ...] = Field((), description="MLflow runs of models, by id")
-    study: str = Field(NONE, pattern=f"^{NAME_PATTERN}$", description="all models of a study, by its name")
+    run: tuple[str, ...] = Field((), description="ids of MLflow runs with models")
+    study: str = Field(NONE, pattern=f"^{NAME_PATTERN}$", description="name of a study: all its models")
     experiment: str = Field(ALL, pattern=f"^{NAME_PATTERN}$", description="MLflow experiment of the study; all: any")
     yardsticks: bool = Field(False, description="also score PID, LQR and zero action")
     tokenizer: str = Field(NONE, description="the tokenizer of the reference system's FAST weights")
-    episodes: int = Field(100, ge=1, le=1_000_000, description="episodes a condition")
+    episodes: int = Field(100, ge=1, le=1_000_000, description="episodes per condition")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the episodes, the same for all models")
-    pairs: Path = Field(Path("data/training_pairs_original.npz"), description="the expert's chunks, if they are there")
+    pairs: Path = Field(
+        Path("data/training_pairs_original.npz"), description="the expert's action pairs, used if the file exists"
+    )
     executor: Literal["pool", "serial"] = Field("pool", description="a pool of processes, or one job after another")
     workers: int = Field(0, ge=0, le=1024, description="processes of the pool, 0 for one per core")
     format: Literal["text", "json"] = Field("text", description="tables, or one JSON object", json_schema_extra=FLAGS)
 
 
 class PlaySettings(Settings):
-    """Balance the pendulum with a policy, by the wall clock, and draw a moving picture of it.
+    """Balance the pendulum with a policy in real time, and draw the episode as a GIF.
 
     The policy is a model file (--checkpoint) or a server (--policy). A step takes 0.04 s, an episode 100 steps. The
-    state is sent when a plan is due; until the answer comes, the last plan goes on. Answers that do not come within
-    their step are late, and counted.
+    state is sent when a plan is due; until the answer arrives, the last plan continues. Answers that arrive after their
+    step are counted as late.
     """
 
     checkpoint: str = Field(
@@ -66,12 +74,14 @@ class PlaySettings(Settings):
     )
     policy: str = Field(NONE, min_length=1, description="address of a policy server, such as http://127.0.0.1:5001")
     tokenizer: str = Field(NONE, description="the tokenizer of the reference system's FAST weights")
-    action_noise: float = Field(0.03, ge=0, le=3, description="uniform noise of +- this on every action, of 100 N")
+    action_noise: float = Field(
+        0.03, ge=0, le=3, description="amplitude of the uniform noise on every action, in 100 N"
+    )
     replan: int = Field(10, ge=1, le=100, description="steps between two plans")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of start and noise, as in evaluate")
-    episode: int = Field(0, ge=0, lt=1_000_000, description="number of the episode, as evaluate counts them")
-    lockstep: bool = Field(False, description="without the clock: wait for every answer, then go on at once")
-    out: str = Field("play.gif", min_length=1, description="moving picture to write; none: none")
+    episode: int = Field(0, ge=0, lt=1_000_000, description="number of the episode, as in evaluate")
+    lockstep: bool = Field(False, description="no clock: wait for every answer")
+    out: str = Field("play.gif", min_length=1, description='GIF to write, or "none"')
 
     @model_validator(mode="after")
     def _one_policy(self) -> Self:
@@ -83,8 +93,8 @@ class PlaySettings(Settings):
 class ExportSettings(Settings):
     """Write a trained model as one ONNX file that acts without torch, and check it against the model.
 
-    It needs the packages of the extra: pip install -e '.[export]'
+    It needs extra packages: pip install -e '.[export]'
     """
 
     checkpoint: Path = Field(description="model file, from train/trained_models", json_schema_extra=BARE)
-    out: str = Field(AUTO, min_length=1, description="file to write; auto: beside the model, ending in .onnx")
+    out: str = Field(AUTO, min_length=1, description="file to write; auto: the model's path, ending in .onnx")

@@ -1,4 +1,4 @@
-"""Tokenize: fit FAST on the training split, encode every chunk, prove that nothing is lost, write."""
+"""Tokenize: fit FAST on the training split, encode every chunk, check that decoding is exact, write."""
 
 import json
 import logging
@@ -22,29 +22,29 @@ TOKENIZER_FILE, PAIRS_FILE = "{scheme}_tokenizer.json", "training_pairs_{scheme}
 
 @dataclass(frozen=True)
 class Tokenized:
-    """How well the tokenizer does, over all pairs; also stored in the pairs' metadata."""
+    """Statistics of the tokenizer over all pairs; also stored in the pairs' metadata."""
 
     scheme: str
     vocabulary: int
     alphabet: int  # integers of the training range
     vocabulary_used: int  # entries that occur in some sequence
-    tokens_mean: float  # a chunk, without BOS and EOS
+    tokens_mean: float  # per chunk, without BOS and EOS
     tokens_max: int
     clipped: int  # coefficients outside the training range
     error_mean: float  # |decoded - original|, action units
     error_max: float
-    by_trajectory: bool  # whether the training split could be taken by trajectory
+    by_trajectory: bool  # whether the split is by trajectory
 
 
 def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
-    """Write the tokenizer and the token pairs below `settings.out`; the same input gives the same bytes."""
+    """Write the tokenizer and the token pairs to `settings.out`; the same input gives the same bytes."""
     check_folder(settings.out, "tokens")
     with data_lock(settings.pairs.parent):
         pairs, digest = load_action_pairs(settings.pairs), file_digest(settings.pairs)
-    STAGES.debug("%s is read", settings.pairs)
+    STAGES.debug("%s read", settings.pairs)
     split = split_pairs(pairs.trajectory, len(pairs.state))
     tokenizer = fit(pairs.action_chunk[split.train], settings)
-    STAGES.debug("the tokenizer is fitted")
+    STAGES.debug("tokenizer fitted")
     integers, clipped = tokenizer.quantise(pairs.action_chunk)
     sequences = tokenizer.encode(integers)
     if not np.array_equal(tokenizer.decode(sequences), integers):
@@ -52,7 +52,7 @@ def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
             f"{settings.pairs}: tokens do not decode to the coefficients they were made from; nothing written."
         )
 
-    STAGES.debug("the chunks are encoded, and decode exactly")
+    STAGES.debug("chunks encoded; they decode exactly")
     error = np.abs(tokenizer.dequantise(integers) - pairs.action_chunk)
     lengths = np.array([len(sequence) for sequence in sequences])
     summary = Tokenized(
@@ -91,7 +91,7 @@ def fit(chunks: Floats, settings: TokenizeSettings) -> FastTokenizer:
 
 
 def pad_sequences(sequences: list[list[int]]) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    """Lay sequences out as rows of `[BOS] tokens [EOS] [PAD] ...`, as long as the longest needs: `(N, L)`."""
+    """Arrange sequences as rows `[BOS] tokens [EOS] [PAD] ...`, padded to the longest: `(N, L)`."""
     width = max(map(len, sequences)) + 2
     rows = np.full((len(sequences), width), PAD, dtype=np.int64)
     for row, sequence in zip(rows, sequences, strict=True):

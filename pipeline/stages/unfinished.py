@@ -2,16 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.config import LATEST, make
 from pipeline.errors import DataError, SettingsError
-from pipeline.methods.method import Method
 from pipeline.methods.settings import TrainSettings
 from pipeline.tracking.journal import ENDED, Journal, journal_of, left_journals
 from pipeline.tracking.mirror import MIRROR, Mirror
 from pipeline.tracking.names import FAILURE
+from pipeline.tracking.owner import is_of_elsewhere, owner_elsewhere
 from pipeline.tracking.query import fetch
 from pipeline.tracking.run import TrackedRun
+
+if TYPE_CHECKING:  # it imports torch
+    from pipeline.methods.method import Method
 
 GONE = "its process was gone"
 DYING_SECONDS = 20.0  # that a process whose study is gone has to end its run
@@ -42,7 +46,7 @@ class Unfinished:
                 )
 
 
-def find_unfinished(method: Method, settings: TrainSettings) -> Unfinished:
+def find_unfinished(method: "Method", settings: TrainSettings) -> Unfinished:
     """The run that `settings.resume` names, with its journal, ours now; its own settings count.
 
     Raises `SettingsError` if there is none, if it is of another method, if a process works on it, or if other settings
@@ -73,7 +77,7 @@ def can_resume(run_id: str, settings: TrainSettings) -> bool:
     return bool(journal.about().get("settings") == settings.model_dump(mode="json"))
 
 
-def _unfinished(method: Method, settings: TrainSettings, journal: Journal) -> Unfinished:
+def _unfinished(method: "Method", settings: TrainSettings, journal: Journal) -> Unfinished:
     about = journal.about()
     if about.get("method") != method.name or about.get(ENDED) == "FINISHED":
         raise SettingsError(
@@ -91,7 +95,7 @@ def _unfinished(method: Method, settings: TrainSettings, journal: Journal) -> Un
     return Unfinished(journal, about["name"], kept, about["files"], about["code"])
 
 
-def _latest(method: Method) -> Journal | None:
+def _latest(method: "Method") -> Journal | None:
     """The youngest run of a method that broke off."""
     found = None
     for journal in left_journals():
@@ -104,20 +108,22 @@ def _latest(method: Method) -> Journal | None:
 def end_abandoned(run: TrackedRun, name: str, reason: str, status: str = "FAILED") -> bool:
     """End a run whose process is gone, and show the log that it left hidden in the mirror.
 
-    Returns False, and does nothing, if it is not RUNNING, or if a process has it: one whose study is gone ends itself.
+    Returns False, and does nothing, if it is not RUNNING, or if a process has it, here or on another machine: one whose
+    study is gone ends itself.
     """
     journal = journal_of(run.run_id)
     if run.journal is None and journal.about():
         if not journal.own(DYING_SECONDS):
             return False
         run.journal = journal
-    if fetch(run.client, run.run_id).status != "RUNNING":
+    known = fetch(run.client, run.run_id)
+    if known.status != "RUNNING" or owner_elsewhere(known) is not None:
         if run.journal:
             run.journal.release()
         return False
     mirror = Mirror(name, MIRROR)
     run.tags({FAILURE: reason})
-    if mirror.hidden_log.exists():
+    if (run.journal is not None or not is_of_elsewhere(known)) and mirror.hidden_log.exists():
         mirror.write(f"{status.lower()}: {reason}")
         mirror.publish_log()
         run.file(mirror.log)

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from pipeline.config import NONE
 from pipeline.data.pairs import load_action_pairs
 from pipeline.data.split import split_pairs
+from pipeline.errors import RunError
 from pipeline.evaluation.expert import spread
 from pipeline.evaluation.protocol import Protocol
 from pipeline.evaluation.stored import FOLDER, protocol_of
@@ -26,6 +27,7 @@ from pipeline.studies.plan import Member, member_name
 from pipeline.tokenizer.fast import FastTokenizer
 from pipeline.tokenizer.tradeoff import SCALES, measure_tradeoff
 from pipeline.tracking.names import Kind
+from pipeline.tracking.owner import owner_elsewhere
 from pipeline.tracking.query import StoredRun, artifact, group_of, is_model, search
 from pipeline.tracking.run import Place, TrackedRun, start_run, status_of
 from pipeline.tracking.store import open_store
@@ -158,11 +160,15 @@ def average_jobs(runs: Runs, earlier: Earlier) -> list[Job[str]]:
 def make_member(member: Member, place: Place, trial: Trial, experiment_id: str, report: Report) -> str:
     """Train a member and evaluate it; returns the run's id.
 
-    A run of the study that has trained it already counts, and one that was interrupted is resumed.
+    A run of the study that has trained it already counts, and one that was interrupted is resumed. Raises `RunError` if
+    another machine is training it.
     """
     tags = {"study": place.tags["study"], "kind": Kind.MODEL, "seed": place.tags["seed"]}
     found = [run for run in search(open_store(), **tags) if run.experiment_id == experiment_id]
     earlier = [run for run in found if group_of(run) == member.group]
+    for run in earlier:
+        if (who := owner_elsewhere(run)) is not None:
+            raise RunError(f"{member.name}: expected nobody to train it, found run {run.run_id}: {who}. Wait for it.")
     finished = [run.run_id for run in earlier if run.status == "FINISHED" and is_model(run)]
     run_id = finished[-1] if finished else _train_member(member, place, earlier, report)
     judge_run(run_id, trial.protocol, trial.pairs, lambda share: report(TRAINING_SHARE + (1 - TRAINING_SHARE) * share))

@@ -17,24 +17,24 @@ NOT_THE_RECIPE = {"seed", "run_name", "resume", "experiment", "threads"}  # mode
 
 @dataclass(frozen=True)
 class Group:
-    """Models of one method that differ in their seed alone."""
+    """Models of one method that differ only in their seed."""
 
     name: str  # "pi0", or "pi0 width=64"
     method: Method
-    settings: TrainSettings  # of its first seed
+    settings: TrainSettings  # of the first seed
 
     def member(self, seed: int) -> "Member":
-        """The model of a seed; raises `SettingsError` for a seed that is out of range."""
+        """Return the member with a seed; raises `SettingsError` for a seed that is out of range."""
         return Member(
             self.name, self.method.name, make(type(self.settings), self.settings.model_dump() | {"seed": seed})
         )
 
     def recipe(self, prepared: Prepared) -> dict[str, str]:
-        """What all its models share, as text: the settings but for the seed, and the digests of the data."""
-        files = set(prepared.files) | {"pairs"}  # the same file may stand elsewhere: its digest counts
+        """Return what all its models share, as text: the settings without the seed, and the digests of the data."""
+        files = set(prepared.files) | {"pairs"}  # paths may differ: the digests count
         values = self.settings.model_dump(mode="json", exclude=NOT_THE_RECIPE | files)
         digests = {f"{what}_sha256": digest for what, digest in prepared.digests.items()}
-        device = choose_device(self.settings).type  # on another, or on "auto" of another machine, bits are others
+        device = choose_device(self.settings).type  # resolved, because results differ between devices
         return {name: str(value) for name, value in values.items()} | digests | {"device": device}
 
 
@@ -48,23 +48,23 @@ class Member:
 
     @property
     def name(self) -> str:
-        """Its name within the study."""
+        """The name within the study."""
         return member_name(self.group, self.settings.seed)
 
 
 def plan_members(settings: EnsembleSettings, groups: Sequence[Group]) -> list[Member]:
-    """All members, seed by seed, so that a study that is cut short has whole pairs; raises `SettingsError`."""
+    """Return all members, ordered by seed, so that an interrupted study has complete pairs; raises `SettingsError`."""
     seeds = range(settings.base_seed, settings.base_seed + settings.n_models)
     return [group.member(seed) for seed in seeds for group in groups]
 
 
 def member_name(group: str, seed: int | str) -> str:
-    """What the model of a group and seed is called."""
+    """Return the name of the model of a group and seed."""
     return f"{group} seed {seed}"
 
 
 def plan_groups(settings: EnsembleSettings) -> list[Group]:
-    """The groups that are compared, in the order given; raises `SettingsError` for what does not fit together."""
+    """Return the groups to compare, in the order given; raises `SettingsError` for inconsistent settings."""
     texts = list(dict.fromkeys(" ".join(text.split()) for text in settings.methods.split(",")))
     names = [text.split()[0] for text in texts]
     for name in names:

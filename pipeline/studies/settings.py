@@ -13,17 +13,17 @@ GROUP = r"\w+( \w+=[^\s,'\"]+)*"
 
 
 class EnsembleSettings(Settings):
-    """Train, evaluate and compare groups of models: a method each, several seeds per group.
+    """Train, evaluate and compare groups of models: one method and several seeds per group.
 
-    A group is a method by its own defaults, such as pi0, or with settings of its own, such as "pi0 width=128"; that is
-    also its name. --set NAME=VALUE holds for every method that has the setting, --set METHOD.NAME=VALUE for one.
+    A group is a method with its defaults, such as pi0, or with other settings, such as "pi0 width=128"; this is also
+    its name. --set NAME=VALUE applies to every method that has the setting, --set METHOD.NAME=VALUE to one.
     The same command with the same study name does only what is missing.
     """
 
     study: str = Field(
         "ensemble",
         pattern=f"^{NAME_PATTERN}$",
-        description="name; a study of that name is continued",
+        description="name; an existing study of that name is continued",
         json_schema_extra=RUN_NAME,
     )
     n_models: int = Field(10, ge=1, le=10_000, description="models per group")
@@ -32,15 +32,16 @@ class EnsembleSettings(Settings):
         pattern=f"^{GROUP}(, ?{GROUP})*$",
         description="groups to compare: pi0, pi0_fast, regression, binning, also as 'pi0 width=64,pi0 width=128'",
     )
-    set: tuple[str, ...] = Field((), description="settings of training: NAME=VALUE or METHOD.NAME=VALUE, also A,B")
-    base_seed: int = Field(0, ge=0, le=MAX_SEED, description="the models' seeds count up from here")
+    set: tuple[str, ...] = Field((), description="training settings: NAME=VALUE or METHOD.NAME=VALUE, also A,B")
+    base_seed: int = Field(0, ge=0, le=MAX_SEED, description="the first seed; the models' seeds count up from it")
     executor: Literal["pool", "serial"] = Field("pool", description="a pool of processes, or one job after another")
     workers: int = Field(0, ge=0, le=1024, description="processes of the pool, 0 for one per core")
     episodes: int = Field(100, ge=1, le=1_000_000, description="episodes per condition")
     evaluation_seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the episodes, the same for all models")
-    originals: str = Field(NONE, description="folder with weights of the reference system, to evaluate beside ours")
+    originals: str = Field(NONE, description="folder with weights of the reference system, to evaluate as well")
     pairs: Path = Field(
-        Path("data/training_pairs_original.npz"), description="action pairs, of methods without tokens and the expert"
+        Path("data/training_pairs_original.npz"),
+        description="action pairs, for methods without tokens and for the expert",
     )
     experiment: str = Field(
         "tinypi", pattern=f"^{NAME_PATTERN}$", description="MLflow experiment", json_schema_extra=EXPERIMENT_NAME
@@ -59,9 +60,7 @@ class EnsembleSettings(Settings):
     @model_validator(mode="after")
     def _study_is_a_name(self) -> Self:
         if self.study in (ALL, NONE):
-            raise ValueError(
-                f"study: expected a name, found '{self.study}', which means something else in other commands"
-            )
+            raise ValueError(f"study: expected a name, found '{self.study}', which other commands reserve")
         for word in self.set:
             name, equals, value = word.partition("=")
             if not (equals and value and all(part.isidentifier() for part in name.split(".")) and name.count(".") < 2):
@@ -70,7 +69,7 @@ class EnsembleSettings(Settings):
 
 
 def shorthands() -> dict[str, FieldInfo]:
-    """Settings of training that the command takes by name for every method that has them; "auto": each its own."""
+    """Training settings that the command takes by name for every method that has them; "auto": the default."""
     kinds = (Recipe, FlowRecipe, TokenRecipe)
     found = {name: info for kind in kinds for name, info in fields_of(kind).items() if name != "experiment"}
     return {name: FieldInfo.merge_field_infos(info, default=AUTO) for name, info in found.items()}

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from pipeline.config import NONE
 from pipeline.data.pairs import load_action_pairs
@@ -20,6 +21,7 @@ from pipeline.errors import DataError, RunError, SettingsError, StoreError, one_
 from pipeline.evaluation.protocol import Protocol
 from pipeline.executors.jobs import Job
 from pipeline.executors.run import Watch, run_all
+from pipeline.locks import file_lock
 from pipeline.methods.method import Prepared
 from pipeline.policies.load import load_policy
 from pipeline.registry.register import register_members
@@ -35,6 +37,7 @@ from pipeline.studies.settings import EnsembleSettings
 from pipeline.studies.verdict import group_metrics, study_metrics, study_note
 from pipeline.tracking.mirror import MIRROR
 from pipeline.tracking.names import NAME, Kind
+from pipeline.tracking.owner import is_ours
 from pipeline.tracking.query import StoredRun, fetch, group_of, search_study
 from pipeline.tracking.run import TrackedRun, experiment_of, status_of, system_metrics
 from pipeline.tracking.store import Store, home, open_store
@@ -120,14 +123,12 @@ def run_study(settings: EnsembleSettings, say: Say, watch: Watch) -> Study:
                 tally = run_jobs(store, plan, runs, watch)
                 gathered, files = publish(store, plan, runs, say)
         except BaseException as error:
-            for run in (study, *runs.groups.values()):
-                with contextlib.suppress(Exception):  # what cannot be told now, doctor or the next call tells
-                    run.end(status_of(error))
+            with contextlib.suppress(Exception):  # what cannot be told now, doctor or the next call tells
+                end_all(store, runs, status_of(error))
             if isinstance(error, StoreError):
                 raise RunError(f"study '{settings.study}': {one_line(error)} The same command continues it.") from error
             raise
-        for run in (study, *runs.groups.values()):
-            run.end("FAILED" if tally.failures or gathered is None else "FINISHED")
+        end_all(store, runs, "FAILED" if tally.failures or gathered is None else "FINISHED")
     seconds = time.monotonic() - started
     return Study(study.run_id, study.url, tally.done, tally.reused, tuple(tally.failures), seconds, gathered, files)
 
@@ -135,13 +136,15 @@ def run_study(settings: EnsembleSettings, say: Say, watch: Watch) -> Study:
 def prepare_data(settings: EnsembleSettings, groups: Sequence[Group], say: Say) -> dict[str, Prepared]:
     """Make missing default data, and check each group's data before anything is started; raises `UserError` kinds."""
     prepared: dict[str, Prepared] = {}
+    warnings: list[str] = []
     for group in groups:
         choose_device(group.settings)
         make_missing_data(group.settings, say)
         prepared[group.name] = group.method.prepare(group.settings)
         check_sizes(prepared[group.name].interface)
-        for warning in (*prepared[group.name].warnings, *training_warnings(group.settings, prepared[group.name])):
-            say(f"warning: {warning}")
+        warnings += (*prepared[group.name].warnings, *training_warnings(group.settings, prepared[group.name]))
+    for warning in dict.fromkeys(warnings):
+        say(f"warning: {warning}")
     load_action_pairs(settings.pairs)  # the expert's chunks, whatever the methods
     if len({one.split.digest for one in prepared.values()}) > 1:
         files = " and ".join(str(one.files["data"]) for one in prepared.values())
@@ -170,11 +173,11 @@ def find_originals(settings: EnsembleSettings) -> list[tuple[Path, str]]:
 def one_at_a_time(study: str) -> Iterator[None]:
     """Hold the study's lock; raises `SettingsError` if another process has it.
 
-    It stands beside an sqlite store. For a tracking server it stands in this folder, and keeps no other machine away.
+    It stands beside an sqlite store. For a tracking server it stands in this folder: `open_study` keeps others away.
     """
     home().mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(home() / f".study-{study}.lock", blocking=False):
+        with file_lock(home() / f".study-{study}.lock", blocking=False):
             yield
     except Timeout as error:
         raise SettingsError(
@@ -190,7 +193,7 @@ def require_same_recipes(store: Store, plan: Plan) -> None:
             trained = run.tags.get("kind") == Kind.MODEL and run.status == "FINISHED"
             if group_of(run) != name or not (trained or run.tags.get("kind") == Kind.GROUP):
                 continue
-            known = run.tags | run.params
+            known = run.params | run.tags  # the tag device is where it was trained, not "auto"
             for setting, value in ours.items():
                 if known.get(setting, value) != value:
                     raise SettingsError(
@@ -247,6 +250,14 @@ def find_earlier(store: Store, plan: Plan) -> Earlier:
     found = search_study(store, plan.settings.study, plan.experiment)
     done = [run for run in found if run.status == "FINISHED" and run.tags.get("kind") in JOB_KINDS]
     return Earlier(done, plan.trial)
+
+
+def end_all(store: Store, runs: Runs, status: str) -> None:
+    """End the runs of the study and of its groups, unless another machine has taken the study over."""
+    ours = is_ours(store, runs.study.run_id)
+    with contextlib.ExitStack() as stack:  # one that fails does not keep the others from their end
+        for run in (*runs.groups.values(), runs.study):
+            stack.callback(partial(run.end, status) if ours else run.leave)
 
 
 def publish(store: Store, plan: Plan, runs: Runs, say: Say) -> tuple[Gathered | None, tuple[Path, ...]]:

@@ -1,4 +1,4 @@
-"""What a study's runs show in MLflow's lists: means as metrics, the verdict as a note."""
+"""Metrics and notes of a study's runs for MLflow's lists: means as metrics, the verdict as a note."""
 
 import re
 
@@ -7,18 +7,18 @@ from pipeline.report.overview import overview_table, verdicts
 
 NOTE = "mlflow.note.content"  # the tag that MLflow's UI shows as a run's description
 MAIN = ("success", "converge")
-NOT_IN_NAMES = re.compile(r"[^\w./ :-]")  # what MLflow does not take in the name of a metric
+NOT_IN_NAMES = re.compile(r"[^\w./ :-]")  # characters that MLflow refuses in the name of a metric
 
 
 def group_metrics(group: Group) -> dict[str, float]:
-    """Means and deviations over a group's models: `SCORE_mean`, `SCORE_std`, scores as means over the conditions."""
+    """Means and deviations over a group's models: `SCORE_mean`, `SCORE_std`; scores are means over the conditions."""
     found = {name: by[None] for name, by in group.scores.items() if None in by} | group.costs
     means = {f"{name}_mean": summary.mean for name, summary in found.items()}
     return means | {f"{name}_std": summary.std for name, summary in found.items() if summary.std is not None}
 
 
 def study_metrics(comparison: Comparison) -> dict[str, float]:
-    """Of each group, its number of models and main means: `GROUP/models`, `GROUP/success`, `GROUP/converge`."""
+    """Each group's number of models and main means: `GROUP/models`, `GROUP/success`, `GROUP/converge`."""
     metrics: dict[str, float] = {}
     for group in comparison.of_kind("model"):
         name = NOT_IN_NAMES.sub("_", group.name)
@@ -28,7 +28,7 @@ def study_metrics(comparison: Comparison) -> dict[str, float]:
 
 
 def study_note(comparison: Comparison, study: str) -> dict[str, str]:
-    """The description of a study's run, as the tag that holds it: the verdicts and the table of means."""
+    """The tag with the description of a study's run: the verdicts and the table of means."""
     lines = [f"- {verdict}" for verdict in verdicts(comparison)]
     table = overview_table(comparison).markdown()
     return {NOTE: "\n".join([f"**Study {study}**", "", *lines, "", table])}

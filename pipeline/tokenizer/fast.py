@@ -2,17 +2,17 @@
 
     chunk (H, A) --DCT-II per dimension--> coefficients --x scale, round--> integers (H*A,) --BPE--> tokens
 
-The lowest frequencies may have a finer scale than the others: an unstable system adds up what they round off. These
-are tokens of their own: after a token that could have been merged with the next integer, the integer that would have
-been merged is impossible, so an expectation of it would be biased. The paper has one scale for all and merges anywhere
-(`fine = 0`). Without the DCT and without merges the same is plain binning, a token an action (as RT-2 does, Brohan et
-al. 2023, arXiv 2307.15818): the baseline.
+The lowest frequencies may have a finer scale than the others, because an unstable system integrates their rounding
+errors. Their integers are never merged: after a token that could have been merged with the next integer, this integer
+is impossible, so its expectation would be biased. The paper has one scale for all and merges anywhere (`fine = 0`).
+Without the DCT and without merges, this is plain binning, one token per action (as in RT-2, Brohan et al. 2023, arXiv
+2307.15818): the baseline.
 
 Integers are flattened lowest frequency first across dimensions. Byte-pair encoding (the `tokenizers` library) works
 on them as one-character symbols. Every integer of the training range is a symbol, so no chunk is unknown; a
-coefficient outside the range is clipped to it, and counted. Encoding loses nothing but the rounding. Whoever writes
-a chunk token by token is told which tokens may come next (`fits`): those that fit into the chunk, and whose integers
-the training split has seen as far out for these coefficients. A network gives a little probability to all tokens.
+coefficient outside the range is clipped to it, and counted. Encoding loses only the rounding. When a chunk is generated
+token by token, `fits` gives the tokens that may come next: those that fit into the chunk, with integers within the
+training split's range of these coefficients. A network gives every token some probability.
 
 Shapes: N chunks, H horizon, A action, C = H*A coefficients, V vocabulary, L tokens.
 """
@@ -36,13 +36,13 @@ from pipeline.files import is_file, whole_file
 
 BOS, EOS, PAD = 0, 1, 2
 SPECIALS = ("[BOS]", "[EOS]", "[PAD]")
-UNKNOWN = "[UNK]"  # only in the reference system's tokenizers; ours leaves nothing unknown
-FIRST_SYMBOL = 0x4E00  # the code point of the lowest integer: a long run of plain letters follows it
-MAX_ALPHABET = 20_000  # as many as that run has
+UNKNOWN = "[UNK]"  # only in the reference system's tokenizers; ours knows every integer
+FIRST_SYMBOL = 0x4E00  # the code point of the lowest integer; a long range of plain letters follows
+MAX_ALPHABET = 20_000  # the length of that range
 MAX_FILE_BYTES = 16 * 2**20
 MAX_CHUNK = 100_000  # numbers in a chunk
-MAX_TABLE = 2**27  # vocabulary times coefficients: decoding keeps a table of that size
-MAX_INTEGER = 2**53  # float64 counts exactly so far
+MAX_TABLE = 2**27  # vocabulary times coefficients, the size of a table for decoding
+MAX_INTEGER = 2**53  # float64 is exact up to here
 MIN_SCALE, MAX_SCALE = 1e-6, 1e9
 FORMAT = "tinypi-fast-1"
 ORIGINAL_SCALE, ORIGINAL_HORIZON = 10.0, 50
@@ -54,7 +54,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FastTokenizer:
-    """A fitted tokenizer. `pieces[id]` are the integers that a token stands for; specials stand for none."""
+    """A fitted tokenizer. `pieces[id]` are the integers that a token encodes; specials encode none."""
 
     scale: float  # steps per action unit
     horizon: int
@@ -62,10 +62,10 @@ class FastTokenizer:
     low: int  # the alphabet: integers low..high
     high: int
     bpe: Tokenizer
-    fine_scale: float = 1.0  # of the lowest frequencies of each dimension,
-    fine: int = 0  # and how many these are
+    fine_scale: float = 1.0  # of the `fine` lowest frequencies of each dimension
+    fine: int = 0
     frequencies: bool = True  # integers are coefficients of the DCT; otherwise they are actions
-    unmerged: int = 0  # the first integers of a chunk, each of which is a token of its own
+    unmerged: int = 0  # number of first integers of a chunk that are never merged
     ranges: Ints | None = None  # (C, 2), lowest and highest integer of each coefficient in the training split
 
     @property
@@ -80,9 +80,9 @@ class FastTokenizer:
 
     @property
     def summary(self) -> str:
-        """What was chosen, in words."""
+        """Return the settings as text."""
         if not self.frequencies:
-            return f"bins, {self.scale:g} an action unit"
+            return f"bins, {self.scale:g} per action unit"
         fine = f", {self.fine_scale:g} for the {self.fine} lowest frequencies" if self.fine else ""
         return f"scale {self.scale:g}{fine}, vocabulary {self.vocabulary}"
 
@@ -95,7 +95,7 @@ class FastTokenizer:
 
     @cached_property
     def lengths(self) -> Ints:
-        """How many coefficients each token id stands for, `(V,)`; 0 for specials."""
+        """The number of coefficients of each token id, `(V,)`; 0 for specials."""
         return np.array([len(piece) for piece in self.pieces])
 
     @cached_property
@@ -105,10 +105,10 @@ class FastTokenizer:
 
     @cached_property
     def fits(self) -> NDArray[np.bool_]:
-        """Which tokens may come next when r coefficients are missing, for r = 0..C: `(C + 1, V)`.
+        """The tokens that may come next when r coefficients are missing, for r = 0..C: `(C + 1, V)`.
 
-        None that would overfill the chunk, none of several integers where each has a token of its own, none with an
-        integer out of its coefficient's range, and specials never.
+        Excluded are tokens that overfill the chunk, tokens of several integers among the unmerged ones, integers out of
+        their coefficient's range, and specials.
         """
         missing = np.arange(self.coefficients + 1)[:, None]
         alone = self.coefficients - missing < self.unmerged
@@ -124,7 +124,7 @@ class FastTokenizer:
 
     @cached_property
     def fewest(self) -> Ints:
-        """The fewest tokens that fill a chunk in which r coefficients are missing, for r = 0..C: `(C + 1,)`."""
+        """The smallest number of tokens that fill r missing coefficients, for r = 0..C: `(C + 1,)`."""
         fewest = [0]
         for missing in range(1, self.coefficients + 1):
             usable = np.unique(self.lengths[self.fits[missing]])
@@ -175,7 +175,7 @@ class FastTokenizer:
     def decode(self, ids: list[list[int]]) -> Ints:
         """Turn token ids (specials are skipped) back into integers `(N, C)`.
 
-        Raises `TokenizerError` if a sequence stands for more or fewer than C coefficients.
+        Raises `TokenizerError` if a sequence encodes more or fewer than C coefficients.
         """
         rows = [[integer for token in sequence for integer in self.pieces[token]] for sequence in ids]
         for number, row in enumerate(rows):
@@ -187,7 +187,7 @@ class FastTokenizer:
         return np.array(rows, dtype=np.int64).reshape(len(rows), self.coefficients)
 
     def to_json(self) -> str:
-        """The whole tokenizer as JSON text, with its digest; equal tokenizers give equal text."""
+        """Return the tokenizer as JSON text, with its digest; equal tokenizers give equal text."""
         return _json(self._fields() | {"sha256": self.digest})
 
     def _fields(self) -> dict[str, Any]:
@@ -266,7 +266,7 @@ def fit_tokenizer(
 
 
 def fit_bins(chunks: Floats, scale: float) -> FastTokenizer:
-    """Make plain bins of `1 / scale` action units over the range of `chunks (N, H, A)`: a token an action."""
+    """Make plain bins of `1 / scale` action units over the range of `chunks (N, H, A)`: one token per action."""
     _, horizon, action_dim = chunks.shape
     integers = to_integers(chunks, steps_of(scale, 1, 0, horizon), frequencies=False)
     low, high = int(integers.min()), int(integers.max())
@@ -286,12 +286,12 @@ def fit_bins(chunks: Floats, scale: float) -> FastTokenizer:
 
 
 def _ranges(integers: Ints) -> Ints:
-    """Lowest and highest of each column of `integers (N, C)`, as `(C, 2)`."""
+    """Return the minimum and maximum of each column of `integers (N, C)`, as `(C, 2)`."""
     return np.stack((integers.min(0), integers.max(0)), axis=1)
 
 
 def _train_bpe(integers: Ints, low: int, high: int, vocabulary: int) -> Tokenizer:
-    """Byte-pair encoding of `integers (N, C)`; a vocabulary of low..high and the specials leaves room for no merge."""
+    """Fit byte-pair encoding on `integers (N, C)`; a vocabulary of only low..high and the specials has no merges."""
     bpe = Tokenizer(BPE())
     trainer = BpeTrainer(
         vocab_size=vocabulary,
@@ -304,7 +304,7 @@ def _train_bpe(integers: Ints, low: int, high: int, vocabulary: int) -> Tokenize
 
 
 def _texts(integers: Ints, low: int) -> list[str]:
-    """Each row of `integers (N, ..)` as text, a character an integer."""
+    """Return each row of `integers (N, ..)` as text, one character per integer."""
     return ["".join(map(chr, row)) for row in (integers - low + FIRST_SYMBOL).tolist()]
 
 
@@ -326,8 +326,8 @@ def load_tokenizer(path: Path) -> FastTokenizer:
 def parse_tokenizer(text: str) -> FastTokenizer:
     """Rebuild a tokenizer from its JSON text.
 
-    Raises `ValueError` saying what does not fit, or if the text has another digest than it says; damage can also raise
-    nearly anything else.
+    Raises `ValueError` naming the part that does not fit, or if the digest does not match; damage can also raise nearly
+    any other exception.
     """
     fields: Any = json.loads(text)
     if isinstance(fields, dict) and fields.keys() == {"vocab", "merges"}:
@@ -339,7 +339,7 @@ def parse_tokenizer(text: str) -> FastTokenizer:
     if not _is_scale(scale) or not all(type(size) is int for size in sizes):
         raise ValueError("'scale', 'horizon', 'action_dim', 'low' and 'high' must be numbers in range")
     horizon, action_dim, low, high = sizes
-    # files of the time before these are plain FAST
+    # older files without these are plain FAST
     defaults = {"fine_scale": 1.0, "fine": 0, "frequencies": True, "unmerged": 0}
     fine_scale, fine, frequencies, unmerged = (fields.get(name, default) for name, default in defaults.items())
     if not _is_scale(fine_scale) or type(fine) is not int or fine < 0:
@@ -384,12 +384,12 @@ def parse_tokenizer(text: str) -> FastTokenizer:
     if ranges is not None and not (tokenizer.fits[1:] & (tokenizer.lengths == 1)).any(1).all():
         raise ValueError("'bpe' has no token for any single integer of some of 'ranges'")
     if "sha256" in fields and fields["sha256"] != tokenizer.digest:
-        raise ValueError("it has changed since it was written: it does not have its sha256")
+        raise ValueError("it has changed since it was written: its sha256 does not match")
     return tokenizer
 
 
 def _parse_ranges(ranges: Any, low: int, high: int, coefficients: int) -> Ints | None:
-    """Files of the time before these have none."""
+    """Older files have none."""
     if ranges is None:
         return None
     pairs = isinstance(ranges, list) and len(ranges) == coefficients and all(_is_range(pair) for pair in ranges)
@@ -407,14 +407,14 @@ def _is_scale(value: Any) -> bool:
 
 
 def _without_content(bpe: Tokenizer) -> dict[str, Any]:
-    """How a tokenizer of the library works, without what it knows: ours have no steps before or after the BPE."""
+    """Return a library tokenizer's configuration without its vocabulary: ours have no steps before or after the BPE."""
     parts: dict[str, Any] = json.loads(bpe.to_str())
     model = {name: value for name, value in parts["model"].items() if name not in ("vocab", "merges")}
     return parts | {"model": model, "added_tokens": []}
 
 
 def _translate_original(fields: dict[str, Any]) -> dict[str, Any]:
-    """The reference system's `{"vocab": {"0,0": id}, "merges": [[["0", "0"], "0,0"]]}` in our format, ids unchanged."""
+    """Convert the reference system's `{"vocab": {"0,0": id}, "merges": [[["0", "0"], "0,0"]]}`, keeping the ids."""
     names = [name for name in fields["vocab"] if name not in (*SPECIALS, UNKNOWN)]
     integers = [int(value) for name in names for value in name.split(",")]
     low, high = min(integers), max(integers)

@@ -1,4 +1,4 @@
-"""What FAST's scale and vocabulary trade: finer steps lose less, and need a larger alphabet and more tokens."""
+"""The trade-off of FAST's scale and vocabulary: finer steps lose less, but need a larger alphabet and more tokens."""
 
 from dataclasses import dataclass
 
@@ -13,18 +13,18 @@ VOCABULARIES = (128, 256, 512, 1024)
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """One setting of the tokenizer, on chunks it was not fitted on."""
+    """One setting of the tokenizer, measured on chunks that it was not fitted on."""
 
     scale: float
     vocabulary: int
     alphabet: int  # integers of the training range
-    tokens_mean: float  # a chunk, without BOS and EOS
+    tokens_mean: float  # per chunk, without BOS and EOS
     error_mean: float  # |decoded - original|, action units
-    error_p99: float  # 99% of actions are nearer
+    error_p99: float  # 99th percentile of the same
 
 
 def measure_tradeoff(train: Floats, held_out: Floats, scale: float) -> list[Tradeoff]:
-    """Fit on `train (N, H, A)` and measure on `held_out (M, H, A)`: a row a vocabulary that is large enough."""
+    """Fit on `train (N, H, A)` and measure on `held_out (M, H, A)`: a row per vocabulary that is large enough."""
     found = []
     for vocabulary in VOCABULARIES:
         try:

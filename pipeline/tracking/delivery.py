@@ -10,7 +10,7 @@ from mlflow.tracking import MlflowClient
 from requests import RequestException
 
 from pipeline.tracking.journal import Item
-from pipeline.tracking.store import mlflow_settings
+from pipeline.tracking.store import is_read_only, mlflow_settings
 
 # A server that is away, or hangs, holds nobody up for longer than this.
 BRIEFLY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}
@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 def is_away(error: Exception) -> bool:
     """Whether the store did not answer, or was busy, rather than refused."""
+    if is_read_only(error):
+        return False
     if isinstance(error, MlflowException):
         return error.error_code not in FINAL
     return isinstance(error, RequestException)

@@ -19,10 +19,12 @@ from filelock import FileLock, Timeout
 
 from pipeline.errors import StoreError
 from pipeline.files import whole_file, writing
+from pipeline.locks import file_lock
 from pipeline.tracking.store import home
 
 JOURNALS = "journals"
 ENDED = "ended"  # in what is known about a run: the status with which its process ended it
+PLACE = "place"  # and the host and folder, as its tag `journal` has them unless another machine has taken it over
 LOOK_SECONDS = 2.0  # others hold a journal no longer than this when they only look
 
 Item = dict[str, Any]
@@ -34,7 +36,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock = FileLock(folder / "lock")
+        self._lock = file_lock(folder / "lock")
 
     @property
     def run_id(self) -> str:
@@ -156,7 +158,7 @@ def journal_of(run_id: str) -> Journal:
 def starting() -> FileLock:
     """Held while a run is started and its journal made, so that a run without one is known to have lost its process."""
     journals_folder().mkdir(parents=True, exist_ok=True)
-    return FileLock(journals_folder() / ".starting")
+    return file_lock(journals_folder() / ".starting")
 
 
 def open_journal(run_id: str, about: dict[str, Any]) -> Journal:

@@ -17,11 +17,11 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.store.db.base_sql_model import Base
 from mlflow.store.db.utils import _upgrade_db, create_sqlalchemy_engine_with_retry
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-from mlflow.utils.file_utils import local_file_uri_to_path
 from sqlalchemy import Connection, Table, func, select, text
 
 from pipeline.errors import RunError, StoreError, one_line
-from pipeline.tracking.store import mlflow_settings
+from pipeline.tracking.places import local_path
+from pipeline.tracking.store import mlflow_settings, sqlite_uri
 
 ROWS = 5000  # rows copied at once
 PROXIED = "mlflow-artifacts:"  # addresses of artifacts that the server hands out itself
@@ -70,7 +70,7 @@ def copy_store(source: Path, database_uri: str, bucket_uri: str, secrets: dict[s
         snapshot = Path(folder) / "snapshot.db"
         with closing(_opened(source)) as live, closing(sqlite3.connect(snapshot)) as copy:
             live.backup(copy)
-        old = create_sqlalchemy_engine_with_retry(f"sqlite:///{snapshot}")
+        old = create_sqlalchemy_engine_with_retry(sqlite_uri(snapshot))
         _upgrade_db(old)
         new = SqlAlchemyStore(database_uri, f"{PROXIED}/").engine  # which makes the tables
         with old.connect() as reading, new.begin() as writing:
@@ -108,14 +108,7 @@ def _artifact_homes(reading: Connection) -> dict[Path, int]:
     """The local folders of the experiments' artifacts, and the experiments' ids."""
     experiments = Base.metadata.tables["experiments"]
     found = reading.execute(select(experiments.c.experiment_id, experiments.c.artifact_location))
-    return {home: experiment for experiment, location in found if (home := _local(location))}
-
-
-def _local(address: str | None) -> Path | None:
-    """The path that an address names, if it names one of this machine."""
-    if address and address.startswith("file:"):
-        return Path(local_file_uri_to_path(address))
-    return Path(address) if address and ":" not in address else None
+    return {home: experiment for experiment, location in found if (home := local_path(location))}
 
 
 def _upload(home: Path, uri: str) -> tuple[int, int]:
@@ -143,7 +136,7 @@ def _copy_rows(table: Table, reading: Connection, writing: Connection, homes: Ma
 
 def moved_address(table: str, address: str | None, homes: Mapping[Path, int]) -> str | None:
     """The address of an artifact after the move; one that names no path of this machine stays. Raises `StoreError`."""
-    path = _local(address)
+    path = local_path(address)
     if path is None:
         return address
     for home in sorted(homes, key=lambda home: len(home.parts), reverse=True):  # the innermost folder first

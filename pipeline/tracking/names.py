@@ -19,4 +19,7 @@ STUDY, GROUP, METHOD, NAME = "study", "group", "method", "name"  # NAME: of the 
 MEMBERS = "members"  # digest of the models behind an average
 WEIGHTS = "weights_sha256"
 FAILURE = "failure"  # why a run ended that should not have
+ENTRY_POINTS = frozenset(  # of MLproject
+    ("collect", "tokenize", "ensemble", "train_pi0", "train_pi0_fast", "train_regression", "train_binning", "main")
+)
 SETTINGS_FILE, LOCK_FILE = "settings.json", "lock.json"  # artifacts of a training: all that `reproduce` needs

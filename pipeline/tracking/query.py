@@ -1,13 +1,16 @@
 """Reading the store back: which runs are there, and what they left."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
 from requests import RequestException
 
@@ -15,8 +18,10 @@ from pipeline.config import ALL
 from pipeline.errors import SettingsError, StoreError, one_line
 from pipeline.tracking.delivery import patiently
 from pipeline.tracking.names import Kind
+from pipeline.tracking.store import advice, ui_command
 
 PAGE = 1000
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,22 +61,34 @@ def search(client: MlflowClient, experiment: str | None = None, **tags: str) -> 
         return patiently(lambda: _search(client, experiment, tags))
     except (MlflowException, RequestException) as error:
         raise StoreError(
-            f"MLflow: expected the store to list its runs, found: {one_line(error)[:200]}. Start the server again."
+            f"MLflow: expected the store to list its runs, found: {one_line(error)[:200]}. {advice(error)}"
         ) from error
 
 
 def _search(client: MlflowClient, experiment: str | None, tags: dict[str, str]) -> list[StoredRun]:
     wanted = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
-    experiments = [each.experiment_id for each in client.search_experiments() if experiment in (None, each.name)]
-    found: list[StoredRun] = []
-    token = None
-    while experiments:
-        page = client.search_runs(experiments, wanted, max_results=PAGE, page_token=token)
-        found += map(_stored, page)
-        token = page.token
-        if not token:
-            break
-    return sorted(found, key=lambda run: run.started)
+    if experiment is None:
+        found = all_pages(client.search_experiments)
+    else:
+        named = client.get_experiment_by_name(experiment)
+        found = [named] if named and named.lifecycle_stage == "active" else []
+    ids = [each.experiment_id for each in found]
+    if not ids:
+        return []
+    runs = all_pages(partial(client.search_runs, ids, wanted))
+    return sorted(map(_stored, runs), key=lambda run: run.started)
+
+
+def all_pages(search: Callable[..., PagedList[T]]) -> list[T]:
+    """All that a search of MLflow's client finds; each call gives a page, and the token of the next."""
+    found: list[T] = []
+    token: str | None = None
+    while True:
+        part = search(max_results=PAGE, page_token=token)
+        found += part
+        token = part.token or None
+        if token is None:
+            return found
 
 
 def search_study(client: MlflowClient, study: str, experiment: str = ALL) -> list[StoredRun]:
@@ -95,14 +112,14 @@ def fetch(client: MlflowClient, run_id: str) -> StoredRun:
     except (MlflowException, RequestException) as error:
         raise StoreError(
             f"MLflow run '{run_id}': expected a run of this store, found: {one_line(error)[:200]}. "
-            "Take the id from 'make ui'."
+            f"Take the id from MLflow: {ui_command()}"
         ) from error
 
 
 def registered_models(client: MlflowClient) -> dict[str, dict[str, str]]:
     """The models of MLflow's registry by name, each with its aliases and the versions that these stand for."""
     try:
-        found = patiently(lambda: client.search_registered_models(max_results=PAGE))
+        found = patiently(lambda: all_pages(client.search_registered_models))
     except (MlflowException, RequestException):  # a store without a registry
         return {}
     return {model.name: {alias: str(version) for alias, version in model.aliases.items()} for model in found}

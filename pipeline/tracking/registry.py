@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version as installed
 from pathlib import Path
 
@@ -29,13 +30,14 @@ from pipeline.config import ROOT
 from pipeline.errors import StoreError, one_line
 from pipeline.policies.policy import Policy
 from pipeline.policies.states import channels_of
-from pipeline.tracking.store import mlflow_settings
+from pipeline.tracking.query import all_pages
+from pipeline.tracking.store import advice, mlflow_settings
 
 CHAMPION, MODELS = "champion", "models:/"
 # What acting needs: the packages, and the part of our code that MLflow copies into each model.
 REQUIREMENTS = ("mlflow", "torch", "numpy", "scipy", "tokenizers", "pydantic")
 CODE = (
-    "__init__.py", "config.py", "errors.py", "files.py", "streams.py", "env/__init__.py", "env/channels.py",
+    "__init__.py", "config.py", "errors.py", "files.py", "locks.py", "streams.py", "env/__init__.py", "env/channels.py",
     "data", "models", "tokenizer", "methods", "policies",
 )  # fmt: skip
 MODEL_FILE, POLICY, CARD, ARTIFACTS = "served_model.py", "policy", "card", "artifacts"
@@ -70,20 +72,14 @@ def registry_errors(what: str) -> Iterator[None]:
         yield
     except (MlflowException, RequestException) as error:
         raise StoreError(
-            f"MLflow registry, {what}: expected an answer, found: {one_line(error)[:300]}. "
-            "Start the server, or correct or unset MLFLOW_TRACKING_URI."
+            f"MLflow registry, {what}: expected an answer, found: {one_line(error)[:300]}. {advice(error)}"
         ) from error
 
 
 def versions_of(client: MlflowClient, name: str) -> list[Version]:
     """All versions of a registered model, the oldest first; none if there is no such model."""
-    found: list[ModelVersion] = []
-    token = None
     with registry_errors(f"model '{name}'"):
-        while token is None or token:
-            page = client.search_model_versions(f"name = '{name}'", page_token=token)
-            found += page
-            token = page.token or ""
+        found = all_pages(partial(client.search_model_versions, f"name = '{name}'"))
         aliases = aliases_of(client, name) if found else {}
     return sorted((_version(each, aliases) for each in found), key=lambda each: each.number)
 

@@ -1,43 +1,71 @@
 """Where MLflow keeps runs: `MLFLOW_TRACKING_URI`, or an sqlite file below `mlruns/` of the current folder."""
 
+import errno
 import logging
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from filelock import FileLock
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
+from sqlalchemy import URL, NullPool, create_engine, make_url
+from sqlalchemy.exc import ArgumentError
 
-from pipeline.errors import StoreError, one_line
+from pipeline.errors import StoreError, one_line, shown_uri
 from pipeline.files import whole_file
+from pipeline.locks import file_lock
+from pipeline.tracking.places import strayed
 
 Store = MlflowClient
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints what it raises, SQL included
 DEFAULT_STORE = Path("mlruns/mlflow.db")
-AT_START = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+AT_START = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "PGCONNECT_TIMEOUT": "5"}
+IN_MEMORY = (None, "", ":memory:")
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def tracking_uri() -> str:
     """The store that runs go to."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DEFAULT_STORE.absolute()}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(DEFAULT_STORE)
+
+
+def sqlite_uri(database: Path) -> str:
+    """The address of an sqlite file, whatever characters are in its path."""
+    path = str(database.absolute())
+    if not {"%", "?"} & set(path):
+        return f"sqlite:///{path}"
+    # MLflow makes the folder of what it takes for the path; with the driver's name it leaves that to us.
+    return f"sqlite+pysqlite:///{path.replace('%', '%25').replace('?', '%3F')}"
 
 
 def store_name() -> str:
     """What the store is called where others read it: without passwords, and without the folders of this machine."""
     if (database := database_file()) is not None:
         return f"sqlite file {database.name}"
-    uri = urlsplit(tracking_uri())
-    host = uri.netloc.rpartition("@")[2]
-    return f"{uri.scheme}://{host}{uri.path}" if host else f"{uri.scheme or 'file'} store {Path(uri.path).name}"
+    scheme, mark, rest = shown_uri(tracking_uri()).partition("://")
+    if mark and not rest.startswith("/"):
+        return f"{scheme}://{rest}"
+    return f"{scheme if mark else 'file'} store {Path(rest or scheme).name}"
 
 
 def database_file() -> Path | None:
     """The store's sqlite file, if that is what it is; links are followed."""
-    uri = tracking_uri()
-    return Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
+    url = _sqlite_url()
+    if url is None or url.database in IN_MEMORY or url.database.startswith("file:"):
+        return None
+    return Path(url.database).resolve()
+
+
+def _sqlite_url() -> URL | None:
+    """The store's address in its parts, if it is one of sqlite."""
+    try:
+        url = make_url(tracking_uri())
+    except (ArgumentError, ValueError):
+        return None
+    return url if url.drivername.partition("+")[0] == "sqlite" else None
 
 
 def home() -> Path:
@@ -48,24 +76,81 @@ def home() -> Path:
 def open_store() -> Store:
     """Connect to the store, making or upgrading an sqlite one; raises `StoreError` if it does not answer in seconds.
 
-    A fresh sqlite file is made aside and under a lock: several processes at once would corrupt it, and so would the
-    death of the one that makes it.
+    So it does if a local store was moved, for runs would then be written to where it was before. A fresh sqlite file
+    is made aside and under a lock: several processes at once would corrupt it, and so would the death of the one that
+    makes it.
     """
     uri = tracking_uri()
     try:
         if (database := database_file()) is None:
+            _require_answer(uri)
             return _connect(uri)
-        database.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(database.with_name(f".{database.name}.lock")):
+        if database.exists():
+            _require_at_home(database)
+        with _making(database):
             if not database.exists():
                 with whole_file(database) as temporary:
-                    _connect(f"sqlite:///{temporary.absolute()}")
+                    _connect(sqlite_uri(temporary))
             return _connect(uri)
+    except StoreError:
+        raise
     except Exception as error:  # MLflow's, SQLAlchemy's, a missing driver's: whatever it is, the store does not answer
         raise StoreError(
-            f"MLflow store {uri}: expected a tracking store that answers, found: {one_line(error)[:200]}... "
-            "Start the server, or correct or unset MLFLOW_TRACKING_URI."
+            f"MLflow store {shown_uri(uri)}: expected a tracking store that answers, found: {one_line(error)[:200]}... "
+            f"{advice(error)}"
         ) from error
+
+
+@contextmanager
+def _making(database: Path) -> Iterator[None]:
+    """The sqlite file for us alone; one in a folder that we may not write to is made by nobody, and may be read."""
+    lock = file_lock(database.with_name(f".{database.name}.lock"))
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in READ_ONLY or not database.exists():
+            raise
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _require_at_home(database: Path) -> None:
+    """Raise `StoreError` if the store was moved or copied from elsewhere, and has not been told."""
+    for old, new in strayed(database).items():
+        where = "" if database == DEFAULT_STORE.resolve() else f" --store {shlex.quote(str(database))}"
+        raise StoreError(
+            f"MLflow store {database}: expected artifacts in {new}, found that it names {old}: it was moved or copied. "
+            f"Tell it where it is now: python -m pipeline relocate{where}"
+        )
+
+
+def _require_answer(uri: str) -> None:
+    """Raise at once what stands in the way of a database: MLflow would try for minutes."""
+    if _sqlite_url() is not None:
+        raise StoreError(
+            f"MLflow store {uri}: expected the path of a file, as in sqlite:///FOLDER/mlflow.db, found none. "
+            "Correct or unset MLFLOW_TRACKING_URI."
+        )
+    if uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES:
+        with mlflow_settings(AT_START):
+            create_engine(uri, poolclass=NullPool).connect().close()
+
+
+def is_read_only(error: BaseException) -> bool:
+    """Whether a store could not be written to for want of rights."""
+    return "readonly database" in str(error) or (isinstance(error, OSError) and error.errno in READ_ONLY)
+
+
+def advice(error: BaseException) -> str:
+    """What to do about an error of the store."""
+    if is_read_only(error) or "permission denied" in str(error).lower():
+        return "Ask for the right to write to the store and its folder, or name another with MLFLOW_TRACKING_URI."
+    if "mlflow db upgrade" in str(error):
+        return f"Back it up, then: mlflow db upgrade {shlex.quote(shown_uri(tracking_uri()))}"
+    return "Start the server, or correct or unset MLFLOW_TRACKING_URI."
 
 
 def _connect(uri: str) -> MlflowClient:
@@ -102,9 +187,11 @@ def experiment_id(client: MlflowClient, name: str) -> str:
         location = (database.parent / "artifacts" / name).as_uri() if database and elsewhere else None
         try:
             return str(client.create_experiment(name, artifact_location=location))
-        except MlflowException:  # another process was first
+        except MlflowException:
             experiment = client.get_experiment_by_name(name)
-    if experiment is None or experiment.lifecycle_stage != "active":
+            if experiment is None:  # else another process was first
+                raise
+    if experiment.lifecycle_stage != "active":
         raise StoreError(
             f"MLflow experiment '{name}': expected an active one, found a deleted one. "
             "Restore it in MLflow, or name another with --experiment."
@@ -114,7 +201,9 @@ def experiment_id(client: MlflowClient, name: str) -> str:
 
 def ui_command() -> str:
     """The command that opens MLflow's UI over the store, or the server's address."""
-    uri = tracking_uri()
+    uri = shown_uri(tracking_uri())
     if uri.startswith("http"):
         return uri
-    return "make ui" if uri == f"sqlite:///{DEFAULT_STORE.absolute()}" else f"mlflow ui --backend-store-uri {uri}"
+    if uri == sqlite_uri(DEFAULT_STORE) and Path("Makefile").is_file():
+        return "make ui"
+    return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"

@@ -3,32 +3,53 @@
 Every run of a study has the tags `study`, its name, and `kind` (see `names.Kind`).
 """
 
-import os
-
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
+from pipeline.errors import SettingsError
+from pipeline.tracking.delivery import patiently
 from pipeline.tracking.names import Kind
-from pipeline.tracking.query import search
-from pipeline.tracking.run import Place, TrackedRun, go_on, start_run
+from pipeline.tracking.owner import is_ours, owner_elsewhere
+from pipeline.tracking.query import fetch, search
+from pipeline.tracking.run import Place, TrackedRun, go_on, launched_run, start_run
 
 
 def open_study(client: MlflowClient, name: str, experiment: str) -> TrackedRun:
     """The run of the study `name` in an experiment: an earlier one is continued; otherwise one is started.
 
     If `mlflow run` has started a run for us and the study has one already, the new one only says so.
+
+    Raises `SettingsError` if another machine works on the study. Of two that begin it at once the first has it;
+    the other one's new run becomes a continuation of that, and ends.
     """
     earlier = search(client, experiment, study=name, kind=Kind.STUDY)
+    for each in earlier:
+        if (who := owner_elsewhere(each)) is not None:
+            raise _running(name, who)
     if not earlier:
         run = start_run(client, experiment, name, chosen=True)
         run.tags({"kind": Kind.STUDY, "study": name})
+        begun = search(client, experiment, study=name, kind=Kind.STUDY)
+        first = min(begun, key=lambda each: (each.started, each.run_id))
+        if first.run_id != run.run_id:
+            run.tags({"kind": Kind.CONTINUATION, "continued": first.run_id})
+            run.end("KILLED")
+            raise _running(name, owner_elsewhere(first) or first.run_id)
         return run
-    run_id, launched = earlier[-1].run_id, os.environ.get("MLFLOW_RUN_ID")
-    if launched not in (None, run_id):
-        TrackedRun(client, str(launched)).tags(
+    run_id = earlier[-1].run_id
+    if launched := patiently(lambda: launched_run(client)):
+        TrackedRun(client, launched.info.run_id).tags(
             {"kind": Kind.CONTINUATION, "continued": run_id, MLFLOW_RUN_NAME: f"{name} (continued)"}
         )
-    return go_on(TrackedRun(client, run_id))
+    run = go_on(TrackedRun(client, run_id))
+    if not is_ours(client, run_id):
+        run.leave()
+        raise _running(name, owner_elsewhere(fetch(client, run_id)) or run_id)
+    return run
+
+
+def _running(name: str, who: str) -> SettingsError:
+    return SettingsError(f"study: '{name}' is running already: {who}. Wait, or name another with --study.")
 
 
 def open_group(client: MlflowClient, study: TrackedRun, place: Place) -> TrackedRun:

@@ -1,4 +1,4 @@
-"""Where a training runs, and what that means for its bits."""
+"""The device of a training, and its effect on reproducibility."""
 
 import os
 
@@ -12,10 +12,10 @@ NO_PROMISE = "only on the CPU does one seed give the same bits each time"
 
 
 def choose_device(settings: TrainSettings) -> torch.device:
-    """The device that `settings.device` names; "auto" takes a GPU if there is one.
+    """Return the device that `settings.device` names; "auto" takes a GPU if there is one.
 
-    On CUDA torch is told to use deterministic algorithms where it has them. Raises `SettingsError` if the device is
-    absent, or cannot train with these settings.
+    On CUDA, torch uses deterministic algorithms where it has them. Raises `SettingsError` if the device is absent, or
+    cannot train with these settings.
     """
     name = settings.device
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -25,7 +25,7 @@ def choose_device(settings: TrainSettings) -> torch.device:
         raise SettingsError(f"device: expected one that this machine has, found '{name}'. Use --device auto.")
     if name == "mps" and settings.dropout:
         raise SettingsError(
-            f"dropout: expected 0 on the device mps, where torch cannot seed a step's, found {settings.dropout}. "
+            f"dropout: expected 0 on the device mps, where torch cannot seed it per step, found {settings.dropout}. "
             "Use --device cpu."
         )
     if name == "cuda":

@@ -1,7 +1,8 @@
-"""The one training engine: any network, any loss, one epoch after another.
+"""The training engine for any network and any loss.
 
-`fit` is a generator, so logging, files and progress bars stay outside: `for event in fit(...)`. Being watched changes
-nothing, nor does being stopped and continued. All chance comes from the streams named in `state.py`, and dropout's.
+`fit` is a generator, so logging, files and progress bars stay outside: `for event in fit(...)`. Neither the consumer
+nor interrupting and resuming changes the result. All random numbers come from the streams named in `state.py`, and
+dropout's.
 """
 
 import math
@@ -18,14 +19,14 @@ from pipeline.methods.settings import TrainSettings
 from pipeline.streams import global_torch_stream, torch_stream
 from pipeline.training.state import Snapshot, State, Sums, start
 
-EVALUATION_SEED = 7  # never the run's seed: validation and test see the same noise in every epoch and every run
+EVALUATION_SEED = 7  # never the run's seed: validation and test use the same noise in every epoch and run
 EVALUATION_BATCH = 512
-STEP_EVENTS, STEP_SECONDS = 20, 1.0  # a Step event comes after so many steps, or so long
+STEP_EVENTS, STEP_SECONDS = 20, 1.0  # a Step event follows after so many steps or seconds
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is trained: a network on its device, a loss, and the three parts of the data (on the CPU)."""
+    """The training problem: a network on its device, a loss, and the three parts of the data (on the CPU)."""
 
     network: nn.Module
     loss: Loss
@@ -37,7 +38,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Step:
-    """A sign of life within an epoch. `snapshot()` copies the training, until the generator goes on."""
+    """Progress within an epoch. `snapshot()` copies the training's state; valid until the generator resumes."""
 
     steps_done: int
     steps_total: int
@@ -48,7 +49,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Epoch:
-    """As many pairs as the training split has. Validation and test losses are those of the averaged weights."""
+    """A pass over as many pairs as the training split has. Validation and test losses use the averaged weights."""
 
     epoch: int  # from 1
     train_loss: float
@@ -56,26 +57,26 @@ class Epoch:
     test_loss: float
     lr: float  # of the last step
     grad_norm: float  # mean over the steps, before clipping
-    samples_per_second: float  # training alone, since the training was begun or continued
+    samples_per_second: float  # training only, since the start or resumption
     weights: dict[str, Tensor] | None  # the averaged weights, if this is the best validation loss so far
     snapshot: Callable[[], Snapshot]
 
 
 def problem_of(method: Method, network: nn.Module, prepared: Prepared, settings: TrainSettings) -> Problem:
-    """Put together what is trained.
+    """Make the training problem.
 
-    First pairs of trajectories weigh more: when the policy acts, one plan in seven to ten is made for the start of an
-    episode, but only one pair in 25 is of a start, and corners of the start box are seen nowhere else.
+    First pairs of trajectories have a higher weight: when the policy acts, one plan in seven to ten is for the start of
+    an episode, but only one pair in 25 is from a start, and only starts cover the corners of the start box.
     """
     weights = torch.where(prepared.starts, settings.start_weight, 1.0).double()
     return Problem(network, method.loss, prepared.train, prepared.val, prepared.test, weights)
 
 
 def draw_order(weights: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw the rows of an epoch: N of N rows, each as often as its weight `(N,)` asks for, in random order.
+    """Draw the rows of an epoch: N of N rows, in proportion to their weights `(N,)`, in random order.
 
-    By systematic resampling (e.g. Douc and Cappe 2005, arXiv cs/0507025): a row of weight w comes N * w / sum times,
-    rounded up or down. So with equal weights each comes once.
+    By systematic resampling (e.g. Douc and Cappe 2005, arXiv cs/0507025), a row of weight w is drawn N * w / sum times,
+    rounded up or down. So with equal weights each is drawn once.
     """
     count = len(weights)
     order = torch.randperm(count, generator=generator)
@@ -86,11 +87,12 @@ def draw_order(weights: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def fit(problem: Problem, settings: TrainSettings, resumed: Snapshot | None = None) -> Iterator[Step | Epoch]:
-    """Train until the last epoch, or until `patience` epochs bring no better validation loss.
+    """Train until the last epoch, or until the validation loss has not improved for `patience` epochs.
 
-    With `resumed` it goes on from there, to the same bits as without a break. The test loss decides nothing.
+    With `resumed` it continues from that snapshot, to the same bits as without an interruption. The test loss does not
+    affect the training.
 
-    Raises `RunError` naming the step, before any update, where loss or gradient is not finite.
+    Raises `RunError` naming the step, before any update, if loss or gradient is not finite.
     """
     at = start(problem.network, settings)
     if resumed:
@@ -140,7 +142,7 @@ def fit(problem: Problem, settings: TrainSettings, resumed: Snapshot | None = No
 
 
 def take_step(at: State, problem: Problem, settings: TrainSettings, rows: Rows, steps_total: int) -> float:
-    """Update the weights and their average by one batch; returns its mean loss."""
+    """Update the weights and their average by one batch; return its mean loss."""
     parameters: list[Tensor] = list(at.network.parameters())
     with global_torch_stream(settings.seed, "dropout", at.step):
         total, terms = problem.loss(at.network, settings, rows, at.chance)
@@ -161,7 +163,7 @@ def take_step(at: State, problem: Problem, settings: TrainSettings, rows: Rows, 
             group["lr"] = at.lr
         optimizer.step()
     at.step += 1
-    decay = min(settings.ema, at.step / (at.step + 10))  # a young average follows fast
+    decay = min(settings.ema, at.step / (at.step + 10))  # shorter average at the beginning
     with torch.no_grad():
         torch._foreach_lerp_(list(at.averaged.parameters()), parameters, 1 - decay)
     at.sums.loss, at.sums.terms, at.sums.norm = at.sums.loss + value * terms, at.sums.terms + terms, at.sums.norm + norm
@@ -169,25 +171,25 @@ def take_step(at: State, problem: Problem, settings: TrainSettings, rows: Rows, 
 
 
 def training_warnings(settings: TrainSettings, prepared: Prepared) -> tuple[str, ...]:
-    """What a user of these settings should know before a training starts."""
+    """Return warnings about the settings, before the training starts."""
     steps = settings.epochs * epoch_steps(prepared.train, settings)
     if (warmup := warmup_steps(settings, steps)) == settings.warmup:
         return ()
-    return (f"a warm-up of {settings.warmup} steps does not fit a training of {steps}: it takes {warmup} instead.",)
+    return (f"a warm-up of {settings.warmup} steps is too long for {steps} training steps: {warmup} are used.",)
 
 
 def epoch_steps(rows: Rows, settings: TrainSettings) -> int:
-    """The optimiser steps of an epoch."""
+    """Return the number of optimiser steps per epoch."""
     return math.ceil(len(rows[0]) / settings.batch_size)
 
 
 def warmup_steps(settings: TrainSettings, steps_total: int) -> int:
-    """The steps of the warm-up: those asked for, but at most a quarter of the training, or it would never end."""
+    """Return the number of warm-up steps: as set, but at most a quarter of the training."""
     return min(settings.warmup, steps_total // 4)
 
 
 def schedule_factor(settings: TrainSettings, step: int, steps_total: int) -> float:
-    """The factor of the peak learning rate at `step` (from 0): linear warm-up, then cosine to 0 or constant."""
+    """Return the factor of the peak learning rate at `step` (from 0): linear warm-up, then cosine to 0 or constant."""
     warmup = warmup_steps(settings, steps_total)
     if step < warmup:
         return (step + 1) / warmup
@@ -198,7 +200,7 @@ def schedule_factor(settings: TrainSettings, step: int, steps_total: int) -> flo
 
 @torch.inference_mode()
 def evaluate(network: nn.Module, settings: TrainSettings, loss: Loss, rows: Rows) -> float:
-    """The mean loss over all `rows`, with the fixed noise that every epoch and run sees."""
+    """Return the mean loss over all `rows`, with noise that is the same in every epoch and run."""
     network.eval()
     device = next(network.parameters()).device
     chance = torch_stream(EVALUATION_SEED, "evaluation")
@@ -210,5 +212,5 @@ def evaluate(network: nn.Module, settings: TrainSettings, loss: Loss, rows: Rows
 
 
 def to_device(rows: Rows, batch: Tensor, device: torch.device) -> Rows:
-    """Take the examples numbered `batch` to the device."""
+    """Move the examples with indices `batch` to the device."""
     return tuple(tensor[batch].to(device) for tensor in rows)

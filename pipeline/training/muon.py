@@ -1,8 +1,8 @@
-"""Muon, for the matrices of transformer blocks: momentum whose singular values are made equal before it is applied.
+"""Muon, for the matrices of transformer blocks: the update is the momentum with its singular values equalised.
 
 Jordan et al. 2024 (kellerjordan.github.io/posts/muon); step size as in Liu et al. 2025 (arXiv 2502.16982), so that
-AdamW's learning rate and weight decay serve both. `torch.optim.Muon` takes one matrix at a time, in bfloat16: with
-matrices of width 64 that costs 7 ms a step, which is most of a step of pi0. Matrices of one shape at once cost 2 ms.
+AdamW's learning rate and weight decay work for both. `torch.optim.Muon` takes one matrix at a time, in bfloat16: for
+matrices of width 64 that costs 7 ms per step, most of the time of a pi0 step. All matrices of a shape at once: 2 ms.
 """
 
 from collections.abc import Callable, Iterable

@@ -1,4 +1,4 @@
-"""Where a training stands: all that decides how it goes on, so it can be stopped and continued to the same bits."""
+"""The state of a training: all that resuming needs, so that it continues to the same bits."""
 
 import copy
 import math
@@ -19,26 +19,26 @@ PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.6, 6
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A training between two steps: tensors on the CPU, and plain values. They are copies."""
+    """A copy of a training's state between two steps: tensors on the CPU, and plain values."""
 
     tensors: dict[str, Tensor]
     values: dict[str, Any]
 
     @property
     def averaged(self) -> dict[str, Tensor]:
-        """The averaged weights, those that are kept of a training that ends here."""
+        """The averaged weights, which are kept if the training ends here."""
         return _below("averaged", self.tensors)
 
 
 @dataclass(frozen=True)
 class Plateau:
-    """The learning-rate factor of the `plateau` schedule: cut when validation has stood still for some epochs."""
+    """The learning-rate factor of the `plateau` schedule: cut when validation has not improved for some epochs."""
 
     factor: float = 1.0
     waited: int = 0
 
     def after(self, improved: bool) -> "Plateau":
-        """The state after an epoch."""
+        """Return the state after an epoch."""
         if improved:
             return Plateau(self.factor)
         if self.waited < PLATEAU_PATIENCE:
@@ -48,7 +48,7 @@ class Plateau:
 
 @dataclass
 class Sums:
-    """What the steps of an epoch add up to."""
+    """Sums over the steps of an epoch."""
 
     loss: float = 0.0
     terms: float = 0.0  # of the loss
@@ -57,7 +57,7 @@ class Sums:
 
 @dataclass
 class State:
-    """A training under way: weights, their average, the optimisers, the streams of chance, and how far it has come."""
+    """A running training: weights, their average, optimisers, random streams, and counters."""
 
     network: nn.Module
     averaged: nn.Module
@@ -66,7 +66,7 @@ class State:
     chance: torch.Generator
     order_before: Tensor  # state of `order` before it drew this epoch's batches
     step: int = 0  # steps done, over all epochs
-    epoch: int = 1  # the one under way
+    epoch: int = 1  # the current one
     lr: float = 0.0  # of the last step
     sums: Sums = field(default_factory=Sums)  # of this epoch
     best: float = math.inf  # validation loss
@@ -74,7 +74,7 @@ class State:
     plateau: Plateau = field(default_factory=Plateau)
 
     def snapshot(self) -> Snapshot:
-        """Copy it all."""
+        """Return a CPU copy of all that resuming needs."""
         moments = {
             f"{type(optimizer).__name__}.{number}.{name}": tensor
             for optimizer in self.optimizers
@@ -100,9 +100,9 @@ class State:
         return Snapshot({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, values)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on from a snapshot of a training with the same settings and data.
+        """Continue from a snapshot of a training with the same settings and data.
 
-        Raises `CheckpointError` if an optimiser's moments are not in it: it comes from other code.
+        Raises `CheckpointError` if an optimiser's moments are missing: other code wrote it.
         """
         tensors, values = snapshot.tensors, snapshot.values
         self.network.load_state_dict(_below("network", tensors))
@@ -117,7 +117,7 @@ class State:
             if values["step"] and len(moments) != count:
                 raise CheckpointError(
                     f"snapshot: expected the moments of {count} parameters of {kind}, found {len(moments)}. "
-                    "It was written by other code: train anew, without --resume."
+                    "It was written by other code: start a new training, without --resume."
                 )
             optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
         self.order.set_state(tensors["order"])
@@ -130,7 +130,7 @@ class State:
 
 
 def start(network: nn.Module, settings: TrainSettings) -> State:
-    """A training that has not begun."""
+    """Return the state before the first step."""
     order = torch_stream(settings.seed, "order")
     return State(
         network,
@@ -143,7 +143,7 @@ def start(network: nn.Module, settings: TrainSettings) -> State:
 
 
 def optimizers_of(network: nn.Module, settings: TrainSettings) -> tuple[torch.optim.Optimizer, ...]:
-    """Muon for the matrices of our transformer blocks, AdamW for all else (and all of the original's networks)."""
+    """Make the optimisers: Muon for the matrices of our transformer blocks, AdamW for the rest and the original's."""
     blocks = [module for module in network.modules() if isinstance(module, Block)]
     matrices = [parameter for block in blocks for parameter in block.parameters() if parameter.ndim == 2]
     taken = {id(matrix) for matrix in matrices}
@@ -154,5 +154,5 @@ def optimizers_of(network: nn.Module, settings: TrainSettings) -> tuple[torch.op
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors named PREFIX.REST, by REST."""
+    """Return the tensors named PREFIX.REST, by REST."""
     return {name.removeprefix(f"{prefix}."): each for name, each in tensors.items() if name.startswith(f"{prefix}.")}

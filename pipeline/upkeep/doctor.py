@@ -9,10 +9,12 @@ from pipeline.errors import one_line
 from pipeline.files import IN_THE_MAKING
 from pipeline.stages.settings import CollectSettings
 from pipeline.stages.unfinished import GONE, end_abandoned
-from pipeline.tracking.journal import ENDED, Journal, journal_of, journals_folder, left_journals, starting
+from pipeline.tracking.journal import ENDED, PLACE, Journal, journal_of, journals_folder, left_journals, starting
+from pipeline.tracking.leftover import candidates, find_leftovers
 from pipeline.tracking.mirror import MIRROR
-from pipeline.tracking.query import StoredRun, fetch, search
-from pipeline.tracking.run import JOURNAL_TAG, TrackedRun, journal_place
+from pipeline.tracking.owner import JOURNAL_TAG, is_of_elsewhere
+from pipeline.tracking.query import StoredRun, fetch
+from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store, home, open_store
 
 YOUNG_SECONDS = 60.0  # a file this young may be in the making
@@ -34,16 +36,13 @@ def doctor() -> list[Finding]:
     store = open_store()
     findings = [examine(store, journal) for journal in left_journals()]
     with starting():  # else a run that is just being started would have no journal yet
-        orphans = [
-            run
-            for run in search(store, **{JOURNAL_TAG: journal_place()})
-            if run.status == "RUNNING" and not journal_of(run.run_id).folder.exists()
-        ]
-    findings += [
-        Finding(label(run), GONE, KILLED)
-        for run in orphans
-        if end_abandoned(TrackedRun(store, run.run_id), run.tags.get("name", run.name), GONE, "KILLED")
-    ]
+        left = find_leftovers(run for run in candidates(store) if not journal_of(run.run_id).folder.exists())
+    for each in left:
+        run = each.run
+        if each.obstacle:
+            findings.append(Finding(label(run), each.obstacle, "left alone"))
+        elif end_abandoned(TrackedRun(store, run.run_id), run.tags.get("name", run.name), GONE, "KILLED"):
+            findings.append(Finding(label(run), GONE, KILLED))
     if removed := remove_unfinished_files():
         findings.append(Finding(f"{removed} files", "begun by a process that is gone", "removed"))
     return findings
@@ -71,6 +70,11 @@ def mend(store: Store, journal: Journal) -> Finding:
         journal.own()
         journal.remove()
         return Finding(label(run), "deleted in MLflow", "its journal is removed")
+    place = run.tags.get(JOURNAL_TAG)
+    if is_of_elsewhere(run) and "method" not in about and about.get(PLACE, place) != place:
+        journal.own()
+        journal.remove()  # what waits in it would overwrite what came after
+        return Finding(label(run), f"taken over by {place}", "its journal is removed")
     tracked = TrackedRun(store, run.run_id)
     tracked.journal = journal
     delivered, waiting = tracked.deliver_waiting()

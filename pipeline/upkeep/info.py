@@ -1,4 +1,4 @@
-"""What is here: data, runs, studies and models, and what can be done next. Makes and changes nothing."""
+"""An overview of data, runs, studies and models, and the next step. It changes nothing."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,12 +6,14 @@ from datetime import datetime
 from pathlib import Path
 
 from pipeline.data.npz import read_npz
-from pipeline.errors import UserError, one_line
+from pipeline.errors import UserError, one_line, shown_uri
+from pipeline.evaluation.stored import protocol_of
 from pipeline.files import file_digest
 from pipeline.stages.settings import CollectSettings
 from pipeline.tracking.journal import journals_folder
+from pipeline.tracking.leftover import find_leftovers
 from pipeline.tracking.mirror import MIRROR, MODELS
-from pipeline.tracking.query import StoredRun, is_model, registered_models, search
+from pipeline.tracking.query import StoredRun, group_of, is_model, registered_models, search
 from pipeline.tracking.store import DEFAULT_STORE, Store, database_file, open_store, tracking_uri
 
 Rows = list[tuple[str, str]]
@@ -20,7 +22,7 @@ REPORT = "python -m pipeline report"
 
 
 def info() -> Rows:
-    """What is here, as names and values, in the order of the work; last what to do next."""
+    """Return the overview as names and values, in the order of the workflow; the next step is last."""
     runs, rows = stored_runs()
     files = sorted(path for path in (*DATA.glob("*.npz"), *DATA.glob("*.json")) if path.is_file())
     exported = list((MIRROR / MODELS).glob("*.onnx"))
@@ -34,7 +36,7 @@ def info() -> Rows:
 
 
 def describe_file(path: Path) -> str:
-    """A data file's name, arrays, digest and date."""
+    """Describe a data file: name, date, digest and arrays."""
     content = ""
     if path.suffix == ".npz":
         try:
@@ -47,8 +49,8 @@ def describe_file(path: Path) -> str:
 
 
 def stored_runs() -> tuple[list[StoredRun], Rows]:
-    """The store's runs, and what there is to say of it; a store that is not there yet is not made."""
-    uri = tracking_uri()
+    """Return the store's runs, and rows about the store; a missing store is not created."""
+    uri = shown_uri(tracking_uri())
     if (database := database_file()) and not database.exists():
         return [], [("store", f"{uri}, not there yet"), ("runs", "none"), ("studies", "none")]
     try:
@@ -59,11 +61,11 @@ def stored_runs() -> tuple[list[StoredRun], Rows]:
     waiting = len([folder for folder in journals_folder().glob("[!.]*") if folder.is_dir()])
     rows = [("store", uri), ("runs", describe_runs(runs)), ("studies", describe_studies(runs))]
     rows += [("registered", describe_registered(store))]
-    return runs, rows + ([("unfinished", f"{waiting} runs have left a journal")] if waiting else [])
+    return runs, rows + ([("unfinished", f"{waiting} runs with a journal")] if waiting else [])
 
 
 def describe_runs(runs: Sequence[StoredRun]) -> str:
-    """How many trainings of each method have come how far."""
+    """Count the trainings of each method by status."""
     counts = Counter((run.tags["method"], run.status.lower()) for run in runs if is_training(run))
     lines = []
     for method in sorted({method for method, _ in counts}):
@@ -73,26 +75,26 @@ def describe_runs(runs: Sequence[StoredRun]) -> str:
 
 
 def is_training(run: StoredRun) -> bool:
-    """Whether a run is the training of a model, however it ended."""
+    """Tell whether a run is the training of a model, in any status."""
     return "method" in run.tags and run.tags.get("kind", "model") == "model"
 
 
 def describe_studies(runs: Sequence[StoredRun]) -> str:
-    """How far each study has come."""
+    """Describe each study's progress."""
     lines = []
     for study in dict.fromkeys(run.tags["study"] for run in runs if run.tags.get("kind") == "study"):
         members = [run for run in runs if run.tags.get("study") == study and is_training(run)]
         done = [run for run in members if run.status == "FINISHED" and is_model(run)]
-        evaluated = sum("episodes a condition" in run.tags.get("evaluation", "") for run in done)
-        methods = Counter(run.tags["method"] for run in done)
-        about = ", ".join(f"{count} {method}" for method, count in methods.items())
+        evaluated = sum(protocol_of(run.tags) is not None for run in done)
+        groups = Counter(map(group_of, done))
+        about = ", ".join(f"{count} {group}" for group, count in groups.items())
         others = f"; {len(members) - len(done)} not finished" if len(members) > len(done) else ""
         lines.append(f"{study}: {about or 'no model yet'}{others}; {evaluated} of {len(done)} evaluated")
     return "\n".join(lines) or "none"
 
 
 def describe_registered(store: Store) -> str:
-    """The models in MLflow's registry, with their aliases."""
+    """List the models in MLflow's registry, with their aliases."""
     return "\n".join(
         f"{name}" + "".join(f", {alias} is version {version}" for alias, version in aliases.items())
         for name, aliases in registered_models(store).items()
@@ -100,16 +102,16 @@ def describe_registered(store: Store) -> str:
 
 
 def megabytes(folder: Path) -> str:
-    """How much a folder holds; links are not followed."""
+    """Return the size of a folder; links are not followed."""
     total = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     return f"{total / 1e6:,.1f} MB" if folder.is_dir() else "absent"
 
 
 def next_step(pairs: bool, runs: Sequence[StoredRun]) -> str:
-    """The command that most likely comes next."""
+    """Return the most likely next command."""
     models = [run for run in runs if run.status == "FINISHED" and is_model(run)]
-    if any(run.status == "RUNNING" for run in runs):
-        return "python -m pipeline doctor  (if a run that is RUNNING has no process any more)"
+    if any(not left.obstacle for left in find_leftovers(runs)):
+        return "python -m pipeline doctor  (the process of a RUNNING run is gone)"
     if not models:
         return "python -m train.train_pi0" if pairs else "python -m pipeline collect"
     if not any("evaluation" in run.tags for run in models):

@@ -1,4 +1,4 @@
-"""A local MLflow store's way into the team server."""
+"""Copy a local MLflow store into the team server."""
 
 from pipeline.server.parts import BUCKET, check_installed, credentials, database_uri, secrets_of_stores, stores
 from pipeline.server.team import alone_in
@@ -9,7 +9,7 @@ from pipeline.upkeep.settings import MoveStoreSettings
 def move(settings: MoveStoreSettings) -> Moved:
     """Copy a local store, artifacts included, into the stores of a team server that is not running.
 
-    Raises `StoreError` if there is no such store, runs are still going on in it, or the server has runs already.
+    Raises `StoreError` if there is no such store, runs in it are still active, or the server already has runs.
     """
     check_installed()
     check_source(settings.source)

@@ -1,4 +1,4 @@
-"""Train a run again from what it left in MLflow, and say whether the weights are the same to the bit."""
+"""Train a run again from its record in MLflow, and tell whether the weights match bit for bit."""
 
 import json
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from pipeline.config import make
 from pipeline.errors import RunError, SettingsError
 from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import weights_digest
+from pipeline.stages.evaluate import require_finished
 from pipeline.streams import global_torch_stream
 from pipeline.tracking.names import LOCK_FILE, SETTINGS_FILE
 from pipeline.tracking.query import artifact, fetch, is_model
@@ -24,7 +25,7 @@ from pipeline.versions import lock
 
 @dataclass(frozen=True)
 class Reproduced:
-    """The digests of the weights then and now, and what else is not as it was: its name, then, now."""
+    """The digests of the weights then and now, and other differences: name, then, now."""
 
     name: str
     then: str
@@ -37,11 +38,12 @@ class Reproduced:
 
 
 def reproduce(settings: ReproduceSettings, say: Callable[[str], None], watch: Callable[[Step], None]) -> Reproduced:
-    """Train again, without a run and without files; raises `UserError` kinds if run or data are not there."""
+    """Train again, without a run and without files; raises `UserError` kinds if run or data are missing."""
     store = open_store()
     run = fetch(store, settings.run)
-    if run.status != "FINISHED" or not is_model(run):
-        raise SettingsError(f"run: expected a finished training run, found '{run.name}' ({run.run_id}). See 'make ui'.")
+    require_finished(run)
+    if not is_model(run):
+        raise SettingsError(f"run: expected a training run, found '{run.name}' ({run.run_id}), an average of several.")
     method = METHODS[run.tags["method"]]
     with artifact(store, run.run_id, SETTINGS_FILE) as path:
         chosen = make(method.settings_type, _read(path))
@@ -51,7 +53,7 @@ def reproduce(settings: ReproduceSettings, say: Callable[[str], None], watch: Ca
     prepared = method.prepare(chosen)
     differences = compare(then, lock(prepared.digests))
     for name, before, now in differences:
-        say(f"note: other {name} than then: {before} then, {now} now")
+        say(f"note: {name} has changed: {before} then, {now} now")
     with global_torch_stream(chosen.seed, "weights"):
         network = method.build(chosen, prepared.interface).to(choose_device(chosen))
     best: dict[str, torch.Tensor] = {}
@@ -66,7 +68,7 @@ def reproduce(settings: ReproduceSettings, say: Callable[[str], None], watch: Ca
 
 
 def compare(then: dict[str, Any], now: dict[str, Any]) -> tuple[tuple[str, str, str], ...]:
-    """What differs between two locks, but for the command and where git stands: rows of name, then, now."""
+    """Return the differences of two locks, without command and git state: rows of name, then, now."""
     flat = [
         {
             "processor": each["processor"],

@@ -1,9 +1,9 @@
 
 "use strict";
 
-// Tables: a heading sorts by its column, the other way round, and back.
+// Tables: a heading sorts by its column, then in reverse, then restores the order.
 const NUMBER = /[-+]?\d+(?:\.\d+)?/g;
-const NUMERIC = /^\[?[-+]?\d+(?:\.\d+)?(?=$|[\s,/\]])/; // "0.03, 13" and "[0.1, 0.2]", but no digest and no date
+const NUMERIC = /^\[?[-+]?\d+(?:\.\d+)?(?=$|[\s,/\]])/; // "0.03, 13" and "[0.1, 0.2]", not digests and dates
 
 function keyOf(cell) {
   const text = cell.textContent.trim();
@@ -41,7 +41,7 @@ for (const table of document.querySelectorAll("table.sorts")) {
       if (order) {
         rows.sort((one, other) => {
           const [a, b] = [keys.get(one), keys.get(other)];
-          if (a === null || b === null) return (a === null) - (b === null); // what is missing stays last
+          if (a === null || b === null) return (a === null) - (b === null); // missing values stay last
           return sign * compare(a, b);
         });
       }
@@ -51,7 +51,7 @@ for (const table of document.querySelectorAll("table.sorts")) {
 }
 for (const hint of document.querySelectorAll(".script")) hint.hidden = false;
 
-// Episodes: nothing moves before somebody presses Play, and then in the time of the simulation.
+// Episodes: nothing moves before Play is pressed, and then in simulated time.
 for (const figure of document.querySelectorAll(".episode")) {
   const moves = JSON.parse(figure.querySelector("script").textContent);
   const controls = figure.querySelector(".controls");
@@ -63,7 +63,7 @@ for (const figure of document.querySelectorAll(".episode")) {
   const current = moving.querySelector(".current");
   const cursor = moving.querySelector(".cursor");
   const last = moves.action.length;
-  let began = null; // when step 0 would have been; null while it stands
+  let began = null; // time of step 0; null while stopped
 
   function show(step) {
     const [x, [tipX, tipY]] = [moves.cart[step], moves.tip[step]];
