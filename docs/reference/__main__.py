@@ -25,6 +25,10 @@ On the command line a setting is `--name value`, with `-` or `_` in the name. Wi
 `-P name=value`. Defaults and checks are the same. Values outside the range are refused before any work starts.
 Relative paths start from the current folder of a command, and from the project's folder with `mlflow run`.
 
+Where the command line does not name them, trainings and `ensemble` take the experiment from `MLFLOW_EXPERIMENT_NAME`,
+and the name of the run, or of the study, from `MLFLOW_RUN_NAME`. With `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=true` they
+log the machine's load.
+
 Every command also takes `--quiet` (results only), `--verbose` (settings, versions and stages), `--debug` (traceback of
 an error) and `--help`. Exit codes: 0 done, 1 a started run failed, 2 bad input, 130 interrupted.
 """

@@ -33,7 +33,7 @@ def run(settings: EnsembleSettings) -> None:
         ("report", "\n".join(map(str, study.files)) or "none: no model"),
         ("MLflow run", study.run_id),
         ("in the UI", study.url),
-        ("beside others", list_of(study.url)),
+        ("all runs", list_of(study.url)),
         ("open the UI", ui_command()),
         *[("failed", failure) for failure in study.failures],
     ]

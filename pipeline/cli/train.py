@@ -32,7 +32,7 @@ def train(method_name: str, settings: TrainSettings) -> None:
         ("log", str(made.mirror.log)),
         ("MLflow run", made.run_id),
         ("in the UI", made.url),
-        ("beside others", list_of(made.url)),
+        ("all runs", list_of(made.url)),
         ("open the UI", ui_command()),
     ]
     if made.undelivered:

@@ -237,7 +237,7 @@ def _log_model(training: Training, policy: Policy) -> None:
     card = model_card(training_facts(training.mirror.name, run.run_id, training.account.provenance, params))
     try:
         run.flush()
-        if run.journal is not None and run.journal.has_waiting:
+        if run.deliver_waiting()[1]:
             raise StoreError("the store is away")
         with mlflow_settings(BRIEFLY):
             log_model(run.client, run.run_id, policy, training.mirror.model, card, FINAL_METRICS)
