@@ -141,7 +141,7 @@ def curves(charts: Locator) -> list[dict[str, list[float]]]:
 
 def nested(page: Page, uri: str, experiment: str, study: str, methods: list[str]) -> Locator:
     """Open a study and its methods in the list of runs; returns the names of all runs that are then listed."""
-    others = " and ".join(f"tags.kind != '{kind}'" for kind in ("yardstick", "original", "ensemble"))
+    others = " and ".join(f"tags.kind != '{kind}'" for kind in ("yardstick", "original", "average"))
     list_runs(
         page, uri, experiment, searchFilter=f"tags.study = '{study}' and {others}",
         orderByKey="attributes.start_time", orderByAsc="false",

@@ -220,7 +220,7 @@ def test_doctor_ends_what_a_dead_process_left_and_says_how_to_go_on(data: Path, 
     [
         (["--resume", "latest"], "expected a run of pi0 that broke off, found none for 'latest'"),
         (["--resume", "0123"], "expected a run of pi0 that broke off, found none for '0123'"),
-        (["--resume", "../../x"], "resume: expected text of the pattern"),
+        (["--resume", "../../x"], "resume: expected a name of letters, digits"),
     ],
 )
 def test_what_cannot_be_resumed_is_refused(

@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 from pipeline.config import ALL, AUTO, EXPERIMENT_NAME, MAX_SEED, NAME_PATTERN, NONE, RUN_NAME, Settings, fields_of
 from pipeline.methods.settings import FlowRecipe, Recipe, TokenRecipe
 
-GROUP = r"\w+( \w+=[^\s,'\"]+)*"
+GROUP = r"\w+( +\w+=[^\s,'\"]+)*"
 
 
 class EnsembleSettings(Settings):
@@ -29,7 +29,7 @@ class EnsembleSettings(Settings):
     n_models: int = Field(10, ge=1, le=10_000, description="models per group")
     methods: str = Field(
         "pi0,pi0_fast",
-        pattern=f"^{GROUP}(, ?{GROUP})*$",
+        pattern=f"^{GROUP}(, *{GROUP})*$",
         description="groups to compare: pi0, pi0_fast, regression, binning, also as 'pi0 width=64,pi0 width=128'",
     )
     set: tuple[str, ...] = Field((), description="training settings: NAME=VALUE or METHOD.NAME=VALUE, also A,B")
