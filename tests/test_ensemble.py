@@ -299,7 +299,7 @@ def children(pid: int) -> list[int]:
 
 @pytest.mark.usefixtures("with_store")
 def test_a_killed_member_goes_on_where_it_was_then_is_recorded_and_the_rest_goes_on(workplace: Path, run: Run) -> None:
-    words = ("--n-models", 2, "--epochs", 30, "--batch-size", 32, "--workers", 1, *TINY_WORDS[2:])
+    words = ("--n-models", 2, "--epochs", 15, "--batch-size", 32, "--workers", 1, *TINY_WORDS[2:])
     process = start(workplace, *words)
     for resumed in range(2):
         killed = wait_for_training(workplace, resumed)
@@ -320,14 +320,14 @@ def test_a_killed_member_goes_on_where_it_was_then_is_recorded_and_the_rest_goes
     (parent,) = of_kind(workplace, "study")
     assert parent.info.status == "FAILED" and parent.data.tags["failures"].startswith("pi0 seed 0: its process")
 
-    again = run("pipeline", "ensemble", "--methods", "pi0", *words)
+    again = run("pipeline", "ensemble", "--methods", "pi0", *words, "--executor", "serial")
     assert again.returncode == 0 and "2 jobs run, 1 models reused, 0 failed" in again.stdout
     (parent,) = of_kind(workplace, "study")
     assert parent.info.status == "FINISHED" and parent.data.tags["failures"] == "none"
     assert len(of_kind(workplace, "model")) == 2
     resumed = store(workplace).get_run(killed)
     assert resumed.info.status == "FINISHED" and resumed.data.tags["resumed"] == "2"
-    alone = run("train.train_pi0", "--epochs", 30, "--batch-size", 32, *TINY_WORDS[2:6])
+    alone = run("train.train_pi0", "--epochs", 15, "--batch-size", 32, *TINY_WORDS[2:6])
     assert alone.returncode == 0
     (single,) = [run for run in of_kind(workplace, "model") if "study" not in run.data.tags]
     assert single.data.tags["weights_sha256"] == resumed.data.tags["weights_sha256"]
