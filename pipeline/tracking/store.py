@@ -193,13 +193,17 @@ def mlflow_settings(values: dict[str, str]) -> Iterator[None]:
 def experiment_id(client: MlflowClient, name: str) -> str:
     """The experiment's id. A missing one is made, with its artifacts beside the sqlite file if that is the store.
 
-    In `mlruns/` of the current folder that is `mlruns/ID`, where `mlflow run` puts those of an experiment it makes.
+    In `mlruns/` of the current folder that is `mlruns/ID`, where `mlflow run` puts those of an experiment it makes;
+    in a folder whose name has to be quoted in an address, which MLflow does not do there, it is beside the file too.
     """
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         database = database_file()
-        elsewhere = database is not None and database.parent != DEFAULT_STORE.parent.resolve()
-        location = (database.parent / "artifacts" / name).as_uri() if database and elsewhere else None
+        location = None
+        if database and (
+            database.parent != DEFAULT_STORE.parent.resolve() or database.as_uri() != f"file://{database}"
+        ):
+            location = (database.parent / "artifacts" / name).as_uri()
         try:
             return str(client.create_experiment(name, artifact_location=location))
         except MlflowException:
