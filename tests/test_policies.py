@@ -121,7 +121,7 @@ def test_plans_that_are_not_finite_do_not_leave(checkpoint: Checkpoint, tmp_path
         (tmp_path / "broken.onnx").write_bytes(onnx_bytes(tmp_path / "broken.pth", broken(checkpoint)))
         forms.append("broken.onnx")
     for form in forms:
-        with pytest.raises(RunError, match=r"expected plans of (finite actions|whole chunks)"):
+        with pytest.raises(RunError, match=r"expected plans of (finite actions|complete chunks)"):
             pipeline.load_policy(tmp_path / form).act(STATES)
 
 
