@@ -97,7 +97,7 @@ def kill(process: warm.Command, after: float) -> None:
     process.wait()
 
 
-@pytest.mark.slow(seconds=30)
+@pytest.mark.slow(seconds=16)
 @pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.long)])
 @pytest.mark.parametrize("method", list(TRAININGS))
 def test_killed_at_any_moment_and_resumed_a_run_ends_as_if_nothing_had_been(
@@ -144,7 +144,7 @@ def test_killed_at_any_moment_and_resumed_a_run_ends_as_if_nothing_had_been(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [2, pytest.param(5, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.long)])
 @pytest.mark.parametrize("command", ["collect", "tokenize", "export", "report"])
 def test_killed_at_any_moment_other_commands_leave_whole_files_or_none(
     command: str, kills: int, data: Path, tmp_path: Path

@@ -157,7 +157,7 @@ def test_evaluate_files_runs_and_studies(study: Path) -> None:
     model = of_kind(study, "model")[0]
     files = sorted((study / "project/train/trained_models").glob("*.pth"))
     words = ("--episodes", 3, "--json")
-    found = command(study, "pipeline", "evaluate", *files, *words)
+    found = command(study, "pipeline", "evaluate", *files, *words, "--executor", "serial")
     assert ": done in" in found.stderr and found.stdout.count("\n") == 1
     models = json.loads(found.stdout)["models"]
     assert [entry["name"] for entry in models] == [path.stem for path in files]
@@ -297,6 +297,7 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in found.stdout.split()]
 
 
+@pytest.mark.slow(seconds=27)
 @pytest.mark.usefixtures("with_store")
 def test_a_killed_member_goes_on_where_it_was_then_is_recorded_and_the_rest_goes_on(workplace: Path, run: Run) -> None:
     words = ("--n-models", 2, "--epochs", 15, "--batch-size", 32, "--workers", 1, *TINY_WORDS[2:])

@@ -35,7 +35,7 @@ def call(folder: Path, line: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow(seconds=60)
+@pytest.mark.slow(seconds=45)
 def test_every_command(tmp_path: Path) -> None:
     blocks = re.findall(r"^```(bash|text)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
     commands = [text for language, text in blocks if language == "bash"]
