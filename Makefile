@@ -66,16 +66,19 @@ $(BIN)/.installed-dev: $(BIN)/.installed
 	$(PIP) --editable '.[dev]'
 	@touch $@
 
+# Tests wait for servers, locks and clocks for half of their time: more of them than cores.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 3 / 2)
+
 test: check browser ## everything CI runs: lint, types, import floors, tests; prints its own time
-	$(BIN)/pytest -n auto --dist loadgroup
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
 	@echo "make test took $$(( $$(date +%s) - $(STARTED) )) s"
 
 test-long: check browser ## the same with the long tests
-	$(BIN)/pytest -n auto --dist loadgroup -m ""
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m ""
 	@echo "make test-long took $$(( $$(date +%s) - $(STARTED) )) s"
 
 quick: $(BIN)/.installed-dev ## the tests without the slow ones
-	$(BIN)/pytest -n auto --dist loadgroup -m "not slow and not long"
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not slow and not long"
 
 check: $(BIN)/.installed-dev ## lint, types, import floors: seconds
 	$(BIN)/ruff check $(SOURCES)

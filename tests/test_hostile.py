@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import shlex
 import shutil
 import struct
 import subprocess
@@ -425,7 +426,7 @@ def test_every_parameter_of_every_entry_point_is_quoted(workplace: Path) -> None
         entry = project.get_entry_point(name)
         values = {key: evil[number % len(evil)] for number, key in enumerate(entry.parameters)}
         command = entry.compute_command({**values, f"wings; touch {MARKER}": f"0; touch {MARKER}"}, None)
-        program = f"{sys.executable} -c 'import json, sys; print(json.dumps(sys.argv[1:]))'"
+        program = f"{shlex.quote(sys.executable)} -c 'import json, sys; print(json.dumps(sys.argv[1:]))'"
         assert command.startswith("python -m ")
         result = subprocess.run(
             ["bash", "-c", command.replace("python -m", program, 1)], capture_output=True, text=True
