@@ -98,8 +98,10 @@ def kill(process: warm.Command, after: float) -> None:
 
 
 @pytest.mark.slow(seconds=16)
-@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.long)])
-@pytest.mark.parametrize("method", list(TRAININGS))
+@pytest.mark.parametrize(
+    ("method", "kills"),
+    [("pi0", 1), ("pi0_fast", 3), *(pytest.param(method, 10, marks=pytest.mark.long) for method in TRAININGS)],
+)
 def test_killed_at_any_moment_and_resumed_a_run_ends_as_if_nothing_had_been(
     method: str, kills: int, data: Path, tmp_path: Path
 ) -> None:

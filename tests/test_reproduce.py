@@ -16,7 +16,7 @@ SMALL = ("--epochs", 2, "--width", 16, "--layers", 1, "--seed", 3)
 
 
 @pytest.mark.usefixtures("with_store")
-@pytest.mark.parametrize("module", ["train_pi0", "train_pi0_fast"])
+@pytest.mark.parametrize("module", ["train_pi0", pytest.param("train_pi0_fast", marks=pytest.mark.long)])
 def test_a_run_is_reproduced_to_the_bit(run: Run, run_anew: Run, workplace: Path, module: str) -> None:
     assert run(f"train.{module}", *SMALL).returncode == 0
     (made,) = runs_of(workplace)
