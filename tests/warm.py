@@ -26,7 +26,7 @@ FORKS.set_forkserver_preload(
         "matplotlib.figure", "mlflow", "mlflow.data.numpy_dataset", "mlflow.pyfunc",
         "mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store",
         "mujoco.batch", "pandas", "pebble", "rich.console", "rich.progress", "rich.table", "safetensors.torch",
-        "scipy.fft", "scipy.linalg", "scipy.stats", "tokenizers", "torch", "torch._dynamo",
+        "scipy.fft", "scipy.linalg", "scipy.stats", "tokenizers", "torch", "torch._dynamo", "tests.preload",
     ]
 )  # fmt: skip
 
