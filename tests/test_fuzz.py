@@ -46,6 +46,7 @@ from tests.test_project import ENTRY_POINTS
 SECONDS = 20  # for one case; most take a few ms
 STATES = draw_starts(np.random.default_rng(0), 2).astype(np.float32)
 MODELS = ("pi0", "pi0_fast")
+pytestmark = pytest.mark.xdist_group("fuzz")  # one process tries all cases, and counts them
 outcomes: Counter[str] = Counter()
 
 
