@@ -44,7 +44,7 @@ class Moved:
 def check_source(source: Path) -> None:
     """Raise `StoreError` unless this is the sqlite file of an MLflow store, of whatever version."""
     if not source.is_file():
-        raise StoreError(f"source: expected the sqlite file of a local MLflow store, found no file {source}.")
+        raise StoreError(f"{source}: expected the sqlite file of a local MLflow store, found no file.")
     try:
         with closing(_opened(source)) as database:
             database.execute("SELECT experiment_id, artifact_location FROM experiments")
