@@ -12,8 +12,10 @@ from requests import RequestException
 from pipeline.tracking.journal import Item
 from pipeline.tracking.store import is_read_only, mlflow_settings
 
-# A server that is away, or hangs, holds nobody up for longer than this.
+# A server that is away, or hangs, holds a training up for no longer than this.
 BRIEFLY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}
+# Who asks for delivery waits for a server that is slow, or just back.
+WITH_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
 PATIENCE_SECONDS, PAUSE_SECONDS = 60.0, 0.5  # for calls that cannot wait on disk
 
 # What trying again would not change.

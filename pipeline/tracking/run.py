@@ -66,6 +66,7 @@ class TrackedRun:
         self.run_id = run_id
         self.experiment = experiment  # that `mlflow run` has put the run into; empty where we have chosen
         self.journal: Journal | None = None
+        self.limits = BRIEFLY  # of a call that could wait in the journal instead
         self.ended = False
         self._known = known  # the run as MLflow had it when we began
         self._metrics: list[list[Any]] = []
@@ -185,7 +186,7 @@ class TrackedRun:
         waiting = self.journal.waiting()
         done = 0
         try:
-            with mlflow_settings(BRIEFLY):
+            with mlflow_settings(self.limits):
                 for item in waiting:
                     deliver(self.client, self.run_id, item)
                     done += 1
@@ -209,7 +210,7 @@ class TrackedRun:
             self.journal.put(item)
             return
         try:
-            with mlflow_settings(BRIEFLY):
+            with mlflow_settings(self.limits):
                 deliver(self.client, self.run_id, item)
         except Exception as error:
             if not is_away(error):

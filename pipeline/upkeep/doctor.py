@@ -9,6 +9,7 @@ from pipeline.errors import one_line
 from pipeline.files import IN_THE_MAKING
 from pipeline.stages.settings import CollectSettings
 from pipeline.stages.unfinished import GONE, end_abandoned
+from pipeline.tracking.delivery import WITH_RETRIES
 from pipeline.tracking.journal import ENDED, PLACE, Journal, journal_of, journals_folder, left_journals, starting
 from pipeline.tracking.leftover import candidates, find_leftovers
 from pipeline.tracking.mirror import MIRROR
@@ -76,7 +77,7 @@ def mend(store: Store, journal: Journal) -> Finding:
         journal.remove()  # what waits in it would overwrite what came after
         return Finding(label(run), f"taken over by {place}", "its journal is removed")
     tracked = TrackedRun(store, run.run_id)
-    tracked.journal = journal
+    tracked.journal, tracked.limits = journal, WITH_RETRIES
     delivered, waiting = tracked.deliver_waiting()
     done = [f"{delivered} calls delivered"] if delivered else []
     done += [f"{waiting} calls still wait"] if waiting else []
