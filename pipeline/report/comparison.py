@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Literal
 
+from pipeline.report.bootstraps import Difference, Summary, compare, holm, summarise
 from pipeline.report.scores import COSTS, LOSSES, SCORES
-from pipeline.report.statistics import Difference, Summary, compare, holm, summarise
 
 Where = tuple[float, int] | None
 """A condition, (action noise, replan interval), or None for the mean over all conditions."""

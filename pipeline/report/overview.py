@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.report.bootstraps import CONFIDENCE, FEWEST, Difference, Interval, Summary
 from pipeline.report.comparison import Comparison, Contrast, Group, Where
 from pipeline.report.scores import COSTS, SCORES, Score
-from pipeline.report.statistics import CONFIDENCE, FEWEST, Difference, Interval, Summary
 from pipeline.report.tables import Table
 
 MAIN = ("success", "converge", "converge_step", "velocity_std")  # shown in the terminal; files have all scores
