@@ -1,9 +1,12 @@
 """Groups of models, summarised and compared in every condition. Depends on neither MLflow nor torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.report.bootstraps import Difference, Summary, compare, holm, summarise
 from pipeline.report.scores import COSTS, LOSSES, SCORES
@@ -22,8 +25,10 @@ class Model:
     seed: int | None
     name: str
     run_id: str
-    scores: dict[str, dict[Where, float]]  # by score, then by condition
+    scores: dict[str, dict[Where, float]]  # by score, then by condition: means over the episodes
     costs: dict[str, float]
+    episodes: Mapping[str, NDArray[np.float64]] = field(default_factory=dict, compare=False, repr=False)
+    """By score, `(C, S)`: C conditions in order, S starts, which are the same in all of them and for all models."""
 
     @property
     def label(self) -> str:

@@ -56,7 +56,8 @@ def judge(batches: Iterable[tuple[Floats, Floats]], margin: float, binary: bool,
     A is the mirror image. `binary`: all scores are 0 or 1; then wins and losses decide who is better, if C is 1: that
     takes fewer pairs than bets do, for a share of 1.00 against .98 390 instead of 490.
     """
-    bets, verdict = first_bets(margin), UNDECIDED
+    bets = first_bets(margin)
+    verdict: Verdict = UNDECIDED
     wins = losses = 0
     kept: list[tuple[Floats, Floats]] = []
     for a, b in batches:

@@ -56,13 +56,13 @@ def score_table(comparison: Comparison, name: str) -> Table:
         if where in group.scores.get(name, {})
     ]
     columns = ("noise, replan", "models of", "n", "mean", "std", "IQM", "95% interval", "best", "worst")
-    return Table(SCORES[name].label.capitalize(), columns, rows)
+    return Table(str(SCORES[name]).capitalize(), columns, rows)
 
 
 def cost_table(comparison: Comparison) -> Table:
     """Losses, errors against the expert and costs, a row per quantity and group."""
     rows = [
-        (cost.label, group.name, *_summary_cells(group.costs[name], cost))
+        (str(cost), group.name, *_summary_cells(group.costs[name], cost))
         for name, cost in COSTS.items()
         for group in comparison.of_kind("model", "average", "original")
         if name in group.costs
@@ -101,7 +101,7 @@ def contrast_table(contrast: Contrast, name: str) -> Table:
         "p, Holm",
         "better",
     )
-    title = f"{SCORES[name].label.capitalize()}: {contrast.first} minus {contrast.second}, n pairs of models"
+    title = f"{str(SCORES[name]).capitalize()}: {contrast.first} minus {contrast.second}, n pairs of models"
     return Table(
         title, columns, rows, f"P(better): a model of {contrast.first} is better than one of {contrast.second}."
     )
@@ -111,7 +111,7 @@ def cost_contrast_table(contrast: Contrast) -> Table:
     """The differences of costs, a row per quantity."""
     rows = [
         (
-            COSTS[name].label,
+            str(COSTS[name]),
             str(found.n),
             f"{found.mean:+.{COSTS[name].digits}f}",
             interval_text(found.interval, COSTS[name].digits),
@@ -150,7 +150,7 @@ def verdicts(comparison: Comparison) -> list[str]:
             if None in places:
                 all_of_them = len(places[None]) == len(found) - (None in found)
                 parts.append(f"no difference shown in {'any' if all_of_them else ', '.join(places[None])}")
-            lines.append(f"{contrast.first} and {contrast.second}, {SCORES[name].label}: {'; '.join(parts)}.")
+            lines.append(f"{contrast.first} and {contrast.second}, {SCORES[name]}: {'; '.join(parts)}.")
             if None in found:
                 overall = found[None]
                 digits = SCORES[name].digits

@@ -7,13 +7,15 @@ lerobot writes {"per_episode": [{"success": ..., "seed": ...}, ...]}, or for sev
 [{"task_group": ..., "task_id": ..., "metrics": {"successes": [...]}}, ...]}.
 """
 
+import csv
 import json
+import math
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from pipeline.errors import DataError, one_line
 from pipeline.report.statistics import Floats
@@ -21,50 +23,58 @@ from pipeline.report.statistics import Floats
 EVAL_INFO = ".json"  # what files of recorded episodes of a policy end in
 COLUMNS = ("method", "model", "episode", "score")
 CONDITION = "condition"
-WHERE = [CONDITION, "episode"]
-HEADER = 1  # lines of a table before its first row
+Where = tuple[str, str]
+"""A condition and an episode, by the names that the table gives them."""
 
 
 def read_table(path: Path) -> dict[str, Floats]:
     """Read the scores of each method, `(n models, C conditions, E episodes)`; raises `DataError` naming the row."""
+    found: dict[str, dict[str, dict[Where, float]]] = {}  # by method and model
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError, pd.errors.ParserError) as error:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.DictReader(file)
+            if missing := [name for name in COLUMNS if name not in (table.fieldnames or ())]:
+                raise DataError(
+                    f"{path}: expected the columns {', '.join(COLUMNS)}, and {CONDITION} if there are several, found "
+                    f"no '{missing[0]}'."
+                )
+            for row in table:
+                own = found.setdefault(str(row["method"]), {}).setdefault(str(row["model"]), {})
+                where = str(row.get(CONDITION, "")), str(row["episode"])
+                score = number(row["score"])
+                if score is None or where in own:
+                    expected = "a finite number as score" if score is None else "every episode of a model once"
+                    said = ", ".join(f"{name} '{text}'" for name, text in row.items())
+                    raise DataError(f"{path}: line {table.line_num}: expected {expected}, found {said}.")
+                own[where] = score
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: expected a table as CSV, found: {one_line(error)[:200]}.") from error
-    if missing := [name for name in COLUMNS if name not in table]:
-        raise DataError(
-            f"{path}: expected the columns {', '.join(COLUMNS)}, and {CONDITION} if there are several, found no "
-            f"'{missing[0]}'."
-        )
-    if CONDITION not in table:
-        table[CONDITION] = ""
-    whose, keys = ["method", "model"], ["method", "model", *WHERE]
-    numbers = pd.to_numeric(table["score"], errors="coerce")
-    check_rows(path, table, ~np.isfinite(numbers), "a finite number as score")
-    check_rows(path, table, table.duplicated(keys), "every episode of a model once")
-    if table["method"].nunique() < 2:
-        raise DataError(f"{path}: expected two methods or more, found {table['method'].nunique()}.")
-    scores = numbers.set_axis(pd.MultiIndex.from_frame(table[keys]))
-    everywhere = pd.MultiIndex.from_product([table[name].unique() for name in WHERE])
-    found: dict[str, list[Floats]] = {}
-    for (method, model), own in scores.groupby(level=whose, sort=False):
-        own = own.droplevel(whose)
-        if len(lacking := everywhere.difference(own.index, sort=False)):
-            condition, episode = lacking[0]
-            where = f"episode {episode}" + (f" of condition {condition}" if condition else "")
-            raise DataError(
-                f"{path}: expected a row for every model in every episode, found none for method {method}, "
-                f"model {model}, {where}."
-            )
-        found.setdefault(method, []).append(own.reindex(everywhere).to_numpy().reshape(everywhere.levshape))
-    return {method: np.stack(models) for method, models in found.items()}
+    if len(found) < 2:
+        raise DataError(f"{path}: expected two methods or more, found {len(found)}.")
+    everywhere = {where: None for models in found.values() for own in models.values() for where in own}
+    conditions, episodes = (list(dict.fromkeys(part)) for part in zip(*everywhere, strict=True))
+    for method, models in found.items():
+        for model, own in models.items():
+            for where in product(conditions, episodes):
+                if where not in own:
+                    said = f"condition '{where[0]}', " if where[0] else ""
+                    raise DataError(
+                        f"{path}: expected a row for every model in every episode of every condition, found none for "
+                        f"method '{method}', model '{model}', {said}episode '{where[1]}'."
+                    )
+    return {
+        method: np.array([[[own[c, e] for e in episodes] for c in conditions] for own in models.values()])
+        for method, models in found.items()
+    }
 
 
-def check_rows(path: Path, table: pd.DataFrame, wrong: Any, expected: str) -> None:
-    """Raise `DataError` naming the first row that is wrong."""
-    if (numbers := np.flatnonzero(wrong)).size:
-        row = ", ".join(f"{name} '{text}'" for name, text in table.iloc[numbers[0]].items() if text)
-        raise DataError(f"{path}: line {numbers[0] + HEADER + 1}: expected {expected}, found {row}.")
+def number(text: str | None) -> float | None:
+    """Read a finite number; None if it is none."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def read_eval_infos(first: Path, second: Path) -> tuple[tuple[str, ...], Floats, Floats]:
