@@ -41,8 +41,7 @@ def run(settings: CompareSettings) -> int:
         values = contest_values(made.conditions, contest)
         print(json.dumps({"format": "tinypi-comparison-1"} | about | values, allow_nan=False))
         return CODES[contest.verdict]
-    title = f"{made.label}, {contest.a.shape[1]:,} paired starts".capitalize()
-    OUT.print("\n" + contest_table(title, made.conditions, contest).text(), markup=False)
+    OUT.print("\n" + contest_table(made.label, made.conditions, contest).text(), markup=False)
     rows = [("A", made.names[0]), ("B", made.names[1]), ("episodes", f"{contest.a.size:,} of each policy")]
     if contest.evidence:
         rows.append(("pairs", f"{contest.evidence.wins} won by A, {contest.evidence.losses} by B, the others equal"))

@@ -98,7 +98,9 @@ def shown_interval(interval: Interval, evidence: Evidence | None) -> Interval:
     return Interval(interval.low, min(interval.high, 0.0))
 
 
-def contest_table(title: str, conditions: tuple[str, ...], contest: Contest) -> Table:
+def contest_table(
+    label: str, conditions: tuple[str, ...], contest: Contest, names: tuple[str, str] = ("A", "B")
+) -> Table:
     """Both policies' means and their difference, a row a condition; the interval is of the mean over them."""
     rows = [
         (where, f"{a:.4f}", f"{b:.4f}", f"{a - b:+.4f}", "")
@@ -107,7 +109,8 @@ def contest_table(title: str, conditions: tuple[str, ...], contest: Contest) -> 
     means = f"{contest.a.mean():.4f}", f"{contest.b.mean():.4f}", f"{contest.difference:+.4f}"
     rows = rows if len(rows) > 1 else []
     rows.append(("mean", *means, f"[{contest.interval.low:.4f}, {contest.interval.high:.4f}]"))
-    return Table(title, ("condition", "A", "B", "A - B", "95% interval"), rows)
+    title = f"{label}; {contest.a.shape[1]:,} paired episodes per condition".capitalize()
+    return Table(title, ("condition", *names, "difference", "95% interval"), rows)
 
 
 def sentence(contest: Contest, margin: float) -> str:
