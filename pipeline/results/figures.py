@@ -40,6 +40,8 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
             missing.append(one_line(error))
             return None
 
+    if any(contrast.verdict for contrast in comparison.contrasts):
+        drawn["verdicts"] = figures.draw_verdicts(comparison)
     if comparison.conditions:
         drawn["scores"] = figures.draw_scores(comparison)
     parts = ("train", "val", "test")

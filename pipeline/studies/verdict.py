@@ -3,10 +3,10 @@
 import re
 
 from pipeline.report.comparison import Comparison, Group
-from pipeline.report.overview import overview_table, verdicts
+from pipeline.report.overview import overview_table, verdict_table, verdicts
 
 NOTE = "mlflow.note.content"  # the tag that MLflow's UI shows as a run's description
-MAIN = ("success", "converge")
+MAIN = ("calm", "success", "converge")
 NOT_IN_NAMES = re.compile(r"[^\w./ :-]")  # characters that MLflow refuses in the name of a metric
 
 
@@ -30,5 +30,6 @@ def study_metrics(comparison: Comparison) -> dict[str, float]:
 def study_note(comparison: Comparison, study: str) -> dict[str, str]:
     """The tag with the description of a study's run: the verdicts and the table of means."""
     lines = [f"- {verdict}" for verdict in verdicts(comparison)]
-    table = overview_table(comparison).markdown()
-    return {NOTE: "\n".join([f"**Study {study}**", "", *lines, "", table])}
+    tables = [verdict_table(comparison).markdown()] if comparison.contrasts else []
+    tables.append(overview_table(comparison).markdown())
+    return {NOTE: "\n\n".join([f"**Study {study}**", "\n".join(lines), *tables])}
