@@ -2,7 +2,7 @@
 
 Good means: at least half of its episodes end upright, on average over the nine conditions. Better means: more episodes
 that end upright and have converged, on the same average. Both models meet the same starts and the same noise, and the
-95% interval of the difference (`report.statistics.stratified_interval`) must lie above zero. With two single models the
+95% interval of the difference (`report.bootstraps.stratified_interval`) must lie above zero. With two single models the
 unit is the episode: what is shown is that this model is better than that one, not that its recipe is.
 
 The episodes are drawn for these two models alone, by a stream named after their files: they are others than those of
@@ -34,7 +34,7 @@ from pipeline.locks import file_lock
 from pipeline.methods.registry import METHODS
 from pipeline.registry.register import best_of, register_runs
 from pipeline.registry.settings import PromoteSettings
-from pipeline.report.statistics import Interval, stratified_interval
+from pipeline.report.bootstraps import Interval, stratified_interval
 from pipeline.report.tables import Table
 from pipeline.stages.evaluate import load_for_pendulum, require_finished
 from pipeline.tracking.names import METHOD, NAME

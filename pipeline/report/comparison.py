@@ -12,26 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.report.design import Design
+from pipeline.report.letters import letters
 from pipeline.report.scores import COSTS, LOSSES, SCORES
 from pipeline.report.statistics import (
-    CONFIDENCE,
+    ALPHA,
+    Components,
     Difference,
     Interval,
-    Needed,
     Summary,
     compare,
     components,
     holm,
     holm_levels,
-    letters,
-    needed,
+    over_conditions,
     summarise,
 )
 
 Floats = NDArray[np.float64]
 Where = tuple[float, int] | None
 """A condition, (action noise, replan interval), or None for the mean over all conditions."""
-ALPHA = 1 - CONFIDENCE
 KINDS = ("model", "average", "original", "yardstick")
 
 
@@ -99,16 +98,22 @@ class Verdict:
     interval: Interval | None  # 95%; of several pairs, at the level of Holm's procedure
     inner: Interval | None  # 90%, for equivalence
     p: float | None  # permutation test over models
-    better: str | None
+    ahead: str | None  # the better group, if a difference is shown, however small
     equivalent: bool  # the inner interval lies within the margin
-    needed: Needed | None  # to tell differences as small as the margin; None where one model tells nothing
+    components: tuple[Components | None, Components | None]  # of the two groups' outcomes
+    episodes: int
 
     @property
     def word(self) -> Literal["better", "worse", "equivalent", "undecided"]:
-        """The verdict on the first group."""
-        if self.better is not None:
-            return "better" if self.better == self.first else "worse"
-        return "equivalent" if self.equivalent else "undecided"
+        """The verdict on the first group. A difference within the margin does not matter, even if it is shown."""
+        if self.equivalent or self.ahead is None:
+            return "equivalent" if self.equivalent else "undecided"
+        return "better" if self.ahead == self.first else "worse"
+
+    @property
+    def better(self) -> str | None:
+        """The better group, if one is better by a difference that may matter."""
+        return None if self.equivalent else self.ahead
 
 
 @dataclass(frozen=True)
@@ -158,7 +163,7 @@ def compare_models(
         for (first, second), verdict, found in zip(pairs, verdicts, cells, strict=True)
     )
     different = {
-        frozenset((each.first, each.second)) for each in verdicts if each is not None and each.better is not None
+        frozenset((each.first, each.second)) for each in verdicts if each is not None and each.ahead is not None
     }
     judged = [group for group in groups if group.kind == "model" and design.primary in group.scores]
     judged.sort(key=lambda group: -SCORES[design.primary].better * group.scores[design.primary][None].mean)
@@ -173,6 +178,12 @@ def _stack(group: Group | Sequence[Model], name: str) -> Floats | None:
     return np.stack(found) if found else None
 
 
+def _over_starts(group: Group, name: str) -> Floats | None:
+    """The means over the conditions of a group's models, `(n, S)`."""
+    y = _stack(group, name)
+    return None if y is None else over_conditions(y)
+
+
 def _summarise(models: Sequence[Model]) -> Group:
     models = sorted(models, key=lambda model: (model.seed is None, model.seed or 0, model.name))
     scores: dict[str, dict[Where, Summary]] = {}
@@ -182,11 +193,12 @@ def _summarise(models: Sequence[Model]) -> Group:
             continue
         labels = [model.label for model in having]
         scores[name] = {
-            where: summarise(y[:, c], labels, score.better) for c, where in enumerate(having[0].conditions)
-        } | {None: summarise(y.mean(1), labels, score.better)}
+            where: summarise(y[:, c], labels, score.better, score.share)
+            for c, where in enumerate(having[0].conditions)
+        } | {None: summarise(over_conditions(y), labels, score.better, score.share)}
     costs = {
         name: summarise(
-            np.array([[model.costs[name]] for model in having]), [model.label for model in having], cost.better
+            np.array([model.costs[name] for model in having]), [model.label for model in having], cost.better
         )
         for name, cost in COSTS.items()
         if (having := [model for model in models if name in model.costs])
@@ -196,8 +208,8 @@ def _summarise(models: Sequence[Model]) -> Group:
 
 def _verdicts(pairs: Sequence[tuple[Group, Group]], design: Design) -> list[Verdict | None]:
     """The verdict of each pair of groups; Holm's procedure over the pairs."""
-    both = [(_stack(first, design.primary), _stack(second, design.primary)) for first, second in pairs]
-    found = [None if a is None or b is None else compare(a.mean(1), b.mean(1)) for a, b in both]
+    both = [(_over_starts(first, design.primary), _over_starts(second, design.primary)) for first, second in pairs]
+    found = [None if a is None or b is None else compare(a, b) for a, b in both]
     ps = [each.estimate.p if each is not None and each.estimate else 1.0 for each in found]
     corrected, levels = holm(ps), holm_levels(ps)
     verdicts: list[Verdict | None] = []
@@ -218,11 +230,10 @@ def _verdicts(pairs: Sequence[tuple[Group, Group]], design: Design) -> list[Verd
                 interval=each.estimate.interval(1 - level) if each.estimate else None,
                 inner=inner,
                 p=each.p_permutation,
-                better=(first.name if sign > 0 else second.name) if p < ALPHA else None,
+                ahead=(first.name if sign > 0 else second.name) if p < ALPHA else None,
                 equivalent=inner is not None and -design.margin < inner.low and inner.high < design.margin,
-                needed=needed(components(a.mean(1)), components(b.mean(1)), design.margin)
-                if min(len(a), len(b)) > 1
-                else None,
+                components=(components(a), components(b)),
+                episodes=a.shape[1],
             )
         )
     return verdicts
@@ -239,7 +250,7 @@ def _cells(pairs: Sequence[tuple[Group, Group]], primary: str) -> list[dict[str,
             conditions = next(model.conditions for model in first.models if model.conditions)
             found += [(number, name, where, compare(a[:, c], b[:, c])) for c, where in enumerate(conditions)]
             if name != primary:
-                found.append((number, name, None, compare(a.mean(1), b.mean(1))))
+                found.append((number, name, None, compare(over_conditions(a), over_conditions(b))))
     ps = [each.estimate.p if each.estimate else 1.0 for *_, each in found]
     cells: list[dict[str, dict[Where, Cell]]] = [{} for _ in pairs]
     for (number, name, where, each), p, level in zip(found, holm(ps), holm_levels(ps), strict=True):
@@ -258,7 +269,7 @@ def _costs(first: Group, second: Group) -> dict[str, Difference]:
     for name, cost in COSTS.items():
         if (name in LOSSES and len(units) > 1) or not cost.better:
             continue
-        a, b = ([[m.costs[name]] for m in group.models if name in m.costs] for group in (first, second))
+        a, b = ([m.costs[name] for m in group.models if name in m.costs] for group in (first, second))
         if a and b:
             costs[name] = compare(np.array(a), np.array(b))
     return costs

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pipeline.report.bootstraps import share_interval
 from pipeline.report.comparison import Where
 from pipeline.report.overview import where_text
 from pipeline.report.scores import SCORES
-from pipeline.report.statistics import share_interval
 from pipeline.report.tables import Table
 
 SHARES = ("success", "converge")

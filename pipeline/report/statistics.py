@@ -1,14 +1,18 @@
-"""Statistics over training seeds. A sample `(n,)` has one number per model: episodes are never pooled.
+"""Statistics of models and episodes: pure functions of arrays.
 
-Intervals are 95% percentile bootstrap intervals over models, with the percentiles widened for small samples as in
-Hesterberg 2015, "What Teachers Should Know About the Bootstrap" (for means they are then about as wide as Student's t
-interval). IQM, stratified bootstrap and probability of improvement follow Agarwal et al. 2021, arXiv 2108.13264. The
-strata here are the methods, and a model is drawn with all its conditions, because one training gives them all.
+`y (n, E)` are the outcomes of one score: n models of a method, each on the same E episodes of one condition. For the
+mean over conditions the unit beside the model is the start, because conditions share their starts: `over_conditions`
+averages `(n, C, S)` to `(n, S)` first. Numbers of whole models, as losses, are `(n,)`.
+
+Models of two methods meet the same episodes and are else unrelated: models are not paired, episodes are.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from itertools import combinations
+from math import comb
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +21,13 @@ from scipy import stats
 from pipeline.streams import numpy_stream
 
 Floats = NDArray[np.float64]
+Verdict = Literal["better", "worse", "equivalent", "undecided"]
 
-CONFIDENCE = 0.95
-RESAMPLES = 10_000
-PIECE = 4_000_000  # numbers at once
-FEWEST = 6  # models for an interval: the range of n samples covers the median with probability 1 - 2^(1-n), here 97%
-EXACT_UP_TO = 13  # models: all 2^13 sign flips are tried; for more models they are sampled
-ROUNDING = 1e-12  # relative to a sample's size: sums that differ by less are equal
+ALPHA = 0.05
+FEWEST_DIFFERENT = 10  # episodes that differ from the most frequent outcome, for an interval
+EXACT_UP_TO = 184_756  # relabellings that are all tried: those of 10 and 10 models
+SAMPLED = 100_000  # relabellings, where there are more
+ROUNDING = 1e-12  # of the largest mean: numbers that differ by less are equal; shares of a million steps differ by 1e-6
 
 
 @dataclass(frozen=True)
@@ -35,129 +39,225 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """A number with its standard error and the degrees of freedom of that error."""
+
+    value: float
+    error: float
+    df: float
+
+    def interval(self, confidence: float = 1 - ALPHA) -> Interval:
+        """Return Student's t interval."""
+        half = float(stats.t.isf((1 - confidence) / 2, self.df)) * self.error
+        return Interval(self.value - half, self.value + half)
+
+    @property
+    def p(self) -> float:
+        """The p-value of zero, two-sided: below 1 - confidence where the interval leaves zero out."""
+        return float(2 * stats.t.sf(abs(self.value) / self.error, self.df))
+
+
+@dataclass(frozen=True)
+class Components:
+    """Variances of a single outcome: between models, between episodes, and the rest (both together, and chance)."""
+
+    models: float
+    episodes: float
+    rest: float
+
+    def chance(self, episodes: int) -> float:
+        """Return the share of the variance of models' means over so many episodes that these episodes explain."""
+        noise = self.rest / episodes
+        return noise / (self.models + noise) if noise > 0 else 0.0
+
+
+@dataclass(frozen=True)
 class Summary:
-    """One number of a group of models: no std of one model, no interval of fewer than FEWEST."""
+    """One number of a group of models."""
 
     n: int
     mean: float
-    std: float | None  # ddof=1
-    iqm: float  # the mean without the lowest and highest floor(n / 4) models
-    interval: Interval | None  # of the IQM
-    best: tuple[str, float]  # the model and its number; the first if several are equal
+    std: float | None  # over models, ddof=1; None of one model
+    components: Components | None
+    interval: Interval | None  # 95%, of the mean, over models and episodes
+    bound: Interval | None  # where no interval is printed: 95%, of the mean of these models over new episodes
+    best: tuple[str, float]  # the model and its mean; the first if several are equal
     worst: tuple[str, float]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One group minus another, paired by seed."""
+    """The mean of one group minus that of another."""
 
-    n: int
-    mean: float
-    interval: Interval | None  # of the mean
-    p: float | None  # sign-flip test of no difference, two-sided
-    improvement: float  # P(a model of the first is better than one of the second); ties count half
-    improvement_interval: Interval | None
+    value: float
+    estimate: Estimate | None
+    p_permutation: float | None  # None where each group has one model
 
 
-def summarise(values: Sequence[float], names: Sequence[str], better: int) -> Summary:
-    """Summarise a sample `(n,)`, n >= 1, of the models `names`; `better` is -1 where less is better."""
-    sample = np.array(values, dtype=np.float64)
-    order = np.argsort(-sample if better >= 0 else sample, kind="stable")
-    return Summary(
-        n=len(sample),
-        mean=float(sample.mean()),
-        std=float(sample.std(ddof=1)) if len(sample) > 1 else None,
-        iqm=float(interquartile_mean(sample)),
-        interval=bootstrap(interquartile_mean, sample),
-        best=(names[order[0]], float(sample[order[0]])),
-        worst=(names[order[-1]], float(sample[order[-1]])),
-    )
-
-
-def compare(first: Sequence[float], second: Sequence[float], better: int) -> Difference:
-    """Compare samples `(n,)` of two groups whose i-th models share a seed and the episodes of the evaluation."""
-    a, b = np.array(first, dtype=np.float64), np.array(second, dtype=np.float64)
-    sign = -1 if better < 0 else 1
-
-    def improvement(x: Floats, y: Floats) -> Floats:
-        above = sign * (x[..., :, None] - y[..., None, :])
-        wins: Floats = ((above > 0) + 0.5 * (above == 0)).mean((-2, -1))
-        return wins
-
-    return Difference(
-        n=len(a),
-        mean=float((a - b).mean()),
-        interval=bootstrap(lambda sample: sample.mean(-1), a - b),
-        p=sign_flip_test(a, b) if len(a) > 1 else None,
-        improvement=float(improvement(a, b)),
-        improvement_interval=bootstrap(improvement, a, b),
-    )
-
-
-def stratified_interval(differences: Floats, stream: str) -> Interval:
-    """Return the 95% percentile bootstrap interval of the mean of `differences (conditions, n)`, n episodes each.
-
-    It is for two single models that met the same episodes: the unit is the episode, and the interval does not cover
-    other trainings by the same recipe. Episodes are resampled within each condition, by the random stream `stream`.
-    """
-    count = differences.shape[1]
-    means = np.zeros(RESAMPLES)
-    for number, sample in enumerate(differences):
-        random = numpy_stream(0, "stratified", stream, number)
-        for part in np.array_split(np.arange(RESAMPLES), -(-RESAMPLES * count // PIECE)):
-            means[part] += sample[random.integers(0, count, (len(part), count))].mean(1)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means / len(differences), [tail, 1 - tail])
-    return Interval(float(low), float(high))
-
-
-def share_interval(share: float, count: int) -> Interval:
-    """Return Wilson's 95% interval (1927) of a share of `count` independent episodes."""
-    found = stats.binomtest(round(share * count), count).proportion_ci(CONFIDENCE, method="wilson")
-    return Interval(float(found.low), float(found.high))
-
-
-def interquartile_mean(values: Floats) -> Floats:
-    """Return the mean without the lowest and highest floor(n / 4) along the last axis: `(..., n) -> (...)`."""
-    mean: Floats = stats.trim_mean(values, 0.25, axis=-1)
+def over_conditions(y: Floats) -> Floats:
+    """Average outcomes `(n, C, S)` of S starts in C conditions over the conditions: `(n, S)`."""
+    mean: Floats = y.mean(1)
     return mean
 
 
-def bootstrap(statistic: Callable[..., Any], *samples: Floats) -> Interval | None:
-    """Return the interval of `statistic(samples (..., n) each) -> (...)`, with each sample resampled separately."""
-    n = min(map(len, samples))
-    if n < FEWEST:
-        return None
-    drawn = []
-    for number, sample in enumerate(samples):
-        chosen = numpy_stream(0, "bootstrap", number).integers(0, len(sample), (RESAMPLES, len(sample)))
-        drawn.append(sample[chosen])
-    pieces = -(-RESAMPLES * n * n // PIECE)  # a statistic may need n * n numbers per resample
-    values = [statistic(*parts) for parts in zip(*(np.array_split(sample, pieces) for sample in drawn), strict=True)]
-    tail = stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf((1 - CONFIDENCE) / 2, n - 1))
-    low, high = np.quantile(np.concatenate(values), [tail, 1 - tail])
-    return Interval(float(low), float(high))
+def model_means(y: Floats) -> Floats:
+    """Return each model's mean `(n,)` of `y (n, E)` or `(n,)`."""
+    means: Floats = y.reshape(len(y), -1).mean(1)
+    return means
 
 
-def sign_flip_test(first: Floats, second: Floats) -> float:
-    """Return the two-sided p-value of paired samples `(n,)` under random exchange within each pair.
+def group_estimate(y: Floats) -> Estimate | None:
+    """Estimate the mean of `y (n, E)` or `(n,)` over other models and episodes; None where no interval may be printed.
 
-    Samples are shares and means of shares, so many flips give exactly the observed sum, and rounding must not decide
-    such ties. It changes sums by about 1e-16 of the sample's size, while shares of a million episodes, more than any
-    here, differ by 1e-6.
+    The variance is that of the models' means over n, and that of the episodes' means over E. It is that of the two-way
+    layout from above: what model and episode have in common is counted twice (Owen 2007, "The pigeonhole bootstrap").
     """
-    size = np.abs(first).sum() + np.abs(second).sum()
-    if size == 0:
-        return 1.0
-    observed = (first - second).sum()
-    found = stats.permutation_test(
-        (first, second),
-        lambda x, y, axis: np.rint(((x - y).sum(axis=axis) - observed) / (ROUNDING * size)),
-        permutation_type="samples",
-        n_resamples=2**EXACT_UP_TO,
-        rng=numpy_stream(0, "sign flips"),
+    return _estimate(float(y.mean()), [y], y.mean(0) if y.ndim > 1 else None)
+
+
+def difference_estimate(first: Floats, second: Floats) -> Estimate | None:
+    """Estimate the difference of two groups' means, `(n, E)` and `(m, E)` on the same E episodes, or `(n,)` and `(m,)`.
+
+    The variance is the sum of those of both groups' models and of that of the episodes' differences. None where no
+    interval may be printed.
+    """
+    assert first.shape[1:] == second.shape[1:], f"the same episodes, found {first.shape} and {second.shape}"
+    differences = first.mean(0) - second.mean(0) if first.ndim > 1 else None
+    return _estimate(float(first.mean() - second.mean()), [first, second], differences)
+
+
+def _estimate(value: float, groups: list[Floats], episodes: Floats | None) -> Estimate | None:
+    """Add up the variances of the models of each group and of `episodes (E,)`; df after Satterthwaite (1946)."""
+    samples = [model_means(group) for group in groups]
+    unit = ROUNDING * max(float(np.abs(means).max()) for means in samples)
+    if min(map(len, groups)) < 2 or (episodes is not None and too_equal(episodes, unit)):
+        return None
+    samples += [] if episodes is None else [episodes]
+    parts = np.array([sample.var(ddof=1) / len(sample) for sample in samples])
+    if parts.sum() <= unit**2:
+        return None
+    df = parts.sum() ** 2 / (parts**2 / [len(sample) - 1 for sample in samples]).sum()
+    return Estimate(value, float(np.sqrt(parts.sum())), float(df))
+
+
+def too_equal(episodes: Floats, unit: float) -> bool:
+    """Return whether fewer than FEWEST_DIFFERENT of the numbers `(E,)`, in steps of `unit`, are not the most frequent.
+
+    So it is near a floor or ceiling. The few episodes that fail are then the whole variance, and it is not known from
+    them.
+    """
+    _, counts = np.unique(np.rint(episodes / unit) if unit > 0 else episodes, return_counts=True)
+    return len(episodes) - int(counts.max()) < FEWEST_DIFFERENT
+
+
+def summarise(y: Floats, names: Sequence[str], better: int, share: bool = False) -> Summary:
+    """Summarise `y (n, E)` or `(n,)`, n >= 1, of the models `names`.
+
+    `better` is -1 where less is better. `share` says that outcomes lie in [0, 1] by their definition: then there is a
+    bound where no interval may be printed.
+    """
+    means = model_means(y)
+    order = np.argsort(-means if better >= 0 else means, kind="stable")
+    estimate = group_estimate(y)
+    return Summary(
+        n=len(means),
+        mean=float(means.mean()),
+        std=float(means.std(ddof=1)) if len(means) > 1 else None,
+        components=components(y),
+        interval=estimate.interval() if estimate else None,
+        bound=share_bound(y) if share and estimate is None and y.ndim > 1 else None,
+        best=(names[order[0]], float(means[order[0]])),
+        worst=(names[order[-1]], float(means[order[-1]])),
     )
-    return float(found.pvalue)
+
+
+def compare(first: Floats, second: Floats) -> Difference:
+    """Compare two groups, `(n, E)` and `(m, E)` on the same E episodes, or `(n,)` and `(m,)`."""
+    return Difference(
+        value=float(first.mean() - second.mean()),
+        estimate=difference_estimate(first, second),
+        p_permutation=permutation_test(model_means(first), model_means(second))
+        if len(first) + len(second) > 2
+        else None,
+    )
+
+
+def components(y: Floats) -> Components | None:
+    """Estimate the variances behind `y (n, E)` from the mean squares of its two-way layout, none below 0.
+
+    None of one model, one episode, or numbers without episodes.
+    """
+    if y.ndim < 2 or min(y.shape) < 2:
+        return None
+    n, count = y.shape
+    models, episodes = y.mean(1), y.mean(0)
+    residual = y - models[:, None] - episodes + y.mean()
+    rest = float((residual**2).sum() / ((n - 1) * (count - 1)))
+    return Components(
+        models=max(0.0, float(models.var(ddof=1)) - rest / count),
+        episodes=max(0.0, float(episodes.var(ddof=1)) - rest / n),
+        rest=rest,
+    )
+
+
+def exact_bound(failures: int, count: int, confidence: float = 1 - ALPHA) -> Interval:
+    """Return the interval of Clopper and Pearson (1934) of a share of which `failures` of `count` were seen."""
+    found = stats.binomtest(failures, count).proportion_ci(confidence, method="exact")
+    return Interval(float(found.low), float(found.high))
+
+
+def share_bound(y: Floats) -> Interval | None:
+    """Bound the mean of outcomes `y (n, E)` in [0, 1] for these models on new episodes.
+
+    Counted are episodes, not outcomes: an episode may be hard for all models. An episode in which any model fails
+    counts: the chance of one has an exact interval, and the mean lies between all and one of n models failing in it. A
+    group near 0 is bounded in the same way. None where outcomes are not 0 or 1 and most episodes count.
+    """
+    n, count = y.shape
+    failed, done = int((y < 1).any(0).sum()), int((y > 0).any(0).sum())
+    binary = bool(np.isin(y, (0, 1)).all())
+    if not binary and 2 * min(failed, done) > count:
+        return None
+    chance = exact_bound(min(failed, done), count)
+    most, least = chance.high, chance.low / n if binary else 0.0
+    return Interval(1 - most, 1 - least) if failed <= done else Interval(least, most)
+
+
+def permutation_test(first_means: Floats, second_means: Floats) -> float:
+    """Return the two-sided p-value of the difference of means `(n,)` and `(m,)` under exchange of models.
+
+    All ways to choose n of the n + m models are tried if there are no more than EXACT_UP_TO, else SAMPLED random ones
+    besides the observed. Sums are compared as integers in units of ROUNDING, with the room that rounding n + m numbers
+    needs, so that ties are ties. (`scipy.stats.permutation_test` takes seconds for 10 and 10 models, and a report has
+    hundreds of tests.)
+    """
+    n, values = len(first_means), np.concatenate([first_means, second_means])
+    centred = values - values.mean()
+    size = np.abs(values).max()
+    whole = np.rint(centred / (ROUNDING * size)) if size > 0 else centred
+    # sum_A - n * mean of all = (mean_A - mean_B) * n m / (n + m), so the sum of the first group is enough
+    expected = n * whole.mean()
+    found = np.abs(relabellings(n, len(second_means)) @ whole - expected)
+    reached = found >= abs(whole[:n].sum() - expected) - 2 * len(values)
+    return float(reached.mean())
+
+
+@cache
+def relabellings(n: int, m: int) -> Floats:
+    """Return rows `(R, n + m)` of n ones, where the first group's models are, and m zeros; the observed row is first.
+
+    All rows, if there are no more than EXACT_UP_TO, else SAMPLED random ones after it.
+    """
+    if comb(n + m, n) <= EXACT_UP_TO:
+        chosen = np.array(list(combinations(range(n + m), n)))
+    else:
+        random = numpy_stream(0, "relabellings", n, m)
+        drawn = random.random((SAMPLED, n + m)).argpartition(n, axis=1)[:, :n]
+        chosen = np.concatenate([np.arange(n)[None], drawn])
+    rows = np.zeros((len(chosen), n + m))
+    np.put_along_axis(rows, chosen, 1, axis=1)
+    rows.setflags(write=False)
+    return rows
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -168,3 +268,36 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty(m)
     adjusted[order] = np.minimum(1, stepped)
     return [float(p) for p in adjusted]
+
+
+def holm_levels(p_values: Sequence[float], alpha: float = ALPHA) -> list[float]:
+    """Return the level of the interval to print for each of m cells, so that it agrees with Holm's verdict.
+
+    An interval of confidence 1 - level leaves zero out if and only if Holm rejects. A rejected cell of rank k, from 0,
+    has level alpha / (m - k), the others alpha / (m - k0), with k0 the first rank that is not rejected. The chance of
+    any false verdict is alpha; the intervals of rejected cells do not hold all at once.
+    """
+    m = len(p_values)
+    adjusted = holm(p_values)
+    rejected = sum(p < alpha for p in adjusted)
+    levels = np.empty(m)
+    for rank, index in enumerate(np.argsort(p_values)):
+        levels[index] = alpha / (m - min(rank, rejected))
+    return [float(level) for level in levels]
+
+
+def verdict(estimate: Estimate | None, margin: float, better: int, alpha: float = ALPHA) -> Verdict:
+    """Judge a difference, first minus second; `better` is -1 where less is better.
+
+    Equivalent: the interval of confidence 1 - 2 alpha lies within +-margin (two one-sided tests, Schuirmann 1987). So
+    the first is called better or worse, the interval of 1 - alpha being on one side of zero, only if the difference
+    may be one that matters. Without an estimate nothing is decided.
+    """
+    if estimate is None:
+        return "undecided"
+    close = estimate.interval(1 - 2 * alpha)
+    if -margin < close.low and close.high < margin:
+        return "equivalent"
+    if estimate.p >= alpha:
+        return "undecided"
+    return "better" if estimate.value * better > 0 else "worse"

@@ -7,13 +7,15 @@ from pipeline.report.scores import SCORES
 def verdict_words(verdict: Verdict) -> str:
     """Return the verdict alone: "pi0 is better than regression", "a and b are equivalent within 0.01", "undecided"."""
     first, second = verdict.first, verdict.second
-    if verdict.better is not None:
-        other = second if verdict.better == first else first
-        less = f", by less than {verdict.margin:g}" if verdict.equivalent else ""
-        return f"{verdict.better} is better than {other}{less}"
-    if verdict.equivalent:
-        return f"{first} and {second} are equivalent within {verdict.margin:g}"
-    return f"undecided between {first} and {second}"
+    match verdict.word:
+        case "better":
+            return f"{first} is better than {second}"
+        case "worse":
+            return f"{second} is better than {first}"
+        case "equivalent":
+            return f"{first} and {second} are equivalent within {verdict.margin:g}"
+        case "undecided":
+            return f"undecided between {first} and {second}"
 
 
 def verdict_numbers(verdict: Verdict) -> str:
@@ -21,13 +23,14 @@ def verdict_numbers(verdict: Verdict) -> str:
     digits = SCORES[verdict.score].digits
     means = " against ".join(f"{mean:.{digits}f}" for mean in verdict.means)
     text = f"{means}; {verdict.first} minus {verdict.second} is {verdict.difference:+.{digits}f}"
-    if verdict.interval is None:
+    if verdict.interval is None or verdict.inner is None:
         return f"{text}. So few models, or outcomes so much alike, give no interval."
-    shown, level = (verdict.inner, 90) if verdict.word == "equivalent" else (verdict.interval, 95)
-    assert shown is not None, "both intervals are of one estimate"
+    shown, level = (verdict.inner, 90) if verdict.equivalent else (verdict.interval, 95)
     text += f", {level}% interval [{shown.low:.{digits}f}, {shown.high:.{digits}f}] over models and episodes."
-    if verdict.word == "undecided" and verdict.needed is not None:
-        text += f" To tell differences of {verdict.margin:g}: {verdict.needed}."
+    if verdict.equivalent and verdict.ahead is not None:
+        text += f" {verdict.ahead} is ahead, by less than the margin."
+    if verdict.word == "undecided" and (wanted := wanted_words(verdict)):
+        text += f" {wanted}"
     return text
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report.statistics import (
+from pipeline.report.bootstraps import (
     FEWEST,
     bootstrap,
     compare,
