@@ -27,6 +27,7 @@ FILES = (
     "export",
     "ensemble",
     "report",
+    "plan",
     "register",
     "promote",
     "reproduce",

@@ -11,17 +11,19 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.report.design import Design
+from pipeline.report.design import NO_LOOKS, Design
 from pipeline.report.letters import letters
+from pipeline.report.looks import Look, judge_looks
+from pipeline.report.planning import Need, deciding_half_width, needed, shared_variance
 from pipeline.report.scores import COSTS, LOSSES, SCORES
 from pipeline.report.statistics import (
     ALPHA,
-    Components,
     Difference,
     Interval,
     Summary,
     compare,
     components,
+    equivalent,
     holm,
     holm_levels,
     over_conditions,
@@ -98,22 +100,15 @@ class Verdict:
     interval: Interval | None  # 95%; of several pairs, at the level of Holm's procedure
     inner: Interval | None  # 90%, for equivalence
     p: float | None  # permutation test over models
+    word: Literal["better", "worse", "equivalent", "undecided"]  # of the first
     ahead: str | None  # the better group, if a difference is shown, however small
-    equivalent: bool  # the inner interval lies within the margin
-    components: tuple[Components | None, Components | None]  # of the two groups' outcomes
-    episodes: int
-
-    @property
-    def word(self) -> Literal["better", "worse", "equivalent", "undecided"]:
-        """The verdict on the first group. A difference within the margin does not matter, even if it is shown."""
-        if self.equivalent or self.ahead is None:
-            return "equivalent" if self.equivalent else "undecided"
-        return "better" if self.ahead == self.first else "worse"
+    looks: tuple[Look, ...]  # of a study that looked before its end
+    needs: tuple[Need, ...]  # what would decide, if this is undecided
 
     @property
     def better(self) -> str | None:
         """The better group, if one is better by a difference that may matter."""
-        return None if self.equivalent else self.ahead
+        return {"better": self.first, "worse": self.second}.get(self.word)
 
 
 @dataclass(frozen=True)
@@ -162,9 +157,7 @@ def compare_models(
         Contrast(first.name, second.name, verdict, found, _costs(first, second))
         for (first, second), verdict, found in zip(pairs, verdicts, cells, strict=True)
     )
-    different = {
-        frozenset((each.first, each.second)) for each in verdicts if each is not None and each.ahead is not None
-    }
+    different = {(each.first, each.second) for each in verdicts if each is not None and each.ahead is not None}
     judged = [group for group in groups if group.kind == "model" and design.primary in group.scores]
     judged.sort(key=lambda group: -SCORES[design.primary].better * group.scores[design.primary][None].mean)
     shared = letters([group.name for group in judged], different) if len(judged) > 2 else {}
@@ -178,7 +171,7 @@ def _stack(group: Group | Sequence[Model], name: str) -> Floats | None:
     return np.stack(found) if found else None
 
 
-def _over_starts(group: Group, name: str) -> Floats | None:
+def over_starts(group: Group, name: str) -> Floats | None:
     """The means over the conditions of a group's models, `(n, S)`."""
     y = _stack(group, name)
     return None if y is None else over_conditions(y)
@@ -193,9 +186,9 @@ def _summarise(models: Sequence[Model]) -> Group:
             continue
         labels = [model.label for model in having]
         scores[name] = {
-            where: summarise(y[:, c], labels, score.better, score.share)
+            where: summarise(y[:, c], labels, score.better, score.binary or score.primary)
             for c, where in enumerate(having[0].conditions)
-        } | {None: summarise(over_conditions(y), labels, score.better, score.share)}
+        } | {None: summarise(over_conditions(y), labels, score.better, score.binary or score.primary)}
     costs = {
         name: summarise(
             np.array([model.costs[name] for model in having]), [model.label for model in having], cost.better
@@ -208,35 +201,62 @@ def _summarise(models: Sequence[Model]) -> Group:
 
 def _verdicts(pairs: Sequence[tuple[Group, Group]], design: Design) -> list[Verdict | None]:
     """The verdict of each pair of groups; Holm's procedure over the pairs."""
-    both = [(_over_starts(first, design.primary), _over_starts(second, design.primary)) for first, second in pairs]
+    both = [(over_starts(first, design.primary), over_starts(second, design.primary)) for first, second in pairs]
     found = [None if a is None or b is None else compare(a, b) for a, b in both]
     ps = [each.estimate.p if each is not None and each.estimate else 1.0 for each in found]
     corrected, levels = holm(ps), holm_levels(ps)
-    verdicts: list[Verdict | None] = []
-    for (first, second), (a, b), each, p, level in zip(pairs, both, found, corrected, levels, strict=True):
-        if each is None or a is None or b is None:
-            verdicts.append(None)
-            continue
-        sign = each.value * SCORES[design.primary].better
-        inner = each.estimate.interval(1 - 2 * ALPHA) if each.estimate else None
-        verdicts.append(
-            Verdict(
-                first=first.name,
-                second=second.name,
-                score=design.primary,
-                margin=design.margin,
-                means=(float(a.mean()), float(b.mean())),
-                difference=each.value,
-                interval=each.estimate.interval(1 - level) if each.estimate else None,
-                inner=inner,
-                p=each.p_permutation,
-                ahead=(first.name if sign > 0 else second.name) if p < ALPHA else None,
-                equivalent=inner is not None and -design.margin < inner.low and inner.high < design.margin,
-                components=(components(a), components(b)),
-                episodes=a.shape[1],
-            )
-        )
-    return verdicts
+    return [
+        None
+        if each is None or a is None or b is None
+        else _verdict(names, (a, b), each, p, level, design, ALPHA / len(pairs))
+        for names, (a, b), each, p, level in zip(pairs, both, found, corrected, levels, strict=True)
+    ]
+
+
+def _verdict(
+    groups: tuple[Group, Group],
+    outcomes: tuple[Floats, Floats],
+    found: Difference,
+    p: float,
+    level: float,
+    design: Design,
+    alpha: float,
+) -> Verdict:
+    """The verdict of two groups on their means over starts, `(n, S)` each.
+
+    `p` and `level` are of Holm's procedure; a study that looks several times shares `alpha` among its looks.
+    """
+    (first, second), better, estimate = groups, SCORES[design.primary].better, found.estimate
+    ahead = (first.name if found.value * better > 0 else second.name) if p < ALPHA else None
+    looks: tuple[Look, ...] = ()
+    word: Literal["better", "worse", "equivalent", "undecided"]
+    if design.looks != NO_LOOKS:
+        looks = tuple(judge_looks(*outcomes, [int(look) for look in design.looks.split(",")], design.margin, better, alpha))
+        word = looks[-1].verdict if looks else "undecided"
+    elif estimate is not None and equivalent(estimate, design.margin):
+        word = "equivalent"
+    else:
+        word = "undecided" if ahead is None else "better" if ahead == first.name else "worse"
+    a, b = map(components, outcomes)
+    needs: list[Need] = []
+    if word == "undecided" and a is not None and b is not None:
+        half = deciding_half_width(found.value, design.margin)
+        needs = needed(a, b, half, shared_variance(*outcomes))
+    return Verdict(
+        first=first.name,
+        second=second.name,
+        score=design.primary,
+        margin=design.margin,
+        means=(float(outcomes[0].mean()), float(outcomes[1].mean())),
+        difference=found.value,
+        interval=estimate.interval(1 - level) if estimate else None,
+        inner=estimate.interval(1 - 2 * ALPHA) if estimate else None,
+        p=found.p_permutation,
+        word=word,
+        ahead=ahead,
+        looks=looks,
+        needs=tuple(needs),
+    )
 
 
 def _cells(pairs: Sequence[tuple[Group, Group]], primary: str) -> list[dict[str, dict[Where, Cell]]]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
 PREFIX = "design."
+NO_LOOKS = "none"
 MARGIN = 0.01  # of a primary score in [0, 1]
 
 
@@ -16,10 +17,10 @@ class Design:
     conditions: str
     episodes: int  # per condition
     seed: int  # of the episodes
-    looks: str = "none"  # numbers of models a group at which a study may stop: "8,12,16,20"
+    looks: str = NO_LOOKS  # numbers of models a group at which a study may stop: "8,12,16,20"
 
     def __str__(self) -> str:
-        looks = "" if self.looks == "none" else f", looks at {self.looks} models a group"
+        looks = "" if self.looks == NO_LOOKS else f", looks at {self.looks} models a group"
         return f"{self.primary} within {self.margin:g}, {self.episodes} episodes per condition, seed {self.seed}{looks}"
 
     def tags(self) -> dict[str, str]:

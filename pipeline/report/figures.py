@@ -125,7 +125,7 @@ def draw_verdicts(comparison: Comparison) -> Figure:
     axes.set_ylim(len(found) - 0.5, -0.5)
     axes.grid(axis="x", alpha=0.25)
     axes.legend(loc="best", frameon=False)
-    axes.set_xlabel(f"difference in {SCORES[comparison.design.primary].label}")
+    axes.set_xlabel(f"difference in {SCORES[comparison.design.primary]}")
     figure.suptitle(f"Verdict of {comparison.title}: 95% intervals over models and episodes")
     return figure
 

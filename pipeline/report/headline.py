@@ -40,5 +40,5 @@ def averages_table(comparison: Comparison) -> Table:
     columns = ("group", "models", *(SCORES[name].short for name in MAIN))
     return Table(
         "On average over the conditions: mean ± standard deviation over models", columns, rows,
-        f"{'; '.join(SCORES[name].label for name in MAIN)}.".capitalize(),
+        f"{'; '.join(str(SCORES[name]) for name in MAIN)}.".capitalize(),
     )  # fmt: skip

@@ -49,7 +49,7 @@ def verdict_table(comparison: Comparison) -> Table:
     if comparison.letters:
         shared = "; ".join(f"{name} {letter}" for name, letter in comparison.letters.items())
         note += f" Groups that share a letter are not shown to differ: {shared}."
-    return Table(f"Verdict by {SCORES[comparison.design.primary].label}", columns, rows, note)
+    return Table(f"Verdict by {SCORES[comparison.design.primary]}", columns, rows, note)
 
 
 def overview_table(comparison: Comparison) -> Table:
@@ -84,13 +84,13 @@ def score_table(comparison: Comparison, name: str) -> Table:
         for group in comparison.of_kind("model", "average", "original")
         if where in group.scores.get(name, {})
     ]
-    return Table(SCORES[name].label.capitalize(), ("noise, replan", *SUMMARY_COLUMNS), rows)
+    return Table(_title(SCORES[name]), ("noise, replan", *SUMMARY_COLUMNS), rows)
 
 
 def cost_table(comparison: Comparison) -> Table:
     """Losses, errors against the expert and costs, a row per quantity and group."""
     rows = [
-        (cost.label, group.name, *_summary_cells(group.costs[name], cost))
+        (str(cost), group.name, *_summary_cells(group.costs[name], cost))
         for name, cost in COSTS.items()
         for group in comparison.of_kind("model", "average", "original")
         if name in group.costs
@@ -113,14 +113,14 @@ def contrast_table(contrast: Contrast, name: str) -> Table:
         for where, found in contrast.scores[name].items()
     ]
     columns = ("noise, replan", "difference", "interval", "p", "better")
-    return Table(f"{SCORES[name].label.capitalize()}: {contrast.first} minus {contrast.second}", columns, rows)
+    return Table(f"{_title(SCORES[name])}: {contrast.first} minus {contrast.second}", columns, rows)
 
 
 def cost_contrast_table(contrast: Contrast) -> Table:
     """The differences of costs, a row per quantity, each by itself."""
     rows = [
         (
-            COSTS[name].label,
+            str(COSTS[name]),
             f"{found.value:+.{COSTS[name].digits}f}",
             interval_text(found.estimate and found.estimate.interval(), COSTS[name].digits),
         )
@@ -148,7 +148,7 @@ def _secondary(contrast: Contrast, name: str) -> str:
         for group in (contrast.first, contrast.second)
         if (count := sum(cells[where].better == group for where in places))
     ]
-    line = f"{contrast.first} and {contrast.second}, {SCORES[name].label}: "
+    line = f"{contrast.first} and {contrast.second}, {SCORES[name]}: "
     line += ("; ".join(parts) or "no difference shown in any condition") + "."
     if (mean := cells.get(None)) is not None:
         between = f" {interval_text(mean.interval, digits)}" if mean.interval else ""
@@ -294,7 +294,9 @@ def _difference_row(contrast: Contrast, name: str, where: Where, found: Cell) ->
 
 
 def _summary_cells(summary: Summary, score: Score) -> tuple[str, ...]:
-    by_episodes = summary.std_by_episodes
+    by_episodes = None
+    if summary.components is not None:
+        by_episodes = (summary.components.rest / summary.episodes) ** 0.5
     between = interval_text(summary.interval, score.digits)
     if summary.interval is None and summary.bound is not None:
         between = f"{interval_text(summary.bound, score.digits)}*"
@@ -307,6 +309,11 @@ def _summary_cells(summary: Summary, score: Score) -> tuple[str, ...]:
         f"{score.text(summary.best[1])} ({summary.best[0]})",
         f"{score.text(summary.worst[1])} ({summary.worst[0]})",
     )
+
+
+def _title(score: Score) -> str:
+    text = str(score)
+    return text[:1].upper() + text[1:]
 
 
 def interval_text(interval: Interval | None, digits: int) -> str:

@@ -54,7 +54,7 @@ class Member:
 
 def plan_members(settings: EnsembleSettings, groups: Sequence[Group]) -> list[Member]:
     """Return all members, ordered by seed, so that an interrupted study has complete pairs; raises `SettingsError`."""
-    seeds = range(settings.base_seed, settings.base_seed + settings.n_models)
+    seeds = range(settings.base_seed, settings.base_seed + settings.models)
     return [group.member(seed) for seed in seeds for group in groups]
 
 

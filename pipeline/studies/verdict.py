@@ -2,8 +2,11 @@
 
 import re
 
+from pipeline.config import NONE
 from pipeline.report.comparison import Comparison, Group
 from pipeline.report.overview import overview_table, verdict_table, verdicts
+from pipeline.report.words import verdict_words
+from pipeline.tracking.names import VERDICT, LOOKED
 
 NOTE = "mlflow.note.content"  # the tag that MLflow's UI shows as a run's description
 MAIN = ("calm", "success", "converge")
@@ -27,9 +30,19 @@ def study_metrics(comparison: Comparison) -> dict[str, float]:
     return metrics
 
 
-def study_note(comparison: Comparison, study: str) -> dict[str, str]:
-    """The tag with the description of a study's run: the verdicts and the table of means."""
-    lines = [f"- {verdict}" for verdict in verdicts(comparison)]
-    tables = [verdict_table(comparison).markdown()] if comparison.contrasts else []
+def verdict_tags(comparison: Comparison, study: str, looked: str) -> dict[str, str]:
+    """The tags that tell a study's verdict: its description, in words, and at how many models it was read.
+
+    `looked` is the tag as it was.
+    """
+    told = [verdict for each in comparison.contrasts if (verdict := each.verdict) is not None]
+    lines = [f"- {line}" for line in verdicts(comparison)]
+    tables = [verdict_table(comparison).markdown()] if told else []
     tables.append(overview_table(comparison).markdown())
-    return {NOTE: "\n\n".join([f"**Study {study}**", "\n".join(lines), *tables])}
+    count = str(min((len(group.models) for group in comparison.of_kind("model")), default=0))
+    numbers = looked.split()
+    return {
+        NOTE: "\n\n".join([f"**Study {study}**", "\n".join(lines), *tables]),
+        VERDICT: "; ".join(map(verdict_words, told))[:5000] or NONE,
+        LOOKED: " ".join(numbers if count in numbers else [*numbers, count]),
+    }

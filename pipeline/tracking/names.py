@@ -18,6 +18,9 @@ class Kind(StrEnum):
 STUDY, GROUP, METHOD, NAME = "study", "group", "method", "name"  # NAME: of the files in the mirror
 MEMBERS = "members"  # digest of the models behind an average
 WEIGHTS = "weights_sha256"
+VERDICT = "verdict"  # of a study, in words
+EARLIER = "design.earlier"  # of a study: its designs before the present one, with their verdicts, as JSON
+LOOKED = "looked"  # of a study: the numbers of models per group at which its verdict was read: "8 12"
 FAILURE = "failure"  # why a run ended that should not have
 ENTRY_POINTS = frozenset(  # of MLproject
     ("collect", "tokenize", "ensemble", "train_pi0", "train_pi0_fast", "train_regression", "train_binning", "main")
