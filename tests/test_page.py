@@ -97,17 +97,20 @@ def test_the_answer_without_a_pair_or_without_scores() -> None:
 
 
 def scored(number: int, label: str = "m", **more: object) -> Scored:
-    known = {"success": True, "converged": True, "converge_step": 10, "steps_upright": 100, "angle": 0.1}
-    return Scored(model(label, 0, 0.9), number, **(known | {"velocity_std": 0.5} | more))  # type: ignore[arg-type]
+    known = {"success": True, "converge": True, "converge_step": 10, "return": 100, "angle": 0.1}
+    return Scored(model(label, 0, 0.9), number, known | more)  # type: ignore[arg-type]
 
 
 def test_the_worst_episode_and_the_median_of_its_model() -> None:
     calm = [scored(number, converge_step=step) for number, step in enumerate((30, 10, 20, 40))]
     other = [scored(number, "other", converge_step=1) for number in range(3)]
     assert [(kind, each.number) for kind, each in choose(calm + other)] == [("good", 2), ("bad", 3)]
-    leaning = [scored(7, converged=False, converge_step=-1, angle=angle) for angle in (0.1, 0.3)]
+    leaning = [scored(7, converge=False, converge_step=100, angle=angle) for angle in (0.1, 0.3)]
     assert choose(calm + leaning)[-1] == ("bad", leaning[1])
-    falling = [scored(n, success=False, converge_step=-1, steps_upright=steps) for n, steps in ((8, 50), (9, 20))]
+    falling = [
+        scored(n, success=False, converge=False, converge_step=100, **{"return": steps})
+        for n, steps in ((8, 50), (9, 20))
+    ]
     assert choose([*other, *leaning, *falling, *calm])[-1] == ("bad", falling[1])
     assert choose(falling) == [("bad", falling[1])]
 
@@ -118,9 +121,8 @@ def test_the_worst_episode_and_the_median_of_its_model() -> None:
 def an_episode(planner: Callable[[Array], Plans], kind: Kind, group: str, **changed: object) -> Drawing:
     """A real one under the hardest condition, drawn; `changed` are scores that the store has otherwise."""
     record = record_one(planner, CONDITIONS[-1])
-    found = {name: column[0] for name, column in vars(score(record.states[None], record.actions[None])).items()}
-    del found["action_change"]
-    stored = Scored(model(group, 3, 0.9), 1, **(found | changed))
+    found = {name: column[0] for name, column in score(record.states[None], record.actions[None]).items()}
+    stored = Scored(model(group, 3, 0.9), 1, found | changed)
     return draw_episode(to_episode(ten(0.1).groups[0], kind, stored, record), EPISODE_STEPS)
 
 

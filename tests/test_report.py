@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +17,20 @@ from docs.renew_results import BASELINES, BLOCK, README, RESULTS, render, render
 from pipeline.errors import SettingsError
 from pipeline.evaluation.control import draw_episodes
 from pipeline.evaluation.protocol import CONDITIONS, Protocol
-from pipeline.evaluation.stored import protocol_of, protocol_tags, read_scores, scores_table
+from pipeline.evaluation.stored import (
+    EPISODES_FILE,
+    FOLDER,
+    SCORES_FILE,
+    protocol_of,
+    protocol_tags,
+    read_episodes,
+    write_episodes,
+)
 from pipeline.evaluation.yardsticks import YARDSTICKS
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.figures import draw_scores
 from pipeline.report.overview import as_csv, as_markdown, as_rows, as_text, as_values, verdicts, winner
-from pipeline.report.scores import COSTS, SCORES
+from pipeline.report.scores import COSTS, PRIMARY, SCORES
 from pipeline.report.tables import Table
 from pipeline.results.gather import computed_groups, gather, to_model
 from pipeline.stages.evaluate import Judged, log_judged
@@ -223,6 +232,10 @@ def test_a_study_shows_its_means_and_its_verdict() -> None:
 def test_every_number_is_described() -> None:
     for score in (SCORES | COSTS).values():
         assert score.label and score.short and score.better in (-1, 0, 1)
+    (primary,) = [name for name, score in SCORES.items() if score.primary]
+    assert primary == PRIMARY == "calm" and SCORES[primary].better
+    assert [name for name, score in SCORES.items() if score.binary] == ["success", "converge"]
+    assert str(SCORES["angle"]) == "mean |angle|, rad" and str(COSTS["parameters"]) == "parameters"
 
 
 FIRST, OTHER = Protocol(3, 0), Protocol(3, 1)
@@ -243,7 +256,10 @@ def add_run(
     for name, value in (known | protocol_tags(protocol) | tags).items():
         client.set_tag(run, name, value)
     client.log_param(run, "seed", seed)
-    client.log_dict(run, scores_table(CONDITIONS, [{"success": success}] * 9), "evaluation/scores.json")
+    scores = {name: np.full((9, protocol.episodes), success) for name, score in SCORES.items() if score.better}
+    with tempfile.TemporaryDirectory() as folder:
+        write_episodes(Path(folder, EPISODES_FILE), CONDITIONS, scores)
+        client.log_artifact(run, f"{folder}/{EPISODES_FILE}", FOLDER)
     client.set_terminated(run)
     return str(run)
 
@@ -293,18 +309,44 @@ def test_odd_numbers_and_names_are_left_out_and_said(workplace: Path) -> None:
     runs = [add_run(client, experiment, "pi0", seed, 0.9) for seed in range(3)]
     for name, value in (("converge/mean", math.inf), ("best_val_loss", math.nan), ("converge/what you like", 1.0)):
         client.log_metric(runs[0], name, value)
-    broken = scores_table(CONDITIONS, [{"success": math.inf, "foreign": 1.0}] * 9)
-    client.log_dict(runs[1], broken, "evaluation/scores.json")
-    client.log_text(runs[2], "no table", "evaluation/scores.json")
+    with artifact(client, runs[1], f"{FOLDER}/{EPISODES_FILE}") as path:
+        client.log_text(runs[1], path.read_text().replace("0.9", "inf"), f"{FOLDER}/{EPISODES_FILE}")
+    client.log_text(runs[2], "no table", f"{FOLDER}/{EPISODES_FILE}")
     found = gather(client).comparison
-    assert found.groups[0].scores["success"][WHERE[0]].n == 1 and "foreign" not in found.groups[0].scores
+    assert found.groups[0].scores["success"][WHERE[0]].n == 1
     assert found.groups[0].costs == {}
-    assert found.notes[-2:] == (
+    left_out = (
+        "its scores cannot be read and are left out: episodes.csv: expected the scores of 3 episodes in each of 9"
+    )
+    assert found.notes[-3:] == (
         "pi0_0: left out because they are not finite: best_val_loss.",
-        "pi0_2: its scores cannot be read and are left out: scores.json: expected a table of scores by condition, "
-        "found another file.",
+        f"pi0_1: {left_out} conditions, found numbers that are not finite.",
+        f"pi0_2: {left_out} conditions, found another table, with the columns 'no table'.",
     )
     json.dumps(as_values(found), allow_nan=False)
+
+
+@pytest.mark.usefixtures("with_store")
+def test_what_another_version_evaluated_is_not_mixed_in(workplace: Path) -> None:
+    """Its episodes have other starts, its scores other definitions, and the runs of the first no tag that says so."""
+    client = open_store()
+    experiment = client.create_experiment("e")
+    for seed, success in enumerate((0.5, 0.5, 0.9)):
+        run = add_run(client, experiment, "pi0", seed, success)
+        if success == 0.5:
+            client.delete_tag(run, "evaluation_version")
+    found = gather(client)
+    assert found.protocol == FIRST and found.comparison.groups[0].scores["success"][None].mean == pytest.approx(0.9)
+    assert "version 1" in str(protocol_of(fetch(client, run).tags | {"evaluation_version": "1"}))
+    (note,) = [note for note in found.comparison.notes if "another version" in note]
+    assert note.startswith(
+        "2 runs were evaluated by another version of tinypi, on other episodes: their scores are left"
+    )
+    assert "--episodes 3 --seed 0 --run" in note and "\n" not in note
+    client.delete_tag(run, "evaluation_version")
+    nothing = gather(client)
+    assert nothing.protocol is None and nothing.comparison.conditions == []
+    assert to_model(client, fetch(client, run), "pi0", protocol_of(fetch(client, run).tags), []).episodes == {}
 
 
 @pytest.mark.usefixtures("with_store")
@@ -327,14 +369,19 @@ def test_another_evaluation_leaves_nothing_of_the_first(workplace: Path) -> None
         Judged("x", "x", judge(draw_episodes(CONDITIONS, n, 0), 1))
         for n, judge in ((1, calm), (2, YARDSTICKS["zero action"]))
     )
+    client.log_metric(run.run_id, "converge_of_successful/mean", 0.9)  # by another version
     log_judged(run, first, protocols[0])
-    assert math.isfinite(fetch(client, run.run_id).metrics["converge_step/mean"])
+    assert fetch(client, run.run_id).metrics["converge_step/mean"] < 100
     log_judged(run, second, protocols[1])
     found = fetch(client, run.run_id)
     assert found.tags["evaluation"] == "2 episodes per condition, seed 0" and found.metrics["success/mean"] == 0
-    assert math.isnan(found.metrics["converge_step/mean"]) and protocol_of(found.tags) == protocols[1]
-    with artifact(client, run.run_id, "evaluation/scores.json") as path:
-        assert read_scores(path)["success"] == dict.fromkeys(WHERE, 0.0) and "converge_step" not in read_scores(path)
+    assert math.isnan(found.metrics["converge_of_successful/mean"]) and protocol_of(found.tags) == protocols[1]
+    with artifact(client, run.run_id, f"{FOLDER}/{EPISODES_FILE}") as path:
+        assert (read_episodes(path, 2)["converge_step"] == 100).all() and found.metrics["converge_step/mean"] == 100
+    with artifact(client, run.run_id, f"{FOLDER}/{SCORES_FILE}") as path:
+        table = json.loads(path.read_text())
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    assert [(row["action_noise"], row["replan"], row["calm"]) for row in rows] == [(*where, 0) for where in WHERE]
     assert [name for name in found.metrics if "noise" in name] == []  # one metric per score, not per condition
 
 

@@ -243,7 +243,7 @@ def outcomes(path: Path, stream: str, episodes: int, report: Report) -> Outcomes
     planner = policy_planner(load_for_pendulum(path, NONE), drawn, 0, PURPOSE, stream)
     columns = evaluate_planner(planner, drawn, 1, report).columns
     shape = len(CONDITIONS), episodes
-    upright, good = columns["success"], columns["success"] & columns["converged"]
+    upright, good = columns["success"], columns["converge"]
     return Outcomes(upright.reshape(shape).astype(np.float64), good.reshape(shape).astype(np.float64))
 
 

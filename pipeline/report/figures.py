@@ -219,26 +219,26 @@ def draw_losses(title: str, curves: Mapping[str, Mapping[str, Sequence[Sequence[
 
 @plain()
 def draw_converge_steps(
-    title: str, steps: Mapping[str, Mapping[tuple[float, int], Sequence[NDArray[np.int64]]]], horizon: int
+    title: str, conditions: Sequence[tuple[float, int]], steps: Mapping[str, Floats], horizon: int
 ) -> Figure:
-    """Share of all episodes that have converged by each step; `steps[group][condition]` has one array per model.
+    """Share of all episodes that have converged by each step.
 
-    The arrays hold the converge step of each episode, -1 if it does not converge or falls.
+    `steps[group]`, `(models, C, S)`, holds the converge step of each episode in the C `conditions`, noise and replan
+    interval; `horizon` for those that do not converge.
     """
-    conditions = sorted({condition for by in steps.values() for condition in by})
     noises, replans = sorted({noise for noise, _ in conditions}), sorted({replan for _, replan in conditions})
     figure = Figure(figsize=(3.4 * len(replans) + 0.6, 2.5 * len(noises) + 0.8), layout="constrained")
     panels = figure.subplots(len(noises), len(replans), sharex=True, sharey=True, squeeze=False)
-    at = np.arange(horizon + 1)
+    at = np.arange(horizon)
     for (row, noise), (column, replan) in ((a, b) for a in enumerate(noises) for b in enumerate(replans)):
         axes = panels[row, column]
-        for number, (group, by) in enumerate(steps.items()):
+        for number, (group, by_condition) in enumerate(steps.items()):
             style = {key: look(number)[key] for key in ("color", "linestyle")}
-            shares = [((model[:, None] >= 0) & (model[:, None] <= at)).mean(0) for model in by.get((noise, replan), ())]
+            found = by_condition[:, conditions.index((noise, replan)), :, None]  # (models, S, 1)
+            shares = (found <= at).mean(1)
             for share in shares:
                 axes.plot(at, share, **style, linewidth=0.5, alpha=0.45)
-            if shares:
-                axes.plot(at, np.mean(shares, axis=0), **style, linewidth=2.2, label=group)
+            axes.plot(at, shares.mean(0), **style, linewidth=2.2, label=group)
         axes.set_title(f"noise ±{noise:g}, replan {replan}", fontsize=10)
         axes.grid(alpha=0.25)
         axes.set_ylim(-0.02, 1.02)

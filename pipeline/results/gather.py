@@ -5,12 +5,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.config import ALL
 from pipeline.errors import SettingsError, StoreError, one_line
-from pipeline.evaluation.protocol import Protocol
-from pipeline.evaluation.stored import FOLDER, SCORES_FILE, protocol_of, read_scores
+from pipeline.evaluation.protocol import CONDITIONS, VERSION, Protocol
+from pipeline.evaluation.stored import EPISODES_FILE, FOLDER, protocol_of, read_episodes
 from pipeline.report.comparison import Comparison, Model, Where, compare_models
-from pipeline.report.scores import COSTS, SCORES
+from pipeline.report.scores import COSTS
 from pipeline.tracking.names import Kind
 from pipeline.tracking.query import StoredRun, artifact, group_of, is_average, is_model, search, search_study
 from pipeline.tracking.store import Store
@@ -54,7 +57,9 @@ def gather(store: Store, study: str = ALL, experiment: str = ALL) -> Gathered:
         raise SettingsError(
             f"report: expected {what}, found none. Train some, e.g. with 'python -m pipeline ensemble'."
         )
-    protocols = Counter(protocol for run in models if (protocol := protocol_of(run.tags)))
+    protocols = Counter(
+        protocol for run in models if (protocol := protocol_of(run.tags)) and protocol.version == VERSION
+    )
     protocol = protocols.most_common(1)[0][0] if protocols else None
     notes = evaluation_notes(models, beside, protocol)
     names = computed_groups(models) if study == ALL else {run.run_id: group_of(run) for run in models}
@@ -93,13 +98,24 @@ def evaluation_notes(models: Sequence[StoredRun], beside: Sequence[StoredRun], p
             f"{evaluate_command(protocol, unjudged)}"
         )
     others = [run for run in [*models, *beside] if protocol_of(run.tags) not in (None, protocol)]
-    if others:
-        again = [run for run in others if is_model(run) or is_average(run)]
-        notes.append(
-            f"{len(others)} runs were evaluated by another protocol than {protocol}: their scores are left out. "
-            f"To include them: {evaluate_command(protocol, again)}"
-        )
+    older = [run for run in others if of_another_version(run)]
+    notes += left_out(older, "by another version of tinypi, on other episodes", protocol)
+    notes += left_out([run for run in others if run not in older], f"by another protocol than {protocol}", protocol)
     return notes
+
+
+def of_another_version(run: StoredRun) -> bool:
+    """Tell whether a run was evaluated on episodes that this version does not draw."""
+    found = protocol_of(run.tags)
+    return found is not None and found.version != VERSION
+
+
+def left_out(runs: Sequence[StoredRun], how: str, protocol: Protocol | None) -> list[str]:
+    """Return a note about runs that were evaluated in another way than the others, if there are any."""
+    if not runs:
+        return []
+    again = evaluate_command(protocol, [run for run in runs if is_model(run) or is_average(run)])
+    return [f"{len(runs)} runs were evaluated {how}: their scores are left out. To include them: {again}"]
 
 
 def evaluate_command(protocol: Protocol | None, runs: Sequence[StoredRun]) -> str:
@@ -158,11 +174,11 @@ def to_model(store: Store, run: StoredRun, group: str, protocol: Protocol | None
     odd = [name for name, value in costs.items() if not math.isfinite(value)]
     if odd:
         notes.append(f"{run.name}: left out because they are not finite: {', '.join(odd)}.")
-    scores: dict[str, dict[Where, float]] = {}
-    if protocol is not None and protocol_of(run.tags) == protocol:
+    episodes: dict[str, NDArray[np.float64]] = {}
+    if protocol is not None and protocol.version == VERSION and protocol_of(run.tags) == protocol:
         try:
-            with artifact(store, run.run_id, f"{FOLDER}/{SCORES_FILE}") as path:
-                scores = {name: by for name, by in read_scores(path).items() if name in SCORES}
+            with artifact(store, run.run_id, f"{FOLDER}/{EPISODES_FILE}") as path:
+                episodes = read_episodes(path, protocol.episodes)
         except (StoreError, ValueError) as error:
             notes.append(f"{run.name}: its scores cannot be read and are left out: {one_line(error)[:200]}")
     return Model(
@@ -172,6 +188,14 @@ def to_model(store: Store, run: StoredRun, group: str, protocol: Protocol | None
         seed=int(run.params["seed"]) if kind == Kind.MODEL else None,
         name=run.name,
         run_id=run.run_id,
-        scores=scores,
+        scores={name: _means(by_condition) for name, by_condition in episodes.items()},
         costs={name: value for name, value in costs.items() if name not in odd},
+        episodes=episodes,
     )
+
+
+def _means(by_condition: NDArray[np.float64]) -> dict[Where, float]:
+    return {
+        (condition.action_noise, condition.replan): float(values.mean())
+        for condition, values in zip(CONDITIONS, by_condition, strict=True)
+    }

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
 from pipeline.config import ALL, NONE
@@ -26,6 +25,7 @@ from pipeline.evaluation.stored import (
     UNFINISHED,
     protocol_tags,
     scores_table,
+    write_episodes,
 )
 from pipeline.evaluation.yardsticks import YARDSTICKS
 from pipeline.executors.jobs import Job, Report
@@ -120,12 +120,11 @@ def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
     """
     run.tags({"evaluation": UNFINISHED})
     rows = mean_scores(judged.evaluation)
-    everywhere = set[str].intersection(*map(set, rows))
-    metrics = {f"{name}/{MEAN}": float(np.mean([row[name] for row in rows])) for name in sorted(everywhere)}
+    metrics = {f"{name}/{MEAN}": float(np.mean([row[name] for row in rows])) for name in rows[0]}
     run.table(f"{FOLDER}/{SCORES_FILE}", scores_table(judged.evaluation.conditions, rows))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        episode_table(judged.evaluation).to_csv(folder / EPISODES_FILE, index=False)
+        write_episodes(folder / EPISODES_FILE, judged.evaluation.conditions, judged.evaluation.by_condition())
         run.file(folder / EPISODES_FILE, FOLDER)
         if (chunks := judged.chunks) is not None:
             metrics |= {"chunk_mae": chunks.mae, "chunk_mse": chunks.mse}
@@ -139,16 +138,6 @@ def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
     run.metrics(dict.fromkeys(stale - metrics.keys(), math.nan))
     run.flush()
     run.tags(protocol_tags(protocol))
-
-
-def episode_table(evaluation: Evaluation) -> pd.DataFrame:
-    """Make one row per episode: its condition, its number within the condition, and its scores."""
-    parts = []
-    for number, condition in enumerate(evaluation.conditions):
-        columns = evaluation.of_condition(number)
-        where = {"action_noise": condition.action_noise, "replan": condition.replan}
-        parts.append(pd.DataFrame(where | {"episode": np.arange(len(columns["success"]))} | columns))
-    return pd.concat(parts)
 
 
 def models_of_study(store: Store, study: str, experiment: str = ALL) -> list[StoredRun]:
