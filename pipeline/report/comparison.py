@@ -231,7 +231,9 @@ def _verdict(
     looks: tuple[Look, ...] = ()
     word: Literal["better", "worse", "equivalent", "undecided"]
     if design.looks != NO_LOOKS:
-        looks = tuple(judge_looks(*outcomes, [int(look) for look in design.looks.split(",")], design.margin, better, alpha))
+        looks = tuple(
+            judge_looks(*outcomes, [int(look) for look in design.looks.split(",")], design.margin, better, alpha)
+        )
         word = looks[-1].verdict if looks else "undecided"
     elif estimate is not None and equivalent(estimate, design.margin):
         word = "equivalent"

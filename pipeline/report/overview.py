@@ -77,7 +77,7 @@ SUMMARY_COLUMNS = ("models of", "n", "mean", "std", "by episodes", "95% interval
 
 
 def score_table(comparison: Comparison, name: str) -> Table:
-    """Mean, std and its part by episodes, interval or bound, best and worst of a score, a row per condition and group."""
+    """Summaries of one score, a row per condition and group."""
     rows = [
         (where_text(where), group.name, *_summary_cells(group.scores[name][where], SCORES[name]))
         for where in (*comparison.conditions, None)
@@ -122,7 +122,7 @@ def cost_contrast_table(contrast: Contrast) -> Table:
         (
             str(COSTS[name]),
             f"{found.value:+.{COSTS[name].digits}f}",
-            interval_text(found.estimate and found.estimate.interval(), COSTS[name].digits),
+            interval_text(found.estimate.interval() if found.estimate else None, COSTS[name].digits),
         )
         for name, found in contrast.costs.items()
     ]
@@ -294,9 +294,7 @@ def _difference_row(contrast: Contrast, name: str, where: Where, found: Cell) ->
 
 
 def _summary_cells(summary: Summary, score: Score) -> tuple[str, ...]:
-    by_episodes = None
-    if summary.components is not None:
-        by_episodes = (summary.components.rest / summary.episodes) ** 0.5
+    by_episodes = summary.std_by_episodes
     between = interval_text(summary.interval, score.digits)
     if summary.interval is None and summary.bound is not None:
         between = f"{interval_text(summary.bound, score.digits)}*"

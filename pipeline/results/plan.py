@@ -70,10 +70,11 @@ def of_study(settings: PlanSettings) -> Assumed:
             "Name another study, or give --std-models, --std-episodes and --std-rest."
         )
     (first, a), (second, b) = groups[:2]
-    found = components(a), components(b)
-    assert found[0] is not None and found[1] is not None, "two models each"
+    ours, others = components(a), components(b)
+    if ours is None or others is None:
+        raise SettingsError(f"study: expected two episodes per condition or more in '{settings.study}', found one.")
     source = f"{first.name} and {second.name} of study {settings.study}"
-    return Assumed(source, *found, shared_variance(a, b), _seconds(first, second))
+    return Assumed(source, ours, others, shared_variance(a, b), _seconds(first, second))
 
 
 def _seconds(*groups: Group) -> float | None:

@@ -13,9 +13,7 @@ from pipeline.studies.settings import EnsembleSettings
 from pipeline.tracking.names import EARLIER, LOOKED, VERDICT
 
 
-def design_for(
-    settings: EnsembleSettings, recipes: Mapping[str, Mapping[str, str]], tags: Mapping[str, str]
-) -> Design:
+def design_for(settings: EnsembleSettings, recipes: Mapping[str, Mapping[str, str]], tags: Mapping[str, str]) -> Design:
     """The design that a call asks for. `tags` are of the study's run, if there is one already.
 
     By default the episodes of a new study come from its recipes: a changed recipe meets episodes that nobody has seen,

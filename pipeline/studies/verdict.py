@@ -6,7 +6,7 @@ from pipeline.config import NONE
 from pipeline.report.comparison import Comparison, Group
 from pipeline.report.overview import overview_table, verdict_table, verdicts
 from pipeline.report.words import verdict_words
-from pipeline.tracking.names import VERDICT, LOOKED
+from pipeline.tracking.names import LOOKED, VERDICT
 
 NOTE = "mlflow.note.content"  # the tag that MLflow's UI shows as a run's description
 MAIN = ("calm", "success", "converge")
