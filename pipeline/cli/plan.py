@@ -5,7 +5,7 @@ from pipeline.results.settings import PlanSettings
 
 EXAMPLES = (
     "plan --study trial --half-width 0.005",
-    "plan --std-models 0.01 --std-rest 0.2",
+    "plan --study none --std-models 0.01 --std-rest 0.2",
 )
 
 

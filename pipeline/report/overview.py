@@ -52,25 +52,33 @@ def verdict_table(comparison: Comparison) -> Table:
     return Table(f"Verdict by {SCORES[comparison.design.primary]}", columns, rows, note)
 
 
-def overview_table(comparison: Comparison) -> Table:
-    """The primary score, success and converge of every group in every condition."""
-    names = list(dict.fromkeys((comparison.design.primary, "success", "converge")))
+def averages_table(comparison: Comparison) -> Table:
+    """Each group's main scores, on average over the conditions: mean and standard deviation over models."""
 
-    def cell(group: Group, where: Where) -> str:
-        found = [group.scores.get(name, {}).get(where) for name in names]
-        return " / ".join("-" if summary is None else f"{summary.mean:.3f}" for summary in found)
+    def cell(group: Group, name: str) -> str:
+        found = group.scores.get(name, {}).get(None)
+        if found is None:
+            return "-"
+        spread = "" if found.std is None else f" ± {SCORES[name].text(found.std)}"
+        return SCORES[name].text(found.mean) + spread
 
+    rows = [(group.name, str(len(group.models)), *(cell(group, name) for name in MAIN)) for group in comparison.groups]
+    columns = ("group", "models", *(SCORES[name].short for name in MAIN))
+    note = f"{'; '.join(str(SCORES[name]) for name in MAIN)}."
+    title = "On average over the conditions: mean ± standard deviation over models"
+    return Table(title, columns, rows, note[:1].upper() + note[1:])
+
+
+def condition_table(comparison: Comparison, name: str) -> Table:
+    """The means of one score, a row per group and a column per condition."""
+    places = (*comparison.conditions, None)
     rows = [
-        (where_text(where), *(cell(group, where) for group in comparison.groups))
-        for where in (*comparison.conditions, None)
-    ]
-    heads = [
-        f"{group.name} ({len(group.models)})" if group.kind in ("model", "original") else group.name
+        (group.name, *(SCORES[name].text(found[where].mean) if where in found else "-" for where in places))
         for group in comparison.groups
+        if (found := group.scores.get(name))
     ]
-    shown = " / ".join(names)
-    title = f"{shown.capitalize()} by action noise and replan interval: means over models (number of models)"
-    return Table(title, ("noise, replan", *heads), rows)
+    title = f"{_title(SCORES[name])}, by action noise and replan interval: means over models"
+    return Table(title, ("noise, replan", *map(where_text, places)), rows)
 
 
 SUMMARY_COLUMNS = ("models of", "n", "mean", "std", "by episodes", "95% interval", "best", "worst")
@@ -175,7 +183,7 @@ def _parts(comparison: Comparison, names: Sequence[str], render: Callable[[Table
         parts += [*map(verdict_sentence, main), render(verdict_table(comparison))]
     parts += [f"Note: {note}" for note in comparison.notes]
     if comparison.conditions:
-        parts.append(render(overview_table(comparison)))
+        parts += [render(averages_table(comparison)), render(condition_table(comparison, comparison.design.primary))]
         parts += [line for line in told if line not in set(map(verdict_sentence, main))]
     parts += cautions(comparison)
     for name in names:

@@ -16,14 +16,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pipeline.report import episodes as drawings
 from pipeline.report.comparison import Comparison
 from pipeline.report.episodes import Drawing
-from pipeline.report.headline import averages_table, headline
+from pipeline.report.headline import headline
 from pipeline.report.overview import (
     UNIT,
+    averages_table,
     cautions,
+    condition_table,
     contrast_table,
     cost_contrast_table,
     cost_table,
-    overview_table,
     score_table,
     verdict_table,
     verdicts,
@@ -155,7 +156,8 @@ def main_tables(comparison: Comparison) -> list[Table]:
     if not comparison.conditions:
         return [cost_table(comparison)]
     judged = [verdict_table(comparison)] if any(each.verdict for each in comparison.contrasts) else []
-    return [*judged, overview_table(comparison), cost_table(comparison)]
+    names = dict.fromkeys((comparison.design.primary, "success", "converge"))
+    return [*judged, *(condition_table(comparison, name) for name in names), cost_table(comparison)]
 
 
 def more_tables(comparison: Comparison) -> list[Table]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pipeline.config import NONE
 from pipeline.errors import SettingsError
 from pipeline.report.comparison import Group, over_starts
 from pipeline.report.planning import EPISODES, expected_half_width, needed, shared_variance
@@ -26,7 +27,7 @@ class Assumed:
 
 def make_plan(settings: PlanSettings) -> Table:
     """Return the table of what is needed; raises `SettingsError` if neither a study nor variances are there."""
-    assumed = given(settings) if settings.std_models is not None else of_study(settings)
+    assumed = given(settings) if settings.study == NONE else of_study(settings)
     found = needed(assumed.first, assumed.second, settings.half_width, assumed.shared)
     rows = [
         (
@@ -51,9 +52,8 @@ def make_plan(settings: PlanSettings) -> Table:
 
 def given(settings: PlanSettings) -> Assumed:
     """The variances that the settings name, for both methods."""
-    assert settings.std_models is not None
     one = Components(settings.std_models**2, settings.std_episodes**2, settings.std_rest**2)
-    return Assumed("the standard deviations given", one, one, one.episodes, None)
+    return Assumed("assumptions", one, one, 0.0, None)
 
 
 def of_study(settings: PlanSettings) -> Assumed:
@@ -67,7 +67,7 @@ def of_study(settings: PlanSettings) -> Assumed:
     if len(groups) < 2:
         raise SettingsError(
             f"study: expected two groups of at least two evaluated models in '{settings.study}', found {len(groups)}. "
-            "Name another study, or give --std-models, --std-episodes and --std-rest."
+            "Name another study, or assume variances by --study none --std-models and --std-rest."
         )
     (first, a), (second, b) = groups[:2]
     ours, others = components(a), components(b)

@@ -33,9 +33,11 @@ class PlanSettings(Settings):
     score: between models, between episodes, and the rest.
     """
 
-    study: str = Field("ensemble", pattern=f"^{NAME_PATTERN}$", description="a study whose first two groups are taken")
+    study: str = Field(
+        "ensemble", pattern=f"^{NAME_PATTERN}$", description="a study whose first two groups are taken; none: assume"
+    )
     half_width: float = Field(MARGIN, gt=0, le=1, description="half of the width of the 95% interval of the difference")
-    std_models: float | None = Field(None, ge=0, le=1, description="assume this between models; no study is read")
-    std_episodes: float = Field(0.0, ge=0, le=1, description="with it: between episodes, the same for both methods")
-    std_rest: float = Field(0.2, ge=0, le=1, description="with it: of an episode, beyond model and episode")
+    std_models: float = Field(0.01, ge=0, le=1, description="with study=none: assumed between models of a method")
+    std_episodes: float = Field(0.0, ge=0, le=1, description="with study=none: between episodes, beyond what is shared")
+    std_rest: float = Field(0.2, ge=0, le=1, description="with study=none: of an episode, beyond model and episode")
     experiment: str = Field(ALL, pattern=f"^{NAME_PATTERN}$", description="MLflow experiment of the study; all: any")

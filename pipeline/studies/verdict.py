@@ -4,7 +4,7 @@ import re
 
 from pipeline.config import NONE
 from pipeline.report.comparison import Comparison, Group
-from pipeline.report.overview import overview_table, verdict_table, verdicts
+from pipeline.report.overview import averages_table, condition_table, verdict_table, verdicts
 from pipeline.report.words import verdict_words
 from pipeline.tracking.names import LOOKED, VERDICT
 
@@ -38,7 +38,10 @@ def verdict_tags(comparison: Comparison, study: str, looked: str) -> dict[str, s
     told = [verdict for each in comparison.contrasts if (verdict := each.verdict) is not None]
     lines = [f"- {line}" for line in verdicts(comparison)]
     tables = [verdict_table(comparison).markdown()] if told else []
-    tables.append(overview_table(comparison).markdown())
+    tables += [
+        averages_table(comparison).markdown(),
+        condition_table(comparison, comparison.design.primary).markdown(),
+    ]
     count = str(min((len(group.models) for group in comparison.of_kind("model")), default=0))
     numbers = looked.split()
     return {
