@@ -173,12 +173,11 @@ def summarise(y: Floats, names: Sequence[str], better: int, share: bool = False)
 
 def compare(first: Floats, second: Floats) -> Difference:
     """Compare two groups, `(n, E)` and `(m, E)` on the same E episodes, or `(n,)` and `(m,)`."""
+    means = model_means(first), model_means(second)
     return Difference(
-        value=float(first.mean() - second.mean()),
+        value=float(means[0].mean() - means[1].mean()),
         estimate=difference_estimate(first, second),
-        p_permutation=permutation_test(model_means(first), model_means(second))
-        if len(first) + len(second) > 2
-        else None,
+        p_permutation=permutation_test(*means) if len(first) + len(second) > 2 else None,
     )
 
 
@@ -231,30 +230,41 @@ def permutation_test(first_means: Floats, second_means: Floats) -> float:
     needs, so that ties are ties. (`scipy.stats.permutation_test` takes seconds for 10 and 10 models, and a report has
     hundreds of tests.)
     """
-    n, values = len(first_means), np.concatenate([first_means, second_means])
+    n, m = len(first_means), len(second_means)
+    whole = whole_steps(np.concatenate([first_means, second_means]))
+    # the sum of the first group, less n times the mean of all, is the difference of means times n m / (n + m)
+    found = np.abs(relabellings(n, m) @ whole - n * whole.mean())
+    reached: float = (found >= found[0] - 2 * (n + m)).mean()
+    return float(reached)
+
+
+def whole_steps(values: Floats) -> Floats:
+    """Return numbers less their mean, rounded to whole steps of ROUNDING times the largest."""
     centred = values - values.mean()
-    size = np.abs(values).max()
-    whole = np.rint(centred / (ROUNDING * size)) if size > 0 else centred
-    # sum_A - n * mean of all = (mean_A - mean_B) * n m / (n + m), so the sum of the first group is enough
-    expected = n * whole.mean()
-    found = np.abs(relabellings(n, len(second_means)) @ whole - expected)
-    reached = found >= abs(whole[:n].sum() - expected) - 2 * len(values)
-    return float(reached.mean())
+    unit = ROUNDING * float(np.abs(values).max())
+    whole: Floats = np.rint(centred / unit) if unit > 0 else centred
+    return whole
 
 
 @cache
 def relabellings(n: int, m: int) -> Floats:
     """Return rows `(R, n + m)` of n ones, where the first group's models are, and m zeros; the observed row is first.
 
-    All rows, if there are no more than EXACT_UP_TO, else SAMPLED random ones after it.
+    All rows, if there are no more than EXACT_UP_TO, else `sampled_relabellings`.
     """
-    if comb(n + m, n) <= EXACT_UP_TO:
-        chosen = np.array(list(combinations(range(n + m), n)))
-    else:
-        random = numpy_stream(0, "relabellings", n, m)
-        drawn = random.random((SAMPLED, n + m)).argpartition(n, axis=1)[:, :n]
-        chosen = np.concatenate([np.arange(n)[None], drawn])
-    rows = np.zeros((len(chosen), n + m))
+    if comb(n + m, n) > EXACT_UP_TO:
+        return sampled_relabellings(n, m)
+    return _rows(np.array(list(combinations(range(n + m), n))), n + m)
+
+
+def sampled_relabellings(n: int, m: int, *stream: str | int) -> Floats:
+    """Return the observed row and SAMPLED random ones, each stream others."""
+    order = numpy_stream(0, "relabellings", n, m, *stream).random((SAMPLED, n + m)).argsort(axis=1)
+    return _rows(np.concatenate([np.arange(n)[None], order[:, :n]]), n + m)
+
+
+def _rows(chosen: NDArray[np.int64], length: int) -> Floats:
+    rows = np.zeros((len(chosen), length))
     np.put_along_axis(rows, chosen, 1, axis=1)
     rows.setflags(write=False)
     return rows
@@ -289,15 +299,23 @@ def holm_levels(p_values: Sequence[float], alpha: float = ALPHA) -> list[float]:
 def verdict(estimate: Estimate | None, margin: float, better: int, alpha: float = ALPHA) -> Verdict:
     """Judge a difference, first minus second; `better` is -1 where less is better.
 
-    Equivalent: the interval of confidence 1 - 2 alpha lies within +-margin (two one-sided tests, Schuirmann 1987). So
-    the first is called better or worse, the interval of 1 - alpha being on one side of zero, only if the difference
-    may be one that matters. Without an estimate nothing is decided.
+    The first is better or worse if the interval of confidence 1 - alpha is on one side of zero, unless both are
+    `equivalent`: a difference can be certain and still too small to matter. Without an estimate nothing is decided.
     """
     if estimate is None:
         return "undecided"
-    close = estimate.interval(1 - 2 * alpha)
-    if -margin < close.low and close.high < margin:
+    if equivalent(estimate, margin, alpha):
         return "equivalent"
     if estimate.p >= alpha:
         return "undecided"
     return "better" if estimate.value * better > 0 else "worse"
+
+
+def equivalent(estimate: Estimate, margin: float, alpha: float = ALPHA) -> bool:
+    """Return whether the interval of confidence 1 - 2 alpha is within +-margin.
+
+    These are two one-sided tests at alpha (Schuirmann 1987): of a difference of the margin or more, either way, it is
+    said with a chance of at most alpha.
+    """
+    close = estimate.interval(1 - 2 * alpha)
+    return -margin < close.low and close.high < margin
