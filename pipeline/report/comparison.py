@@ -19,10 +19,12 @@ from pipeline.report.scores import COSTS, LOSSES, SCORES
 from pipeline.report.statistics import (
     ALPHA,
     Difference,
+    Estimate,
     Interval,
     Summary,
     compare,
     components,
+    difference_estimate,
     equivalent,
     holm,
     holm_levels,
@@ -263,24 +265,28 @@ def _verdict(
 
 def _cells(pairs: Sequence[tuple[Group, Group]], primary: str) -> list[dict[str, dict[Where, Cell]]]:
     """All other differences of all pairs: one family."""
-    found: list[tuple[int, str, Where, Difference]] = []
+    found: list[tuple[int, str, Where, float, Estimate | None]] = []
+
+    def add(number: int, name: str, where: Where, a: Floats, b: Floats) -> None:
+        found.append((number, name, where, float(a.mean() - b.mean()), difference_estimate(a, b)))
+
     for number, (first, second) in enumerate(pairs):
         for name, score in SCORES.items():
             a, b = _stack(first, name), _stack(second, name)
             if a is None or b is None or not score.better:
                 continue
             conditions = next(model.conditions for model in first.models if model.conditions)
-            found += [(number, name, where, compare(a[:, c], b[:, c])) for c, where in enumerate(conditions)]
+            for c, condition in enumerate(conditions):
+                add(number, name, condition, a[:, c], b[:, c])
             if name != primary:
-                found.append((number, name, None, compare(over_conditions(a), over_conditions(b))))
-    ps = [each.estimate.p if each.estimate else 1.0 for *_, each in found]
+                add(number, name, None, over_conditions(a), over_conditions(b))
+    ps = [estimate.p if estimate else 1.0 for *_, estimate in found]
     cells: list[dict[str, dict[Where, Cell]]] = [{} for _ in pairs]
-    for (number, name, where, each), p, level in zip(found, holm(ps), holm_levels(ps), strict=True):
+    for (number, name, where, value, estimate), p, level in zip(found, holm(ps), holm_levels(ps), strict=True):
         first, second = pairs[number]
-        sign = each.value * SCORES[name].better
-        better = (first.name if sign > 0 else second.name) if p < ALPHA else None
-        interval = each.estimate.interval(1 - level) if each.estimate else None
-        cells[number].setdefault(name, {})[where] = Cell(each.value, interval, p, better)
+        better = (first.name if value * SCORES[name].better > 0 else second.name) if p < ALPHA else None
+        interval = estimate.interval(1 - level) if estimate else None
+        cells[number].setdefault(name, {})[where] = Cell(value, interval, p, better)
     return cells
 
 

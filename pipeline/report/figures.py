@@ -106,26 +106,25 @@ def draw_scores(comparison: Comparison) -> Figure:
 def draw_verdicts(comparison: Comparison) -> Figure:
     """The difference of the primary score of every two groups, with its 95% interval, and the margin as a band."""
     found = [each.verdict for each in comparison.contrasts if each.verdict is not None]
-    figure = Figure(figsize=(9, 1.6 + 0.55 * len(found)), layout="constrained")
+    figure = Figure(figsize=(11, 1.9 + 0.4 * len(found)), layout="constrained")
     axes = figure.subplots()
     margin = comparison.design.margin
-    axes.axvspan(-margin, margin, color="0.9", zorder=0, label=f"margin ±{margin:g}")
+    axes.axvspan(-margin, margin, color="0.9", zorder=0)
     axes.axvline(0, color="0.5", linewidth=1)
     for row, verdict in enumerate(found):
         style = look(0 if verdict.better is None else 1)
         if verdict.interval:
             axes.hlines(row, verdict.interval.low, verdict.interval.high, color=style["color"], linewidth=2.5)
         axes.plot(verdict.difference, row, style["marker"], color=style["color"], markersize=8)
-        text = verdict_words(verdict)
-        axes.annotate(
-            text, (1.02, row), xycoords=("axes fraction", "data"), va="center", annotation_clip=False, parse_math=False
-        )
+    words = axes.twinx()
     names = [f"{verdict.first} minus {verdict.second}" for verdict in found]
-    axes.set_yticks(range(len(found)), names, parse_math=False)
-    axes.set_ylim(len(found) - 0.5, -0.5)
+    for side, texts in ((axes, names), (words, list(map(verdict_words, found)))):
+        side.set_ylim(len(found) - 0.5, -0.5)
+        side.set_yticks(range(len(found)), texts, parse_math=False)
+        side.tick_params(axis="y", length=0)
+        side.spines[["left", "right", "top"]].set_visible(False)
     axes.grid(axis="x", alpha=0.25)
-    axes.legend(loc="best", frameon=False)
-    axes.set_xlabel(f"difference in {SCORES[comparison.design.primary]}")
+    axes.set_xlabel(f"difference in {comparison.design.primary}; grey: within ±{margin:g}")
     figure.suptitle(f"Verdict of {comparison.title}: 95% intervals over models and episodes")
     return figure
 

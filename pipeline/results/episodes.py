@@ -88,7 +88,9 @@ def episodes_of(model: Model, condition: Condition) -> list[Scored]:
 def choose(scored: Sequence[Scored]) -> list[tuple[Kind, Scored]]:
     """Return the good and the bad episode by the rule `CHOICE`, the first of equals; good is left out if none is."""
     bad = min(scored, key=lambda each: each.badness)
-    converged = [each for each in scored if each.model == bad.model and each.scores["converge"] and each != bad]
+    converged = [
+        each for each in scored if each.model.run_id == bad.model.run_id and each.scores["converge"] and each != bad
+    ]
     converged.sort(key=lambda each: each.scores["converge_step"])
     good: list[tuple[Kind, Scored]] = [("good", converged[(len(converged) - 1) // 2])] if converged else []
     return [*good, ("bad", bad)]
