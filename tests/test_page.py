@@ -110,7 +110,7 @@ def test_the_worst_episode_and_the_median_of_its_model() -> None:
 
 def an_episode(planner: Callable[[Array], Plans], kind: Kind, group: str, **changed: object) -> Drawing:
     """A real one under the hardest condition, drawn; `changed` are scores that the store has otherwise."""
-    record = record_one(planner, CONDITIONS[-1])
+    record = record_one(planner, CONDITIONS[-1], 0)
     found = {name: column[0] for name, column in score(record.states[None], record.actions[None]).items()}
     stored = Scored(model(group, 3, 0.9), 1, found | changed)
     return draw_episode(to_episode(ten(0.1).groups[0], kind, stored, record), EPISODE_STEPS)
@@ -131,7 +131,7 @@ def test_episodes_are_told_as_they_went() -> None:
 
 def test_an_episode_is_drawn_as_in_the_moving_picture() -> None:
     """The cart in the size of the model's, and executed is without noise."""
-    record, drawn = record_one(planned_lqr, CONDITIONS[-1]), an_episode(planned_lqr, "good", "a")
+    record, drawn = record_one(planned_lqr, CONDITIONS[-1], 0), an_episode(planned_lqr, "good", "a")
     cart = mujoco.MjModel.from_xml_path(str(XML_FILE)).geom("cart").size
     assert (2 * (cart[0] + cart[1]), 2 * cart[0]) == CART
     pole = np.hypot(drawn.moves["tip"][0][0] - drawn.moves["cart"][0], drawn.moves["tip"][0][1] - SCENE[1])

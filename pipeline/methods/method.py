@@ -3,7 +3,7 @@
 Shapes: B batch, H horizon, A action, S state.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,16 @@ class Plans:
     actions: NDArray[np.float32]  # (B, H, A)
     tokens: NDArray[np.int64] | None = None  # (B,) generated, without BOS and EOS; None for methods without tokens
     undecodable: NDArray[np.bool_] | None = None  # (B,) the tokens do not encode exactly H*A coefficients
+
+
+def joined(parts: Sequence[Plans], count: int) -> Plans:
+    """Return the first `count` plans of all parts, in order; all parts count tokens, or none does."""
+
+    def column(name: str) -> Any:
+        found = [each for part in parts if (each := getattr(part, name)) is not None]
+        return np.concatenate(found)[:count] if found else None
+
+    return Plans(column("actions"), column("tokens"), column("undecodable"))
 
 
 @dataclass(frozen=True)
