@@ -31,6 +31,7 @@ from pipeline.evaluation.yardsticks import YARDSTICKS
 from pipeline.executors.jobs import Job, Report
 from pipeline.executors.run import Watch, run_all
 from pipeline.files import file_digest
+from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.load import load_policy
 from pipeline.policies.policy import Policy, noise_of
 from pipeline.stages.settings import EvaluateSettings
@@ -55,12 +56,17 @@ class Judged:
 def load_for_pendulum(path: Path, tokenizer: str) -> Policy:
     """Open a model file; raises `CheckpointError`, also if it is not for the pendulum or its horizon is too short."""
     policy = load_policy(path, None if tokenizer == NONE else tokenizer)
+    check_pendulum(path, policy)
+    return policy
+
+
+def check_pendulum(path: Path, policy: Policy | ExportedPolicy) -> None:
+    """Raise `CheckpointError` unless a model is for the pendulum and plans far enough for all conditions."""
     check_dimensions(path, policy.state_dim, policy.action_dim)
     if policy.horizon < LONGEST_REPLAN:
         raise CheckpointError(
             f"{path}: expected a model that plans at least {LONGEST_REPLAN} actions, found {policy.horizon}."
         )
-    return policy
 
 
 def check_dimensions(path: Path, state_dim: int, action_dim: int) -> None:

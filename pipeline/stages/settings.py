@@ -61,6 +61,39 @@ class EvaluateSettings(Settings):
     format: Literal["text", "json"] = Field("text", description="tables, or one JSON object", json_schema_extra=FLAGS)
 
 
+class CompareSettings(Settings):
+    """Compare two policies, A and B, on the same episodes, until it is decided which is better, or that neither is.
+
+    A policy is a model file, the id of an MLflow run, a registered model (models:/pi0@champion, models:/pi0/3) or the
+    address of a policy server. Both meet the same starts and the same noise, one start in all nine conditions at a
+    time, drawn for these two policies alone. After each start there may be a verdict: better, worse, equivalent
+    (the difference lies within the margin), each wrong with a chance of at most 5%.
+
+    Results that other systems made: two files eval_info.json of lerobot, compared by success; or --csv with the columns
+    method, model, episode, score and, if there are several, condition, where all pairs of methods are compared over
+    models and episodes.
+    """
+
+    policy: tuple[str, ...] = Field((), description="two policies, A and B", json_schema_extra=BARE)
+    csv: str = Field(NONE, min_length=1, description="a table of results instead of policies; its margin may exceed 1")
+    score: str = Field(AUTO, min_length=1, description="calm, success or converge; auto: calm, the primary score")
+    margin: float = Field(0.02, gt=0, le=1e9, description="differences within it do not matter")
+    max_episodes: int = Field(20_000, ge=9, le=10_000_000, description="episodes of each policy, at most")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="of the episodes, beside the policies themselves")
+    tokenizer: str = Field(NONE, description="the tokenizer of the reference system's FAST weights")
+    format: Literal["text", "json"] = Field("text", description="tables, or one JSON object", json_schema_extra=FLAGS)
+
+    @model_validator(mode="after")
+    def _two_policies(self) -> Self:
+        if (len(self.policy), self.csv) == (2, NONE) and self.margin >= 1:
+            raise ValueError(f"margin: expected a number below 1 for scores in [0, 1], found {self.margin:g}")
+        if self.csv != NONE and self.policy:
+            raise ValueError("policy: expected two policies or --csv, found both")
+        if self.csv == NONE and len(self.policy) != 2:
+            raise ValueError(f"policy: expected two policies, A and B, or --csv, found {len(self.policy)}")
+        return self
+
+
 class PlaySettings(Settings):
     """Balance the pendulum with a policy in real time, and draw the episode as a GIF.
 
