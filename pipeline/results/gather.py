@@ -11,8 +11,17 @@ from pipeline.evaluation.protocol import Protocol
 from pipeline.evaluation.stored import FOLDER, SCORES_FILE, protocol_of, read_scores
 from pipeline.report.comparison import Comparison, Model, Where, compare_models
 from pipeline.report.scores import COSTS, SCORES
-from pipeline.tracking.names import Kind
-from pipeline.tracking.query import StoredRun, artifact, group_of, is_average, is_model, search, search_study
+from pipeline.tracking.names import TRAINED, Kind
+from pipeline.tracking.query import (
+    StoredRun,
+    artifact,
+    group_of,
+    is_acting,
+    is_average,
+    is_model,
+    search,
+    search_study,
+)
 from pipeline.tracking.store import Store
 
 BESIDE = (Kind.AVERAGE, Kind.ORIGINAL, Kind.YARDSTICK)  # kinds of runs that are shown next to models
@@ -54,6 +63,7 @@ def gather(store: Store, study: str = ALL, experiment: str = ALL) -> Gathered:
         raise SettingsError(
             f"report: expected {what}, found none. Train some, e.g. with 'python -m pipeline ensemble'."
         )
+    models += [run for run in found if is_acting(run)]
     protocols = Counter(protocol for run in models if (protocol := protocol_of(run.tags)))
     protocol = protocols.most_common(1)[0][0] if protocols else None
     notes = evaluation_notes(models, beside, protocol)
@@ -64,6 +74,7 @@ def gather(store: Store, study: str = ALL, experiment: str = ALL) -> Gathered:
         notes.append(
             f"{repeated} runs repeat the settings and seed of another run, which is used instead (evaluated or newer)."
         )
+    notes += acting_notes(chosen, names)
     read = [to_model(store, run, names[run.run_id], protocol, notes) for run in chosen]
     judged = [run for run in beside if protocol is not None and protocol_of(run.tags) == protocol]
     read += [to_model(store, run, name_beside(run, beside), protocol, notes) for run in judged]
@@ -94,12 +105,21 @@ def evaluation_notes(models: Sequence[StoredRun], beside: Sequence[StoredRun], p
         )
     others = [run for run in [*models, *beside] if protocol_of(run.tags) not in (None, protocol)]
     if others:
-        again = [run for run in others if is_model(run) or is_average(run)]
+        again = [run for run in others if is_model(run) or is_acting(run) or is_average(run)]
         notes.append(
             f"{len(others)} runs were evaluated by another protocol than {protocol}: their scores are left out. "
             f"To include them: {evaluate_command(protocol, again)}"
         )
     return notes
+
+
+def acting_notes(models: Sequence[StoredRun], names: dict[str, str]) -> list[str]:
+    """Return a note for each group of models that were not trained for it, with the group whose weights they have."""
+    groups = {names[run.run_id]: names.get(run.tags[TRAINED], "") for run in models if is_acting(run)}
+    return [
+        f"{group}: its models are those of {trained or 'another group'} and act by another rule."
+        for group, trained in groups.items()
+    ]
 
 
 def evaluate_command(protocol: Protocol | None, runs: Sequence[StoredRun]) -> str:
@@ -152,7 +172,7 @@ def _number(text: str) -> str:
 
 def to_model(store: Store, run: StoredRun, group: str, protocol: Protocol | None, notes: list[str]) -> Model:
     """Read a run's scores, if they are of this protocol, and its costs; unusable values are left out and noted."""
-    kind = run.tags.get("kind", Kind.MODEL)
+    kind = Kind.MODEL if is_acting(run) else run.tags.get("kind", Kind.MODEL)
     metrics = {EARLIER_NAMES.get(name, name): value for name, value in run.metrics.items()}
     costs = {name: metrics[name] for name in COSTS if name in metrics}
     odd = [name for name, value in costs.items() if not math.isfinite(value)]

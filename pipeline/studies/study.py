@@ -31,7 +31,17 @@ from pipeline.results.write import write_files
 from pipeline.stages.make_data import make_missing_data, require_same_data
 from pipeline.stages.train import check_sizes
 from pipeline.stages.unfinished import end_abandoned
-from pipeline.studies.jobs import JOB_KINDS, Beside, Earlier, Runs, Trial, average_jobs, job_name, missing_jobs
+from pipeline.studies.jobs import (
+    JOB_KINDS,
+    Beside,
+    Earlier,
+    Runs,
+    Trial,
+    acting_jobs,
+    average_jobs,
+    job_name,
+    missing_jobs,
+)
 from pipeline.studies.plan import Group, Member, plan_groups, plan_members
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.studies.verdict import group_metrics, study_metrics, study_note
@@ -217,13 +227,14 @@ def describe(store: Store, plan: Plan, runs: Runs) -> None:
 
 
 def run_jobs(store: Store, plan: Plan, runs: Runs, watch: Watch) -> Tally:
-    """Run what is missing: members and what is evaluated beside them, then averages."""
+    """Run what is missing: members and what is evaluated beside them, then other rules of acting, and averages."""
     end_orphans(store, plan, "the study's process was gone")
     measured = fetch(store, runs.study.run_id).tags.get(TRADEOFF_TAG, "")
     jobs, reused = missing_jobs(plan.members, plan.beside, runs, find_earlier(store, plan), measured)
     tally = Tally(reused=reused)
     _run(store, plan, jobs, watch, tally)
-    _run(store, plan, average_jobs(runs, find_earlier(store, plan)), watch, tally)
+    earlier = find_earlier(store, plan)
+    _run(store, plan, [*acting_jobs(plan.members, runs, earlier), *average_jobs(runs, earlier)], watch, tally)
     runs.study.tags({"failures": "; ".join(tally.failures)[:5000] or NONE})
     return tally
 
