@@ -33,7 +33,7 @@ from pipeline.methods.method import (
     starts_warning,
 )
 from pipeline.methods.pi0_fast_graph import MIN_P, pi0_fast_graph
-from pipeline.methods.settings import BinningSettings, Pi0FastSettings
+from pipeline.methods.settings import BinningSettings, Pi0FastSettings, TokenActing
 from pipeline.models.original import OriginalTokenTransformer
 from pipeline.models.token_transformer import TokenTransformer
 from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, load_tokenizer
@@ -213,7 +213,7 @@ def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor, expected
 
 def act(
     network: nn.Module,
-    settings: Pi0FastSettings,
+    acting: TokenActing,
     interface: Interface,
     states: NDArray[np.float32],
     noise: Noise,
@@ -221,7 +221,7 @@ def act(
     """Plan chunks for `states (B, S)`; no noise is drawn."""
     tokenizer = _tokenizer(interface)
     state = torch.from_numpy(interface.state.apply(states)).to(next(network.parameters()).device)
-    sequences = decode(network, tokenizer, state, settings.decoding == "expected")
+    sequences = decode(network, tokenizer, state, acting.decoding == "expected")
     actions = tokenizer.dequantise(tokenizer.decode(sequences))  # raises if a sequence is not a full chunk
     return Plans(actions, np.array([len(sequence) for sequence in sequences]), np.zeros(len(sequences), dtype=bool))
 
@@ -236,6 +236,7 @@ PI0_FAST = Method(
     prefix="tinypi0fast",
     loss_label="cross-entropy and squared error of expectation",
     settings_type=Pi0FastSettings,
+    acting_type=TokenActing,
     prepare=prepare,
     build=build,
     loss=loss,

@@ -16,8 +16,17 @@ from pipeline.evaluation.stored import EPISODES_FILE, FOLDER, protocol_of, read_
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.design import MARGIN, NO_LOOKS, PREFIX, Design, design_of
 from pipeline.report.scores import COSTS, PRIMARY
-from pipeline.tracking.names import EARLIER, LOOKED, Kind
-from pipeline.tracking.query import StoredRun, artifact, group_of, is_average, is_model, search, search_study
+from pipeline.tracking.names import EARLIER, LOOKED, TRAINED, Kind
+from pipeline.tracking.query import (
+    StoredRun,
+    artifact,
+    group_of,
+    is_acting,
+    is_average,
+    is_model,
+    search,
+    search_study,
+)
 from pipeline.tracking.store import Store
 
 BESIDE = (Kind.AVERAGE, Kind.ORIGINAL, Kind.YARDSTICK)  # kinds of runs that are shown next to models
@@ -60,6 +69,7 @@ def gather(store: Store, study: str = ALL, experiment: str = ALL) -> Gathered:
         raise SettingsError(
             f"report: expected {what}, found none. Train some, e.g. with 'python -m pipeline ensemble'."
         )
+    models += [run for run in found if is_acting(run)]
     design = design_of(studied[-1]) if studied else None
     protocol = Protocol(design.episodes, design.seed) if design else most_common_protocol(models)
     notes = evaluation_notes(models, beside, protocol)
@@ -71,6 +81,7 @@ def gather(store: Store, study: str = ALL, experiment: str = ALL) -> Gathered:
         notes.append(
             f"{repeated} runs repeat the settings and seed of another run, which is used instead (evaluated or newer)."
         )
+    notes += acting_notes(chosen, names)
     read = [to_model(store, run, names[run.run_id], protocol, notes) for run in chosen]
     judged = [run for run in beside if protocol is not None and protocol_of(run.tags) == protocol]
     read += [to_model(store, run, name_beside(run, beside), protocol, notes) for run in judged]
@@ -141,8 +152,17 @@ def left_out(runs: Sequence[StoredRun], how: str, protocol: Protocol | None) -> 
     """Return a note about runs that were evaluated in another way than the others, if there are any."""
     if not runs:
         return []
-    again = evaluate_command(protocol, [run for run in runs if is_model(run) or is_average(run)])
+    again = evaluate_command(protocol, [run for run in runs if is_model(run) or is_acting(run) or is_average(run)])
     return [f"{len(runs)} runs were evaluated {how}: their scores are left out. To include them: {again}"]
+
+
+def acting_notes(models: Sequence[StoredRun], names: dict[str, str]) -> list[str]:
+    """Return a note for each group of models that were not trained for it, with the group whose weights they have."""
+    groups = {names[run.run_id]: names.get(run.tags[TRAINED], "") for run in models if is_acting(run)}
+    return [
+        f"{group}: its models are those of {trained or 'another group'} and act by another rule."
+        for group, trained in groups.items()
+    ]
 
 
 def evaluate_command(protocol: Protocol | None, runs: Sequence[StoredRun]) -> str:
@@ -195,7 +215,7 @@ def _number(text: str) -> str:
 
 def to_model(store: Store, run: StoredRun, group: str, protocol: Protocol | None, notes: list[str]) -> Model:
     """Read a run's scores, if they are of this protocol, and its costs; unusable values are left out and noted."""
-    kind = run.tags.get("kind", Kind.MODEL)
+    kind = Kind.MODEL if is_acting(run) else run.tags.get("kind", Kind.MODEL)
     metrics = {EARLIER_NAMES.get(name, name): value for name, value in run.metrics.items()}
     costs = {name: metrics[name] for name in COSTS if name in metrics}
     odd = [name for name, value in costs.items() if not math.isfinite(value)]

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from pipeline.config import ALL, AUTO, EXPERIMENT_NAME, MAX_SEED, NAME_PATTERN, NONE, RUN_NAME, Settings, fields_of
-from pipeline.methods.settings import FlowRecipe, Recipe, TokenRecipe
+from pipeline.methods.settings import ChunkRecipe, FlowActing, Recipe, TokenActing, TokenRecipe
 from pipeline.report.design import MARGIN
 
 GROUP = r"\w+( +\w+=[^\s,'\"]+)*"
@@ -18,6 +18,7 @@ class EnsembleSettings(Settings):
 
     A group is a method with its defaults, such as pi0, or with other settings, such as "pi0 width=128"; this is also
     its name. --set NAME=VALUE applies to every method that has the setting, --set METHOD.NAME=VALUE to one.
+    Groups that differ only in how they act, such as "pi0,pi0 start_noise=1", share their models.
     The same command with the same study name does only what is missing.
     """
 
@@ -98,6 +99,6 @@ class EnsembleSettings(Settings):
 
 def shorthands() -> dict[str, FieldInfo]:
     """Training settings that the command takes by name for every method that has them; "auto": the default."""
-    kinds = (Recipe, FlowRecipe, TokenRecipe)
+    kinds = (Recipe, FlowActing, ChunkRecipe, TokenActing, TokenRecipe)
     found = {name: info for kind in kinds for name, info in fields_of(kind).items() if name != "experiment"}
     return {name: FieldInfo.merge_field_infos(info, default=AUTO) for name, info in found.items()}

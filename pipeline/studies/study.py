@@ -34,7 +34,17 @@ from pipeline.stages.make_data import make_missing_data, require_same_data
 from pipeline.stages.train import check_sizes
 from pipeline.stages.unfinished import end_abandoned
 from pipeline.studies.design import design_for, tags_of
-from pipeline.studies.jobs import JOB_KINDS, Beside, Earlier, Runs, Trial, average_jobs, job_name, missing_jobs
+from pipeline.studies.jobs import (
+    JOB_KINDS,
+    Beside,
+    Earlier,
+    Runs,
+    Trial,
+    acting_jobs,
+    average_jobs,
+    job_name,
+    missing_jobs,
+)
 from pipeline.studies.plan import Group, Member, plan_groups, plan_members
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.studies.verdict import group_metrics, study_metrics, verdict_tags
@@ -238,7 +248,7 @@ def describe(store: Store, plan: Plan, runs: Runs, say: Say) -> None:
 
 
 def run_jobs(store: Store, plan: Plan, runs: Runs, watch: Watch, say: Say) -> Tally:
-    """Run what is missing: members and what is evaluated beside them, then averages.
+    """Run what is missing: members and what is evaluated beside them, other rules of acting, then averages.
 
     Members are trained up to each look in turn, and no further than the one that decides.
     """
@@ -251,6 +261,7 @@ def run_jobs(store: Store, plan: Plan, runs: Runs, watch: Watch, say: Say) -> Ta
         jobs, reused = missing_jobs(members, plan.beside, runs, find_earlier(store, plan), measured)
         tally.reused += reused
         _run(store, plan, jobs, watch, tally)
+        _run(store, plan, acting_jobs(members, runs, find_earlier(store, plan)), watch, tally)
         if look != plan.looks[-1] and is_decided(store, plan, look, say):
             break
         before = look
