@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 
 ALPHA = 0.05
-FEWEST_DIFFERENT = 10  # episodes that differ from the most frequent outcome, for an interval
+FEWEST_DIFFERENT = 12  # episodes that differ from the most frequent outcome, for an interval (`too_equal`)
 EXACT_UP_TO = 184_756  # relabellings that are all tried: those of 10 and 10 models
 SAMPLED = 100_000  # relabellings, where there are more
 ROUNDING = 1e-12  # of the largest mean: numbers that differ by less are equal; shares of a million steps differ by 1e-6
@@ -141,13 +141,25 @@ def _estimate(value: float, groups: list[Floats], episodes: Floats | None) -> Es
 
 
 def too_equal(episodes: Floats, unit: float) -> bool:
-    """Return whether fewer than FEWEST_DIFFERENT of the numbers `(E,)`, in steps of `unit`, are not the most frequent.
+    """Return whether the numbers `(E,)`, in steps of `unit`, are too near a floor or ceiling for an interval.
 
-    So it is near a floor or ceiling. The few episodes that fail are then the whole variance, and it is not known from
-    them.
+    They are if most are the same and the rest weigh less than FEWEST_DIFFERENT episodes that differ alike. The weight
+    is Kish's: (sum d)^2 / sum d^2, of the distances d from the most frequent number. A few episodes that fail are the
+    whole variance, and do not tell it.
+
+    Found by simulation: success, 1 to 25 failures a model in 100 or 900 episodes, 6 and 20 models, groups and
+    differences, episodes that are hard for all models alike (correlations of 0.5 to 0.98). Wherever a fifth of the
+    repetitions prints an interval, it holds the truth in 93% of these; with 3 instead of 12 in 81% at the worst, and a
+    plain count of episodes that differ would have to be twice as large. What no rule can see: models or episodes that
+    are rare and far from all others, and outcomes as skewed as exp(z), z normal, of fewer than some 50 episodes.
     """
-    _, counts = np.unique(np.rint(episodes / unit) if unit > 0 else episodes, return_counts=True)
-    return len(episodes) - int(counts.max()) < FEWEST_DIFFERENT
+    steps = np.rint(episodes / unit) if unit > 0 else episodes
+    values, counts = np.unique(steps, return_counts=True)
+    if 2 * counts.max() <= len(steps):
+        return False
+    distances = np.abs(steps - values[counts.argmax()])
+    shares = distances / (distances.max() or 1.0)
+    return bool(shares.sum() ** 2 < FEWEST_DIFFERENT * (shares**2).sum() or not shares.any())
 
 
 def summarise(y: Floats, names: Sequence[str], better: int, share: bool = False) -> Summary:
@@ -199,6 +211,7 @@ def components(y: Floats) -> Components | None:
     )
 
 
+@cache  # a report asks the same again and again, and the search for the ends takes a millisecond
 def exact_bound(failures: int, count: int, confidence: float = 1 - ALPHA) -> Interval:
     """Return the interval of Clopper and Pearson (1934) of a share of which `failures` of `count` were seen."""
     found = stats.binomtest(failures, count).proportion_ci(confidence, method="exact")
