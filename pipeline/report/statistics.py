@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 from pipeline.streams import numpy_stream
 
@@ -48,13 +48,13 @@ class Estimate:
 
     def interval(self, confidence: float = 1 - ALPHA) -> Interval:
         """Return Student's t interval."""
-        half = float(stats.t.isf((1 - confidence) / 2, self.df)) * self.error
+        half = -float(special.stdtrit(self.df, (1 - confidence) / 2)) * self.error
         return Interval(self.value - half, self.value + half)
 
     @property
     def p(self) -> float:
         """The p-value of zero, two-sided: below 1 - confidence where the interval leaves zero out."""
-        return float(2 * stats.t.sf(abs(self.value) / self.error, self.df))
+        return float(2 * special.stdtr(self.df, -abs(self.value) / self.error))
 
 
 @dataclass(frozen=True)
