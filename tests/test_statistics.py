@@ -365,6 +365,18 @@ def test_looks_are_wrong_as_seldom_as_they_say(kind: str) -> None:
     assert wrong / repetitions <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / repetitions)
 
 
+def test_looks_do_not_take_the_draw_of_episodes_for_a_difference() -> None:
+    """Two methods are better on other episodes, and equally good over all: models alone would call them different."""
+    random, repetitions = np.random.default_rng(0), 200
+    wrong, by_models = 0, 0
+    for _ in range(repetitions):
+        y = random.normal(size=(2, 7, 30)) + random.normal(size=(2, 1, 30))
+        looks = judge_looks(*y, (5, 7), 0.0, +1)
+        wrong += looks[-1].verdict != "undecided"
+        by_models += any(look.p <= look.spent for look in looks)
+    assert wrong / repetitions <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / repetitions) < 0.3 < by_models / repetitions
+
+
 # Planning
 
 
