@@ -59,7 +59,7 @@ def main() -> None:
     models = read(sys.argv[1] if len(sys.argv) > 1 else "ensemble")
     seeds = sorted(models[METHODS[0]].keys() & models[METHODS[1]].keys())
     rows, cells = [], []
-    for score in ("success", "converged"):
+    for score in ("success", "converge"):
         for condition in CONDITIONS:
             where = f"action_noise == {condition.action_noise} and replan == {condition.replan}"
             first, second = (

@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 from pipeline.env.lqr import lqr
-from pipeline.env.pendulum import CONTROL_SECONDS, simulate
+from pipeline.env.pendulum import CONTROL_SECONDS, EPISODE_STEPS, simulate
 from pipeline.env.scores import score
 from pipeline.evaluation.control import Episodes, draw_episodes, evaluate_planner
 from pipeline.evaluation.protocol import CONDITIONS, Condition
@@ -53,9 +53,10 @@ def test_records_are_the_evaluated_episodes(planner) -> None:
     evaluation = evaluate_planner(planner, episodes, 1)
     numbers = [7, 0, 4]
     for number, record in zip(numbers, record_planner(planner, episodes, numbers, 1), strict=True):
-        for name, column in vars(score(record.states[None], record.actions[None])).items():
+        for name, column in score(record.states[None], record.actions[None]).items():
             assert column[0] == evaluation.columns[name][number], name
-        assert len(record.chunks) == evaluation.columns["plans"][number]
+        last = min(evaluation.columns["return"][number], EPISODE_STEPS - 1)  # the last step with a pole upright
+        assert len(record.chunks) == last // episodes.replan[number] + 1
         assert record.chunks.shape[1:] == (HORIZON, 1)
         assert_array_equal(record.states[0], episodes.starts[number])
         assert_array_equal(record.noise, episodes.noise[number])
@@ -87,7 +88,7 @@ def test_the_same_episode_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_fall_ends_the_animation(tmp_path: Path) -> None:
     record = record_one(nothing)
-    steps = int(score(record.states[None], record.actions[None]).steps_upright[0])
+    steps = int(score(record.states[None], record.actions[None])["return"][0])
     assert steps < 60
     animate_episode(tmp_path / "fall.gif", "nothing", "", **vars(record), seconds=CONTROL_SECONDS)
     assert len(frames_of(tmp_path / "fall.gif")[0]) == steps + 1 + AFTER_FALL + 1

@@ -18,7 +18,7 @@ from mlflow.entities import Run as MlflowRun
 import pipeline
 from pipeline.cli.main import COMMANDS, main
 from pipeline.config import make
-from pipeline.evaluation.stored import read_scores
+from pipeline.evaluation.stored import read_episodes
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import Pi0FastSettings, Pi0Settings, TrainSettings
 from pipeline.studies.plan import plan_groups
@@ -96,7 +96,7 @@ def test_what_a_study_leaves(study: Path) -> None:
     episodes = Path(client.download_artifacts(model.info.run_id, "evaluation/episodes.csv"))
     rows = list(csv.DictReader(episodes.open()))
     assert len(rows) == 27 and {"action_noise", "replan", "episode", "success", "converge_step"} <= set(rows[0])
-    share = sum(row["success"] == "True" for row in rows) / 27
+    share = sum(row["success"] == "1" for row in rows) / 27
     assert model.data.metrics["success/mean"] == pytest.approx(share)
 
 
@@ -162,11 +162,11 @@ def test_evaluate_files_runs_and_studies(study: Path) -> None:
     models = json.loads(found.stdout)["models"]
     assert [entry["name"] for entry in models] == [path.stem for path in files]
     mine = next(entry for entry in models if entry["name"] == model.data.tags["name"])
-    with artifact(store(study), model.info.run_id, "evaluation/scores.json") as path:
-        stored = read_scores(path)
-    for condition in mine["conditions"]:
-        where = condition["action_noise"], condition["replan"]
-        assert {name: by[where] for name, by in stored.items() if where in by} == condition["scores"]
+    with artifact(store(study), model.info.run_id, "evaluation/episodes.csv") as path:
+        stored = read_episodes(path, 3)
+    for number, condition in enumerate(mine["conditions"]):
+        assert {name: by[number].tolist() for name, by in stored.items()} == condition["episodes"]
+        assert {name: by[number].mean() for name, by in stored.items()} == condition["scores"]
     assert len(mine["conditions"][0]["episodes"]["velocity_std"]) == 3
 
     by_run = json.loads(command(study, "pipeline", "evaluate", "--run", model.info.run_id, *words).stdout)["models"]

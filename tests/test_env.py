@@ -9,6 +9,7 @@ from pipeline.env.gymnasium_env import ENV_ID
 from pipeline.env.lqr import REST, linearise, lqr
 from pipeline.env.pendulum import ACTION_LIMIT, ANGLE_LIMIT, POLE_LENGTH, REST_ANGLE, draw_starts, fallen, simulate
 from pipeline.env.pid import BASE_GAINS, NestedPID, draw_gains
+from pipeline.env.score_table import SCORES
 from pipeline.env.scores import score
 from pipeline.streams import numpy_stream
 
@@ -88,18 +89,22 @@ def test_scores_by_hand() -> None:
     states[3, 90, 1] = -0.8
     states[3, :50, 2], states[3, 50:90, 2], states[3, 90:, 2] = 1.0, -1.0, 99.0
     states[4, 100, 1] = 0.8  # falls by its last action
+    states[0, 70:80, 1] = states[1, 95:, 1] = -0.019  # of the last 2 s: ten steps, and five before the last action
     actions = np.zeros((5, 100, 1))
     actions[0, ::2] = 0.5
     actions[2, :50], actions[2, 50:] = 9.0, -9.0  # changes only in the step of the fall
     actions[3, 1] = 5.0  # the motor clips it
     scores = score(states, actions)
-    assert_array_equal(scores.success, [True, True, False, False, False])
-    assert_array_equal(scores.steps_upright, [100, 100, 49, 89, 99])
-    assert_array_equal(scores.converged, [True, False, False, True, False])
-    assert_array_equal(scores.converge_step, [30, -1, -1, 10, -1])
-    assert_allclose(scores.velocity_std, [0, 0, 0, np.std([1.0] * 50 + [-1.0] * 40), 0])
-    assert_allclose(scores.angle, [0.1 - 10 * 0.081 / 100, 0.1 - 9 * 0.081 / 100, 0.1, 0.1 * 80 / 90, 0.1])
-    assert_allclose(scores.action_change, [0.5, 0, 0, 6 / 89, 0])
+    assert_array_equal(scores["success"], [True, True, False, False, False])
+    assert_allclose(scores["calm"], [0.2, 0.1, 0, 0, 0])  # a fallen one has none, however calm it was
+    assert_array_equal(scores["return"], [100, 100, 49, 89, 99])
+    assert_array_equal(scores["converge"], [True, False, False, False, False])  # nor does it converge
+    assert_array_equal(scores["converge_step"], [30, 100, 100, 100, 100])
+    assert_allclose(scores["velocity_std"], [0, 0, 0, np.std([1.0] * 50 + [-1.0] * 40), 0])
+    assert_allclose(scores["angle"], [0.1 - 20 * 0.081 / 100, 0.1 - 14 * 0.081 / 100, 0.1, 0.1 * 80 / 90, 0.1])
+    assert_allclose(scores["action_change"], [0.5, 0, 0, 6 / 89, 0])
+    assert scores.keys() | {"tokens_per_plan", "undecodable"} == SCORES.keys()
+    assert all(len(column) == 5 and np.isfinite(column).all() for column in scores.values())
 
 
 def test_pid_without_kick_begins_as_if_the_error_had_stood_still() -> None:

@@ -1,5 +1,6 @@
 """Evaluation: the same episodes for everyone, plans exactly when due, the scores of one environment at a time."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from pipeline.evaluation.control import (
 )
 from pipeline.evaluation.expert import compare_chunks, spread
 from pipeline.evaluation.protocol import CONDITIONS, Condition
+from pipeline.evaluation.stored import read_episodes, write_episodes
 from pipeline.evaluation.yardsticks import YARDSTICKS
 from pipeline.methods.method import Plans
 from pipeline.policies.policy import Policy
@@ -48,7 +50,7 @@ def test_nine_conditions() -> None:
     }
 
 
-def test_episodes_depend_on_seed_and_condition_alone() -> None:
+def test_episodes_depend_on_seed_and_condition_alone_and_their_starts_on_the_seed() -> None:
     all_of_them = draw_episodes(CONDITIONS, 7, seed=3)
     again, few = draw_episodes(CONDITIONS, 7, seed=3), draw_episodes(CONDITIONS, 3, seed=3)
     one, other = draw_episodes(CONDITIONS[4:5], 7, seed=3), draw_episodes(CONDITIONS, 7, seed=4)
@@ -60,7 +62,10 @@ def test_episodes_depend_on_seed_and_condition_alone() -> None:
             whole.reshape(9, 7, *whole.shape[1:])[:, :3].reshape(27, *whole.shape[1:]), getattr(few, name)
         )
     assert (all_of_them.starts != other.starts).all() and (all_of_them.noise != other.noise).all()
-    assert len(np.unique(all_of_them.starts)) == 63 * 4  # no start is shared between conditions
+    assert_array_equal(all_of_them.starts.reshape(9, 7, 4), np.tile(all_of_them.starts[:7], (9, 1, 1)))
+    assert len(np.unique(all_of_them.starts)) == 7 * 4 and len(np.unique(all_of_them.noise)) == 63 * EPISODE_STEPS
+    trial = draw_episodes(CONDITIONS, 7, 3, "trial")
+    assert (all_of_them.starts != trial.starts).all() and (all_of_them.noise != trial.noise).all()
     for number, condition in enumerate(CONDITIONS):
         noise = all_of_them.noise[7 * number : 7 * number + 7]
         assert 0.95 * condition.action_noise < np.abs(noise).max() <= condition.action_noise
@@ -69,7 +74,7 @@ def test_episodes_depend_on_seed_and_condition_alone() -> None:
 def test_no_episode_is_one_of_the_demonstrations() -> None:
     """Whatever the seeds: the streams have other names."""
     for seed in range(20):
-        evaluated = numpy_stream(seed, "episodes", str(CONDITIONS[0]), "starts").uniform(size=4)
+        evaluated = numpy_stream(seed, "episodes", "starts").uniform(size=4)
         assert (evaluated != numpy_stream(seed, "collect", "starts", 0).uniform(size=4)).all()
 
 
@@ -97,9 +102,8 @@ def test_plans_come_when_due_and_are_executed_open_loop() -> None:
         assert_allclose(actions, expected, rtol=1e-6)
     due = [(step, episode) for step in range(100) for episode in range(4) if step % replan[episode] == 0]
     assert asked == [(step, episode) for step, episode in due if episode != 3 or step < 25]
-    assert_array_equal(executor.plans, [10, 8, 7, 3])
-    assert_array_equal(executor.tokens, [20, 16, 14, 6])
-    assert_array_equal(executor.undecodable, [0, 8, 0, 0])
+    assert_array_equal(executor.scores()["tokens_per_plan"], 2)
+    assert_array_equal(executor.scores()["undecodable"], [0, 1, 0, 0])
 
 
 def test_a_plan_that_is_not_finite_is_an_error_and_no_zero_action() -> None:
@@ -133,8 +137,8 @@ def test_a_batch_is_one_environment_at_a_time() -> None:
         states += [states[-1]] * (EPISODE_STEPS + 1 - len(states))  # a fallen pole stays fallen
         actions += [np.zeros(1)] * (EPISODE_STEPS - len(actions))
         alone = score(np.array(states)[None], np.array(actions)[None])
-        assert evaluation.columns["steps_upright"][number] == returned
-        for name, value in vars(alone).items():
+        assert evaluation.columns["return"][number] == returned
+        for name, value in alone.items():
             assert_allclose(evaluation.columns[name][number], value[0], rtol=1e-9, err_msg=name)
     assert evaluation.columns["success"].any() and not evaluation.columns["success"].all()
 
@@ -148,28 +152,76 @@ def test_threads_and_watching_change_nothing() -> None:
     assert len(seen) == EPISODE_STEPS and seen == sorted(seen)
 
 
-def test_mean_scores_by_hand() -> None:
+def test_mean_scores_are_over_all_episodes_of_a_condition() -> None:
     columns = {
         "success": np.array([True, True, False, True, False, False]),
-        "converged": np.array([True, False, True, True, False, False]),
-        "converge_step": np.array([10, -1, 4, 20, -1, -1]),
-        "velocity_std": np.array([1.0, 2, 3, 4, 5, 6]),
-        "angle": np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
-        "action_change": np.arange(6.0),
-        "steps_upright": np.array([100, 100, 40, 100, 1, 2]),
-        "plans": np.array([10, 10, 5, 10, 1, 1]),
-        "tokens": np.array([100, 120, 50, 90, 5, 5]),
-        "undecodable": np.array([0, 1, 0, 0, 1, 0]),
+        "converge_step": np.array([10, 100, 100, 20, 100, 100]),
+        "tokens_per_plan": np.array([10.0, 12, 8, 9, 5, 5]),
     }
     first, second = mean_scores(Evaluation(CONDITIONS[:2], columns))
-    assert first["success"] == pytest.approx(2 / 3) and first["converge"] == pytest.approx(2 / 3)
-    assert first["converge_of_successful"] == 0.5 and first["converge_step"] == 10  # the fallen one does not count
-    assert first["velocity_std"] == 2 and first["angle"] == pytest.approx(0.2) and first["return"] == 80
-    assert first["tokens_per_plan"] == 270 / 25 and first["undecodable"] == 1 / 25
-    assert second["success"] == pytest.approx(1 / 3) and second["converge_of_successful"] == 1
-    columns["success"][3] = False
-    assert {"converge_step", "converge_of_successful"}.isdisjoint(mean_scores(Evaluation(CONDITIONS[:2], columns))[1])
-    assert set(first) == set(SCORES)
+    assert first == {"success": pytest.approx(2 / 3), "converge_step": 70, "tokens_per_plan": 10}
+    assert second == {
+        "success": pytest.approx(1 / 3),
+        "converge_step": pytest.approx(220 / 3),
+        "tokens_per_plan": 19 / 3,
+    }
+    assert list(first) == [name for name in SCORES if name in columns]
+
+
+def test_every_score_has_a_number_for_every_episode() -> None:
+    """Also where all fall at once, and for the plans of methods with tokens."""
+
+    def counted(states: np.ndarray, *_where: object) -> Plans:
+        return Plans(np.zeros((len(states), 20, 1), np.float32), np.full(len(states), 7), states[:, 1] > 0)
+
+    found = evaluate_planner(counted, draw_episodes(CONDITIONS[:2], 20, seed=0), 1).by_condition()
+    assert found.keys() == SCORES.keys() and {column.shape for column in found.values()} == {(2, 20)}
+    assert all(np.isfinite(column).all() for column in found.values())
+    assert not found["success"].any() and not found["calm"].any() and not found["converge"].any()
+    assert_array_equal(found["converge_step"], EPISODE_STEPS)
+    assert_array_equal(found["tokens_per_plan"], 7)
+    assert 0 < found["undecodable"].mean() < 1
+    without = evaluate_planner(planned_lqr, draw_episodes(CONDITIONS[:1], 2, seed=0), 1)
+    assert SCORES.keys() - without.columns.keys() == {"tokens_per_plan", "undecodable"}
+
+
+def test_stored_episodes_are_read_back_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "episodes.csv"
+    found = evaluate_planner(planned_lqr, draw_episodes(CONDITIONS, 4, seed=0), 1)
+    write_episodes(path, found.conditions, found.by_condition())
+    stored = read_episodes(path, 4)
+    assert list(stored) == [name for name in SCORES if name in found.columns]
+    for name, column in found.by_condition().items():
+        assert_array_equal(stored[name], column)
+        assert stored[name].shape == (9, 4) and stored[name].dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda lines: [], "another table, with the columns ''"),
+        (lambda lines: lines[:-1], "35 rows"),
+        (lambda lines: [lines[0].replace("converge,", "converged,"), *lines[1:]], "another table, with the columns "),
+        (lambda lines: [lines[0].replace(",calm,", ","), *lines[1:]], "another table, with the columns "),
+        (lambda lines: [*lines[:-1], lines[-1][:-20]], "a damaged table"),
+        (lambda lines: [*lines[:-1], lines[-1].replace(",", ",x")], "a damaged table"),
+        (lambda lines: [line + ",1" for line in lines[:1]] + [f"{line},1" for line in lines[1:]], "another table, "),
+        (lambda lines: lines[:1] + [f"{line},1" for line in lines[1:]], "others, or in another order"),
+        (lambda lines: [lines[0], lines[2], lines[1], *lines[3:]], "others, or in another order"),
+        (lambda lines: [*lines[:-1], lines[-1].rpartition(",")[0] + ",nan"], "numbers that are not finite"),
+        (lambda lines: ["\udcff"], "no text"),
+    ],
+)
+def test_a_table_of_episodes_that_is_damaged_or_another_is_refused(tmp_path: Path, change, found: str) -> None:
+    path = tmp_path / "episodes.csv"
+    evaluation = evaluate_planner(planned_lqr, draw_episodes(CONDITIONS, 4, seed=0), 1)
+    write_episodes(path, evaluation.conditions, evaluation.by_condition())
+    lines = change(path.read_text().splitlines())
+    path.write_bytes("\n".join(lines).encode(errors="surrogateescape"))
+    expected = "episodes.csv: expected the scores of 4 episodes in each of 9 conditions, found "
+    with pytest.raises(ValueError, match=re.escape(expected + found)) as refused:
+        read_episodes(path, 4)
+    assert "\n" not in str(refused.value)
 
 
 def test_chunks_against_the_expert_by_hand() -> None:
@@ -206,7 +258,8 @@ def test_sampled_plans_do_not_depend_on_the_count_or_the_batch() -> None:
 
     def columns(conditions: Sequence[Condition], count: int) -> dict[str, np.ndarray]:
         episodes = draw_episodes(conditions, count, seed=0)
-        return evaluate_planner(policy_planner(policy, episodes, 0), episodes, 1).of_condition(len(conditions) - 1)
+        found = evaluate_planner(policy_planner(policy, episodes, 0), episodes, 1).by_condition()
+        return {name: column[-1] for name, column in found.items()}
 
     few, many, alone = columns(CONDITIONS[:2], 3), columns(CONDITIONS[:2], 6), columns(CONDITIONS[1:2], 3)
     for name, column in few.items():

@@ -322,10 +322,10 @@ def test_lockstep_plays_the_episode_that_evaluate_scores(model: Path, tmp_path: 
     shown = workflow.play(make(PlaySettings, settings | {"episode": 2, "lockstep": True, "out": "none"}), unseen)
     record = shown.played.record
     scores = score(record.states[None], record.actions[None])
-    assert scores.steps_upright[0] == columns["steps_upright"][number] < 100
-    assert scores.converge_step[0] == columns["converge_step"][number]
-    assert scores.velocity_std[0] == pytest.approx(columns["velocity_std"][number], rel=1e-3)
-    assert f"fell after {scores.steps_upright[0] * CONTROL_SECONDS:.2f} s" in shown.verdict
+    assert scores["return"][0] == columns["return"][number] < 100
+    assert scores["converge_step"][0] == columns["converge_step"][number]
+    assert scores["velocity_std"][0] == pytest.approx(columns["velocity_std"][number], rel=1e-3)
+    assert f"fell after {scores['return'][0] * CONTROL_SECONDS:.2f} s" in shown.verdict
 
 
 def unseen(*_: object) -> None:

@@ -83,7 +83,7 @@ def champion(folder: Path) -> str | None:
 
 def promote(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) -> str:
     capsys.readouterr()
-    assert main(COMMANDS, ["promote", "--episodes", "20", *map(str, words)]) == code
+    assert main(COMMANDS, ["promote", "--max-episodes", "180", "--margin", "0.3", *map(str, words)]) == code
     found = capsys.readouterr()
     return found.out if code == 0 else found.err
 
@@ -187,30 +187,30 @@ def test_a_registered_model_loads_without_the_project(here: Path, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_promotion(here: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> None:
+def test_promotion(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weak, strong, again = (run_id(here, name) for name in ("weak", "strong", "again"))
     said = promote(capsys, "--candidate", weak)  # nobody is champion, and this one falls
     assert "Not promoted: 0.0" in said and "end upright, and a champion needs 0.5." in said and champion(here) is None
-    said = promote(capsys, "--candidate", weak, "--episodes", 30)
+    said = promote(capsys, "--candidate", weak, "--max-episodes", 270)
     assert "decided before, by 20 episodes per condition: nothing was played" in said and champion(here) is None
     assert "Promoted: pi0 has no champion yet, and " in promote(capsys, "--candidate", strong)
     assert champion(here) == strong
     assert "is the champion already" in promote(capsys, "--candidate", strong)
 
-    request.getfixturevalue("without_pool")  # once with it was enough
     said = promote(capsys, "--candidate", again)  # equal weights: every episode ends alike
-    assert "+0.0000 [0.0000, 0.0000], is not shown to be above zero" in said and champion(here) == strong
+    assert "Not promoted: it is equivalent to pi0 version" in said and champion(here) == strong
+    assert " within 0.3: the difference of calm is +0.0000 [-0.2" in said
     assert "20 paired episodes per condition" in said
     version = registry.version_of_run(open_store(), "pi0", again)
     assert version is not None and version.tags["promotion"].startswith("Not promoted")
-    said = promote(capsys, "--candidate", version.number, "--episodes", 40, "--dry-run")
+    said = promote(capsys, "--candidate", version.number, "--max-episodes", 360, "--dry-run")
     assert "Would not be promoted" in said and "Nothing was changed" in said
-    said = promote(capsys, "--candidate", version.number, "--episodes", 40)
-    assert "+0.0000 [0.0000, 0.0000], is not shown" in said and "nothing was played" in said and "paired" not in said
+    said = promote(capsys, "--candidate", version.number, "--max-episodes", 360)
+    assert "it is equivalent to" in said and "nothing was played" in said and "paired" not in said
 
     registry.set_alias(open_store(), registry.CHAMPION, registry.version_of_run(open_store(), "pi0", weak))
     said = promote(capsys, "--candidate", strong)
-    assert "is shown to be above zero" in said and "models:/pi0@champion" in said and champion(here) == strong
+    assert "it is better than pi0 version" in said and "models:/pi0@champion" in said and champion(here) == strong
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,8 @@ def test_promotion(here: Path, capsys: pytest.CaptureFixture[str], request: pyte
         (("--study", "none-such"), "found none called 'none-such'"),
         (("--candidate", "average"), "expected one with an averaged ensemble of pi0"),
         (("--model", "pi9"), "model: expected one of pi0, pi0_fast"),
-        (("--episodes", "1"), "episodes: expected 10 or more"),
+        (("--max-episodes", "1"), "max_episodes: expected 9 or more"),
+        (("--margin", "1"), "margin: expected a number below 1"),
     ],
 )
 def test_bad_candidates(here: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str) -> None:

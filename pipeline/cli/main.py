@@ -1,4 +1,6 @@
-"""The command line: commands, errors as one line, exit codes 0, 1 (failed run), 2 (bad input), 130 (interrupted)."""
+"""The command line: commands, errors as one line, exit codes 0, 1 (failed run), 2 (bad input), 130 (interrupted).
+
+A command may return other codes for what it found, as `compare` does."""
 
 import os
 import signal
@@ -23,10 +25,12 @@ FILES = (
     "collect",
     "tokenize",
     "evaluate",
+    "compare",
     "play",
     "export",
     "ensemble",
     "report",
+    "plan",
     "register",
     "promote",
     "reproduce",
@@ -75,9 +79,9 @@ def main(command: click.Command, arguments: list[str] | None = None, program: st
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:
         with command.make_context(program, list(words), obj=flags) as context:
-            command.invoke(context)
+            code = command.invoke(context)
         sys.stdout.flush()
-        return 0
+        return code or 0
     except click.exceptions.Exit as done:  # --help
         return done.exit_code
     except click.exceptions.NoArgsIsHelpError as error:

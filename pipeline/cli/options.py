@@ -15,11 +15,12 @@ from pydantic.fields import FieldInfo
 
 from pipeline.cli.console import be_quiet, be_verbose
 from pipeline.config import AUTO, VARIABLE, S, Settings, bound_text, fields_of, make
-from pipeline.methods.settings import ChunkRecipe, FlowRecipe, Recipe, TokenRecipe, TrainSettings
+from pipeline.methods.settings import ChunkRecipe, FlowActing, Recipe, TokenActing, TokenRecipe, TrainSettings
 
+SPELLINGS = "Options can also be spelled with _ instead of -, like MLflow's parameters."
 EXIT_CODES = (
     "Exit codes: 0 done; 1 a run that was started failed; 2 bad input, nothing was started; 130 interrupted.\n"
-    "Options can also be spelled with _ instead of -, like MLflow's parameters."
+    f"{SPELLINGS}"
 )
 STARTS_RUNS = "starts_runs"
 """Key of a command's context object: whether the command starts runs of its own."""
@@ -27,7 +28,8 @@ CHOSEN = "chosen"  # key of a command's context object: the choices made by flag
 BARE = "_bare"  # suffix of a field's name, for the argument that also sets the field
 HEADINGS: dict[type[Settings], str] = {
     TrainSettings: "This run",
-    FlowRecipe: "Flow matching",
+    FlowActing: "Acting",
+    TokenActing: "Acting",
     ChunkRecipe: "Chunks as numbers",
     TokenRecipe: "Chunks as tokens",
     Recipe: "Network and training",
@@ -40,6 +42,7 @@ class Command(click.Command):
 
     settings_type: type[Settings]  # its options are made from these
     examples: Sequence[str] = ()  # without the program's name
+    exit_codes: str = EXIT_CODES
     shorthands: Mapping[str, FieldInfo] = MappingProxyType({})  # more options, each a shorthand of --set NAME=VALUE
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -93,7 +96,7 @@ class Command(click.Command):
                 )
                 lines = wrap.wrap(f"{program} {example}")
                 formatter.write(" \\\n".join(lines) + "\n")
-        write_exit_codes(formatter)
+        write_exit_codes(formatter, self.exit_codes)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """List the possible completions, one spelling per option."""
@@ -133,10 +136,10 @@ class Group(click.Group):
         write_exit_codes(formatter)
 
 
-def write_exit_codes(formatter: click.HelpFormatter) -> None:
+def write_exit_codes(formatter: click.HelpFormatter, codes: str = EXIT_CODES) -> None:
     """Write the exit codes."""
     formatter.write_paragraph()
-    for line in EXIT_CODES.split("\n"):
+    for line in codes.split("\n"):
         formatter.write_text(line)
 
 
@@ -147,15 +150,16 @@ def _first(text: str | None) -> str:
 def settings_command(
     name: str,
     kind: type[S],
-    run: Callable[[S], None],
+    run: Callable[[S], int | None],
     examples: Sequence[str],
     starts_runs: bool = False,
     shorthands: Mapping[str, FieldInfo] | None = None,
+    exit_codes: str = EXIT_CODES,
 ) -> Command:
     """Make a command with one option for each field of `kind`, in both `-` and `_` spellings.
 
-    All values reach `kind` as text, so its validation is the only one. For one of the `shorthands`, `--NAME VALUE` is
-    `--set NAME=VALUE`, unless the value is "auto".
+    `run` may return an exit code; none is 0. All values reach `kind` as text, so its validation is the only one. For
+    one of the `shorthands`, `--NAME VALUE` is `--set NAME=VALUE`, unless the value is "auto".
     """
     short = shorthands or {}
     options: list[click.Parameter] = [
@@ -171,7 +175,7 @@ def settings_command(
         click.Option(["--debug"], is_flag=True, expose_value=False, callback=_remember, help="show tracebacks"),
     ]  # fmt: skip
 
-    def call(**values: Any) -> None:
+    def call(**values: Any) -> int | None:
         flags = click.get_current_context().obj
         flags[STARTS_RUNS] = starts_runs
         context = click.get_current_context()
@@ -189,11 +193,12 @@ def settings_command(
         settings = make(kind, given)
         if flags.get("verbose"):
             be_verbose(settings)
-        run(settings)
+        return run(settings)
 
     context = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     command = Command(name, params=options, callback=call, help=kind.__doc__, context_settings=context)
     command.settings_type, command.examples, command.shorthands = kind, examples, short
+    command.exit_codes = exit_codes
     return command
 
 

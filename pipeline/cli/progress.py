@@ -17,6 +17,8 @@ from pipeline.env.pendulum import CONTROL_SECONDS, EPISODE_STEPS
 from pipeline.executors.jobs import Done, Event, Planned, Running
 
 if TYPE_CHECKING:
+    from pipeline.report.contest import Watch
+    from pipeline.report.statistics import Interval
     from pipeline.training.fit import Step
 
 
@@ -146,6 +148,20 @@ def jobs_display(console: Console, title: str) -> Iterator[JobsDisplay]:
     )
     with progress:
         yield JobsDisplay(progress, title)
+
+
+@contextmanager
+def contest_display(console: Console, most: int) -> Iterator["Watch"]:
+    """A callback for judged blocks of a comparison, of `most` at most, that shows the interval so far."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[about]}"))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("comparing", total=most, about="starts at most")
+
+        def watch(blocks: int, interval: "Interval") -> None:
+            about = f"starts at most, difference in [{interval.low:.4f}, {interval.high:.4f}]"
+            progress.update(task, completed=blocks, about=about)
+
+        yield watch
 
 
 @contextmanager

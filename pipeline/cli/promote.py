@@ -9,13 +9,18 @@ EXAMPLES = ("promote", "promote --model pi0_fast --dry-run")
 def run(settings: PromoteSettings) -> None:
     """Decide, and print the reasons."""
     from pipeline.cli.console import ERR, OUT, print_rows
-    from pipeline.cli.progress import jobs_display
-    from pipeline.registry.promote import contest_table, promote
+    from pipeline.cli.progress import contest_display
+    from pipeline.env.score_table import PRIMARY, SCORES
+    from pipeline.registry.promote import promote
+    from pipeline.report.contest import contest_table
+    from pipeline.stages.compare import CONDITION_NAMES, blocks_of
 
-    with jobs_display(ERR, "comparing") as display:
-        made = promote(settings, display.line, display.show)
+    with contest_display(ERR, blocks_of(settings.max_episodes)) as watch:
+        made = promote(settings, lambda line: OUT.print(line, markup=False), watch)
     if made.contest:
-        OUT.print("\n" + contest_table(made.contest).text(), markup=False)
+        names = "candidate", "champion"
+        table = contest_table(str(SCORES[PRIMARY]), CONDITION_NAMES, made.contest, names)
+        OUT.print("\n" + table.text(), markup=False)
     rows = [("candidate", made.candidate), ("decision", made.sentence)]
     if made.promoted and not settings.dry_run:
         rows.append(("serve it", f"mlflow models serve -m models:/{settings.model}@champion --env-manager local"))

@@ -32,12 +32,13 @@ def as_values(settings: EvaluateSettings, judged: Sequence[Judged]) -> dict[str,
     """Return all results as plain values, every episode's scores included."""
     models = []
     for model in judged:
+        episodes = model.evaluation.by_condition()
         conditions = [
             {
                 "action_noise": condition.action_noise,
                 "replan": condition.replan,
                 "scores": scores,
-                "episodes": {name: column.tolist() for name, column in model.evaluation.of_condition(number).items()},
+                "episodes": {name: column[number].tolist() for name, column in episodes.items()},
             }
             for number, (condition, scores) in enumerate(
                 zip(model.evaluation.conditions, mean_scores(model.evaluation), strict=True)
@@ -47,4 +48,4 @@ def as_values(settings: EvaluateSettings, judged: Sequence[Judged]) -> dict[str,
         models.append(
             {"name": model.name, "method": model.method, "conditions": conditions, "plan_against_expert": chunks}
         )
-    return {"format": "tinypi-evaluation-1", "episodes": settings.episodes, "seed": settings.seed, "models": models}
+    return {"format": "tinypi-evaluation-2", "episodes": settings.episodes, "seed": settings.seed, "models": models}

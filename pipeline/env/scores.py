@@ -1,55 +1,62 @@
-"""The scores of an episode: the reference system's, and a few more."""
+"""The scores of an episode, each defined here once and for every episode, fallen ones included.
 
-from dataclasses import dataclass
+Their names, units and directions are in `env.score_table`.
+"""
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.env.pendulum import ACTION_LIMIT, Array, fallen
+from pipeline.env.pendulum import ACTION_LIMIT, CONTROL_SECONDS, Array, fallen
 
 CALM_ANGLE = 0.02  # rad
-CALM_STEPS = 10
+CONVERGE_STEPS = 10
+REST_STEPS = round(2 / CONTROL_SECONDS)  # the last 2 s
+
+Columns = dict[str, NDArray[Any]]
+"""Arrays `(B,)` by the name of the score, one number per episode."""
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Arrays `(B,)`, one row per episode. An episode ends when the pole falls; later steps are ignored."""
+def converge_steps(states: Array, steps: int) -> NDArray[np.int64]:
+    """Find the step in which each episode of `states (B, N, S)` converges: `(B,)`.
 
-    success: NDArray[np.bool_]  # no fall in any step
-    converged: NDArray[np.bool_]  # |angle| < CALM_ANGLE for CALM_STEPS steps in a row, fallen episodes included
-    converge_step: NDArray[np.int64]  # first of those steps; -1 if there are none
-    velocity_std: Array  # m/s, of the cart, over the episode
-    angle: Array  # rad, mean |angle| over the episode
-    steps_upright: NDArray[np.int64]  # steps before the fall: Gymnasium's return, T without a fall
-    action_change: Array  # mean |change of action| between steps, action units; small is smooth
-
-
-def first_calm_step(states: Array) -> NDArray[np.int64]:
-    """Find the first of CALM_STEPS calm steps in a row, before any fall, in `states (B, T, S)`: `(B,)`, -1 for none."""
-    ended = np.logical_or.accumulate(fallen(states), axis=1)
-    calm = (np.abs(states[..., 1]) < CALM_ANGLE) & ~ended
-    windows: NDArray[np.bool_] = np.lib.stride_tricks.sliding_window_view(calm, CALM_STEPS, axis=1)
+    It is the first of CONVERGE_STEPS calm steps in a row among the first `steps` states, as in the reference system.
+    It is `steps` for an episode that has none, or that falls in any state, before or after them.
+    """
+    calm = np.abs(states[:, :steps, 1]) < CALM_ANGLE
+    windows: NDArray[np.bool_] = np.lib.stride_tricks.sliding_window_view(calm, CONVERGE_STEPS, axis=1)
     runs = np.asarray(windows.all(axis=-1))
-    return np.where(runs.any(axis=1), runs.argmax(1), -1)
+    return np.where(runs.any(axis=1) & ~fallen(states).any(axis=1), runs.argmax(1), steps)
 
 
-def score(states: Array, actions: Array) -> Scores:
+def score(states: Array, actions: Array) -> Columns:
     """Score episodes given `states (B, T+1, S)`, the last one after the last action, and `actions (B, T, A)`.
 
-    Convergence, velocity and angle are measured in the T states before each action, as in the reference system.
+    An episode ends when the pole falls, and later steps are ignored:
+    `success`: whether it never falls;
+    `calm`: share of the last REST_STEPS steps with |angle| < CALM_ANGLE, 0 if it falls;
+    `converge`: whether it never falls and is calm for CONVERGE_STEPS steps in a row;
+    `converge_step`: the first of those steps, T without them: its mean over episodes is a restricted mean;
+    `velocity_std`: standard deviation of the cart's velocity, m/s; `angle`: mean |angle|, rad;
+    `action_change`: mean |change of action| between steps, action units: small is smooth;
+    `return`: steps before the fall, Gymnasium's return, T without one.
+
+    All but success and return are measured in the T states before each action, as in the reference system.
     """
     steps = actions.shape[1]
     ended = np.logical_or.accumulate(fallen(states), axis=1)
-    converge_step = first_calm_step(states[:, :steps])
-    running = ~ended[:, :steps]
+    success, running = ~ended[:, -1], ~ended[:, :steps]
+    angle = np.abs(states[:, :steps, 1])
+    converge_step = converge_steps(states, steps)
     change = np.abs(np.diff(actions.clip(-ACTION_LIMIT, ACTION_LIMIT), axis=1)).mean(-1)
-    changes = np.where(running[:, 1:], change, 0).sum(1) / np.maximum(1, running[:, 1:].sum(1))
-    return Scores(
-        success=~ended[:, -1],
-        converged=converge_step >= 0,
-        converge_step=converge_step,
-        velocity_std=states[:, :steps, 2].std(1, where=running),
-        angle=np.abs(states[:, :steps, 1]).mean(1, where=running),
-        steps_upright=(~ended[:, 1:]).sum(1),
-        action_change=changes,
-    )
+    return {
+        "success": success,
+        "calm": np.where(success, (angle[:, -REST_STEPS:] < CALM_ANGLE).mean(1), 0),
+        "converge": converge_step < steps,
+        "converge_step": converge_step,
+        "velocity_std": states[:, :steps, 2].std(1, where=running),
+        "angle": angle.mean(1, where=running),
+        "action_change": np.where(running[:, 1:], change, 0).sum(1) / np.maximum(1, running[:, 1:].sum(1)),
+        "return": (~ended[:, 1:]).sum(1),
+    }

@@ -5,7 +5,6 @@ Shapes: E episodes of all conditions side by side, T control steps, S state, H h
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.env.pendulum import ACTION_DIM, EPISODE_STEPS, Array, Controller, draw_starts, fallen, simulate
-from pipeline.env.scores import score
+from pipeline.env.score_table import SCORES
+from pipeline.env.scores import Columns, score
 from pipeline.errors import RunError
 from pipeline.evaluation.protocol import Condition
-from pipeline.methods.method import Plans
+from pipeline.methods.method import Plans, joined
 from pipeline.policies.policy import Policy
 from pipeline.streams import numpy_stream, torch_stream
 
@@ -31,6 +31,9 @@ Report = Callable[[float], None]
 
 
 Keep = Callable[[int, Ints, NDArray[np.float32]], None]
+
+LARGEST_BLOCK = 512  # states planned for at once: what the networks compute stays in a core's cache
+SMALLEST_BLOCK = 16  # for fewer rows a matrix product may add up in another order; a block is filled with repeats
 
 
 def _unwatched(_fraction: float) -> None:
@@ -54,29 +57,32 @@ class Episodes:
 def draw_episodes(conditions: Sequence[Condition], count: int, seed: int, *purpose: str) -> Episodes:
     """Draw `count` episodes per condition.
 
-    Starts and noise depend only on the condition, `seed` and `purpose`. The first n episodes do not depend on the
-    count. Data collection and each purpose have separate streams, so equal seeds do not make them share draws.
+    Starts depend only on `seed` and `purpose`: episode i has the same one in all conditions, so that conditions compare
+    with less noise. The noise depends on the condition as well. The first n episodes do not depend on the count. Data
+    collection and each purpose have separate streams, so equal seeds do not make them share draws.
     """
-    starts, noise = [], []
+    starts = draw_starts(numpy_stream(seed, "episodes", *purpose, "starts"), count)
+    noise = []
     for condition in conditions:
-        draws = [numpy_stream(seed, "episodes", *purpose, str(condition), what) for what in ("starts", "noise")]
-        starts.append(draw_starts(draws[0], count))
-        unit = draws[1].uniform(-1, 1, (count, EPISODE_STEPS, ACTION_DIM))
+        unit = numpy_stream(seed, "episodes", *purpose, str(condition), "noise").uniform(
+            -1, 1, (count, EPISODE_STEPS, ACTION_DIM)
+        )
         noise.append(condition.action_noise * unit)
     replan = np.repeat([condition.replan for condition in conditions], count)
-    return Episodes(tuple(conditions), np.concatenate(starts), np.concatenate(noise), replan)
+    return Episodes(tuple(conditions), np.tile(starts, (len(conditions), 1)), np.concatenate(noise), replan)
 
 
 def policy_planner(policy: Policy, episodes: Episodes, seed: int, *purpose: str) -> Planner:
     """Make a policy's planner for these episodes.
 
-    Noise, if the policy draws any, has a stream for each model, episode and step. So the first n episodes depend
-    neither on the count nor on which episodes have ended.
+    Noise, if the policy draws any, has a stream for each model, episode and step, and states are planned for in blocks
+    in which a plan has the same bits in any company. So the first n episodes depend neither on the count nor on which
+    episodes have ended.
     """
     model = str(policy.provenance.get("weights_sha256", policy.name)).replace("/", "-")
     count = len(episodes.starts) // len(episodes.conditions)
 
-    def plan(states: Array, due: Ints, step: int) -> Plans:
+    def plan_block(states: Array, due: Ints, step: int) -> Plans:
         def noise(shape: tuple[int, ...]) -> Tensor:
             rows = [
                 torch_stream(
@@ -88,14 +94,19 @@ def policy_planner(policy: Policy, episodes: Episodes, seed: int, *purpose: str)
 
         return policy.plan(states, noise)
 
+    def plan(states: Array, due: Ints, step: int) -> Plans:
+        filled = np.resize(np.arange(len(due)), max(len(due), SMALLEST_BLOCK))
+        blocks = np.array_split(filled, -(-len(filled) // LARGEST_BLOCK))
+        return joined([plan_block(states[rows], due[rows], step) for rows in blocks], len(due))
+
     return plan
 
 
 class ChunkExecutor:
     """A controller that executes a planner's chunks open-loop and requests new ones when they are due.
 
-    Fallen episodes get no more plans. It counts plans, tokens and undecodable plans, `(E,)` each; `tokens` stays 0 for
-    methods without tokens.
+    Fallen episodes get no more plans. It counts the plans, and of methods with tokens the tokens and the undecodable
+    plans, of every episode.
     `keep(step, due (B,), chunks (B, H, A))` is called with each new chunk and its episode indices.
     Raises `RunError` for a plan that is not finite: MuJoCo would treat it as no action.
     """
@@ -104,7 +115,8 @@ class ChunkExecutor:
         self._planner, self._replan, self._keep = planner, replan, keep
         self._chunks = np.zeros((len(replan), int(replan.max()), ACTION_DIM))
         self._running = np.ones(len(replan), dtype=bool)
-        self.plans, self.tokens, self.undecodable = (np.zeros(len(replan), dtype=np.int64) for _ in range(3))
+        self._plans, self._tokens, self._undecodable = (np.zeros(len(replan), dtype=np.int64) for _ in range(3))
+        self._has_tokens = False
 
     def __call__(self, step: int, states: Array) -> Array:
         self._running &= ~fallen(states)
@@ -115,24 +127,34 @@ class ChunkExecutor:
                 raise RunError(f"plans at step {step}: expected finite actions, found NaN or infinity. Train it again.")
             self._keep(step, due, plans.actions)
             self._chunks[due] = plans.actions[:, : self._chunks.shape[1]]
-            self.plans[due] += 1
-            self.tokens[due] += 0 if plans.tokens is None else plans.tokens
-            self.undecodable[due] += 0 if plans.undecodable is None else plans.undecodable
+            self._plans[due] += 1
+            if plans.tokens is not None:
+                self._has_tokens = True
+                self._tokens[due] += plans.tokens
+                self._undecodable[due] += 0 if plans.undecodable is None else plans.undecodable
         actions: Array = self._chunks[np.arange(len(states)), step % self._replan]
         return np.where(self._running[:, None], actions, 0)
+
+    def scores(self) -> Columns:
+        """Return what describes the plans of every episode, for methods with tokens: means over its plans, `(E,)` each.
+
+        No episode is without a plan: none begins with a fallen pole.
+        """
+        if not self._has_tokens:
+            return {}
+        return {"tokens_per_plan": self._tokens / self._plans, "undecodable": self._undecodable / self._plans}
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Every episode's scores as columns `(E,)`: those of `env.scores`, and `plans`, `tokens`, `undecodable`."""
+    """Every episode's scores, the `SCORES` that the method has, as columns `(E,)`."""
 
     conditions: tuple[Condition, ...]
-    columns: dict[str, NDArray[Any]]
+    columns: Columns
 
-    def of_condition(self, number: int) -> dict[str, NDArray[Any]]:
-        """Return the columns of one condition's episodes."""
-        count = len(self.columns["success"]) // len(self.conditions)
-        return {name: column[number * count : (number + 1) * count] for name, column in self.columns.items()}
+    def by_condition(self) -> Columns:
+        """Return the columns as arrays `(C, S)`: C conditions in order, S starts, which are the same in all of them."""
+        return {name: column.reshape(len(self.conditions), -1) for name, column in self.columns.items()}
 
 
 def evaluate_controller(
@@ -145,37 +167,20 @@ def evaluate_controller(
         return controller(step, states)
 
     states, actions = simulate(watched, episodes.starts, episodes.noise, threads)
-    return Evaluation(episodes.conditions, dict(vars(score(states, actions))))
+    return Evaluation(episodes.conditions, score(states, actions))
 
 
 def evaluate_planner(planner: Planner, episodes: Episodes, threads: int = 0, report: Report = _unwatched) -> Evaluation:
     """Run a planner on all episodes, executing its chunks, and score them."""
     executor = ChunkExecutor(planner, episodes.replan)
     scored = evaluate_controller(executor, episodes, threads, report)
-    counts = {"plans": executor.plans, "tokens": executor.tokens, "undecodable": executor.undecodable}
-    return Evaluation(scored.conditions, scored.columns | counts)
+    return Evaluation(scored.conditions, scored.columns | executor.scores())
 
 
 def mean_scores(evaluation: Evaluation) -> list[dict[str, float]]:
-    """Return a model's scores per condition: means over its episodes, fallen ones included.
-
-    `converge` is over all episodes, `converge_of_successful` over those without a fall, `converge_step` over those that
-    succeed and converge. Scores without any such episode are left out.
-    """
-    rows = []
-    for number in range(len(evaluation.conditions)):
-        columns = evaluation.of_condition(number)
-        success, converged = columns["success"], columns["converged"]
-        both = success & converged
-        row = {"success": success.mean(), "converge": converged.mean()}
-        if success.any():
-            row["converge_of_successful"] = converged[success].mean()
-        if both.any():
-            row["converge_step"] = columns["converge_step"][both].mean()
-        row |= {name: column.mean() for name, column in columns.items() if column.dtype.kind == "f"}
-        row["return"] = columns["steps_upright"].mean()
-        if "tokens" in columns and columns["tokens"].any():
-            row["tokens_per_plan"] = columns["tokens"].sum() / columns["plans"].sum()
-            row["undecodable"] = columns["undecodable"].sum() / columns["plans"].sum()
-        rows.append({name: float(value) for name, value in row.items()})
-    return rows
+    """Return a model's scores per condition: means over all its episodes, by the names and in the order of `SCORES`."""
+    columns = evaluation.by_condition()
+    return [
+        {name: float(columns[name][number].mean()) for name in SCORES if name in columns}
+        for number in range(len(evaluation.conditions))
+    ]

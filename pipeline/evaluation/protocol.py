@@ -18,6 +18,12 @@ CONDITIONS = tuple(Condition(noise, replan) for noise in (0.01, 0.03, 0.05) for 
 
 LONGEST_REPLAN = max(condition.replan for condition in CONDITIONS)
 
+VERSION = 2
+"""Of the episodes that a seed draws and of the scores' definitions: results of two versions do not compare.
+
+1: starts of their own in each condition; an episode that was calm and then fell counted as converged.
+"""
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -25,6 +31,8 @@ class Protocol:
 
     episodes: int  # per condition
     seed: int
+    version: int = VERSION
 
     def __str__(self) -> str:
-        return f"{self.episodes} episodes per condition, seed {self.seed}"
+        earlier = "" if self.version == VERSION else f", version {self.version} of the episodes"
+        return f"{self.episodes} episodes per condition, seed {self.seed}{earlier}"

@@ -1,26 +1,29 @@
 """An evaluation as files of a run: a table of mean scores, a row per episode, and plans with the expert's chunks.
 
-evaluation/scores.json    {"columns": ["action_noise", "replan", SCORE, ...], "data": [a row per condition]},
+evaluation/episodes.csv   a row per condition and episode, with its scores: what a report reads
+evaluation/scores.json    {"columns": ["action_noise", "replan", SCORE, ...], "data": [a row per condition]}: the means,
                           which MLflow's UI shows as a table
-evaluation/episodes.csv   a row per episode: its condition, its number in it, and its scores
 evaluation/plans.npz      planned chunks and the expert's, if its chunks are known
+
+Shapes: C conditions, S starts, which are the same in all conditions.
 """
 
-import json
-import math
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.evaluation.protocol import Condition, Protocol
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.env.score_table import SCORES
+from pipeline.evaluation.protocol import CONDITIONS, Condition, Protocol
 
 FOLDER, SCORES_FILE, EPISODES_FILE, PLANS_FILE = "evaluation", "scores.json", "episodes.csv", "plans.npz"
 CONDITION_COLUMNS = ("action_noise", "replan")
+EPISODE_COLUMNS = (*CONDITION_COLUMNS, "episode")
 
 UNFINISHED = "unfinished"  # the tag `evaluation` while results are being logged
-
-Where = tuple[float, int] | None
-"""A condition, (action noise, replan interval). None is the mean over all conditions, which no file has."""
 
 
 def protocol_tags(protocol: Protocol) -> dict[str, str]:
@@ -29,38 +32,73 @@ def protocol_tags(protocol: Protocol) -> dict[str, str]:
         "evaluation": str(protocol),
         "evaluation_episodes": str(protocol.episodes),
         "evaluation_seed": str(protocol.seed),
+        "evaluation_version": str(protocol.version),
     }
 
 
 def protocol_of(tags: Mapping[str, str]) -> Protocol | None:
-    """Return the protocol that a run with these tags was evaluated by; None if it was not, or not completely."""
-    episodes, seed = tags.get("evaluation_episodes", ""), tags.get("evaluation_seed", "")
-    complete = tags.get("evaluation", UNFINISHED) != UNFINISHED and episodes.isdecimal() and seed.isdecimal()
-    return Protocol(int(episodes), int(seed)) if complete else None
+    """Return the protocol that a run with these tags was evaluated by; None if it was not, or not completely.
+
+    Runs of before there were versions have no tag for it.
+    """
+    numbers = [tags.get(f"evaluation_{name}", "") for name in ("episodes", "seed")]
+    numbers.append(tags.get("evaluation_version", "1"))
+    complete = tags.get("evaluation", UNFINISHED) != UNFINISHED and all(map(str.isdecimal, numbers))
+    return Protocol(*map(int, numbers)) if complete else None
 
 
 def scores_table(conditions: Sequence[Condition], rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """Return the mean scores per condition as a table; None for a score that a condition does not have."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    """Return the mean scores per condition as a table."""
     data = [
-        [condition.action_noise, condition.replan, *(row.get(name) for name in names)]
+        [condition.action_noise, condition.replan, *row.values()]
         for condition, row in zip(conditions, rows, strict=True)
     ]
-    return {"columns": [*CONDITION_COLUMNS, *names], "data": data}
+    return {"columns": [*CONDITION_COLUMNS, *rows[0]], "data": data}
 
 
-def read_scores(path: Path) -> dict[str, dict[Where, float]]:
-    """Read the finite scores of a table, by name and condition; raises `ValueError` if the file is not such a table."""
+def write_episodes(path: Path, conditions: Sequence[Condition], scores: Mapping[str, NDArray[Any]]) -> None:
+    """Write the scores of every episode, arrays `(C, S)` by name, so that they can be read back exactly."""
+    names = [name for name in SCORES if name in scores]
+    columns = [scores[name].astype(np.int64) if scores[name].dtype == bool else scores[name] for name in names]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*EPISODE_COLUMNS, *names])
+        for number, condition in enumerate(conditions):
+            rows = zip(*(column[number].tolist() for column in columns), strict=True)
+            where = condition.action_noise, condition.replan
+            writer.writerows([*where, episode, *row] for episode, row in enumerate(rows))
+
+
+def read_episodes(
+    path: Path, episodes: int, conditions: Sequence[Condition] = CONDITIONS
+) -> dict[str, NDArray[np.float64]]:
+    """Read what `write_episodes` wrote: arrays `(C, S)` by the name of the score, S = `episodes`.
+
+    Raises `ValueError` unless the file has every episode of every condition in order, with all scores, in finite
+    numbers. Scores that only describe may be missing.
+    """
+
+    def refused(found: str) -> ValueError:
+        wanted = f"the scores of {episodes} episodes in each of {len(conditions)} conditions"
+        return ValueError(f"{path.name}: expected {wanted}, found {found}.")
+
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-        names = table["columns"]
-        rows = [dict(zip(names, row, strict=True)) for row in table["data"]]
-        found: dict[str, dict[Where, float]] = {}
-        for row in rows:
-            where = float(row.pop("action_noise")), int(row.pop("replan"))
-            for name, value in row.items():
-                if isinstance(value, (int, float)) and math.isfinite(value):
-                    found.setdefault(name, {})[where] = float(value)
-    except (TypeError, KeyError, ValueError) as error:
-        raise ValueError(f"{path.name}: expected a table of scores by condition, found another file.") from error
-    return found
+        header, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
+    except UnicodeDecodeError as error:
+        raise refused("no text") from error
+    where, names = tuple(header.split(",")[:3]), header.split(",")[3:]
+    known = [name for name, score in SCORES.items() if score.better or name in names]
+    if where != EPISODE_COLUMNS or names != known:
+        raise refused(f"another table, with the columns {header[:100]!r}")
+    if len(lines) != len(conditions) * episodes:
+        raise refused(f"{len(lines)} rows")
+    try:
+        table = np.loadtxt(lines, delimiter=",", ndmin=2).reshape(len(conditions), episodes, -1)
+    except ValueError as error:
+        raise refused("a damaged table") from error
+    grid = [[[each.action_noise, each.replan, number] for number in range(episodes)] for each in conditions]
+    if table.shape[2] != len(EPISODE_COLUMNS) + len(names) or not np.array_equal(table[..., :3], grid):
+        raise refused("others, or in another order")
+    if not np.isfinite(table).all():
+        raise refused("numbers that are not finite")
+    return {name: table[..., 3 + number].copy() for number, name in enumerate(names)}

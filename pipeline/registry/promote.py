@@ -1,42 +1,36 @@
 """Promotion: the alias `champion` of a registered model moves only to a model that is good, and shown to be better.
 
-Good means: at least half of its episodes end upright, on average over the nine conditions. Better means: more episodes
-that end upright and have converged, on the same average. Both models meet the same starts and the same noise, and the
-95% interval of the difference (`report.bootstraps.stratified_interval`) must lie above zero. With two single models the
-unit is the episode: what is shown is that this model is better than that one, not that its recipe is.
+Good means: at least half of its episodes end upright. Better means: a higher primary score, as `compare` judges two
+policies: on the same starts and noise, a start in all nine conditions at a time, until it is decided. What is shown is
+that this model is better than that one, not that its recipe is.
 
 The episodes are drawn for these two models alone, by a stream named after their files: they are others than those of
 any evaluation, of the first look that chooses a study's best, and of other promotions. There is one decision for each
-candidate and champion: it is kept in a tag of the candidate's version, and trying again, with more episodes or fewer,
-is no second chance.
+candidate and champion: it is kept in a tag of the candidate's version, and trying again is no second chance.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from filelock import Timeout
-from numpy.typing import NDArray
 
 from pipeline.config import AVERAGE, BEST, NONE
+from pipeline.env.score_table import PRIMARY, SCORES
 from pipeline.errors import RunError, SettingsError
-from pipeline.evaluation.control import draw_episodes, evaluate_planner, policy_planner
-from pipeline.evaluation.protocol import CONDITIONS
-from pipeline.executors.jobs import Job, Report
-from pipeline.executors.run import Watch, run_all
 from pipeline.files import file_digest
 from pipeline.locks import file_lock
 from pipeline.methods.registry import METHODS
 from pipeline.registry.register import best_of, register_runs
 from pipeline.registry.settings import PromoteSettings
-from pipeline.report.bootstraps import Interval, stratified_interval
-from pipeline.report.tables import Table
-from pipeline.stages.evaluate import load_for_pendulum, require_finished
+from pipeline.report.contest import Contest, Watch, judge
+from pipeline.report.statistics import Floats
+from pipeline.stages.compare import blocks_of
+from pipeline.stages.contenders import from_file, play_blocks
+from pipeline.stages.evaluate import require_finished
 from pipeline.tracking.names import METHOD, NAME
 from pipeline.tracking.query import StoredRun, artifact, fetch, is_average, search_study
 from pipeline.tracking.registry import (
@@ -55,25 +49,13 @@ Say = Callable[[str], None]
 PURPOSE = "promotion"  # of episodes that are drawn for it alone
 DECISION = "promotion"  # tag of a version: what was decided about it last; `promotion.DIGEST`: against this champion
 MINIMUM_SUCCESS = 0.5  # share of a champion's episodes that end upright
-
-
-@dataclass(frozen=True)
-class Outcomes:
-    """Of a model's episodes, `(conditions, episodes)`: 1 for those of the name, else 0."""
-
-    upright: NDArray[np.float64]  # end upright
-    good: NDArray[np.float64]  # and have converged
-
-
-@dataclass(frozen=True)
-class Contest:
-    """Candidate and champion on the same episodes: shares `(conditions,)` that end upright and have converged."""
-
-    candidate: NDArray[np.float64]
-    champion: NDArray[np.float64]
-    difference: float  # mean over the conditions
-    interval: Interval
-    episodes: int  # a condition
+ALONE = 100  # starts, in all conditions, of a candidate that has no champion to meet
+SAID = {
+    "better": "it is better than {champion}",
+    "worse": "it is worse than {champion}",
+    "equivalent": "it is equivalent to {champion} within {margin:g}",
+    "undecided": "it is not shown to be better than {champion}",
+}
 
 
 @dataclass(frozen=True)
@@ -154,20 +136,32 @@ def decide(
     settings: PromoteSettings, champion: Version | None, ours: Path, theirs: Path | None, watch: Watch
 ) -> tuple[Decision, Contest | None]:
     """Let the candidate's file play, against the champion's if there is one; the contest, if there was one."""
-    found, stream = play([ours, theirs] if theirs else [ours], settings.episodes, watch)
-    success, contest = float(found[0].upright.mean()), None
-    upright = f"{success:.3f} of its episodes end upright"
-    if theirs:
-        contest = contest_of(found[0].good, found[1].good, stream)
-    if success < MINIMUM_SUCCESS:
-        promoted, why = False, f"{upright}, and a champion needs {MINIMUM_SUCCESS:g}"
-    elif contest is None:
-        promoted, why = True, f"{settings.model} has no champion yet, and {upright}"
+    contenders = [from_file(path) for path in (ours, theirs) if path]
+    blocks = blocks_of(settings.max_episodes) if theirs else min(ALONE, blocks_of(settings.max_episodes))
+    upright: list[Floats] = []  # of the candidate
+
+    def pairs() -> Iterator[tuple[Floats, Floats]]:
+        for columns in play_blocks(contenders, blocks, 0, PURPOSE):
+            upright.append(columns[0]["success"].astype(np.float64))
+            yield columns[0][PRIMARY], columns[-1][PRIMARY]
+
+    if champion is None:
+        contest, blocks = None, sum(a.shape[1] for a, _ in pairs())
     else:
-        promoted = contest.interval.low > 0
+        contest = judge(pairs(), settings.margin, SCORES[PRIMARY].binary, watch)
+        blocks = contest.a.shape[1]
+    success = float(np.concatenate(upright, axis=1).mean())
+    shown = f"{success:.3f} of its episodes end upright"
+    if success < MINIMUM_SUCCESS:
+        promoted, why = False, f"{shown}, and a champion needs {MINIMUM_SUCCESS:g}"
+    elif contest is None:
+        promoted, why = True, f"{settings.model} has no champion yet, and {shown}"
+    else:
+        promoted = contest.verdict == "better"
         between = f"{contest.difference:+.4f} [{contest.interval.low:.4f}, {contest.interval.high:.4f}]"
-        why = f"its difference to {champion}, {between}, is {'' if promoted else 'not '}shown to be above zero"
-    return Decision(promoted, why, settings.episodes), contest
+        said = SAID[contest.verdict].format(champion=champion, margin=settings.margin)
+        why = f"{said}: the difference of {PRIMARY} is {between}"
+    return Decision(promoted, why, blocks), contest
 
 
 def find_candidate(store: Store, settings: PromoteSettings) -> Candidate:
@@ -215,50 +209,3 @@ def version_numbered(store: Store, name: str, number: int) -> Version:
     if not version.run_id:
         raise SettingsError(f"candidate: expected a version that a run has left, found {version} without one.")
     return version
-
-
-def play(files: Sequence[Path], episodes: int, watch: Watch) -> tuple[list[Outcomes], str]:
-    """Let each model control the same episodes, on a process each; also the name of the stream that these are from."""
-    stream = "-".join(sorted(map(file_digest, files)))
-    jobs = [Job(path.stem, str(number), partial(outcomes, path, stream, episodes)) for number, path in enumerate(files)]
-    outcome = run_all(jobs, watch)
-    if outcome.failures:
-        raise RunError(f"promotion: expected the episodes of all models, found: {'; '.join(outcome.failures)}")
-    return outcome.results, stream
-
-
-def contest_of(candidate: NDArray[np.float64], champion: NDArray[np.float64], stream: str) -> Contest:
-    """Compare what `(conditions, episodes)` are good."""
-    differences = candidate - champion
-    interval = stratified_interval(differences, stream)
-    return Contest(
-        candidate.mean(1), champion.mean(1), float(differences.mean()), interval, episodes=differences.shape[1]
-    )
-
-
-def outcomes(path: Path, stream: str, episodes: int, report: Report) -> Outcomes:
-    """How a model's episodes end. On one thread."""
-    torch.set_num_threads(1)
-    drawn = draw_episodes(CONDITIONS, episodes, 0, PURPOSE, stream)
-    planner = policy_planner(load_for_pendulum(path, NONE), drawn, 0, PURPOSE, stream)
-    columns = evaluate_planner(planner, drawn, 1, report).columns
-    shape = len(CONDITIONS), episodes
-    upright, good = columns["success"], columns["success"] & columns["converged"]
-    return Outcomes(upright.reshape(shape).astype(np.float64), good.reshape(shape).astype(np.float64))
-
-
-def contest_table(contest: Contest) -> Table:
-    """Both models' shares and their difference, a row a condition; the interval is of the mean."""
-    rows = [
-        (f"{where.action_noise:g}, {where.replan}", f"{ours:.4f}", f"{theirs:.4f}", f"{ours - theirs:+.4f}", "")
-        for where, ours, theirs in zip(CONDITIONS, contest.candidate, contest.champion, strict=True)
-    ]
-    interval = f"[{contest.interval.low:.4f}, {contest.interval.high:.4f}]"
-    means = contest.candidate.mean(), contest.champion.mean()
-    rows.append(("mean", f"{means[0]:.4f}", f"{means[1]:.4f}", f"{contest.difference:+.4f}", interval))
-    return Table(
-        f"Share of episodes that end upright and have converged; {contest.episodes} paired episodes per condition",
-        ("noise, replan", "candidate", "champion", "difference", "95% interval"),
-        rows,
-        "The interval is over episodes: it compares these two models, not their recipes.",
-    )

@@ -19,9 +19,9 @@ class RegisterSettings(Settings):
 class PromoteSettings(Settings):
     """Make a model the champion of its registered model, if it is shown to be better than the champion, or if none is.
 
-    Both meet the same episodes, drawn for these two models alone: the same starts and the same noise. At least half of
-    the candidate's must end upright. What is decided for two models stays decided: no second try, with more episodes
-    or fewer, plays again.
+    Both meet the same episodes until it is decided, as by 'compare', drawn for these two models alone: the same starts
+    and the same noise. At least half of the candidate's must end upright. What is decided for two models stays decided:
+    no second try plays again.
     """
 
     model: str = Field("pi0", pattern=f"^{NAME_PATTERN}$", description="registered model: pi0, pi0_fast, ...")
@@ -30,5 +30,6 @@ class PromoteSettings(Settings):
     )
     study: str = Field("ensemble", pattern=f"^{NAME_PATTERN}$", description="the study of best and average")
     experiment: str = Field(ALL, pattern=f"^{NAME_PATTERN}$", description="MLflow experiment of the study; all: any")
-    episodes: int = Field(400, ge=10, le=100_000, description="episodes per condition")
+    margin: float = Field(0.02, gt=0, lt=1, description="a difference of calm within it does not matter")
+    max_episodes: int = Field(20_000, ge=9, le=10_000_000, description="episodes of each model, at most")
     dry_run: bool = Field(False, description="show what would be done, and change nothing")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.env.pendulum import ACTION_LIMIT, CART, POLE_LENGTH, applied, fallen
-from pipeline.env.scores import CALM_STEPS, first_calm_step
+from pipeline.env.scores import CONVERGE_STEPS, converge_steps
 from pipeline.files import whole_file
 from pipeline.report.plotting import Axes, Figure, FigureCanvasAgg, Rectangle, plain, to_rgb
 
@@ -46,7 +46,7 @@ class Shown:
     taken: Ints  # (K,)
     seconds: float
     fell: int | None  # the first step beyond the limit angle
-    calm: int | None  # the first of CALM_STEPS calm steps
+    converged: int | None  # the first of CONVERGE_STEPS calm steps, if it does not fall
 
 
 @plain()
@@ -99,7 +99,7 @@ def _cut(
     down = np.flatnonzero(fallen(states))
     fell = int(down[0]) if len(down) else None
     steps = len(actions) if fell is None else min(len(actions), fell + AFTER_FALL)
-    calm = int(first_calm_step(states[None, :-1])[0])
+    converged = int(converge_steps(states[None], len(actions))[0])
     return Shown(
         states[: steps + 1],
         actions[:steps, 0].clip(-ACTION_LIMIT, ACTION_LIMIT),
@@ -109,7 +109,7 @@ def _cut(
         taken,
         seconds,
         fell,
-        calm if calm >= 0 else None,
+        converged if converged < len(actions) else None,
     )
 
 
@@ -184,8 +184,8 @@ class _Scene:
         )
         if shown.fell is not None and step >= shown.fell:
             self._say(f"\u2717 fell at {shown.fell * shown.seconds:.2f} s", FELL)
-        elif shown.calm is not None and step >= shown.calm + CALM_STEPS - 1:
-            self._say(f"\u2713 converged at {shown.calm * shown.seconds:.2f} s", CALM)
+        elif shown.converged is not None and step >= shown.converged + CONVERGE_STEPS - 1:
+            self._say(f"\u2713 converged at {shown.converged * shown.seconds:.2f} s", CALM)
         elif step == len(shown.states) - 1:
             self._say("upright, not converged", "black")
         else:

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.report.bootstraps import share_interval
 from pipeline.report.comparison import Where
 from pipeline.report.overview import where_text
 from pipeline.report.scores import SCORES
+from pipeline.report.statistics import exact_bound
 from pipeline.report.tables import Table
 
-SHARES = ("success", "converge")
+SHARES = tuple(name for name, score in SCORES.items() if score.primary or score.binary)  # each in [0, 1]
 SHOWN_SETTINGS = ("seed", "epochs", "batch_size", "lr", "width", "layers", "heads", "ema", "arch")
 DIGESTS = {
     "training pairs, sha256": "data_sha256",
@@ -38,7 +38,7 @@ class CardFacts:
     chosen: str  # how this model was selected
     protocol: str  # of the evaluation; empty if there was none
     episodes: int  # per condition
-    scores: Mapping[str, Mapping[Where, float]]  # shares of episodes, by score and condition, None: the mean
+    scores: Mapping[str, Mapping[Where, float]]  # SHARES, by score and condition, None: the mean
 
 
 def training_facts(name: str, run_id: str, tags: Mapping[str, str], params: Mapping[str, object]) -> CardFacts:
@@ -80,14 +80,16 @@ def _lines(values: Mapping[str, str]) -> str:
 def _scores(facts: CardFacts) -> str:
     if not facts.protocol:
         return "Not evaluated yet: `python -m pipeline evaluate --run " + facts.run_id + "`, then register again."
-    places = list(facts.scores["success"])
-    conditions = sum(where is not None for where in places)
+    places = list(facts.scores[SHARES[0]])
 
     def cell(name: str, where: Where) -> str:
+        # No score in [0, 1] varies more over starts than a share of as many: the interval is not too narrow for the
+        # mean over the conditions, which have their starts in common, nor for calm.
         value = facts.scores[name][where]
-        interval = share_interval(value, facts.episodes * (1 if where else conditions))
+        interval = exact_bound(round(value * facts.episodes), facts.episodes)
         return f"{SCORES[name].text(value)} [{interval.low:.3f}, {interval.high:.3f}]"
 
     rows = [(where_text(where), *(cell(name, where) for name in SHARES)) for where in places]
-    title = f"Shares of episodes with Wilson's 95% intervals; {facts.protocol}"
-    return Table(title, ("noise, replan", *SHARES), rows).markdown()
+    title = f"Scores with exact 95% intervals (Clopper-Pearson) of so many episodes; {facts.protocol}"
+    about = "; ".join(str(SCORES[name]) for name in SHARES)
+    return Table(title, ("noise, replan", *SHARES), rows, f"{about}.".capitalize()).markdown()

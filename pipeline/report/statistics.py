@@ -79,6 +79,7 @@ class Summary:
     mean: float
     std: float | None  # over models, ddof=1; None of one model
     components: Components | None
+    std_by_episodes: float | None  # the part of `std` that the draw of episodes alone explains
     interval: Interval | None  # 95%, of the mean, over models and episodes
     bound: Interval | None  # where no interval is printed: 95%, of the mean of these models over new episodes
     best: tuple[str, float]  # the model and its mean; the first if several are equal
@@ -170,12 +171,13 @@ def summarise(y: Floats, names: Sequence[str], better: int, share: bool = False)
     """
     means = model_means(y)
     order = np.argsort(-means if better >= 0 else means, kind="stable")
-    estimate = group_estimate(y)
+    estimate, parts = group_estimate(y), components(y)
     return Summary(
         n=len(means),
         mean=float(means.mean()),
         std=float(means.std(ddof=1)) if len(means) > 1 else None,
-        components=components(y),
+        components=parts,
+        std_by_episodes=(parts.rest / y.shape[1]) ** 0.5 if parts else None,
         interval=estimate.interval() if estimate else None,
         bound=share_bound(y) if share and estimate is None and y.ndim > 1 else None,
         best=(names[order[0]], float(means[order[0]])),

@@ -1,10 +1,9 @@
 """A good and a bad episode of each group: chosen by rule from stored scores, replayed with stored weights."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 
 from pipeline.config import NONE
@@ -14,7 +13,6 @@ from pipeline.errors import RunError, one_line
 from pipeline.evaluation.control import draw_episodes, policy_planner
 from pipeline.evaluation.protocol import CONDITIONS, Condition, Protocol
 from pipeline.evaluation.record import Record, record_planner
-from pipeline.evaluation.stored import EPISODES_FILE, FOLDER
 from pipeline.report.comparison import Group, Model
 from pipeline.report.episodes import Drawing, Episode, Kind, Plan, draw_episode
 from pipeline.results.gather import Gathered
@@ -37,26 +35,21 @@ class Scored:
 
     model: Model
     number: int  # within its condition
-    success: bool
-    converged: bool
-    converge_step: int
-    steps_upright: int
-    angle: float
-    velocity_std: float
+    scores: Mapping[str, float]
 
     @property
     def badness(self) -> tuple[float, float]:
         """The sort key, worst first: falls, the earliest first; then no convergence; then the latest convergence."""
-        if not self.success:
-            return 0, self.steps_upright
-        return (1, -self.angle) if not self.converged else (2, -self.converge_step)
+        if not self.scores["success"]:
+            return 0, self.scores["return"]
+        return (1, -self.scores["angle"]) if not self.scores["converge"] else (2, -self.scores["converge_step"])
 
 
 def show_episodes(store: Store, gathered: Gathered) -> tuple[list[Drawing], str, list[str]]:
     """Choose and replay; return the drawings, the rule of the choice, and what could not be shown."""
     comparison, protocol = gathered.comparison, gathered.protocol
     known = {(condition.action_noise, condition.replan): condition for condition in CONDITIONS}
-    judged = [group for group in comparison.of_kind("model") if any(model.scores for model in group.models)]
+    judged = [group for group in comparison.of_kind("model") if any(model.episodes for model in group.models)]
     if not judged or not protocol or comparison.conditions[-1] not in known:
         return [], "There is no evaluation whose episodes could be replayed.", []
     condition = known[comparison.conditions[-1]]
@@ -73,7 +66,7 @@ def show_episodes(store: Store, gathered: Gathered) -> tuple[list[Drawing], str,
 
 def play_group(store: Store, group: Group, condition: Condition, protocol: Protocol) -> list[Episode]:
     """Replay a group's chosen episodes. Raises errors of the store and of model files."""
-    chosen = choose([scored for model in group.models if model.scores for scored in read(store, model, condition)])
+    chosen = choose([scored for model in group.models for scored in episodes_of(model, condition)])
     run = fetch(store, chosen[0][1].model.run_id)
     with artifact(store, run.run_id, f"{run.tags['name']}.pth") as path:
         policy = load_for_pendulum(path, NONE)
@@ -85,37 +78,35 @@ def play_group(store: Store, group: Group, condition: Condition, protocol: Proto
     return [to_episode(group, *each, record) for each, record in zip(chosen, records, strict=True)]
 
 
-def read(store: Store, model: Model, condition: Condition) -> list[Scored]:
-    """Read all episodes of a model in a condition. Raises errors of the store, and `KeyError` for another table."""
-    with artifact(store, model.run_id, f"{FOLDER}/{EPISODES_FILE}") as path:
-        table = pd.read_csv(path)
-    here = table[(table["action_noise"] == condition.action_noise) & (table["replan"] == condition.replan)]
-    names = ["success", "converged", "converge_step", "steps_upright", "angle", "velocity_std"]
-    rows = here[["episode", *names]].itertuples(index=False, name=None)
-    return [Scored(model, *row) for row in rows]
+def episodes_of(model: Model, condition: Condition) -> list[Scored]:
+    """Return all episodes of a model in a condition."""
+    here = {name: scores[CONDITIONS.index(condition)] for name, scores in model.episodes.items()}
+    rows = zip(*(values.tolist() for values in here.values()), strict=True)
+    return [Scored(model, number, dict(zip(here, row, strict=True))) for number, row in enumerate(rows)]
 
 
 def choose(scored: Sequence[Scored]) -> list[tuple[Kind, Scored]]:
     """Return the good and the bad episode by the rule `CHOICE`, the first of equals; good is left out if none is."""
     bad = min(scored, key=lambda each: each.badness)
-    calm = [each for each in scored if each.model == bad.model and each.success and each.converged and each != bad]
-    calm.sort(key=lambda each: each.converge_step)
-    good: list[tuple[Kind, Scored]] = [("good", calm[(len(calm) - 1) // 2])] if calm else []
+    converged = [
+        each for each in scored if each.model.run_id == bad.model.run_id and each.scores["converge"] and each != bad
+    ]
+    converged.sort(key=lambda each: each.scores["converge_step"])
+    good: list[tuple[Kind, Scored]] = [("good", converged[(len(converged) - 1) // 2])] if converged else []
     return [*good, ("bad", bad)]
 
 
 def to_episode(group: Group, kind: Kind, stored: Scored, record: Record) -> Episode:
     """Return the record up to a fall, with a description, which tells if it differs from the scored episode."""
-    scores = score(record.states[None], record.actions[None])
-    fell = not scores.success[0]
+    scores = {name: column.item() for name, column in score(record.states[None], record.actions[None]).items()}
+    fell = not scores["success"]
     last = int(np.argmax(fallen(record.states))) if fell else len(record.actions)
-    step = int(scores.converge_step[0])
-    outcome = f"It falls in step {last}." if fell else "It stays up"
-    if not fell:
-        outcome += f" and converges at step {step}." if step >= 0 else " and does not converge."
-    same = stored.success != fell and stored.converge_step == step
-    same &= bool(np.isclose(stored.velocity_std, scores.velocity_std[0], rtol=1e-9, atol=0))
-    if not same:
+    if fell:
+        outcome = f"It falls in step {last}."
+    else:
+        ends = f"converges at step {scores['converge_step']}" if scores["converge"] else "does not converge"
+        outcome = f"It stays up and {ends}."
+    if not all(np.isclose(stored.scores[name], value, rtol=1e-9, atol=0) for name, value in scores.items()):
         outcome += " In the evaluation the result differed: code, versions or processor have changed."
     executed, with_noise = (applied(record.actions, noise)[:last, 0] for noise in (0 * record.noise, record.noise))
     plans = [

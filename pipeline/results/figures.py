@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.env.pendulum import CONTROL_SECONDS, EPISODE_STEPS
 from pipeline.errors import StoreError, one_line
-from pipeline.evaluation.stored import EPISODES_FILE, FOLDER, PLANS_FILE
+from pipeline.evaluation.protocol import CONDITIONS
+from pipeline.evaluation.stored import FOLDER, PLANS_FILE
 from pipeline.report import figures
 from pipeline.report.comparison import Comparison, Group, Model
 from pipeline.report.plotting import Figure
@@ -40,23 +40,24 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
             missing.append(one_line(error))
             return None
 
+    if any(contrast.verdict for contrast in comparison.contrasts):
+        drawn["verdicts"] = figures.draw_verdicts(comparison)
     if comparison.conditions:
         drawn["scores"] = figures.draw_scores(comparison)
     parts = ("train", "val", "test")
     curves = {
         group.name: {part: [history(store, m.run_id, f"{part}_loss") for m in group.models] for part in parts}
         for group in groups
+        if any("best_val_loss" in model.costs for model in group.models)  # or they were trained in another group
     }
     drawn["losses"] = figures.draw_losses(title, curves)
 
-    steps: dict[str, dict[tuple[float, int], list[NDArray[np.int64]]]] = {}
+    steps: dict[str, NDArray[np.float64]] = {}  # (models, C, S)
     plans: dict[str, figures.Plans] = {}
     for group in comparison.of_kind("model", "original"):
-        judged = [model for model in group.models if model.scores]
-        read_steps = [read(model, EPISODES_FILE, converge_steps) for model in judged]
-        for by in (found for found in read_steps if found is not None):
-            for where, values in by.items():
-                steps.setdefault(group.name, {}).setdefault(where, []).append(values)
+        judged = [model for model in group.models if model.episodes]
+        if judged:
+            steps[group.name] = np.stack([model.episodes["converge_step"] for model in judged])
         with_plans = [model for model in judged if "chunk_mae" in model.costs and group.kind == "model"]
         found_plans = [found for model in with_plans if (found := read(model, PLANS_FILE, load_plans)) is not None]
         if found_plans:
@@ -66,7 +67,8 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
                 planned, errors = (np.stack([found[name] for found in same]) for name in ("planned", "mae_by_step"))
                 plans[group.name] = figures.Plans(expert, planned, errors)
     if steps:
-        drawn["converge_steps"] = figures.draw_converge_steps(title, steps, EPISODE_STEPS)
+        conditions = [(each.action_noise, each.replan) for each in CONDITIONS]
+        drawn["converge_steps"] = figures.draw_converge_steps(title, conditions, steps, EPISODE_STEPS)
     if plans:
         errors_of = {group.name: _errors(group) for group in groups if group.name in plans}
         drawn["plans"] = figures.draw_plans(title, plans, errors_of, CONTROL_SECONDS)
@@ -86,19 +88,6 @@ def literal(comparison: Comparison) -> Comparison:
 def dollars(name: str) -> str:
     """Escape the dollars of a name for matplotlib."""
     return name.replace("$", r"\$")
-
-
-def converge_steps(path: Path) -> dict[tuple[float, int], NDArray[np.int64]]:
-    """Read a model's converge steps by condition; -1 for an episode that did not converge, or fell."""
-    table = pd.read_csv(path)
-    table["converge_step"] = table["converge_step"].where(table["success"], -1)
-    where = table[["action_noise", "replan"]].drop_duplicates().itertuples(index=False)
-    return {
-        (float(noise), int(replan)): table.loc[
-            (table["action_noise"] == noise) & (table["replan"] == replan), "converge_step"
-        ].to_numpy()
-        for noise, replan in where
-    }
 
 
 def load_plans(path: Path) -> dict[str, NDArray[np.float64]]:

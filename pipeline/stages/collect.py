@@ -22,7 +22,7 @@ from pipeline.env.pendulum import (
     simulate,
 )
 from pipeline.env.pid import NestedPID, draw_gains
-from pipeline.env.scores import first_calm_step
+from pipeline.env.scores import converge_steps
 from pipeline.errors import RunError
 from pipeline.files import check_folder, file_digest
 from pipeline.stages.settings import CollectSettings
@@ -98,7 +98,8 @@ def _simulate(settings: CollectSettings, count: int, attempt: int) -> tuple[Floa
 def find_faults(states: Floats, actions: Floats) -> dict[str, NDArray[np.bool_]]:
     """Find the faults of trajectories `states (N, T, S)`, `actions (N, T, A)`: a boolean array `(N,)` per fault."""
     exact = states.astype(np.float64)
-    fell, converged = np.asarray(fallen(exact).any(1)), first_calm_step(exact) >= 0
+    steps = states.shape[1]
+    fell, converged = np.asarray(fallen(exact).any(1)), converge_steps(exact, steps) < steps
     finite = np.isfinite(states).all((1, 2)) & np.isfinite(actions).all((1, 2))
     return {
         "not finite": np.asarray(~finite),
@@ -112,7 +113,7 @@ def collect(settings: CollectSettings) -> Collected:
     check_folder(settings.out, "trajectories and pairs")
     trajectories, refused = demonstrate(settings)
     STAGES.debug("%s demonstrations simulated and checked", settings.trajectories)
-    converge_step = float(first_calm_step(trajectories.states.astype(np.float64)).mean())
+    converge_step = float(converge_steps(trajectories.states.astype(np.float64), EPISODE_STEPS).mean())
     files = [settings.out / TRAJECTORIES_FILE, settings.out / PAIRS_FILE]
     settings.out.mkdir(parents=True, exist_ok=True)
     with data_lock(settings.out):

@@ -58,9 +58,9 @@ def play(settings: PlaySettings, watch: Watch) -> Shown:
     STAGES.debug("episode played: plans requested at steps %s", played.record.asked.tolist())
     record = played.record
     scores = score(record.states[None], record.actions[None])
-    upright, calm = int(scores.steps_upright[0]), int(scores.converge_step[0])
-    verdict = "upright to the end" if scores.success[0] else f"fell after {upright * CONTROL_SECONDS:.2f} s"
-    verdict += f"; converged at {calm * CONTROL_SECONDS:.2f} s" if calm >= 0 else "; did not converge"
+    upright, converged = int(scores["return"][0]), int(scores["converge_step"][0])
+    verdict = "upright to the end" if scores["success"][0] else f"fell after {upright * CONTROL_SECONDS:.2f} s"
+    verdict += f"; converged at {converged * CONTROL_SECONDS:.2f} s" if scores["converge"][0] else "; did not converge"
     about = (
         f"action noise ±{settings.action_noise:g}, a plan every {settings.replan} steps, "
         f"episode {settings.episode} of seed {settings.seed}"
@@ -83,7 +83,7 @@ def open_policy(settings: PlaySettings) -> tuple[str, Act]:
     if settings.policy != NONE:
         return settings.policy, connect(settings.policy, STATE_DIM, ACTION_DIM).act
     path = Path(settings.checkpoint)
-    policy = open_file(path, None if settings.tokenizer == NONE else settings.tokenizer)
+    policy = open_file(path, None if settings.tokenizer == NONE else settings.tokenizer, settings.acting)
     check_dimensions(path, policy.state_dim, policy.action_dim)
     if isinstance(policy, ExportedPolicy):
         return policy.name, policy.act

@@ -36,11 +36,35 @@ class TokenizeSettings(Settings):
     out: Path = Field(Path("data"), description="folder for SCHEME_tokenizer.json and training_pairs_SCHEME.npz")
 
 
-class EvaluateSettings(Settings):
+class ChoosesActing(Settings):
+    """Settings of commands that choose anew how a model acts."""
+
+    act: tuple[str, ...] = Field(
+        (), description="another rule of acting: NAME=VALUE, of flow_steps, start_noise, decoding"
+    )
+
+    @model_validator(mode="after")
+    def _act_names_values(self) -> Self:
+        for word in self.act:
+            name, _, value = word.partition("=")
+            if not (name and value):
+                raise ValueError(f"act: expected NAME=VALUE, found '{word}'")
+        return self
+
+    @property
+    def acting(self) -> dict[str, str]:
+        """What `act` names, as text."""
+        return dict(word.split("=", 1) for word in self.act)
+
+
+class EvaluateSettings(ChoosesActing):
     """Score how models control the pendulum, under nine conditions of noise and replan interval.
 
     Models are files (A.pth B.pth ...), MLflow runs (--run), or all models of a study (--study). The scores of runs are
     logged to the runs.
+
+    --act chooses anew how models act, as in `--act start_noise=1`. Such scores are printed only: a run keeps those of
+    its own rule. To keep both, compare groups of a study, such as "pi0,pi0 start_noise=1".
     """
 
     checkpoint: tuple[Path, ...] = Field(
@@ -61,7 +85,40 @@ class EvaluateSettings(Settings):
     format: Literal["text", "json"] = Field("text", description="tables, or one JSON object", json_schema_extra=FLAGS)
 
 
-class PlaySettings(Settings):
+class CompareSettings(Settings):
+    """Compare two policies, A and B, on the same episodes, until it is decided which is better, or that neither is.
+
+    A policy is a model file, the id of an MLflow run, a registered model (models:/pi0@champion, models:/pi0/3) or the
+    address of a policy server. Both meet the same starts and the same noise, one start in all nine conditions at a
+    time, drawn for these two policies alone. After each start there may be a verdict: better, worse, equivalent
+    (the difference lies within the margin), each wrong with a chance of at most 5%.
+
+    Results that other systems made: two files eval_info.json of lerobot, compared by success; or --csv with the columns
+    method, model, episode, score and, if there are several, condition, where all pairs of methods are compared over
+    models and episodes.
+    """
+
+    policy: tuple[str, ...] = Field((), description="two policies, A and B", json_schema_extra=BARE)
+    csv: str = Field(NONE, min_length=1, description="a table of results instead of policies; its margin may exceed 1")
+    score: str = Field(AUTO, min_length=1, description="calm, success or converge; auto: calm, the primary score")
+    margin: float = Field(0.02, gt=0, le=1e9, description="differences within it do not matter")
+    max_episodes: int = Field(20_000, ge=9, le=10_000_000, description="episodes of each policy, at most")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="of the episodes, beside the policies themselves")
+    tokenizer: str = Field(NONE, description="the tokenizer of the reference system's FAST weights")
+    format: Literal["text", "json"] = Field("text", description="tables, or one JSON object", json_schema_extra=FLAGS)
+
+    @model_validator(mode="after")
+    def _two_policies(self) -> Self:
+        if (len(self.policy), self.csv) == (2, NONE) and self.margin >= 1:
+            raise ValueError(f"margin: expected a number below 1 for scores in [0, 1], found {self.margin:g}")
+        if self.csv != NONE and self.policy:
+            raise ValueError("policy: expected two policies or --csv, found both")
+        if self.csv == NONE and len(self.policy) != 2:
+            raise ValueError(f"policy: expected two policies, A and B, or --csv, found {len(self.policy)}")
+        return self
+
+
+class PlaySettings(ChoosesActing):
     """Balance the pendulum with a policy in real time, and draw the episode as a GIF.
 
     The policy is a model file (--checkpoint) or a server (--policy). A step takes 0.04 s, an episode 100 steps. The
@@ -87,10 +144,12 @@ class PlaySettings(Settings):
     def _one_policy(self) -> Self:
         if (self.checkpoint == NONE) == (self.policy == NONE):
             raise ValueError("policy: name a model file by --checkpoint, or a server by --policy")
+        if self.act and self.policy != NONE:
+            raise ValueError("act: expected none with --policy: a server acts as its model does")
         return self
 
 
-class ExportSettings(Settings):
+class ExportSettings(ChoosesActing):
     """Write a trained model as one ONNX file that acts without torch, and check it against the model.
 
     It needs extra packages: pip install -e '.[export]'

@@ -5,6 +5,7 @@ pickle. The registered model is called like the method; an averaged ensemble is 
 """
 
 import logging
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,13 +28,14 @@ from mlflow.types import Schema, TensorSpec
 from requests import RequestException
 
 from pipeline.config import ROOT
-from pipeline.errors import StoreError, one_line
+from pipeline.errors import SettingsError, StoreError, one_line
 from pipeline.policies.policy import Policy
 from pipeline.policies.states import channels_of
 from pipeline.tracking.query import all_pages
 from pipeline.tracking.store import advice, mlflow_settings
 
 CHAMPION, MODELS = "champion", "models:/"
+VERSION_URI = re.compile(r"models:/([^/@]+)(?:@([^/@]+)|/([1-9]\d*))")
 # What acting needs: the packages, and the part of our code that MLflow copies into each model.
 REQUIREMENTS = ("mlflow", "torch", "numpy", "scipy", "tokenizers", "pydantic")
 CODE = (
@@ -97,6 +99,18 @@ def aliases_of(client: MlflowClient, name: str) -> dict[str, int]:
 def champion_of(client: MlflowClient, name: str) -> Version | None:
     """The version that is the champion; None if there is none."""
     return next((each for each in versions_of(client, name) if CHAMPION in each.aliases), None)
+
+
+def named_version(client: MlflowClient, uri: str) -> Version:
+    """The version that `models:/NAME@ALIAS` or `models:/NAME/NUMBER` stands for; raises `SettingsError`."""
+    found = VERSION_URI.fullmatch(uri)
+    if found is None:
+        raise SettingsError(f"model: expected {MODELS}NAME@ALIAS or {MODELS}NAME/NUMBER, found '{uri}'.")
+    name, alias, number = found.groups()
+    for version in versions_of(client, name):
+        if alias in version.aliases or str(version.number) == number:
+            return version
+    raise SettingsError(f"model: expected a version of MLflow's registry, found none called '{uri}'.")
 
 
 def set_alias(client: MlflowClient, alias: str, version: Version) -> None:

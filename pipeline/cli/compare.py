@@ -1,0 +1,68 @@
+"""`compare`."""
+
+import json
+from typing import TYPE_CHECKING
+
+from pipeline.cli.options import SPELLINGS, settings_command
+from pipeline.config import NONE
+from pipeline.stages.settings import CompareSettings
+
+if TYPE_CHECKING:
+    from pipeline.report.statistics import Verdict
+
+CODES: "dict[Verdict, int]" = {"better": 0, "worse": 1, "equivalent": 10, "undecided": 11}
+EXIT_CODES = (
+    "Exit codes: 0 A is better; 1 A is worse, or the comparison failed, which prints an error and no result; 2 bad "
+    "input; 10 equivalent; 11 undecided; 130 interrupted. More than two methods of a table: 0.\n"
+    f"{SPELLINGS}"
+)
+EXAMPLES = (
+    "compare A.pth B.pth",
+    "compare models:/pi0@champion http://127.0.0.1:5001 --margin 0.01 --json",
+    "compare first/eval_info.json second/eval_info.json",
+    "compare --csv results.csv",
+)
+
+
+def run(settings: CompareSettings) -> int:
+    """Compare, print the verdict, and return its exit code."""
+    if settings.csv != NONE:
+        return _compare_methods(settings)
+    from pipeline.cli.console import ERR, OUT, print_rows
+    from pipeline.cli.progress import contest_display
+    from pipeline.report.contest import contest_table, contest_values, sentence
+    from pipeline.stages.compare import blocks_of, compare
+
+    with contest_display(ERR, blocks_of(settings.max_episodes)) as watch:
+        made = compare(settings, watch)
+    contest = made.contest
+    if settings.format == "json":
+        about = {"a": made.names[0], "b": made.names[1], "score": made.score, "margin": settings.margin}
+        values = contest_values(made.conditions, contest)
+        print(json.dumps({"format": "tinypi-comparison-1"} | about | values, allow_nan=False))
+        return CODES[contest.verdict]
+    OUT.print("\n" + contest_table(made.label, made.conditions, contest).text(), markup=False)
+    rows = [("A", made.names[0]), ("B", made.names[1]), ("episodes", f"{contest.a.size:,} of each policy")]
+    if contest.evidence:
+        rows.append(("pairs", f"{contest.evidence.wins} won by A, {contest.evidence.losses} by B, the others equal"))
+    print_rows("compare", [*rows, ("verdict", sentence(contest, settings.margin))], "verdict")
+    return CODES[contest.verdict]
+
+
+def _compare_methods(settings: CompareSettings) -> int:
+    from pathlib import Path
+
+    from pipeline.cli.console import print_result
+    from pipeline.report.methods import compare_methods, methods_tables, methods_values
+    from pipeline.stages.recorded import read_table
+
+    made = compare_methods(read_table(Path(settings.csv)), settings.margin)
+    if settings.format == "json":
+        print(json.dumps(methods_values(made, settings.margin), allow_nan=False))
+    else:
+        for table in methods_tables(made, settings.margin):
+            print_result("\n" + table.text())
+    return CODES[made.pairs[0].verdict] if len(made.pairs) == 1 else 0
+
+
+COMMAND = settings_command("compare", CompareSettings, run, EXAMPLES, exit_codes=EXIT_CODES)

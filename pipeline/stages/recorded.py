@@ -1,0 +1,129 @@
+"""Results that other systems made: a table of methods, models and episodes, or lerobot's `eval_info.json`.
+
+The table is CSV with the columns method, model, episode, score and, if there are several, condition; more is better.
+All models have a score for the same episodes of the same conditions.
+
+lerobot writes {"per_episode": [{"success": ..., "seed": ...}, ...]}, or for several tasks {"per_task":
+[{"task_group": ..., "task_id": ..., "metrics": {"successes": [...]}}, ...]}.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import DataError, one_line
+from pipeline.report.statistics import Floats
+
+EVAL_INFO = ".json"  # what files of recorded episodes of a policy end in
+COLUMNS = ("method", "model", "episode", "score")
+CONDITION = "condition"
+Where = tuple[str, str]
+"""A condition and an episode, by the names that the table gives them."""
+
+
+def read_table(path: Path) -> dict[str, Floats]:
+    """Read the scores of each method, `(n models, C conditions, E episodes)`; raises `DataError` naming the row."""
+    found: dict[str, dict[str, dict[Where, float]]] = {}  # by method and model
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.DictReader(file)
+            if missing := [name for name in COLUMNS if name not in (table.fieldnames or ())]:
+                raise DataError(
+                    f"{path}: expected the columns {', '.join(COLUMNS)}, and {CONDITION} if there are several, found "
+                    f"no '{missing[0]}'."
+                )
+            for row in table:
+                own = found.setdefault(str(row["method"]), {}).setdefault(str(row["model"]), {})
+                where = str(row.get(CONDITION, "")), str(row["episode"])
+                score = number(row["score"])
+                if score is None or where in own:
+                    expected = "a finite number as score" if score is None else "every episode of a model once"
+                    said = ", ".join(f"{name} '{text}'" for name, text in row.items())
+                    raise DataError(f"{path}: line {table.line_num}: expected {expected}, found {said}.")
+                own[where] = score
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: expected a table as CSV, found: {one_line(error)[:200]}.") from error
+    if len(found) < 2:
+        raise DataError(f"{path}: expected two methods or more, found {len(found)}.")
+    everywhere = {where: None for models in found.values() for own in models.values() for where in own}
+    conditions, episodes = (list(dict.fromkeys(part)) for part in zip(*everywhere, strict=True))
+    for method, models in found.items():
+        for model, own in models.items():
+            for where in product(conditions, episodes):
+                if where not in own:
+                    said = f"condition '{where[0]}', " if where[0] else ""
+                    raise DataError(
+                        f"{path}: expected a row for every model in every episode of every condition, found none for "
+                        f"method '{method}', model '{model}', {said}episode '{where[1]}'."
+                    )
+    return {
+        method: np.array([[[own[c, e] for e in episodes] for c in conditions] for own in models.values()])
+        for method, models in found.items()
+    }
+
+
+def number(text: str | None) -> float | None:
+    """Read a finite number; None if it is none."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def read_eval_infos(first: Path, second: Path) -> tuple[tuple[str, ...], Floats, Floats]:
+    """Read which episodes of two policies succeeded: the names of the C tasks, and `(C, S)` of each policy.
+
+    Pairs are episodes of equal seed, or of equal place where no seeds are recorded. Raises `DataError` if the files do
+    not have the same episodes of the same tasks.
+    """
+    a, b = read_eval_info(first), read_eval_info(second)
+    for task in [*a, *b]:
+        own, other = a.get(task, {}), b.get(task, {})
+        if lacking := [key for key in (*own, *other) if key not in own or key not in other]:
+            where = first if lacking[0] in own else second
+            raise DataError(
+                f"{where}: expected the same episodes as in the other file, found {task} {lacking[0]} in this one only."
+            )
+    if len({len(episodes) for episodes in a.values()}) > 1:
+        raise DataError(f"{first}: expected equally many episodes of every task, found other numbers.")
+    conditions = tuple(sorted(a))
+    blocks = [[[found[task][key] for key in sorted(a[task])] for task in conditions] for found in (a, b)]
+    return conditions, np.array(blocks[0], dtype=np.float64), np.array(blocks[1], dtype=np.float64)
+
+
+def read_eval_info(path: Path) -> dict[str, dict[str, bool]]:
+    """Read which episodes succeeded, by task and by seed or place; raises `DataError`."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if "per_task" in content:
+            tasks = {
+                f"{each['task_group']} {each['task_id']}": _named(each["metrics"]["successes"], None)
+                for each in content["per_task"]
+            }
+        else:
+            rows = content["per_episode"]
+            seeds = [row.get("seed") for row in rows]
+            tasks = {"episodes": _named([row["success"] for row in rows], None if None in seeds else seeds)}
+        if not tasks or not all(tasks.values()):
+            raise ValueError("no episodes")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"{path}: expected lerobot's eval_info.json, with per_episode or per_task, found: {one_line(error)[:200]}."
+        ) from error
+    return tasks
+
+
+def _named(successes: Sequence[Any], seeds: Sequence[Any] | None) -> dict[str, bool]:
+    keys = [f"episode {n}" for n in range(len(successes))] if seeds is None else [f"seed {seed}" for seed in seeds]
+    if len(set(keys)) < len(keys):
+        raise ValueError("a seed that is there twice")
+    if any(value not in (True, False) for value in successes):
+        raise ValueError("a success that is neither true nor false")
+    return dict(zip(keys, map(bool, successes), strict=True))
