@@ -148,6 +148,9 @@ def test_a_summary_by_hand() -> None:
     found = summarise(y, ["a", "b", "c"], +1)
     assert (found.n, found.best[0], found.worst[0]) == (3, "a", "b")
     assert found.mean == pytest.approx(0.3) and found.std == pytest.approx(0.2)
+    assert found.std_by_episodes == pytest.approx(0, abs=1e-9)  # all models find the same episodes hard
+    alone = summarise(drawn(0, 40, 500), [""] * 40, +1)  # models that are alike: all of it is by episodes
+    assert alone.std_by_episodes == pytest.approx(500**-0.5, rel=0.05) == pytest.approx(alone.std, rel=0.3)
     estimate = group_estimate(y)
     assert estimate is not None and found.interval == estimate.interval() and found.bound is None
     assert summarise(y, ["a", "b", "c"], -1).best[0] == "b"
@@ -193,11 +196,9 @@ def test_components_by_hand() -> None:
     additive = components(np.add.outer([0.0, 2.0], np.arange(12.0)))
     assert additive is not None and additive.rest == pytest.approx(0, abs=1e-12)
     assert additive.models == pytest.approx(2) and additive.episodes == pytest.approx(13)
-    assert additive.chance(12) == pytest.approx(0, abs=1e-12)
     crossed = components(np.array([[0.0, 1.0], [1.0, 0.0]]))  # equal means; residuals +-1/2, one degree of freedom
-    assert crossed == Components(0, 0, pytest.approx(1)) and crossed.chance(2) == 1
+    assert crossed == Components(0, 0, pytest.approx(1))
     assert components(drawn(0, 1, 9)) is components(drawn(0, 9, 1)) is components(drawn(0, 9)) is None
-    assert Components(0.3, 9, 7).chance(70) == pytest.approx(0.1 / 0.4) and Components(0, 0, 0).chance(5) == 0
 
 
 def test_components_are_unbiased() -> None:

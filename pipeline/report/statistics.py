@@ -65,11 +65,6 @@ class Components:
     episodes: float
     rest: float
 
-    def chance(self, episodes: int) -> float:
-        """Return the share of the variance of models' means over so many episodes that these episodes explain."""
-        noise = self.rest / episodes
-        return noise / (self.models + noise) if noise > 0 else 0.0
-
 
 @dataclass(frozen=True)
 class Summary:
