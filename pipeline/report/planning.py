@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from pipeline.report.statistics import ALPHA, Components, Floats
 
@@ -40,7 +40,7 @@ def expected_half_width(
         return 0.0
     degrees = (models - 1, models - 1, episodes - 1)
     df = variance**2 / sum(part**2 / each for part, each in zip(parts, degrees, strict=True))
-    return float(stats.t.isf(alpha / 2, df) * np.sqrt(variance))
+    return -float(special.stdtrit(df, alpha / 2)) * float(np.sqrt(variance))
 
 
 def needed(first: Components, second: Components, half_width: float, shared: float = 0.0) -> list[Need]:

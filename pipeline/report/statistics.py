@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 from pipeline.streams import numpy_stream
 
@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 
 ALPHA = 0.05
-FEWEST_DIFFERENT = 10  # episodes that differ from the most frequent outcome, for an interval
+FEWEST_DIFFERENT = 12  # episodes that differ from the most frequent outcome, for an interval (`too_equal`)
 EXACT_UP_TO = 184_756  # relabellings that are all tried: those of 10 and 10 models
 SAMPLED = 100_000  # relabellings, where there are more
 ROUNDING = 1e-12  # of the largest mean: numbers that differ by less are equal; shares of a million steps differ by 1e-6
@@ -48,13 +48,13 @@ class Estimate:
 
     def interval(self, confidence: float = 1 - ALPHA) -> Interval:
         """Return Student's t interval."""
-        half = float(stats.t.isf((1 - confidence) / 2, self.df)) * self.error
+        half = -float(special.stdtrit(self.df, (1 - confidence) / 2)) * self.error
         return Interval(self.value - half, self.value + half)
 
     @property
     def p(self) -> float:
         """The p-value of zero, two-sided: below 1 - confidence where the interval leaves zero out."""
-        return float(2 * stats.t.sf(abs(self.value) / self.error, self.df))
+        return float(2 * special.stdtr(self.df, -abs(self.value) / self.error))
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,6 @@ class Components:
     models: float
     episodes: float
     rest: float
-
-    def chance(self, episodes: int) -> float:
-        """Return the share of the variance of models' means over so many episodes that these episodes explain."""
-        noise = self.rest / episodes
-        return noise / (self.models + noise) if noise > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -142,13 +137,25 @@ def _estimate(value: float, groups: list[Floats], episodes: Floats | None) -> Es
 
 
 def too_equal(episodes: Floats, unit: float) -> bool:
-    """Return whether fewer than FEWEST_DIFFERENT of the numbers `(E,)`, in steps of `unit`, are not the most frequent.
+    """Return whether the numbers `(E,)`, in steps of `unit`, are too near a floor or ceiling for an interval.
 
-    So it is near a floor or ceiling. The few episodes that fail are then the whole variance, and it is not known from
-    them.
+    They are if most are the same and the rest weigh less than FEWEST_DIFFERENT episodes that differ alike. The weight
+    is Kish's: (sum d)^2 / sum d^2, of the distances d from the most frequent number. A few episodes that fail are the
+    whole variance, and do not tell it.
+
+    Found by simulation: success, 1 to 25 failures a model in 100 or 900 episodes, 6 and 20 models, groups and
+    differences, episodes that are hard for all models alike (correlations of 0.5 to 0.98). Wherever a fifth of the
+    repetitions prints an interval, it holds the truth in 93% of these; with 3 instead of 12 in 81% at the worst, and a
+    plain count of episodes that differ would have to be twice as large. What no rule can see: models or episodes that
+    are rare and far from all others, and outcomes as skewed as exp(z), z normal, of fewer than some 50 episodes.
     """
-    _, counts = np.unique(np.rint(episodes / unit) if unit > 0 else episodes, return_counts=True)
-    return len(episodes) - int(counts.max()) < FEWEST_DIFFERENT
+    steps = np.rint(episodes / unit) if unit > 0 else episodes
+    values, counts = np.unique(steps, return_counts=True)
+    if 2 * counts.max() <= len(steps):
+        return False
+    distances = np.abs(steps - values[counts.argmax()])
+    shares = distances / (distances.max() or 1.0)
+    return bool(shares.sum() ** 2 < FEWEST_DIFFERENT * (shares**2).sum() or not shares.any())
 
 
 def summarise(y: Floats, names: Sequence[str], better: int, share: bool = False) -> Summary:
@@ -201,6 +208,7 @@ def components(y: Floats) -> Components | None:
     )
 
 
+@cache  # a report asks the same again and again, and the search for the ends takes a millisecond
 def exact_bound(failures: int, count: int, confidence: float = 1 - ALPHA) -> Interval:
     """Return the interval of Clopper and Pearson (1934) of a share of which `failures` of `count` were seen."""
     found = stats.binomtest(failures, count).proportion_ci(confidence, method="exact")
