@@ -27,6 +27,7 @@ from pipeline.evaluation.control import (
 )
 from pipeline.evaluation.expert import compare_chunks, spread
 from pipeline.evaluation.protocol import CONDITIONS, Condition
+from pipeline.evaluation.record import record_planner
 from pipeline.evaluation.stored import read_episodes, write_episodes
 from pipeline.evaluation.yardsticks import YARDSTICKS
 from pipeline.methods.method import Plans
@@ -295,6 +296,13 @@ def test_no_bit_depends_on_the_count_or_the_batch(method: str, data: Path) -> No
         return {name: column[-1] for name, column in found.items()}
 
     many = columns(CONDITIONS[:2], 260)  # two blocks
+    episodes = draw_episodes(CONDITIONS[:2], 260, seed=0)
+    numbers = [300, 519]
+    for number, record in zip(
+        numbers, record_planner(policy_planner(policy, episodes, 0), episodes, numbers, 1), strict=True
+    ):
+        for name, column in score(record.states[None], record.actions[None]).items():
+            assert column[0] == many[name][number - 260], name
     for few in (columns(CONDITIONS[1:2], 1), columns(CONDITIONS[:2], 2), columns(CONDITIONS[1:2], 20)):
         for name, column in few.items():
             assert_array_equal(many[name][: len(column)], column, err_msg=name)
