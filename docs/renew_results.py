@@ -1,14 +1,12 @@
-"""Put the results of the studies in the store between the marks in README (means) and docs/results.md (all of it).
+"""Put the results of the study in the store between the marks in README (verdicts, means) and docs/results.md (all).
 
     python -m docs.renew_results
 
-takes the report and the figures of the study `ensemble`, which `make study` makes, and, if the study `baselines` of
-`make baselines` is there, compares each method with what it has to beat.
+takes the report and the figures of the study `ensemble`, which `make study` makes and `make baselines` adds groups to.
 """
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,10 @@ from pipeline.tracking.store import open_store, store_name
 
 ROOT = Path(__file__).resolve().parent.parent
 README, RESULTS = ROOT / "README.md", ROOT / "docs" / "results.md"
-FIGURES = ("scores", "converge_steps", "plans")
+FIGURES = ("verdicts", "scores", "converge_steps", "plans")
 BLOCK = re.compile(r"(<!-- results: `make results` renews this -->\n).*?(<!-- end of results -->)", re.DOTALL)
-BASELINES = re.compile(r"(<!-- baselines: `make results` renews this -->\n).*?(<!-- end of baselines -->)", re.DOTALL)
-COMPARED = (("pi0", "regression"), ("pi0_fast", "binning"), ("pi0", "pi0_fast"))
+SHOWN = ("calm", "success", "converge")
 LEFT_OUT = "zero action"
-ALPHA = 0.05
 
 
 def where(entry: dict[str, Any]) -> str:
@@ -32,79 +28,78 @@ def where(entry: dict[str, Any]) -> str:
     return "mean" if entry["action_noise"] is None else f"{entry['action_noise']:g}, {entry['replan']}"
 
 
-def group_row(group: dict[str, Any], score: str, columns: list[str]) -> str:
-    """A group's means, with deviations where there are several models."""
-    found = {where(entry): entry for entry in group["scores"][score]}
-
-    def cell(column: str) -> str:
-        entry = found.get(column)
-        if entry is None:
-            return "-"
-        return f"{entry['mean']:.3f}" if entry["std"] is None else f"{entry['mean']:.3f} ± {entry['std']:.3f}"
-
+def name_of(group: dict[str, Any]) -> str:
+    """A group's name with its number of models; bold if we trained it."""
     count = f" ({len(group['models'])})" if group["kind"] in ("model", "original") else ""
-    name = f"**{group['name']}**" if group["kind"] == "model" else group["name"]
-    return f"| {name}{count} | {' | '.join(map(cell, columns))} |"
+    return (f"**{group['name']}**" if group["kind"] == "model" else group["name"]) + count
+
+
+def cell(entry: dict[str, Any] | None) -> str:
+    """A mean, with the deviation over models where there are several."""
+    if entry is None:
+        return "-"
+    return f"{entry['mean']:.3f}" if entry["std"] is None else f"{entry['mean']:.3f} ± {entry['std']:.3f}"
 
 
 def difference_cell(entry: dict[str, Any]) -> str:
-    """A difference and its interval, bold where the corrected test finds one (for the mean: the plain test)."""
-    p, interval = entry.get("p_holm", entry["p"]), entry["interval"]
-    text = f"{entry['mean']:+.3f}"
-    text = f"**{text}**" if p is not None and p < ALPHA else text
+    """A difference and its interval, bold where one is shown."""
+    interval = entry["interval"]
+    text = f"**{entry['value']:+.3f}**" if entry["better"] else f"{entry['value']:+.3f}"
     return text + (f" [{interval['low']:.3f}, {interval['high']:.3f}]" if interval else "")
 
 
-def difference_row(difference: dict[str, Any], score: str, columns: list[str]) -> str:
-    """The differences of two groups."""
-    found = {where(entry): entry for entry in difference["scores"][score]}
-    cells = [difference_cell(found[column]) for column in columns]
-    return f"| {difference['first']} minus {difference['second']} | {' | '.join(cells)} |"
+def shown_groups(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The groups of the tables that were evaluated: ours, averages, then what stands beside."""
+    return [group for group in report["groups"] if group["name"] != LEFT_OUT and group["scores"]]
 
 
-def render_means(report: dict[str, Any]) -> str:
-    """One table for the front page: a line a group, over all conditions and in the worst one."""
-    groups = [group for group in report["groups"] if group["name"] != LEFT_OUT]
-    lines = ["| | success | in its worst condition | converge |", "|---|---:|---:|---:|"]
+def verdict_lines(report: dict[str, Any]) -> list[str]:
+    """The verdict of every two groups, a line each."""
+    said = {(each["first"], each["second"]): each["verdict"] for each in report["differences"] if each["verdict"]}
+    lines = []
+    for (first, second), verdict in said.items():
+        interval, inner = verdict["interval"], verdict["inner"]
+        word = {
+            "better": f"**{first} is better**",
+            "worse": f"**{second} is better**",
+            "equivalent": f"**equivalent within {verdict['margin']:g}**",
+            "undecided": "undecided",
+        }[verdict["word"]]
+        cells = ["-" if each is None else f"[{each['low']:.4f}, {each['high']:.4f}]" for each in (interval, inner)]
+        lines.append(f"| {first} minus {second} | {verdict['difference']:+.4f} | {cells[0]} | {cells[1]} | {word} |")
+    head = ["| calm | difference | 95% interval | 90% interval | verdict |", "|---|---:|---:|---:|---|"]
+    return [*head, *lines] if lines else []
 
-    def line(group: dict[str, Any]) -> str:
-        success, converge = (group_row(group, score, ["mean"]) for score in ("success", "converge"))
-        worst = min(entry["mean"] for entry in group["scores"]["success"])
-        return f"{success} {worst:.3f} |{converge.rsplit('|', 2)[1]}|"
 
-    lines += [line(group) for group in groups if group["kind"] == "model"]
-    for each in report["differences"]:
-        success, converge = (difference_row(each, score, ["mean"]) for score in ("success", "converge"))
-        lines.append(f"{success} |{converge.rsplit('|', 2)[1]}|")
-    lines += [line(group) for group in groups if group["kind"] != "model"]
-    return "\n".join([*lines, ""])
+def render_front(report: dict[str, Any]) -> str:
+    """For the front page: a line a group, over all conditions and in the worst one, and the verdicts."""
+    head = "| | calm | success | in its worst condition | converge |"
+    lines = [head, "|---" + "|---:" * 4 + "|"]
+    for group in shown_groups(report):
+        by_score = {name: {where(each): each for each in group["scores"][name]} for name in SHOWN}
+        worst = min(each["mean"] for each in group["scores"]["success"])
+        calm, success, converge = (cell(by_score[name].get("mean")) for name in SHOWN)
+        letters = f" {group['letters']}" if group["letters"] else ""
+        lines.append(f"| {name_of(group)} | {calm}{letters} | {success} | {worst:.3f} | {converge} |")
+    return "\n".join([*lines, "", *verdict_lines(report), ""])
 
 
 def render(report: dict[str, Any]) -> str:
-    """Tables of success and converge, and what they say."""
+    """Tables of the main scores by condition, and what they say."""
     lines = [f"Evaluation: {report['evaluation']}. Mean ± standard deviation over models (how many)."]
-    groups = [group for group in report["groups"] if group["name"] != LEFT_OUT]
-    for score in ("success", "converge"):
-        columns = [where(entry) for entry in groups[0]["scores"][score]]
-        lines += ["", f"| {score}: noise, replan | {' | '.join(columns)} |", "|---" + "|---:" * len(columns) + "|"]
-        lines += [group_row(group, score, columns) for group in groups if group["kind"] == "model"]
-        lines += [group_row(group, score, columns) for group in groups if group["kind"] == "average"]
-        lines += [difference_row(difference, score, columns) for difference in report["differences"]]
-        lines += [group_row(group, score, columns) for group in groups if group["kind"] in ("original", "yardstick")]
+    lines += ["", *verdict_lines(report)]
+    groups = shown_groups(report)
+    for name in SHOWN:
+        columns = [where(each) for each in groups[0]["scores"][name]]
+        lines += ["", f"| {name}: noise, replan | {' | '.join(columns)} |", "|---" + "|---:" * len(columns) + "|"]
+        for group in groups:
+            found = {where(each): each for each in group["scores"][name]}
+            lines.append(f"| {name_of(group)} | {' | '.join(cell(found.get(column)) for column in columns)} |")
+        for each in report["differences"]:
+            cells = {where(found): difference_cell(found) for found in each["scores"].get(name, [])}
+            told = " | ".join(cells.get(column, "-") for column in columns)
+            lines.append(f"| {each['first']} minus {each['second']} | {told} |")
     return "\n".join([*lines, "", *(f"* {verdict}" for verdict in report["verdicts"]), ""])
-
-
-def render_baselines(report: dict[str, Any]) -> str:
-    """The same tables for all trained methods, with the differences that matter."""
-    groups = [group for group in report["groups"] if group["kind"] == "model" and group["scores"].get("success")]
-    differences = [each for each in report["differences"] if (each["first"], each["second"]) in COMPARED]
-    lines: list[str] = []
-    for score in ("success", "converge"):
-        columns = [where(entry) for entry in groups[0]["scores"][score]]
-        lines += ["", f"| {score}: noise, replan | {' | '.join(columns)} |", "|---" + "|---:" * len(columns) + "|"]
-        lines += [group_row(group, score, columns) for group in groups]
-        lines += [difference_row(difference, score, columns) for difference in differences]
-    return "\n".join([*lines, ""])
 
 
 def renew(page: Path, block: re.Pattern[str], content: str) -> None:
@@ -115,34 +110,21 @@ def renew(page: Path, block: re.Pattern[str], content: str) -> None:
         temporary.write_text(block.sub(lambda found: f"{found[1]}\n{content}\n{found[2]}", text))
 
 
-def renew_study(report: Path) -> None:
-    """Renew pages and figures from a study's report, a folder."""
-    values = json.loads((report / "report.json").read_text())
-    renew(README, BLOCK, render_means(values))
-    renew(RESULTS, BLOCK, render(values))
-    for name in FIGURES:
-        with whole_file(RESULTS.with_name(f"{name}.png")) as temporary:
-            temporary.write_bytes((report / f"{name}.png").read_bytes())
-    print(f"renewed README.md, docs/results.md and {', '.join(FIGURES)} in docs/")
-
-
 def main() -> int:
     """Renew what the store has results for."""
     store = open_store()
-    studies = {
-        name: [run for run in search(store, study=name, kind="study") if run.status == "FINISHED"]
-        for name in ("ensemble", "baselines")
-    }
-    if not studies["ensemble"]:
+    studies = [run for run in search(store, study="ensemble", kind="study") if run.status == "FINISHED"]
+    if not studies:
         print(f"error: {store_name()}: no finished study 'ensemble' there. Run 'make study' first.", file=sys.stderr)
         return 2
-    with artifact(store, studies["ensemble"][-1].run_id, "report") as report:
-        renew_study(report)
-    if studies["baselines"]:
-        command = [sys.executable, "-m", "pipeline", "report", "--json"]
-        said = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
-        renew(RESULTS, BASELINES, render_baselines(json.loads(said)).strip() + "\n")
-        print("renewed the baselines in docs/results.md")
+    with artifact(store, studies[-1].run_id, "report") as report:
+        values = json.loads((report / "report.json").read_text())
+        renew(README, BLOCK, render_front(values))
+        renew(RESULTS, BLOCK, render(values))
+        for name in FIGURES:
+            with whole_file(RESULTS.with_name(f"{name}.png")) as temporary:
+                temporary.write_bytes((report / f"{name}.png").read_bytes())
+    print(f"renewed README.md, docs/results.md and {', '.join(FIGURES)} in docs/")
     return 0
 
 

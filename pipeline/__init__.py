@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -16,17 +17,21 @@ __all__ = ["compare", "load_policy", "open_store"]
 __version__ = "0.2.0"
 
 
-def load_policy(path: str | Path, tokenizer: str | Path | None = None) -> Policy | ExportedPolicy:
+def load_policy(
+    path: str | Path, tokenizer: str | Path | None = None, act: Mapping[str, Any] | None = None
+) -> Policy | ExportedPolicy:
     """Open a trained model, ready to `act(states (B, S)) -> actions (B, H, A)`.
 
     An `.onnx` file of `python -m pipeline export` needs no torch. Our `.pth` files need it, and so do the original's
     bare state_dicts (pi0-FAST: with the `tokenizer` file). Heavy imports are made on use, so `--help` is fast.
+    `act` chooses anew how a `.pth` of ours acts, such as `{"start_noise": 1}`; what it does not name is as in the file.
 
-    Raises `CheckpointError`, a `ValueError`, if the file is missing, damaged, hostile or of another kind.
+    Raises `CheckpointError`, a `ValueError`, if the file is missing, damaged, hostile or of another kind, and
+    `SettingsError`, a `ValueError`, if such a model cannot act so.
     """
     from pipeline.policies.open import open_policy
 
-    return open_policy(path, tokenizer)
+    return open_policy(path, tokenizer, act)
 
 
 def open_store() -> MlflowClient:

@@ -108,6 +108,7 @@ def test_kinds_and_tags_are_those_of_the_code() -> None:
         str(kind) for kind in names.Kind
     }
     declared = {names.STUDY, names.GROUP, names.METHOD, names.NAME, names.MEMBERS, names.WEIGHTS, names.FAILURE}
+    declared |= {names.TRAINED}
     assert declared <= {name for kind in names.Kind for name in tags_on(kind, parts["Tags"])}
 
 

@@ -17,7 +17,7 @@ from pipeline.config import make
 from pipeline.methods import pi0, pi0_fast, regression
 from pipeline.methods.method import Prepared
 from pipeline.methods.registry import METHODS
-from pipeline.methods.settings import Pi0FastSettings, Pi0Settings, RegressionSettings, TrainSettings
+from pipeline.methods.settings import FlowActing, Pi0FastSettings, Pi0Settings, RegressionSettings, TrainSettings
 from pipeline.models.original import OriginalTokenTransformer
 from pipeline.models.token_transformer import TokenTransformer
 from pipeline.policies.policy import noise_of
@@ -252,7 +252,9 @@ def test_methods_act_in_physical_units(name: str, arch: str, data: Path) -> None
     network = METHODS[name].build(settings, prepared.interface).eval()
     states = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     with torch.inference_mode():
-        plans = METHODS[name].act(network, settings, prepared.interface, states, noise_of(torch_stream(0, "act")))
+        plans = METHODS[name].act(
+            network, METHODS[name].acting(settings), prepared.interface, states, noise_of(torch_stream(0, "act"))
+        )
     actions = plans.actions
     assert (plans.tokens is not None) == (plans.undecodable is not None) == (name in TOKEN_METHODS)
     assert plans.undecodable is None or not plans.undecodable.any()
@@ -267,8 +269,8 @@ def test_start_noise_is_a_setting_of_acting(data: Path) -> None:
 
     @torch.inference_mode()
     def act(start_noise: float, seed: int) -> np.ndarray:
-        changed = settings.model_copy(update={"start_noise": start_noise})
-        return pi0.act(network, changed, prepared.interface, states, noise_of(torch_stream(seed, "act"))).actions
+        acting = FlowActing(start_noise=start_noise)
+        return pi0.act(network, acting, prepared.interface, states, noise_of(torch_stream(seed, "act"))).actions
 
     assert (act(0, 1) == act(0, 2)).all()
     assert (act(1, 1) == act(1, 1)).all() and (act(1, 1) != act(1, 2)).any()

@@ -29,7 +29,8 @@ from pipeline.report.animation import _cut
 from pipeline.report.comparison import compare_models
 from pipeline.report.episodes import SCENE, Drawing, Kind, draw_episode
 from pipeline.report.figures import as_svg, draw_scores
-from pipeline.report.headline import averages_table, headline
+from pipeline.report.headline import headline
+from pipeline.report.overview import averages_table
 from pipeline.report.page import Page as Content
 from pipeline.report.page import render_page
 from pipeline.report.tables import Table
@@ -40,7 +41,7 @@ from pipeline.stages.train import train
 from pipeline.tracking.store import open_store, store_name
 from tests.conftest import ROOT, files_of
 from tests.test_animation import nothing, planned_lqr, record_one
-from tests.test_report import model, ten
+from tests.test_report import compared, model, ten
 
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"></script><script>document.title='taken'</script> $\\bad{$ "
 CHROMIUM = shutil.which("chromium")
@@ -72,27 +73,16 @@ def read(path: Path) -> str:
 
 
 def test_the_answer_says_what_the_test_says() -> None:
-    (verdict, details), (other, _) = headline(ten(0.1))
-    assert verdict == "Success: a is better than b."
-    assert details == (
-        "0.901 against 0.795 on average over 9 conditions: a minus b is +0.105, 95% interval [0.094, 0.115]. "
-        "Taken one by one, a difference is shown in 9 of them."
-    )
-    assert other == "Convergence: no difference is shown between a and b."
-    few = compare_models("x", "y", [model(group, seed, 0.9) for group in ("a", "b") for seed in range(3)], [])
-    assert headline(few)[0][0] == "Success: 3 pairs of models cannot tell a and b apart."
-    assert headline(few)[0][1].startswith("0.900 against 0.900 on average over 9 conditions: a minus b is +0.000. ")
-    more = [model("a", seed, 0.9 if seed < 3 else 0.6) for seed in range(6)] + [model("b", s, 0.8) for s in range(3)]
-    assert headline(compare_models("x", "y", more, []))[0][1].startswith(
-        "0.750 against 0.800 on average over 9 conditions: a minus b is +0.100 in 3 pairs of one seed. "
-    )
+    ((verdict, details),) = headline(ten(0.1))
+    assert verdict == "A is better than b in calm."
+    assert details.startswith("0.8") and ", 95% interval [0.099" in details and "over models and episodes" in details
 
 
 def test_the_answer_without_a_pair_or_without_scores() -> None:
-    one = compare_models("x", "y", [model("a", 0, 0.9)], [])
-    assert headline(one)[0] == ("Success: 0.900 for a.", "On average over the conditions and 1 model.")
-    assert averages_table(one).rows == [("a", "1", "0.900", "0.500", "-", "-")]
-    none = compare_models("x", "y", [model("a", 0, 0.9, scores={})], [])
+    one = compared([model("a", 0, 0.9)])
+    assert headline(one)[0] == ("Calm: 0.905 for a.", "On average over the conditions and 1 model.")
+    assert averages_table(one).rows == [("a", "1", "0.905", "1.000", "0.500", "-", "-")]
+    none = compared([model("a", 0, 0.9, episodes={}, conditions=())])
     assert headline(none)[0][0] == "No answer yet."
 
 
@@ -120,7 +110,7 @@ def test_the_worst_episode_and_the_median_of_its_model() -> None:
 
 def an_episode(planner: Callable[[Array], Plans], kind: Kind, group: str, **changed: object) -> Drawing:
     """A real one under the hardest condition, drawn; `changed` are scores that the store has otherwise."""
-    record = record_one(planner, CONDITIONS[-1])
+    record = record_one(planner, CONDITIONS[-1], 0)
     found = {name: column[0] for name, column in score(record.states[None], record.actions[None]).items()}
     stored = Scored(model(group, 3, 0.9), 1, found | changed)
     return draw_episode(to_episode(ten(0.1).groups[0], kind, stored, record), EPISODE_STEPS)
@@ -141,7 +131,7 @@ def test_episodes_are_told_as_they_went() -> None:
 
 def test_an_episode_is_drawn_as_in_the_moving_picture() -> None:
     """The cart in the size of the model's, and executed is without noise."""
-    record, drawn = record_one(planned_lqr, CONDITIONS[-1]), an_episode(planned_lqr, "good", "a")
+    record, drawn = record_one(planned_lqr, CONDITIONS[-1], 0), an_episode(planned_lqr, "good", "a")
     cart = mujoco.MjModel.from_xml_path(str(XML_FILE)).geom("cart").size
     assert (2 * (cart[0] + cart[1]), 2 * cart[0]) == CART
     pole = np.hypot(drawn.moves["tip"][0][0] - drawn.moves["cart"][0], drawn.moves["tip"][0][1] - SCENE[1])
@@ -167,7 +157,9 @@ def a_page(group: str = "a") -> str:
     """A page from models made by hand and real episodes."""
     comparison = ten(0.1)
     models = [replace(each, group=group) if each.group == "a" else each for g in comparison.groups for each in g.models]
-    comparison = compare_models(f"study {group}", comparison.protocol, models, [f"a note on {group}"])
+    comparison = compare_models(
+        f"study {group}", comparison.protocol, comparison.design, models, [f"a note on {group}"]
+    )
     episodes = [an_episode(planned_lqr, "good", group), an_episode(nothing, "bad", group)]
     episodes = [replace(each, episode=replace(each.episode, group=group)) for each in episodes]
     settings = Table("Settings", ("setting", "a"), [("width", "64"), (group, group)])
@@ -250,7 +242,7 @@ def test_the_page_of_a_study(study: dict[str, str], workplace: Path, capsys: pyt
     assert main(COMMANDS, [*REPORT]) == 0, capsys.readouterr().err
     text = read(page)
     assert "&lt;img src=x" in text and "<img src=x" not in text and text.count("</script>") == text.count("<script")
-    assert len(Tags(text).of("figure")) == 2 + 3, "an episode of each model that falls, and three figures"
+    assert len(Tags(text).of("figure")) == 2 + 4, "an episode of each model that falls, and four figures"
     assert text.count("Seed 0, episode") >= 2 and "result differed" not in text
     assert all(run in text for run in study.values()) and "sqlite file mlflow.db" in text and "torch" in text
     assert str(workplace) not in text

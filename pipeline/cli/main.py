@@ -30,6 +30,7 @@ FILES = (
     "export",
     "ensemble",
     "report",
+    "plan",
     "register",
     "promote",
     "reproduce",

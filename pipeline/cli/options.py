@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from pipeline.cli.console import be_quiet, be_verbose
 from pipeline.config import AUTO, VARIABLE, S, Settings, bound_text, fields_of, make
-from pipeline.methods.settings import ChunkRecipe, FlowRecipe, Recipe, TokenRecipe, TrainSettings
+from pipeline.methods.settings import ChunkRecipe, FlowActing, Recipe, TokenActing, TokenRecipe, TrainSettings
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 a run that was started failed; 2 bad input, nothing was started; 130 interrupted.\n"
@@ -27,7 +27,8 @@ CHOSEN = "chosen"  # key of a command's context object: the choices made by flag
 BARE = "_bare"  # suffix of a field's name, for the argument that also sets the field
 HEADINGS: dict[type[Settings], str] = {
     TrainSettings: "This run",
-    FlowRecipe: "Flow matching",
+    FlowActing: "Acting",
+    TokenActing: "Acting",
     ChunkRecipe: "Chunks as numbers",
     TokenRecipe: "Chunks as tokens",
     Recipe: "Network and training",

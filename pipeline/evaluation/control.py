@@ -16,7 +16,7 @@ from pipeline.env.score_table import SCORES
 from pipeline.env.scores import Columns, score
 from pipeline.errors import RunError
 from pipeline.evaluation.protocol import Condition
-from pipeline.methods.method import Plans
+from pipeline.methods.method import Plans, joined
 from pipeline.policies.policy import Policy
 from pipeline.streams import numpy_stream, torch_stream
 
@@ -31,6 +31,9 @@ Report = Callable[[float], None]
 
 
 Keep = Callable[[int, Ints, NDArray[np.float32]], None]
+
+LARGEST_BLOCK = 512  # states planned for at once: what the networks compute stays in a core's cache
+SMALLEST_BLOCK = 16  # for fewer rows a matrix product may add up in another order; a block is filled with repeats
 
 
 def _unwatched(_fraction: float) -> None:
@@ -72,13 +75,14 @@ def draw_episodes(conditions: Sequence[Condition], count: int, seed: int, *purpo
 def policy_planner(policy: Policy, episodes: Episodes, seed: int, *purpose: str) -> Planner:
     """Make a policy's planner for these episodes.
 
-    Noise, if the policy draws any, has a stream for each model, episode and step. So the first n episodes depend
-    neither on the count nor on which episodes have ended.
+    Noise, if the policy draws any, has a stream for each model, episode and step, and states are planned for in blocks
+    in which a plan has the same bits in any company. So the first n episodes depend neither on the count nor on which
+    episodes have ended.
     """
     model = str(policy.provenance.get("weights_sha256", policy.name)).replace("/", "-")
     count = len(episodes.starts) // len(episodes.conditions)
 
-    def plan(states: Array, due: Ints, step: int) -> Plans:
+    def plan_block(states: Array, due: Ints, step: int) -> Plans:
         def noise(shape: tuple[int, ...]) -> Tensor:
             rows = [
                 torch_stream(
@@ -89,6 +93,11 @@ def policy_planner(policy: Policy, episodes: Episodes, seed: int, *purpose: str)
             return torch.stack([torch.randn(shape[1:], generator=each) for each in rows])
 
         return policy.plan(states, noise)
+
+    def plan(states: Array, due: Ints, step: int) -> Plans:
+        filled = np.resize(np.arange(len(due)), max(len(due), SMALLEST_BLOCK))
+        blocks = np.array_split(filled, -(-len(filled) // LARGEST_BLOCK))
+        return joined([plan_block(states[rows], due[rows], step) for rows in blocks], len(due))
 
     return plan
 

@@ -3,7 +3,7 @@
 Shapes: B batch, H horizon, A action, S state.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pipeline.config import make
 from pipeline.data.lock import data_lock
 from pipeline.data.normalisation import Normalisation
 from pipeline.data.pairs import load_action_pairs
 from pipeline.data.split import Split, split_pairs
 from pipeline.errors import SettingsError
 from pipeline.files import file_digest
-from pipeline.methods.settings import TrainSettings
+from pipeline.methods.settings import Acting, TrainSettings
 from pipeline.models.graph import Graph
 from pipeline.tokenizer.fast import FastTokenizer
 
@@ -40,6 +41,16 @@ class Plans:
     actions: NDArray[np.float32]  # (B, H, A)
     tokens: NDArray[np.int64] | None = None  # (B,) generated, without BOS and EOS; None for methods without tokens
     undecodable: NDArray[np.bool_] | None = None  # (B,) the tokens do not encode exactly H*A coefficients
+
+
+def joined(parts: Sequence[Plans], count: int) -> Plans:
+    """Return the first `count` plans of all parts, in order; all parts count tokens, or none does."""
+
+    def column(name: str) -> Any:
+        found = [each for part in parts if (each := getattr(part, name)) is not None]
+        return np.concatenate(found)[:count] if found else None
+
+    return Plans(column("actions"), column("tokens"), column("undecodable"))
 
 
 @dataclass(frozen=True)
@@ -71,20 +82,36 @@ class Prepared:
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A method that turns demonstrations into a controller. `settings` are of the type `settings_type`."""
+    """A method that turns demonstrations into a controller.
+
+    `settings` are of the type `settings_type`, `acting` is of the type `acting_type`.
+    """
 
     name: str
     prefix: str  # of the file names of its runs
     loss_label: str  # description of the loss, with its unit
-    settings_type: type[TrainSettings]
+    settings_type: type[TrainSettings]  # with the fields of `acting_type`: how its models act by default
     prepare: Callable[[Any], Prepared]
     build: Callable[[Any, Interface], nn.Module]
     loss: Loss
     act: Callable[[nn.Module, Any, Interface, NDArray[np.float32], Noise], Plans]
-    """`act(network, settings, interface, states (B, S), noise) -> plans`, all in physical units."""
+    """`act(network, acting, interface, states (B, S), noise) -> plans`, all in physical units."""
     graph: Callable[[Graph, nn.Module, Any, Interface], str] | None = None
-    """`graph(graph, network, settings, interface)` adds the nodes from "state" `(B, S)` to actions `(B, H, A)`, all in
+    """`graph(graph, network, acting, interface)` adds the nodes from "state" `(B, S)` to actions `(B, H, A)`, all in
     physical units, and returns the actions' name. None for methods that cannot be exported."""
+    acting_type: type[Acting] = Acting
+
+    def acting(self, settings: TrainSettings) -> Acting:
+        """Return how a model with these settings acts by default."""
+        return make(self.acting_type, {name: getattr(settings, name) for name in self.acting_type.model_fields})
+
+    def check_acting(self, act: Mapping[str, Any]) -> None:
+        """Raise `SettingsError` unless models of the method can act by these values, as text or typed."""
+        names = ", ".join(self.acting_type.model_fields) or "none"
+        for name in act:
+            if name not in self.acting_type.model_fields:
+                raise SettingsError(f"act: expected a setting of how {self.name} acts ({names}), found '{name}'.")
+        make(self.acting_type, dict(act))
 
 
 def prepare_actions(settings: TrainSettings, path: Path) -> Prepared:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pipeline.errors import SettingsError
 from pipeline.methods.method import Interface, Method, Noise, Plans, Prepared, Rows, prepare_actions
 from pipeline.methods.pi0_graph import pi0_graph
-from pipeline.methods.settings import ChunkRecipe, Pi0Settings, RegressionSettings
+from pipeline.methods.settings import ChunkRecipe, FlowActing, Pi0Settings, RegressionSettings
 from pipeline.models.flow_transformer import FlowTransformer
 from pipeline.models.original import OriginalFlowTransformer
 
@@ -86,7 +86,7 @@ def integrate(network: nn.Module, state: Tensor, start: Tensor, steps: int) -> T
 
 def act(
     network: nn.Module,
-    settings: Pi0Settings,
+    acting: FlowActing,
     interface: Interface,
     states: NDArray[np.float32],
     noise: Noise,
@@ -94,9 +94,9 @@ def act(
     """Plan chunks for `states (B, S)`; no noise is drawn if `start_noise` is 0."""
     device = next(network.parameters()).device
     shape = (len(states), interface.horizon, len(interface.action.mean))
-    start = clipped(network, noise(shape)) * settings.start_noise if settings.start_noise else torch.zeros(shape)
+    start = clipped(network, noise(shape)) * acting.start_noise if acting.start_noise else torch.zeros(shape)
     state = torch.from_numpy(interface.state.apply(states)).to(device)
-    chunk = integrate(network, state, start.to(device), settings.flow_steps)
+    chunk = integrate(network, state, start.to(device), acting.flow_steps)
     return Plans(interface.action.invert(chunk.cpu().numpy()))
 
 
@@ -105,6 +105,7 @@ PI0 = Method(
     prefix="tinypi0",
     loss_label="squared velocity error, standard units",
     settings_type=Pi0Settings,
+    acting_type=FlowActing,
     prepare=prepare,
     build=build,
     loss=loss,

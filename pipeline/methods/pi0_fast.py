@@ -33,7 +33,7 @@ from pipeline.methods.method import (
     starts_warning,
 )
 from pipeline.methods.pi0_fast_graph import MIN_P, pi0_fast_graph
-from pipeline.methods.settings import BinningSettings, Pi0FastSettings
+from pipeline.methods.settings import BinningSettings, Pi0FastSettings, TokenActing
 from pipeline.models.original import OriginalTokenTransformer
 from pipeline.models.token_transformer import TokenTransformer
 from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, load_tokenizer
@@ -178,9 +178,11 @@ def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor, expected
     remaining positions. EOS comes exactly when the chunk is full. So every sequence decodes to C coefficients.
     """
     lengths = torch.from_numpy(tokenizer.lengths).to(state.device)
-    first = torch.from_numpy(tokenizer.first).to(state.device)
+    first = torch.from_numpy(tokenizer.first).to(state.device).float()
     fewest = torch.from_numpy(tokenizer.fewest).to(state.device)
     fits = torch.from_numpy(tokenizer.fits).to(state.device)
+    after = (torch.arange(len(fits), device=state.device)[:, None] - lengths).clamp(min=0)  # (C+1, V)
+    needed = fewest[after].masked_fill(~fits, tokenizer.coefficients + 1)  # positions that a choice leaves to fill
     token = torch.full((len(state),), BOS, device=state.device)
     remaining = torch.full_like(token, tokenizer.coefficients)
     cache = network.start(state)  # type: ignore[operator]  # both token networks have start and next_logits
@@ -188,15 +190,15 @@ def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor, expected
     generated = torch.full((len(state), positions), EOS, device=state.device)
     rows = torch.arange(len(state), device=state.device)  # the sequences still in progress
     for position in range(positions):
-        after = remaining[:, None] - lengths
-        allowed = fits[remaining] & (fewest[after.clamp(min=0)] < positions - position)
-        logits = network.next_logits(token, cache).masked_fill(~allowed, -torch.inf)  # type: ignore[operator]
+        mask = torch.zeros(needed.shape, device=state.device)  # (C+1, V); adding it is quicker than masking each row
+        mask.masked_fill_(needed >= positions - position, -torch.inf)
+        logits = network.next_logits(token, cache) + mask[remaining]  # type: ignore[operator]
         if expected:
-            likely = logits >= logits.max(1, keepdim=True).values + math.log(MIN_P)
-            logits = logits.masked_fill(~likely, -torch.inf)
-            mean = logits.softmax(1) @ first.float()  # NaN if no token is allowed: the sequence has ended
-            distance = (first - mean[:, None]).abs().masked_fill(logits == -torch.inf, torch.inf)
-            logits = logits.masked_fill(first != first[distance.argmin(1)][:, None], -torch.inf)
+            least = logits.amax(1, keepdim=True) + math.log(MIN_P)
+            logits = torch.where(logits >= least, logits, -torch.inf)
+            mean = logits.softmax(1) @ first  # NaN if no token is allowed: the sequence has ended
+            distance = torch.where(logits == -torch.inf, torch.inf, (first - mean[:, None]).abs_())
+            logits = torch.where(first == first[distance.argmin(1)][:, None], logits, -torch.inf)
         token = torch.where(remaining > 0, logits.argmax(1), EOS)
         remaining = remaining - lengths[token]
         generated[rows, position] = token
@@ -211,7 +213,7 @@ def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor, expected
 
 def act(
     network: nn.Module,
-    settings: Pi0FastSettings,
+    acting: TokenActing,
     interface: Interface,
     states: NDArray[np.float32],
     noise: Noise,
@@ -219,7 +221,7 @@ def act(
     """Plan chunks for `states (B, S)`; no noise is drawn."""
     tokenizer = _tokenizer(interface)
     state = torch.from_numpy(interface.state.apply(states)).to(next(network.parameters()).device)
-    sequences = decode(network, tokenizer, state, settings.decoding == "expected")
+    sequences = decode(network, tokenizer, state, acting.decoding == "expected")
     actions = tokenizer.dequantise(tokenizer.decode(sequences))  # raises if a sequence is not a full chunk
     return Plans(actions, np.array([len(sequence) for sequence in sequences]), np.zeros(len(sequences), dtype=bool))
 
@@ -234,6 +236,7 @@ PI0_FAST = Method(
     prefix="tinypi0fast",
     loss_label="cross-entropy and squared error of expectation",
     settings_type=Pi0FastSettings,
+    acting_type=TokenActing,
     prepare=prepare,
     build=build,
     loss=loss,

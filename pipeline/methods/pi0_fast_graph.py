@@ -15,7 +15,7 @@ from torch import nn
 
 from pipeline.errors import SettingsError
 from pipeline.methods.method import Interface
-from pipeline.methods.settings import Pi0FastSettings
+from pipeline.methods.settings import TokenActing
 from pipeline.models.graph import (
     Carried,
     Collected,
@@ -33,13 +33,13 @@ MIN_P = 1e-3  # tokens less likely than this share of the likeliest are left out
 
 
 @torch.inference_mode()
-def pi0_fast_graph(graph: Graph, network: nn.Module, settings: Pi0FastSettings, interface: Interface) -> str:
+def pi0_fast_graph(graph: Graph, network: nn.Module, acting: TokenActing, interface: Interface) -> str:
     """Add the nodes from "state" `(B, S)` to actions `(B, H, A)` in physical units, and return the actions' name.
 
     Raises `SettingsError` for the reference system's network, which has no graph.
     """
     if not isinstance(network, TokenTransformer):
-        raise SettingsError(f"arch: only the small network can be exported, found {settings.arch!r}.")
+        raise SettingsError("arch: only the small network can be exported, found the original's.")
     tokenizer = interface.tokenizer
     assert tokenizer is not None, "pi0-FAST's interface carries a tokenizer"
     state = standardise(graph, "state", interface.state.mean, interface.state.std)
@@ -52,7 +52,7 @@ def pi0_fast_graph(graph: Graph, network: nn.Module, settings: Pi0FastSettings, 
     empty = graph.filled(graph.op("Concat", batch, np.array([heads, 0, width // heads]), axis=0), 0)  # (B, N, 0, D)
     logits, caches = next_logits(step, network, condition, filled, empty)
     logits = step.op("Add", logits, step.op("Gather", allowed(tokenizer), "remaining"))
-    if settings.decoding == "expected":
+    if acting.decoding == "expected":
         logits = near_expectation(step, logits, tokenizer)
     token = step.op("ArgMax", logits, axis=1, keepdims=0)
     length = step.op("Gather", tokenizer.lengths, token)

@@ -9,22 +9,22 @@ from torch import nn
 
 from pipeline.errors import SettingsError
 from pipeline.methods.method import Interface
-from pipeline.methods.settings import Pi0Settings
+from pipeline.methods.settings import FlowActing
 from pipeline.models.flow_transformer import FlowTransformer
 from pipeline.models.graph import Graph, block, layer_norm, linear, mlp_embedding, standardise, to_physical
 
 
-def pi0_graph(graph: Graph, network: nn.Module, settings: Pi0Settings, interface: Interface) -> str:
+def pi0_graph(graph: Graph, network: nn.Module, acting: FlowActing, interface: Interface) -> str:
     """Add the nodes from "state" `(B, S)` to actions `(B, H, A)` in physical units, and return the actions' name.
 
     Raises `SettingsError` for noise at the start and for the reference system's network, which have no graph.
     """
-    if settings.start_noise:
+    if acting.start_noise:
         raise SettingsError(
-            f"start_noise: an exported policy starts from zero, found {settings.start_noise:g}; "
-            "train with --start-noise 0."
+            f"start_noise: an exported policy starts from zero, found {acting.start_noise:g}; "
+            "choose --act start_noise=0."
         )
-    return flow_graph(graph, network, interface, settings.flow_steps)
+    return flow_graph(graph, network, interface, acting.flow_steps)
 
 
 @torch.inference_mode()

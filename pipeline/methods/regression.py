@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pipeline.methods.method import Interface, Method, Noise, Plans, Rows
 from pipeline.methods.pi0 import build, integrate, prepare, weigh
 from pipeline.methods.pi0_graph import flow_graph
-from pipeline.methods.settings import RegressionSettings
+from pipeline.methods.settings import Acting, RegressionSettings
 from pipeline.models.graph import Graph
 
 
@@ -33,18 +33,18 @@ def loss(
 
 def act(
     network: nn.Module,
-    settings: RegressionSettings,
+    acting: Acting,
     interface: Interface,
     states: NDArray[np.float32],
     noise: Noise,
 ) -> Plans:
-    """Plan chunks for `states (B, S)`; settings and noise are unused."""
+    """Plan chunks for `states (B, S)`; there is no choice of acting, and no noise."""
     state = torch.from_numpy(interface.state.apply(states)).to(next(network.parameters()).device)
     chunk = predict(network, state, torch.Size((len(states), interface.horizon, len(interface.action.mean))))
     return Plans(interface.action.invert(chunk.cpu().numpy()))
 
 
-def regression_graph(graph: Graph, network: nn.Module, settings: RegressionSettings, interface: Interface) -> str:
+def regression_graph(graph: Graph, network: nn.Module, acting: Acting, interface: Interface) -> str:
     """Add the network's nodes, see `Method.graph`: a flow of one step."""
     return flow_graph(graph, network, interface, steps=1)
 

@@ -1,4 +1,4 @@
-"""The settings of training: those of each method, and the shared ones."""
+"""The settings of training: those of each method, and the shared ones; among them, how the model acts by default."""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -56,19 +56,28 @@ class ChunkRecipe(Settings):
     far_weight: float = Field(0.25, gt=0, le=1, description="weight of the remaining actions in the loss")
 
 
-class FlowRecipe(ChunkRecipe):
-    """Settings of pi0."""
+class Acting(Settings):
+    """How a trained model acts. Its weights do not depend on it. A method without a choice has this empty record."""
+
+
+class FlowActing(Acting):
+    """How pi0 acts."""
 
     flow_steps: int = Field(5, ge=1, le=1000, description="Euler steps from noise to actions when acting")
     start_noise: float = Field(0.0, ge=0, le=10, description="scale of the initial noise when acting; training uses 1")
 
 
-class TokenRecipe(Settings):
-    """Settings of methods that predict the chunk as tokens."""
+class TokenActing(Acting):
+    """How methods with tokens act."""
 
     decoding: Literal["expected", "greedy"] = Field(
         "expected", description="next token when acting: nearest to the expected coefficient, or likeliest"
     )
+
+
+class TokenRecipe(Settings):
+    """Settings of methods that predict the chunk as tokens."""
+
     expectation_weight: float = Field(
         0.001, ge=0, le=1000, description="weight of the expected integer's squared error in the loss"
     )
@@ -91,7 +100,7 @@ class TrainSettings(Recipe):
     )
 
 
-class Pi0Settings(FlowRecipe, TrainSettings):
+class Pi0Settings(FlowActing, ChunkRecipe, TrainSettings):
     """Train pi0: flow matching over the whole chunk."""
 
     pairs: Path = Field(
@@ -107,7 +116,7 @@ class RegressionSettings(ChunkRecipe, TrainSettings):
     )
 
 
-class Pi0FastSettings(TokenRecipe, TrainSettings):
+class Pi0FastSettings(TokenActing, TokenRecipe, TrainSettings):
     """Train pi0-FAST: the chunk as tokens, generated one by one."""
 
     lr: float = Field(0.008, gt=0, le=1, description="peak learning rate")

@@ -2,7 +2,7 @@
 
 format         "tinypi-1"
 method         "pi0", "pi0_fast", ...
-settings       the run's settings, as plain values
+settings       the run's settings, as plain values; those of acting are how the model acts by default
 weights        the network's state_dict
 horizon        actions per chunk
 normalisation  {"state": {"mean", "std"}, "action": {"mean", "std"}} as tensors
@@ -18,7 +18,7 @@ import json
 import pickle
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -34,7 +34,7 @@ from pipeline.errors import CheckpointError, one_line
 from pipeline.files import arrays_digest, check_zip, is_file, whole_file
 from pipeline.methods.method import Interface, Method
 from pipeline.methods.registry import METHODS
-from pipeline.methods.settings import TrainSettings
+from pipeline.methods.settings import Acting, TrainSettings
 from pipeline.policies.states import is_name
 from pipeline.tokenizer.fast import MAX_CHUNK, parse_tokenizer
 
@@ -52,6 +52,16 @@ class Checkpoint:
     interface: Interface
     weights: dict[str, Tensor]
     provenance: dict[str, Any]
+
+    @property
+    def acting(self) -> Acting:
+        """How the model acts."""
+        return self.method.acting(self.settings)
+
+    def acting_by(self, act: Mapping[str, Any]) -> "Checkpoint":
+        """Return the same weights with other values of `acting`, as text or typed; raises `SettingsError`."""
+        self.method.check_acting(act)
+        return replace(self, settings=make(type(self.settings), self.settings.model_dump() | dict(act)))
 
     def network(self) -> nn.Module:
         """Return the network with its weights, in evaluation mode."""

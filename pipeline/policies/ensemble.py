@@ -9,7 +9,7 @@ Shapes: B batch, S state, H horizon, A action.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -45,14 +45,17 @@ def save_ensemble(path: Path, name: str, members: Sequence[Path]) -> None:
     write_pth(path, content | {DIGEST: _digest(content)})
 
 
-def parse_ensemble(path: Path, content: dict[str, Any]) -> Policy:
-    """Rebuild the policy from a file's content; raises `CheckpointError` naming the part that does not fit."""
+def parse_ensemble(path: Path, content: dict[str, Any], act: Mapping[str, Any]) -> Policy:
+    """Rebuild the policy from a file's content, with members that act by `act`, see `load_policy`.
+
+    Raises `CheckpointError` naming the part that does not fit.
+    """
     name, members = content.get("name"), content.get("members")
     if not is_name(name) or not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
         raise CheckpointError(f"{path}: expected an averaged policy with a name and members, found other content.")
     if not 1 <= len(members) <= MOST_MEMBERS:
         raise CheckpointError(f"{path}: expected 1 to {MOST_MEMBERS} members, found {len(members)}.")
-    policy = average(path, str(name), [parse_checkpoint(path, member) for member in members])
+    policy = average(path, str(name), [parse_checkpoint(path, member).acting_by(act) for member in members])
     if content.get(DIGEST) != _digest(content):
         raise CheckpointError(
             f"{path}: the content has changed since it was written: its {DIGEST} does not match. "

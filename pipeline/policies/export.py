@@ -21,7 +21,7 @@ def onnx_bytes(path: Path, checkpoint: Checkpoint) -> bytes:
     if method.graph is None:
         raise CheckpointError(f"{path}: models of the method {method.name} cannot be exported.")
     try:
-        actions = method.graph(graph, checkpoint.network(), checkpoint.settings, interface)
+        actions = method.graph(graph, checkpoint.network(), checkpoint.acting, interface)
     except SettingsError as error:
         raise CheckpointError(f"{path}: {error}") from error
     state_dim, action_dim = len(interface.state.mean), len(interface.action.mean)

@@ -62,10 +62,10 @@ class Policy:
 
 def policy_of(checkpoint: Checkpoint) -> Policy:
     """Make the policy of a checkpoint."""
-    network, interface = checkpoint.network(), checkpoint.interface
+    network, acting, interface = checkpoint.network(), checkpoint.acting, checkpoint.interface
 
     def act(states: Floats, noise: Noise) -> Plans:
-        return checkpoint.method.act(network, checkpoint.settings, interface, states, noise)
+        return checkpoint.method.act(network, acting, interface, states, noise)
 
     name = str(checkpoint.provenance.get("name", checkpoint.method.name))
     return Policy(

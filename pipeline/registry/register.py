@@ -16,12 +16,10 @@ from hashlib import sha256
 
 from pipeline.config import ALL, NONE
 from pipeline.errors import SettingsError, UserError, one_line
-from pipeline.evaluation.protocol import CONDITIONS
 from pipeline.evaluation.stored import protocol_of
 from pipeline.locks import file_lock
 from pipeline.policies.load import load_policy
 from pipeline.registry.settings import RegisterSettings
-from pipeline.report.comparison import with_means
 from pipeline.report.model_card import SHARES, model_card, training_facts
 from pipeline.report.scores import COSTS
 from pipeline.results.gather import to_model
@@ -157,8 +155,8 @@ def best_of(store: Store, study: str, method: str, experiment: str = ALL) -> Sto
 def card_of(store: Store, run: StoredRun, best: bool) -> str:
     """The card of a run's model as Markdown."""
     method, protocol = run.tags[METHOD], protocol_of(run.tags)
-    scores = with_means(to_model(store, run, method, protocol, notes=[]).scores)
-    complete = all(len(scores.get(name, {})) == len(CONDITIONS) + 1 for name in SHARES)
+    scores = to_model(store, run, method, protocol, notes=[]).scores
+    complete = all(name in scores for name in SHARES)
     facts = training_facts(run.name, run.run_id, run.tags, run.params)
     if is_average(run):
         about = f"The mean of the chunks of all {method} models of the study '{run.tags[STUDY]}': one policy."

@@ -1,21 +1,44 @@
-"""Groups of models, summarised and compared in every condition. Depends on neither MLflow nor torch."""
+"""Groups of models, summarised and compared. Depends on neither MLflow nor torch.
+
+Shapes: n models, C conditions, S starts. All models meet the same starts in every condition.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.report.bootstraps import Difference, Summary, compare, holm, summarise
+from pipeline.report.design import NO_LOOKS, Design
+from pipeline.report.letters import letters
+from pipeline.report.looks import Look, judge_looks
+from pipeline.report.planning import Need, deciding_half_width, needed, shared_variance
 from pipeline.report.scores import COSTS, LOSSES, SCORES
+from pipeline.report.statistics import (
+    ALPHA,
+    Difference,
+    Estimate,
+    Interval,
+    Summary,
+    compare,
+    components,
+    difference_estimate,
+    equivalent,
+    holm,
+    holm_levels,
+    over_conditions,
+    summarise,
+)
 
+Floats = NDArray[np.float64]
 Where = tuple[float, int] | None
 """A condition, (action noise, replan interval), or None for the mean over all conditions."""
+KINDS = ("model", "average", "original", "yardstick")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
     """The results of one model, averaged policy or yardstick, or one set of the reference system's weights."""
 
@@ -25,10 +48,9 @@ class Model:
     seed: int | None
     name: str
     run_id: str
-    scores: dict[str, dict[Where, float]]  # by score, then by condition: means over the episodes
-    costs: dict[str, float]
-    episodes: Mapping[str, NDArray[np.float64]] = field(default_factory=dict, compare=False, repr=False)
-    """By score, `(C, S)`: C conditions in order, S starts, which are the same in all of them and for all models."""
+    conditions: tuple[tuple[float, int], ...]
+    episodes: Mapping[str, Floats]  # (C, S) by score; empty if it was not evaluated
+    costs: Mapping[str, float]
 
     @property
     def label(self) -> str:
@@ -36,6 +58,14 @@ class Model:
         if self.kind == "average":
             return "average"
         return self.name.removeprefix("original ") if self.seed is None else f"seed {self.seed}"
+
+    @property
+    def scores(self) -> dict[str, dict[Where, float]]:
+        """Means over the episodes of each condition, and over the conditions."""
+        return {
+            name: dict(zip((*self.conditions, None), map(float, (*by.mean(1), by.mean())), strict=True))
+            for name, by in self.episodes.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -50,15 +80,48 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Contrast:
-    """Two groups compared: differences `first - second`, and p-values corrected over the conditions by Holm."""
+class Cell:
+    """A difference among many that are looked at together: its interval and its verdict are by Holm's procedure."""
+
+    value: float
+    interval: Interval | None  # None where none can be given
+    p: float  # corrected
+    better: str | None  # the better group, if a difference is shown
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the primary score, on average over the conditions, says of two groups."""
 
     first: str
     second: str
-    pairs: int  # of models that share a seed
-    scores: dict[str, dict[Where, Difference]]
-    corrected: dict[str, dict[Where, float]]
-    costs: dict[str, Difference]
+    score: str
+    margin: float
+    means: tuple[float, float]
+    difference: float  # first minus second
+    interval: Interval | None  # 95%; of several pairs, at the level of Holm's procedure
+    inner: Interval | None  # 90%, for equivalence
+    p: float | None  # permutation test over models
+    word: Literal["better", "worse", "equivalent", "undecided"]  # of the first
+    ahead: str | None  # the better group, if a difference is shown, however small
+    looks: tuple[Look, ...]  # of a study that looked before its end
+    needs: tuple[Need, ...]  # what would decide, if this is undecided
+
+    @property
+    def better(self) -> str | None:
+        """The better group, if one is better by a difference that may matter."""
+        return {"better": self.first, "worse": self.second}.get(self.word)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Two groups compared: differences `first - second`."""
+
+    first: str
+    second: str
+    verdict: Verdict | None  # None without the primary score
+    scores: dict[str, dict[Where, Cell]]  # all but the verdict's own: one family with those of the other contrasts
+    costs: dict[str, Difference]  # each by itself, over models
 
 
 @dataclass(frozen=True)
@@ -67,85 +130,174 @@ class Comparison:
 
     title: str
     protocol: str
+    design: Design
     groups: tuple[Group, ...]
     contrasts: tuple[Contrast, ...]
+    letters: dict[str, str]  # by group; groups that share a letter are not shown to differ in the primary score
     notes: tuple[str, ...] = field(default=())
 
     @property
     def conditions(self) -> list[tuple[float, int]]:
         """The conditions that any model was scored in, in order."""
-        return sorted({where for group in self.groups for by in group.scores.values() for where in by if where})
+        return sorted({where for group in self.groups for model in group.models for where in model.conditions})
 
     def of_kind(self, *kinds: str) -> list[Group]:
         """Return the groups of these kinds."""
         return [group for group in self.groups if group.kind in kinds]
 
 
-def compare_models(title: str, protocol: str, models: Sequence[Model], notes: Sequence[str]) -> Comparison:
-    """Group the models, summarise each group, and compare every two groups of models on the seeds they share."""
-    models = [replace(model, scores=with_means(model.scores)) for model in models]
-    groups = [_summarise([model for model in models if model.group == name]) for name in _in_order(models)]
-    ours = [group for group in groups if group.kind == "model"]
-    contrasts = [_contrast(first, second) for first, second in combinations(ours, 2)]
-    return Comparison(title, protocol, tuple(groups), tuple(c for c in contrasts if c is not None), tuple(notes))
+def compare_models(
+    title: str, protocol: str, design: Design, models: Sequence[Model], notes: Sequence[str]
+) -> Comparison:
+    """Group the models, summarise each group, and compare every two groups of models."""
+    names = dict.fromkeys(model.group for model in sorted(models, key=lambda model: KINDS.index(model.kind)))
+    groups = [_summarise([model for model in models if model.group == name]) for name in names]
+    pairs = list(combinations([group for group in groups if group.kind == "model"], 2))
+    verdicts = _verdicts(pairs, design)
+    cells = _cells(pairs, design.primary)
+    contrasts = tuple(
+        Contrast(first.name, second.name, verdict, found, _costs(first, second))
+        for (first, second), verdict, found in zip(pairs, verdicts, cells, strict=True)
+    )
+    different = {(each.first, each.second) for each in verdicts if each is not None and each.ahead is not None}
+    judged = [group for group in groups if group.kind == "model" and design.primary in group.scores]
+    judged.sort(key=lambda group: -SCORES[design.primary].better * group.scores[design.primary][None].mean)
+    shared = letters([group.name for group in judged], different) if len(judged) > 2 else {}
+    return Comparison(title, protocol, design, tuple(groups), contrasts, shared, tuple(notes))
 
 
-def with_means(scores: dict[str, dict[Where, float]]) -> dict[str, dict[Where, float]]:
-    """Add the mean over the conditions to each score that has a value in all of them."""
-    count = max((len(by) for by in scores.values()), default=0)
-    return {
-        name: by | ({None: sum(by.values()) / count} if len(by) == count else {}) for name, by in scores.items() if by
-    }
+def _stack(group: Group | Sequence[Model], name: str) -> Floats | None:
+    """The episodes of a group's models that have a score, `(n, C, S)`; None if none has."""
+    models = group.models if isinstance(group, Group) else group
+    found = [model.episodes[name] for model in models if name in model.episodes]
+    return np.stack(found) if found else None
 
 
-def _in_order(models: Sequence[Model]) -> list[str]:
-    kinds = ("model", "average", "original", "yardstick")
-    return list(dict.fromkeys(model.group for model in sorted(models, key=lambda model: kinds.index(model.kind))))
+def over_starts(group: Group, name: str) -> Floats | None:
+    """The means over the conditions of a group's models, `(n, S)`."""
+    y = _stack(group, name)
+    return None if y is None else over_conditions(y)
 
 
 def _summarise(models: Sequence[Model]) -> Group:
     models = sorted(models, key=lambda model: (model.seed is None, model.seed or 0, model.name))
     scores: dict[str, dict[Where, Summary]] = {}
     for name, score in SCORES.items():
-        for where in dict.fromkeys(where for model in models for where in model.scores.get(name, {})):
-            having = [model for model in models if where in model.scores.get(name, {})]
-            values = [model.scores[name][where] for model in having]
-            scores.setdefault(name, {})[where] = summarise(values, [model.label for model in having], score.better)
+        having = [model for model in models if name in model.episodes]
+        if (y := _stack(having, name)) is None:
+            continue
+        labels = [model.label for model in having]
+        scores[name] = {
+            where: summarise(y[:, c], labels, score.better, score.binary or score.primary)
+            for c, where in enumerate(having[0].conditions)
+        } | {None: summarise(over_conditions(y), labels, score.better, score.binary or score.primary)}
     costs = {
-        name: summarise([model.costs[name] for model in having], [model.label for model in having], cost.better)
+        name: summarise(
+            np.array([model.costs[name] for model in having]), [model.label for model in having], cost.better
+        )
         for name, cost in COSTS.items()
         if (having := [model for model in models if name in model.costs])
     }
     return Group(models[0].group, models[0].kind, tuple(models), scores, costs)
 
 
-def _contrast(first: Group, second: Group) -> Contrast | None:
-    """Compare on the shared seeds; None if there are none."""
-    one, other = ({model.seed: model for model in group.models} for group in (first, second))
-    pairs = [(one[seed], other[seed]) for seed in one if seed in other and seed is not None]
-    if not pairs:
-        return None
-    scores: dict[str, dict[Where, Difference]] = {}
-    corrected: dict[str, dict[Where, float]] = {}
-    for name, score in SCORES.items():
-        for where in first.scores.get(name, {}):
-            both = [
-                (a.scores[name][where], b.scores[name][where])
-                for a, b in pairs
-                if where in a.scores.get(name, {}) and where in b.scores.get(name, {})
-            ]
-            if both:
-                values_a, values_b = zip(*both, strict=True)
-                scores.setdefault(name, {})[where] = compare(values_a, values_b, score.better)
-        tested = {where: found.p for where, found in scores.get(name, {}).items() if where and found.p is not None}
-        corrected[name] = dict(zip(tested, holm(list(tested.values())), strict=True))
+def _verdicts(pairs: Sequence[tuple[Group, Group]], design: Design) -> list[Verdict | None]:
+    """The verdict of each pair of groups; Holm's procedure over the pairs."""
+    both = [(over_starts(first, design.primary), over_starts(second, design.primary)) for first, second in pairs]
+    found = [None if a is None or b is None else compare(a, b) for a, b in both]
+    ps = [each.estimate.p if each is not None and each.estimate else 1.0 for each in found]
+    corrected, levels = holm(ps), holm_levels(ps)
+    return [
+        None
+        if each is None or a is None or b is None
+        else _verdict(names, (a, b), each, p, level, design, ALPHA / len(pairs))
+        for names, (a, b), each, p, level in zip(pairs, both, found, corrected, levels, strict=True)
+    ]
+
+
+def _verdict(
+    groups: tuple[Group, Group],
+    outcomes: tuple[Floats, Floats],
+    found: Difference,
+    p: float,
+    level: float,
+    design: Design,
+    alpha: float,
+) -> Verdict:
+    """The verdict of two groups on their means over starts, `(n, S)` each.
+
+    `p` and `level` are of Holm's procedure; a study that looks several times shares `alpha` among its looks.
+    """
+    (first, second), better, estimate = groups, SCORES[design.primary].better, found.estimate
+    ahead = (first.name if found.value * better > 0 else second.name) if p < ALPHA else None
+    looks: tuple[Look, ...] = ()
+    word: Literal["better", "worse", "equivalent", "undecided"]
+    if design.looks != NO_LOOKS:
+        looks = tuple(
+            judge_looks(*outcomes, [int(look) for look in design.looks.split(",")], design.margin, better, alpha)
+        )
+        word = looks[-1].verdict if looks else "undecided"
+    elif estimate is not None and equivalent(estimate, design.margin):
+        word = "equivalent"
+    else:
+        word = "undecided" if ahead is None else "better" if ahead == first.name else "worse"
+    a, b = map(components, outcomes)
+    needs: list[Need] = []
+    if word == "undecided" and a is not None and b is not None:
+        half = deciding_half_width(found.value, design.margin)
+        needs = needed(a, b, half, shared_variance(*outcomes))
+    return Verdict(
+        first=first.name,
+        second=second.name,
+        score=design.primary,
+        margin=design.margin,
+        means=(float(outcomes[0].mean()), float(outcomes[1].mean())),
+        difference=found.value,
+        interval=estimate.interval(1 - level) if estimate else None,
+        inner=estimate.interval(1 - 2 * ALPHA) if estimate else None,
+        p=found.p_permutation,
+        word=word,
+        ahead=ahead,
+        looks=looks,
+        needs=tuple(needs),
+    )
+
+
+def _cells(pairs: Sequence[tuple[Group, Group]], primary: str) -> list[dict[str, dict[Where, Cell]]]:
+    """All other differences of all pairs: one family."""
+    found: list[tuple[int, str, Where, float, Estimate | None]] = []
+
+    def add(number: int, name: str, where: Where, a: Floats, b: Floats) -> None:
+        found.append((number, name, where, float(a.mean() - b.mean()), difference_estimate(a, b)))
+
+    for number, (first, second) in enumerate(pairs):
+        for name, score in SCORES.items():
+            a, b = _stack(first, name), _stack(second, name)
+            if a is None or b is None or not score.better:
+                continue
+            conditions = next(model.conditions for model in first.models if model.conditions)
+            for c, condition in enumerate(conditions):
+                add(number, name, condition, a[:, c], b[:, c])
+            if name != primary:
+                add(number, name, None, over_conditions(a), over_conditions(b))
+    ps = [estimate.p if estimate else 1.0 for *_, estimate in found]
+    cells: list[dict[str, dict[Where, Cell]]] = [{} for _ in pairs]
+    for (number, name, where, value, estimate), p, level in zip(found, holm(ps), holm_levels(ps), strict=True):
+        first, second = pairs[number]
+        better = (first.name if value * SCORES[name].better > 0 else second.name) if p < ALPHA else None
+        interval = estimate.interval(1 - level) if estimate else None
+        cells[number].setdefault(name, {})[where] = Cell(value, interval, p, better)
+    return cells
+
+
+def _costs(first: Group, second: Group) -> dict[str, Difference]:
+    """Differences of losses and costs; losses in different units are not compared."""
+    units = {model.loss_unit for model in (*first.models, *second.models)}
     costs = {}
-    same_loss = len({model.loss_unit for pair in pairs for model in pair}) == 1
     for name, cost in COSTS.items():
-        if (name in LOSSES and not same_loss) or not cost.better:  # other units, or no better direction
+        if (name in LOSSES and len(units) > 1) or not cost.better:
             continue
-        both = [(a.costs[name], b.costs[name]) for a, b in pairs if name in a.costs and name in b.costs]
-        if both:
-            values_a, values_b = zip(*both, strict=True)
-            costs[name] = compare(values_a, values_b, cost.better)
-    return Contrast(first.name, second.name, len(pairs), scores, corrected, costs)
+        a, b = ([m.costs[name] for m in group.models if name in m.costs] for group in (first, second))
+        if a and b:
+            costs[name] = compare(np.array(a), np.array(b))
+    return costs

@@ -17,6 +17,8 @@ from pipeline.files import whole_file
 from pipeline.report.comparison import Comparison, Group
 from pipeline.report.loss_curves import is_wide
 from pipeline.report.plotting import Axes, Figure, FixedLocator, MaxNLocator, NullLocator, plain
+from pipeline.report.scores import SCORES
+from pipeline.report.words import verdict_words
 
 Floats = NDArray[np.float64]
 
@@ -62,11 +64,11 @@ def as_svg(figure: Figure) -> bytes:
 
 @plain()
 def draw_scores(comparison: Comparison) -> Figure:
-    """Success and converge against the replan interval, one column per noise: IQM with interval, one dot per model."""
+    """Main scores against the replan interval, one column per noise: mean with interval, one dot per model."""
     noises = sorted({noise for noise, _ in comparison.conditions})
     replans = sorted({replan for _, replan in comparison.conditions})
-    names = ("success", "converge")
-    figure = Figure(figsize=(3.6 * len(noises) + 0.6, 6.6), layout="constrained")
+    names = tuple(dict.fromkeys((comparison.design.primary, "success", "converge")))
+    figure = Figure(figsize=(3.6 * len(noises) + 0.6, 3 * len(names) + 0.6), layout="constrained")
     panels = figure.subplots(len(names), len(noises), sharex=True, sharey="row", squeeze=False)
     groups, yardsticks = comparison.of_kind("model", "original"), comparison.of_kind("yardstick")
     averages = comparison.of_kind("average")
@@ -84,7 +86,7 @@ def draw_scores(comparison: Comparison) -> Figure:
             axes.grid(alpha=0.25)
         bottom = _bottom(groups, name)
         panels[row, 0].set_ylim(bottom, 1 + 0.04 * (1 - bottom))
-        panels[row, 0].set_ylabel(f"{name}, share of episodes")
+        panels[row, 0].set_ylabel(SCORES[name].short)
         hidden = [
             group.name for group in yardsticks if all(s.mean < bottom for s in group.scores.get(name, {}).values())
         ]
@@ -96,7 +98,34 @@ def draw_scores(comparison: Comparison) -> Figure:
         panels[-1, column].set_xlabel("replan interval, steps")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    figure.suptitle(f"Control of {comparison.title}: IQM over models, 95% interval, one dot per model")
+    figure.suptitle(f"Control of {comparison.title}: mean over models, 95% interval, one dot per model")
+    return figure
+
+
+@plain()
+def draw_verdicts(comparison: Comparison) -> Figure:
+    """The difference of the primary score of every two groups, with its 95% interval, and the margin as a band."""
+    found = [each.verdict for each in comparison.contrasts if each.verdict is not None]
+    figure = Figure(figsize=(11, 1.9 + 0.4 * len(found)), layout="constrained")
+    axes = figure.subplots()
+    margin = comparison.design.margin
+    axes.axvspan(-margin, margin, color="0.9", zorder=0)
+    axes.axvline(0, color="0.5", linewidth=1)
+    for row, verdict in enumerate(found):
+        style = look(0 if verdict.better is None else 1)
+        if verdict.interval:
+            axes.hlines(row, verdict.interval.low, verdict.interval.high, color=style["color"], linewidth=2.5)
+        axes.plot(verdict.difference, row, style["marker"], color=style["color"], markersize=8)
+    words = axes.twinx()
+    names = [f"{verdict.first} minus {verdict.second}" for verdict in found]
+    for side, texts in ((axes, names), (words, list(map(verdict_words, found)))):
+        side.set_ylim(len(found) - 0.5, -0.5)
+        side.set_yticks(range(len(found)), texts, parse_math=False)
+        side.tick_params(axis="y", length=0)
+        side.spines[["left", "right", "top"]].set_visible(False)
+    axes.grid(axis="x", alpha=0.25)
+    axes.set_xlabel(f"difference in {comparison.design.primary}; grey: within ±{margin:g}")
+    figure.suptitle(f"Verdict of {comparison.title}: 95% intervals over models and episodes")
     return figure
 
 
@@ -115,10 +144,10 @@ def _score_line(
     if not found:
         return
     style, ours = look(number), group.kind == "model"
-    places, iqms = [x for x, _ in found], [summary.iqm for _, summary in found]
+    places, means = [x for x, _ in found], [summary.mean for _, summary in found]
     label = f"{group.name} ({len(group.models)} model{'s' if len(group.models) > 1 else ''})"
     face = style["color"] if ours else "white"
-    axes.plot(places, iqms, **style, label=label, markersize=6, linewidth=1.6, markerfacecolor=face, zorder=3)
+    axes.plot(places, means, **style, label=label, markersize=6, linewidth=1.6, markerfacecolor=face, zorder=3)
     for x, summary in found:
         if summary.interval:
             axes.vlines(x, summary.interval.low, summary.interval.high, color=style["color"], linewidth=2.5, alpha=0.7)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.report.bootstraps import share_interval
 from pipeline.report.comparison import Where
 from pipeline.report.overview import where_text
 from pipeline.report.scores import SCORES
+from pipeline.report.statistics import exact_bound
 from pipeline.report.tables import Table
 
 SHARES = tuple(name for name, score in SCORES.items() if score.primary or score.binary)  # each in [0, 1]
@@ -86,10 +86,10 @@ def _scores(facts: CardFacts) -> str:
         # No score in [0, 1] varies more over starts than a share of as many: the interval is not too narrow for the
         # mean over the conditions, which have their starts in common, nor for calm.
         value = facts.scores[name][where]
-        interval = share_interval(value, facts.episodes)
+        interval = exact_bound(round(value * facts.episodes), facts.episodes)
         return f"{SCORES[name].text(value)} [{interval.low:.3f}, {interval.high:.3f}]"
 
     rows = [(where_text(where), *(cell(name, where) for name in SHARES)) for where in places]
-    title = f"Scores with Wilson's 95% intervals of so many episodes; {facts.protocol}"
+    title = f"Scores with exact 95% intervals (Clopper-Pearson) of so many episodes; {facts.protocol}"
     about = "; ".join(str(SCORES[name]) for name in SHARES)
     return Table(title, ("noise, replan", *SHARES), rows, f"{about}.".capitalize()).markdown()

@@ -6,20 +6,20 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.report.bootstraps import CONFIDENCE, FEWEST, Difference, Interval, Summary
-from pipeline.report.comparison import Comparison, Contrast, Group, Where
+from pipeline.report.comparison import Cell, Comparison, Contrast, Group, Where
 from pipeline.report.scores import COSTS, SCORES, Score
+from pipeline.report.statistics import Interval, Summary
 from pipeline.report.tables import Table
+from pipeline.report.words import verdict_sentence
 
-MAIN = ("success", "converge", "converge_step", "velocity_std")  # shown in the terminal; files have all scores
-ALPHA = 1 - CONFIDENCE
+MAIN = ("calm", "success", "converge", "converge_step", "velocity_std")  # in the terminal; files have all scores
 UNIT = (
-    "The unit is the training seed: means and standard deviations (ddof=1) are over models of one group. A model's "
-    "score is its mean over the episodes of a condition, falls included. All models meet the same episodes, so "
-    "intervals and p-values are over seeds, for these episodes: other episodes would shift all models together. "
-    "IQM: mean without the lowest and highest quarter of the models (two of ten each). Intervals: 95%, bootstrap over "
-    "models, stratified by group, widened for small samples. Differences: paired by seed. p: sign-flip test, "
-    "Holm-corrected over the conditions of one score and pair of groups."
+    "Models and episodes are both drawn: intervals are over both. Means and standard deviations (ddof=1) are over the "
+    "models of a group. A model's score is its mean over the episodes of a condition, falls included. All models meet "
+    "the same starts in every condition. Models of two groups are not paired. 'by episodes' is the part of the "
+    "standard deviation that the draw of episodes alone explains. Where outcomes are too much alike for an interval, "
+    "an exact bound (Clopper-Pearson) for these models on new episodes stands in brackets with an asterisk. The "
+    "primary score decides. All other differences are one family: their intervals and p-values are by Holm's procedure."
 )
 
 
@@ -28,35 +28,71 @@ def where_text(where: Where) -> str:
     return f"{where[0]:g}, {where[1]}" if where else "mean"
 
 
-def overview_table(comparison: Comparison) -> Table:
-    """Success and converge of every group in every condition."""
-
-    def cell(group: Group, where: Where) -> str:
-        found = [group.scores.get(name, {}).get(where) for name in ("success", "converge")]
-        return " / ".join("-" if summary is None else f"{summary.mean:.3f}" for summary in found)
-
+def verdict_table(comparison: Comparison) -> Table:
+    """The primary score of every two groups, on average over the conditions."""
+    digits = SCORES[comparison.design.primary].digits
     rows = [
-        (where_text(where), *(cell(group, where) for group in comparison.groups))
-        for where in (*comparison.conditions, None)
+        (
+            f"{found.first} and {found.second}",
+            *(f"{mean:.{digits}f}" for mean in found.means),
+            f"{found.difference:+.{digits}f}",
+            interval_text(found.interval, digits),
+            interval_text(found.inner, digits),
+            "-" if found.p is None else f"{found.p:.4f}",
+            found.word if found.better is None else f"{found.better} is better",
+        )
+        for contrast in comparison.contrasts
+        if (found := contrast.verdict) is not None
     ]
-    heads = [
-        f"{group.name} ({len(group.models)})" if group.kind in ("model", "original") else group.name
+    columns = ("", "first", "second", "difference", "95% interval", "90% interval", "p", "verdict")
+    note = "p: permutation test over models, unpaired, for these episodes."
+    if comparison.letters:
+        shared = "; ".join(f"{name} {letter}" for name, letter in comparison.letters.items())
+        note += f" Groups that share a letter are not shown to differ: {shared}."
+    return Table(f"Verdict by {SCORES[comparison.design.primary]}", columns, rows, note)
+
+
+def averages_table(comparison: Comparison) -> Table:
+    """Each group's main scores, on average over the conditions: mean and standard deviation over models."""
+
+    def cell(group: Group, name: str) -> str:
+        found = group.scores.get(name, {}).get(None)
+        if found is None:
+            return "-"
+        spread = "" if found.std is None else f" ± {SCORES[name].text(found.std)}"
+        return SCORES[name].text(found.mean) + spread
+
+    rows = [(group.name, str(len(group.models)), *(cell(group, name) for name in MAIN)) for group in comparison.groups]
+    columns = ("group", "models", *(SCORES[name].short for name in MAIN))
+    note = f"{'; '.join(str(SCORES[name]) for name in MAIN)}."
+    title = "On average over the conditions: mean ± standard deviation over models"
+    return Table(title, columns, rows, note[:1].upper() + note[1:])
+
+
+def condition_table(comparison: Comparison, name: str) -> Table:
+    """The means of one score, a row per group and a column per condition."""
+    places = (*comparison.conditions, None)
+    rows = [
+        (group.name, *(SCORES[name].text(found[where].mean) if where in found else "-" for where in places))
         for group in comparison.groups
+        if (found := group.scores.get(name))
     ]
-    title = "Success / converge by action noise and replan interval: means over models (number of models)"
-    return Table(title, ("noise, replan", *heads), rows)
+    title = f"{_title(SCORES[name])}, by action noise and replan interval: means over models"
+    return Table(title, ("noise, replan", *map(where_text, places)), rows)
+
+
+SUMMARY_COLUMNS = ("models of", "n", "mean", "std", "by episodes", "95% interval", "best", "worst")
 
 
 def score_table(comparison: Comparison, name: str) -> Table:
-    """Mean, std, IQM with interval, best and worst of one score, a row per condition and group."""
+    """Summaries of one score, a row per condition and group."""
     rows = [
         (where_text(where), group.name, *_summary_cells(group.scores[name][where], SCORES[name]))
         for where in (*comparison.conditions, None)
         for group in comparison.of_kind("model", "average", "original")
         if where in group.scores.get(name, {})
     ]
-    columns = ("noise, replan", "models of", "n", "mean", "std", "IQM", "95% interval", "best", "worst")
-    return Table(str(SCORES[name]).capitalize(), columns, rows)
+    return Table(_title(SCORES[name]), ("noise, replan", *SUMMARY_COLUMNS), rows)
 
 
 def cost_table(comparison: Comparison) -> Table:
@@ -67,102 +103,70 @@ def cost_table(comparison: Comparison) -> Table:
         for group in comparison.of_kind("model", "average", "original")
         if name in group.costs
     ]
-    columns = ("", "models of", "n", "mean", "std", "IQM", "95% interval", "best", "worst")
     note = "Losses of different methods have different units and are not comparable."
-    return Table("Losses and costs", columns, rows, note)
+    return Table("Losses and costs", ("", *SUMMARY_COLUMNS), rows, note)
 
 
 def contrast_table(contrast: Contrast, name: str) -> Table:
     """The differences of one score, a row per condition."""
-    rows = []
-    for where, found in contrast.scores[name].items():
-        corrected = contrast.corrected[name].get(where)
-        rows.append(
-            (
-                where_text(where),
-                str(found.n),
-                f"{found.mean:+.{SCORES[name].digits}f}",
-                interval_text(found.interval, SCORES[name].digits),
-                f"{found.improvement:.2f}",
-                interval_text(found.improvement_interval, 2),
-                "-" if found.p is None else f"{found.p:.4f}",
-                "-" if corrected is None else f"{corrected:.4f}",
-                winner(contrast, name, where) or "-",
-            )
+    digits = SCORES[name].digits
+    rows = [
+        (
+            where_text(where),
+            f"{found.value:+.{digits}f}",
+            interval_text(found.interval, digits),
+            f"{found.p:.4f}",
+            found.better or "-",
         )
-    columns = (
-        "noise, replan",
-        "n",
-        "difference",
-        "95% interval",
-        "P(better)",
-        "95% interval",
-        "p",
-        "p, Holm",
-        "better",
-    )
-    title = f"{str(SCORES[name]).capitalize()}: {contrast.first} minus {contrast.second}, n pairs of models"
-    return Table(
-        title, columns, rows, f"P(better): a model of {contrast.first} is better than one of {contrast.second}."
-    )
+        for where, found in contrast.scores[name].items()
+    ]
+    columns = ("noise, replan", "difference", "interval", "p", "better")
+    return Table(f"{_title(SCORES[name])}: {contrast.first} minus {contrast.second}", columns, rows)
 
 
 def cost_contrast_table(contrast: Contrast) -> Table:
-    """The differences of costs, a row per quantity."""
+    """The differences of costs, a row per quantity, each by itself."""
     rows = [
         (
             str(COSTS[name]),
-            str(found.n),
-            f"{found.mean:+.{COSTS[name].digits}f}",
-            interval_text(found.interval, COSTS[name].digits),
-            f"{found.improvement:.2f}",
-            "-" if found.p is None else f"{found.p:.4f}",
+            f"{found.value:+.{COSTS[name].digits}f}",
+            interval_text(found.estimate.interval() if found.estimate else None, COSTS[name].digits),
         )
         for name, found in contrast.costs.items()
     ]
-    columns = ("", "n", "difference", "95% interval", "P(better)", "p")
-    return Table(f"Losses and costs: {contrast.first} minus {contrast.second}, n pairs of models", columns, rows)
-
-
-def winner(contrast: Contrast, name: str, where: Where) -> str | None:
-    """Return the better group by the corrected test (over all conditions: the plain test), or None."""
-    found = contrast.scores[name][where]
-    p = contrast.corrected[name].get(where) if where else found.p
-    if p is None or p >= ALPHA or SCORES[name].better == 0:
-        return None
-    return contrast.first if found.mean * SCORES[name].better > 0 else contrast.second
+    title = f"Losses and costs: {contrast.first} minus {contrast.second}"
+    return Table(title, ("", "difference", "95% interval"), rows, "Intervals are over models, each by itself.")
 
 
 def verdicts(comparison: Comparison) -> list[str]:
-    """Return a sentence per contrast and main score: where a group is better, and where no difference is shown."""
+    """Return a sentence for the primary score of each contrast, and one for each other main score."""
     lines = []
     for contrast in comparison.contrasts:
-        for name in (name for name in MAIN if name in contrast.scores):
-            found = contrast.scores[name]
-            places: dict[str | None, list[str]] = {}
-            for where in (where for where in found if where):
-                places.setdefault(winner(contrast, name, where), []).append(f"({where_text(where)})")
-            parts = [
-                f"{group} is better in {len(at)} of {len(found) - (None in found)} conditions"
-                for group in (contrast.first, contrast.second)
-                if (at := places.get(group))
-            ]
-            if None in places:
-                all_of_them = len(places[None]) == len(found) - (None in found)
-                parts.append(f"no difference shown in {'any' if all_of_them else ', '.join(places[None])}")
-            lines.append(f"{contrast.first} and {contrast.second}, {SCORES[name]}: {'; '.join(parts)}.")
-            if None in found:
-                overall = found[None]
-                digits = SCORES[name].digits
-                between = f" {interval_text(overall.interval, digits)}" if overall.interval else ""
-                lines[-1] += (
-                    f" On average {contrast.first} minus {contrast.second} is {overall.mean:+.{digits}f}{between}."
-                )
+        if contrast.verdict is not None:
+            lines.append(verdict_sentence(contrast.verdict))
+        lines += [_secondary(contrast, name) for name in MAIN if contrast.scores.get(name)]
     return lines
 
 
+def _secondary(contrast: Contrast, name: str) -> str:
+    cells, digits = contrast.scores[name], SCORES[name].digits
+    places = [where for where in cells if where]
+    parts = [
+        f"{group} is better in {count} of {len(places)} conditions"
+        for group in (contrast.first, contrast.second)
+        if (count := sum(cells[where].better == group for where in places))
+    ]
+    line = f"{contrast.first} and {contrast.second}, {SCORES[name]}: "
+    line += ("; ".join(parts) or "no difference shown in any condition") + "."
+    if (mean := cells.get(None)) is not None:
+        between = f" {interval_text(mean.interval, digits)}" if mean.interval else ""
+        line += f" On average the difference is {mean.value:+.{digits}f}{between}"
+        line += f": {mean.better} is better." if mean.better else ", none shown."
+    return line
+
+
 def as_text(comparison: Comparison, names: Sequence[str] = MAIN) -> str:
-    """Return the text for a terminal: the overview, the scores `names` in detail, losses and costs."""
+    """Return the text for a terminal: verdict, overview, the scores `names` in detail, losses and costs."""
     return "\n\n".join(_parts(comparison, names, Table.text))
 
 
@@ -173,9 +177,14 @@ def as_markdown(comparison: Comparison) -> str:
 
 def _parts(comparison: Comparison, names: Sequence[str], render: Callable[[Table], str]) -> list[str]:
     parts = [f"Comparison of {comparison.title}. Evaluation: {comparison.protocol}."]
+    told = verdicts(comparison) if comparison.conditions else []
+    main = [each.verdict for each in comparison.contrasts if each.verdict is not None]
+    if main:
+        parts += [*map(verdict_sentence, main), render(verdict_table(comparison))]
     parts += [f"Note: {note}" for note in comparison.notes]
     if comparison.conditions:
-        parts += [render(overview_table(comparison)), *verdicts(comparison)]
+        parts += [render(averages_table(comparison)), render(condition_table(comparison, comparison.design.primary))]
+        parts += [line for line in told if line not in set(map(verdict_sentence, main))]
     parts += cautions(comparison)
     for name in names:
         if any(name in group.scores for group in comparison.of_kind("model", "average", "original")):
@@ -190,37 +199,27 @@ def _parts(comparison: Comparison, names: Sequence[str], render: Callable[[Table
 
 def cautions(comparison: Comparison) -> list[str]:
     """Return what so few models cannot show, one sentence each."""
-    found = []
-    for group in comparison.of_kind("model"):
-        if len(group.models) == 1:
-            found.append(f"{group.name} has one seed: no spread can be given.")
-        elif len(group.models) < FEWEST:
-            found.append(f"{group.name} has {len(group.models)} seeds: too few for 95% intervals, which need {FEWEST}.")
-    for contrast in comparison.contrasts:
-        pairs, tests = contrast.pairs, len(comparison.conditions)
-        if tests * 2 ** (1 - pairs) >= ALPHA:  # the smallest corrected p of the exact test
-            found.append(
-                f"{pairs} pair{'s' * (pairs > 1)} of models cannot show a difference in one of {tests} conditions "
-                f"between {contrast.first} and {contrast.second}: more seeds are needed."
-            )
-    return found
+    return [
+        f"{group.name} has one seed: no spread and no interval can be given."
+        for group in comparison.of_kind("model")
+        if len(group.models) == 1
+    ]
 
 
 def as_values(comparison: Comparison) -> dict[str, Any]:
     """Return everything as plain values, for JSON."""
 
-    def by_condition(found: dict[Where, Summary] | dict[Where, Difference], extra: dict[Where, float]) -> list[Any]:
+    def by_condition(found: dict[Where, Any]) -> list[Any]:
         return [
-            {"action_noise": where and where[0], "replan": where and where[1]}
-            | asdict(value)
-            | ({"p_holm": extra[where]} if where in extra else {})
+            {"action_noise": where and where[0], "replan": where and where[1]} | asdict(value)
             for where, value in found.items()
         ]
 
     return {
-        "format": "tinypi-report-1",
+        "format": "tinypi-report-2",
         "title": comparison.title,
         "evaluation": comparison.protocol,
+        "design": asdict(comparison.design),
         "unit": UNIT,
         "notes": list(comparison.notes),
         "verdicts": verdicts(comparison),
@@ -228,12 +227,13 @@ def as_values(comparison: Comparison) -> dict[str, Any]:
             {
                 "name": group.name,
                 "kind": group.kind,
+                "letters": comparison.letters.get(group.name),
                 "models": [
-                    {"seed": model.seed, "name": model.name, "run_id": model.run_id, "costs": model.costs}
+                    {"seed": model.seed, "name": model.name, "run_id": model.run_id, "costs": dict(model.costs)}
                     | {"scores": {name: by_condition_plain(by) for name, by in model.scores.items()}}
                     for model in group.models
                 ],
-                "scores": {name: by_condition(found, {}) for name, found in group.scores.items()},
+                "scores": {name: by_condition(found) for name, found in group.scores.items()},
                 "costs": {name: asdict(found) for name, found in group.costs.items()},
             }
             for group in comparison.groups
@@ -242,9 +242,8 @@ def as_values(comparison: Comparison) -> dict[str, Any]:
             {
                 "first": contrast.first,
                 "second": contrast.second,
-                "scores": {
-                    name: by_condition(found, contrast.corrected[name]) for name, found in contrast.scores.items()
-                },
+                "verdict": contrast.verdict and asdict(contrast.verdict) | {"word": contrast.verdict.word},
+                "scores": {name: by_condition(found) for name, found in contrast.scores.items()},
                 "costs": {name: asdict(found) for name, found in contrast.costs.items()},
             }
             for contrast in comparison.contrasts
@@ -273,11 +272,11 @@ def as_rows(comparison: Comparison) -> list[dict[str, Any]]:
             rows += [_summary_row(group.name, name, where, summary) for where, summary in by.items()]
         rows += [_summary_row(group.name, name, None, summary) for name, summary in group.costs.items()]
     for contrast in comparison.contrasts:
+        if (verdict := contrast.verdict) is not None:
+            cell = Cell(verdict.difference, verdict.interval, verdict.p or 1.0, verdict.better)
+            rows.append(_difference_row(contrast, verdict.score, None, cell) | {"verdict": verdict.word})
         for name, found in contrast.scores.items():
-            for where, value in found.items():
-                holm = contrast.corrected[name].get(where)
-                rows.append(_difference_row(contrast, name, where, value) | {"p_holm": holm})
-        rows += [_difference_row(contrast, name, None, value) for name, value in contrast.costs.items()]
+            rows += [_difference_row(contrast, name, where, value) for where, value in found.items()]
     return rows
 
 
@@ -286,34 +285,41 @@ def _summary_row(group: str, name: str, where: Where, summary: Summary) -> dict[
     return {
         "group": group, "minus": None, "number": name,
         "action_noise": where and where[0], "replan": where and where[1],
-        "n": summary.n, "mean": summary.mean, "std": summary.std, "iqm": summary.iqm, "low": low, "high": high,
+        "n": summary.n, "mean": summary.mean, "std": summary.std, "low": low, "high": high,
         "best": summary.best[1], "best_model": summary.best[0],
         "worst": summary.worst[1], "worst_model": summary.worst[0],
-        "p": None, "p_holm": None, "p_better": None, "p_better_low": None, "p_better_high": None,
+        "p": None, "better": None, "verdict": None,
     }  # fmt: skip
 
 
-def _difference_row(contrast: Contrast, name: str, where: Where, found: Difference) -> dict[str, Any]:
+def _difference_row(contrast: Contrast, name: str, where: Where, found: Cell) -> dict[str, Any]:
     low, high = (found.interval.low, found.interval.high) if found.interval else (None, None)
-    better = found.improvement_interval
     return {
         "group": contrast.first, "minus": contrast.second, "number": name,
         "action_noise": where and where[0], "replan": where and where[1],
-        "n": found.n, "mean": found.mean, "low": low, "high": high, "p": found.p, "p_better": found.improvement,
-        "p_better_low": better and better.low, "p_better_high": better and better.high,
+        "mean": found.value, "low": low, "high": high, "p": found.p, "better": found.better,
     }  # fmt: skip
 
 
 def _summary_cells(summary: Summary, score: Score) -> tuple[str, ...]:
+    by_episodes = summary.std_by_episodes
+    between = interval_text(summary.interval, score.digits)
+    if summary.interval is None and summary.bound is not None:
+        between = f"{interval_text(summary.bound, score.digits)}*"
     return (
         str(summary.n),
         score.text(summary.mean),
         "-" if summary.std is None else score.text(summary.std),
-        score.text(summary.iqm),
-        interval_text(summary.interval, score.digits),
+        "-" if by_episodes is None else score.text(by_episodes),
+        between,
         f"{score.text(summary.best[1])} ({summary.best[0]})",
         f"{score.text(summary.worst[1])} ({summary.worst[0]})",
     )
+
+
+def _title(score: Score) -> str:
+    text = str(score)
+    return text[:1].upper() + text[1:]
 
 
 def interval_text(interval: Interval | None, digits: int) -> str:

@@ -16,16 +16,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pipeline.report import episodes as drawings
 from pipeline.report.comparison import Comparison
 from pipeline.report.episodes import Drawing
-from pipeline.report.headline import averages_table, headline
+from pipeline.report.headline import headline
 from pipeline.report.overview import (
-    MAIN,
     UNIT,
+    averages_table,
     cautions,
+    condition_table,
     contrast_table,
     cost_contrast_table,
     cost_table,
-    overview_table,
     score_table,
+    verdict_table,
     verdicts,
 )
 from pipeline.report.scores import SCORES
@@ -44,12 +45,19 @@ class Caption:
 
 
 CAPTIONS = {
+    "verdicts": Caption(
+        "The verdict",
+        "Differences of the primary score on average over the conditions, with 95% intervals over models and episodes. "
+        "Within the band, differences are too small to matter.",
+        "A row for each pair of groups: a dot and its interval beside a band around zero. The table of verdicts has "
+        "the same numbers.",
+    ),
     "scores": Caption(
-        "Success and convergence in every condition",
-        "Interquartile mean over models with its 95% interval, one dot per model. Hollow marks are trained weights of "
-        "the reference system, grey lines are baseline controllers.",
-        "Two rows of line charts, success above and convergence below, one column for each action noise, against the "
-        "replan interval. The tables of success and convergence have the same numbers.",
+        "Main scores in every condition",
+        "Mean over models with its 95% interval over models and episodes, one dot per model. Hollow marks are trained "
+        "weights of the reference system, grey lines are baseline controllers.",
+        "Three rows of line charts, the primary score, success and convergence, one column for each action noise, "
+        "against the replan interval. The tables of these scores have the same numbers.",
     ),
     "converge_steps": Caption(
         "When episodes converge",
@@ -147,13 +155,9 @@ def main_tables(comparison: Comparison) -> list[Table]:
     """Return the main tables."""
     if not comparison.conditions:
         return [cost_table(comparison)]
-    contrasts = [
-        contrast_table(contrast, name)
-        for contrast in comparison.contrasts
-        for name in ("success", "converge")
-        if contrast.scores.get(name)
-    ]
-    return [overview_table(comparison), *contrasts, cost_table(comparison)]
+    judged = [verdict_table(comparison)] if any(each.verdict for each in comparison.contrasts) else []
+    names = dict.fromkeys((comparison.design.primary, "success", "converge"))
+    return [*judged, *(condition_table(comparison, name) for name in names), cost_table(comparison)]
 
 
 def more_tables(comparison: Comparison) -> list[Table]:
@@ -163,7 +167,7 @@ def more_tables(comparison: Comparison) -> list[Table]:
         contrast_table(contrast, name)
         for contrast in comparison.contrasts
         for name in SCORES
-        if contrast.scores.get(name) and name not in MAIN[:2]
+        if contrast.scores.get(name)
     ]
     costs = [cost_contrast_table(contrast) for contrast in comparison.contrasts if contrast.costs]
     return [*(score_table(comparison, name) for name in scored), *contrasts, *costs]

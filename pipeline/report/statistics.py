@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 from pipeline.streams import numpy_stream
 
@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 
 ALPHA = 0.05
-FEWEST_DIFFERENT = 10  # episodes that differ from the most frequent outcome, for an interval
+FEWEST_DIFFERENT = 12  # episodes that differ from the most frequent outcome, for an interval (`too_equal`)
 EXACT_UP_TO = 184_756  # relabellings that are all tried: those of 10 and 10 models
 SAMPLED = 100_000  # relabellings, where there are more
 ROUNDING = 1e-12  # of the largest mean: numbers that differ by less are equal; shares of a million steps differ by 1e-6
@@ -48,13 +48,13 @@ class Estimate:
 
     def interval(self, confidence: float = 1 - ALPHA) -> Interval:
         """Return Student's t interval."""
-        half = float(stats.t.isf((1 - confidence) / 2, self.df)) * self.error
+        half = -float(special.stdtrit(self.df, (1 - confidence) / 2)) * self.error
         return Interval(self.value - half, self.value + half)
 
     @property
     def p(self) -> float:
         """The p-value of zero, two-sided: below 1 - confidence where the interval leaves zero out."""
-        return float(2 * stats.t.sf(abs(self.value) / self.error, self.df))
+        return float(2 * special.stdtr(self.df, -abs(self.value) / self.error))
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,6 @@ class Components:
     episodes: float
     rest: float
 
-    def chance(self, episodes: int) -> float:
-        """Return the share of the variance of models' means over so many episodes that these episodes explain."""
-        noise = self.rest / episodes
-        return noise / (self.models + noise) if noise > 0 else 0.0
-
 
 @dataclass(frozen=True)
 class Summary:
@@ -79,6 +74,7 @@ class Summary:
     mean: float
     std: float | None  # over models, ddof=1; None of one model
     components: Components | None
+    std_by_episodes: float | None  # the part of `std` that the draw of episodes alone explains
     interval: Interval | None  # 95%, of the mean, over models and episodes
     bound: Interval | None  # where no interval is printed: 95%, of the mean of these models over new episodes
     best: tuple[str, float]  # the model and its mean; the first if several are equal
@@ -141,13 +137,25 @@ def _estimate(value: float, groups: list[Floats], episodes: Floats | None) -> Es
 
 
 def too_equal(episodes: Floats, unit: float) -> bool:
-    """Return whether fewer than FEWEST_DIFFERENT of the numbers `(E,)`, in steps of `unit`, are not the most frequent.
+    """Return whether the numbers `(E,)`, in steps of `unit`, are too near a floor or ceiling for an interval.
 
-    So it is near a floor or ceiling. The few episodes that fail are then the whole variance, and it is not known from
-    them.
+    They are if most are the same and the rest weigh less than FEWEST_DIFFERENT episodes that differ alike. The weight
+    is Kish's: (sum d)^2 / sum d^2, of the distances d from the most frequent number. A few episodes that fail are the
+    whole variance, and do not tell it.
+
+    Found by simulation: success, 1 to 25 failures a model in 100 or 900 episodes, 6 and 20 models, groups and
+    differences, episodes that are hard for all models alike (correlations of 0.5 to 0.98). Wherever a fifth of the
+    repetitions prints an interval, it holds the truth in 93% of these; with 3 instead of 12 in 81% at the worst, and a
+    plain count of episodes that differ would have to be twice as large. What no rule can see: models or episodes that
+    are rare and far from all others, and outcomes as skewed as exp(z), z normal, of fewer than some 50 episodes.
     """
-    _, counts = np.unique(np.rint(episodes / unit) if unit > 0 else episodes, return_counts=True)
-    return len(episodes) - int(counts.max()) < FEWEST_DIFFERENT
+    steps = np.rint(episodes / unit) if unit > 0 else episodes
+    values, counts = np.unique(steps, return_counts=True)
+    if 2 * counts.max() <= len(steps):
+        return False
+    distances = np.abs(steps - values[counts.argmax()])
+    shares = distances / (distances.max() or 1.0)
+    return bool(shares.sum() ** 2 < FEWEST_DIFFERENT * (shares**2).sum() or not shares.any())
 
 
 def summarise(y: Floats, names: Sequence[str], better: int, share: bool = False) -> Summary:
@@ -158,12 +166,13 @@ def summarise(y: Floats, names: Sequence[str], better: int, share: bool = False)
     """
     means = model_means(y)
     order = np.argsort(-means if better >= 0 else means, kind="stable")
-    estimate = group_estimate(y)
+    estimate, parts = group_estimate(y), components(y)
     return Summary(
         n=len(means),
         mean=float(means.mean()),
         std=float(means.std(ddof=1)) if len(means) > 1 else None,
-        components=components(y),
+        components=parts,
+        std_by_episodes=(parts.rest / y.shape[1]) ** 0.5 if parts else None,
         interval=estimate.interval() if estimate else None,
         bound=share_bound(y) if share and estimate is None and y.ndim > 1 else None,
         best=(names[order[0]], float(means[order[0]])),
@@ -173,12 +182,11 @@ def summarise(y: Floats, names: Sequence[str], better: int, share: bool = False)
 
 def compare(first: Floats, second: Floats) -> Difference:
     """Compare two groups, `(n, E)` and `(m, E)` on the same E episodes, or `(n,)` and `(m,)`."""
+    means = model_means(first), model_means(second)
     return Difference(
-        value=float(first.mean() - second.mean()),
+        value=float(means[0].mean() - means[1].mean()),
         estimate=difference_estimate(first, second),
-        p_permutation=permutation_test(model_means(first), model_means(second))
-        if len(first) + len(second) > 2
-        else None,
+        p_permutation=permutation_test(*means) if len(first) + len(second) > 2 else None,
     )
 
 
@@ -200,6 +208,7 @@ def components(y: Floats) -> Components | None:
     )
 
 
+@cache  # a report asks the same again and again, and the search for the ends takes a millisecond
 def exact_bound(failures: int, count: int, confidence: float = 1 - ALPHA) -> Interval:
     """Return the interval of Clopper and Pearson (1934) of a share of which `failures` of `count` were seen."""
     found = stats.binomtest(failures, count).proportion_ci(confidence, method="exact")
@@ -231,30 +240,41 @@ def permutation_test(first_means: Floats, second_means: Floats) -> float:
     needs, so that ties are ties. (`scipy.stats.permutation_test` takes seconds for 10 and 10 models, and a report has
     hundreds of tests.)
     """
-    n, values = len(first_means), np.concatenate([first_means, second_means])
+    n, m = len(first_means), len(second_means)
+    whole = whole_steps(np.concatenate([first_means, second_means]))
+    # the sum of the first group, less n times the mean of all, is the difference of means times n m / (n + m)
+    found = np.abs(relabellings(n, m) @ whole - n * whole.mean())
+    reached: float = (found >= found[0] - 2 * (n + m)).mean()
+    return float(reached)
+
+
+def whole_steps(values: Floats) -> Floats:
+    """Return numbers less their mean, rounded to whole steps of ROUNDING times the largest."""
     centred = values - values.mean()
-    size = np.abs(values).max()
-    whole = np.rint(centred / (ROUNDING * size)) if size > 0 else centred
-    # sum_A - n * mean of all = (mean_A - mean_B) * n m / (n + m), so the sum of the first group is enough
-    expected = n * whole.mean()
-    found = np.abs(relabellings(n, len(second_means)) @ whole - expected)
-    reached = found >= abs(whole[:n].sum() - expected) - 2 * len(values)
-    return float(reached.mean())
+    unit = ROUNDING * float(np.abs(values).max())
+    whole: Floats = np.rint(centred / unit) if unit > 0 else centred
+    return whole
 
 
 @cache
 def relabellings(n: int, m: int) -> Floats:
     """Return rows `(R, n + m)` of n ones, where the first group's models are, and m zeros; the observed row is first.
 
-    All rows, if there are no more than EXACT_UP_TO, else SAMPLED random ones after it.
+    All rows, if there are no more than EXACT_UP_TO, else `sampled_relabellings`.
     """
-    if comb(n + m, n) <= EXACT_UP_TO:
-        chosen = np.array(list(combinations(range(n + m), n)))
-    else:
-        random = numpy_stream(0, "relabellings", n, m)
-        drawn = random.random((SAMPLED, n + m)).argpartition(n, axis=1)[:, :n]
-        chosen = np.concatenate([np.arange(n)[None], drawn])
-    rows = np.zeros((len(chosen), n + m))
+    if comb(n + m, n) > EXACT_UP_TO:
+        return sampled_relabellings(n, m)
+    return _rows(np.array(list(combinations(range(n + m), n))), n + m)
+
+
+def sampled_relabellings(n: int, m: int, *stream: str | int) -> Floats:
+    """Return the observed row and SAMPLED random ones, each stream others."""
+    order = numpy_stream(0, "relabellings", n, m, *stream).random((SAMPLED, n + m)).argsort(axis=1)
+    return _rows(np.concatenate([np.arange(n)[None], order[:, :n]]), n + m)
+
+
+def _rows(chosen: NDArray[np.int64], length: int) -> Floats:
+    rows = np.zeros((len(chosen), length))
     np.put_along_axis(rows, chosen, 1, axis=1)
     rows.setflags(write=False)
     return rows
@@ -289,15 +309,23 @@ def holm_levels(p_values: Sequence[float], alpha: float = ALPHA) -> list[float]:
 def verdict(estimate: Estimate | None, margin: float, better: int, alpha: float = ALPHA) -> Verdict:
     """Judge a difference, first minus second; `better` is -1 where less is better.
 
-    Equivalent: the interval of confidence 1 - 2 alpha lies within +-margin (two one-sided tests, Schuirmann 1987). So
-    the first is called better or worse, the interval of 1 - alpha being on one side of zero, only if the difference
-    may be one that matters. Without an estimate nothing is decided.
+    The first is better or worse if the interval of confidence 1 - alpha is on one side of zero, unless both are
+    `equivalent`: a difference can be certain and still too small to matter. Without an estimate nothing is decided.
     """
     if estimate is None:
         return "undecided"
-    close = estimate.interval(1 - 2 * alpha)
-    if -margin < close.low and close.high < margin:
+    if equivalent(estimate, margin, alpha):
         return "equivalent"
     if estimate.p >= alpha:
         return "undecided"
     return "better" if estimate.value * better > 0 else "worse"
+
+
+def equivalent(estimate: Estimate, margin: float, alpha: float = ALPHA) -> bool:
+    """Return whether the interval of confidence 1 - 2 alpha is within +-margin.
+
+    These are two one-sided tests at alpha (Schuirmann 1987): of a difference of the margin or more, either way, it is
+    said with a chance of at most alpha.
+    """
+    close = estimate.interval(1 - 2 * alpha)
+    return -margin < close.low and close.high < margin

@@ -20,7 +20,7 @@ from pipeline.stages.evaluate import load_for_pendulum
 from pipeline.tracking.query import artifact, fetch
 from pipeline.tracking.store import Store
 
-MOST_GROUPS = 6  # each is evaluated again, which takes seconds
+MOST_GROUPS = 6  # a page of more would be long
 CHOICE = (
     "All are from the hardest condition, action noise ±{noise:g} and a plan every {replan} steps. The bad episode is "
     "the one, over all models of a group, that falls first; if none falls, one that does not converge and leans most; "
@@ -88,7 +88,9 @@ def episodes_of(model: Model, condition: Condition) -> list[Scored]:
 def choose(scored: Sequence[Scored]) -> list[tuple[Kind, Scored]]:
     """Return the good and the bad episode by the rule `CHOICE`, the first of equals; good is left out if none is."""
     bad = min(scored, key=lambda each: each.badness)
-    converged = [each for each in scored if each.model == bad.model and each.scores["converge"] and each != bad]
+    converged = [
+        each for each in scored if each.model.run_id == bad.model.run_id and each.scores["converge"] and each != bad
+    ]
     converged.sort(key=lambda each: each.scores["converge_step"])
     good: list[tuple[Kind, Scored]] = [("good", converged[(len(converged) - 1) // 2])] if converged else []
     return [*good, ("bad", bad)]

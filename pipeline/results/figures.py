@@ -40,12 +40,15 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
             missing.append(one_line(error))
             return None
 
+    if any(contrast.verdict for contrast in comparison.contrasts):
+        drawn["verdicts"] = figures.draw_verdicts(comparison)
     if comparison.conditions:
         drawn["scores"] = figures.draw_scores(comparison)
     parts = ("train", "val", "test")
     curves = {
         group.name: {part: [history(store, m.run_id, f"{part}_loss") for m in group.models] for part in parts}
         for group in groups
+        if any("best_val_loss" in model.costs for model in group.models)  # or they were trained in another group
     }
     drawn["losses"] = figures.draw_losses(title, curves)
 

@@ -1,8 +1,9 @@
 """From the store to a comparison: a query over MLflow runs. Without torch, so that a report is fast."""
 
+import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +13,20 @@ from pipeline.config import ALL
 from pipeline.errors import SettingsError, StoreError, one_line
 from pipeline.evaluation.protocol import CONDITIONS, VERSION, Protocol
 from pipeline.evaluation.stored import EPISODES_FILE, FOLDER, protocol_of, read_episodes
-from pipeline.report.comparison import Comparison, Model, Where, compare_models
-from pipeline.report.scores import COSTS
-from pipeline.tracking.names import Kind
-from pipeline.tracking.query import StoredRun, artifact, group_of, is_average, is_model, search, search_study
+from pipeline.report.comparison import Comparison, Model, compare_models
+from pipeline.report.design import MARGIN, NO_LOOKS, PREFIX, Design, design_of
+from pipeline.report.scores import COSTS, PRIMARY
+from pipeline.tracking.names import EARLIER, LOOKED, TRAINED, Kind
+from pipeline.tracking.query import (
+    StoredRun,
+    artifact,
+    group_of,
+    is_acting,
+    is_average,
+    is_model,
+    search,
+    search_study,
+)
 from pipeline.tracking.store import Store
 
 BESIDE = (Kind.AVERAGE, Kind.ORIGINAL, Kind.YARDSTICK)  # kinds of runs that are shown next to models
@@ -49,6 +60,7 @@ def gather(store: Store, study: str = ALL, experiment: str = ALL) -> Gathered:
     """
     found = search(store, None if experiment == ALL else experiment) if study == ALL else None
     found = search_study(store, study, experiment) if found is None else found
+    studied = [run.tags for run in found if study != ALL and run.tags.get("kind") == Kind.STUDY]
     found = [run for run in found if run.status == "FINISHED"]
     models = [run for run in found if is_model(run)]
     beside = newest_averages([run for run in found if run.tags.get("kind") in BESIDE and "method" in run.tags])
@@ -57,11 +69,11 @@ def gather(store: Store, study: str = ALL, experiment: str = ALL) -> Gathered:
         raise SettingsError(
             f"report: expected {what}, found none. Train some, e.g. with 'python -m pipeline ensemble'."
         )
-    protocols = Counter(
-        protocol for run in models if (protocol := protocol_of(run.tags)) and protocol.version == VERSION
-    )
-    protocol = protocols.most_common(1)[0][0] if protocols else None
+    models += [run for run in found if is_acting(run)]
+    design = design_of(studied[-1]) if studied else None
+    protocol = Protocol(design.episodes, design.seed) if design else most_common_protocol(models)
     notes = evaluation_notes(models, beside, protocol)
+    notes += design_notes(studied[-1]) if studied and design else []
     names = computed_groups(models) if study == ALL else {run.run_id: group_of(run) for run in models}
     chosen = one_per_seed(models, names, protocol)
     if len(chosen) < len(models):
@@ -69,13 +81,39 @@ def gather(store: Store, study: str = ALL, experiment: str = ALL) -> Gathered:
         notes.append(
             f"{repeated} runs repeat the settings and seed of another run, which is used instead (evaluated or newer)."
         )
+    notes += acting_notes(chosen, names)
     read = [to_model(store, run, names[run.run_id], protocol, notes) for run in chosen]
     judged = [run for run in beside if protocol is not None and protocol_of(run.tags) == protocol]
     read += [to_model(store, run, name_beside(run, beside), protocol, notes) for run in judged]
     methods = {run.run_id: run.tags["method"] for run in [*models, *beside]}
     read.sort(key=lambda model: (_rank(methods[model.run_id]), methods[model.run_id], model.group))
     title = "all runs" if study == ALL else f"study {study}"
-    return Gathered(compare_models(title, str(protocol or "none yet"), read, notes), protocol)
+    if design is None:
+        episodes, seed = (protocol.episodes, protocol.seed) if protocol else (0, 0)
+        design = Design(PRIMARY, MARGIN, ", ".join(map(str, CONDITIONS)), episodes, seed)
+        notes += ["The terms of this comparison were not fixed before the evaluation."] if protocol else []
+    return Gathered(compare_models(title, str(protocol or "none yet"), design, read, notes), protocol)
+
+
+def most_common_protocol(models: Sequence[StoredRun]) -> Protocol | None:
+    """Return the protocol by which most models were evaluated; None if none was, or by an earlier version."""
+    found = (protocol_of(run.tags) for run in models)
+    protocols = Counter(protocol for protocol in found if protocol and protocol.version == VERSION)
+    return protocols.most_common(1)[0][0] if protocols else None
+
+
+def design_notes(tags: Mapping[str, str]) -> list[str]:
+    """Return notes on a study that looked more than once, or at other terms, from the tags of its run."""
+    notes = []
+    for number, each in enumerate(json.loads(tags.get(EARLIER, "[]")), start=1):
+        notes.append(f"Earlier terms {number}: {each['design']}. The verdict then: {each['verdict']}.")
+    looked = tags.get(LOOKED, "").split()
+    if len(looked) > 1 and tags.get(f"{PREFIX}looks", NO_LOOKS) == NO_LOOKS:
+        notes.append(
+            f"The verdict was read with {', '.join(looked)} models a group: whoever goes on until it pleases finds "
+            "more differences than there are. until=decided looks at numbers that are fixed in advance."
+        )
+    return notes
 
 
 def _rank(method: str) -> int:
@@ -114,8 +152,18 @@ def left_out(runs: Sequence[StoredRun], how: str, protocol: Protocol | None) -> 
     """Return a note about runs that were evaluated in another way than the others, if there are any."""
     if not runs:
         return []
-    again = evaluate_command(protocol, [run for run in runs if is_model(run) or is_average(run)])
+    again = evaluate_command(protocol, [run for run in runs if is_model(run) or is_acting(run) or is_average(run)])
     return [f"{len(runs)} runs were evaluated {how}: their scores are left out. To include them: {again}"]
+
+
+def acting_notes(models: Sequence[StoredRun], names: dict[str, str]) -> list[str]:
+    """Return a note for each group of models that were not trained for it, with the group whose weights they have."""
+    groups = {names[run.run_id]: names.get(run.tags[TRAINED], "") for run in models if is_acting(run)}
+    return [
+        f"{group}: its models are those of {trained or 'another group'} and act by another rule. The two are compared "
+        "as if they had been trained apart, so their interval is too wide rather than too narrow."
+        for group, trained in groups.items()
+    ]
 
 
 def evaluate_command(protocol: Protocol | None, runs: Sequence[StoredRun]) -> str:
@@ -168,7 +216,7 @@ def _number(text: str) -> str:
 
 def to_model(store: Store, run: StoredRun, group: str, protocol: Protocol | None, notes: list[str]) -> Model:
     """Read a run's scores, if they are of this protocol, and its costs; unusable values are left out and noted."""
-    kind = run.tags.get("kind", Kind.MODEL)
+    kind = Kind.MODEL if is_acting(run) else run.tags.get("kind", Kind.MODEL)
     metrics = {EARLIER_NAMES.get(name, name): value for name, value in run.metrics.items()}
     costs = {name: metrics[name] for name in COSTS if name in metrics}
     odd = [name for name, value in costs.items() if not math.isfinite(value)]
@@ -188,14 +236,7 @@ def to_model(store: Store, run: StoredRun, group: str, protocol: Protocol | None
         seed=int(run.params["seed"]) if kind == Kind.MODEL else None,
         name=run.name,
         run_id=run.run_id,
-        scores={name: _means(by_condition) for name, by_condition in episodes.items()},
-        costs={name: value for name, value in costs.items() if name not in odd},
+        conditions=tuple((condition.action_noise, condition.replan) for condition in CONDITIONS) if episodes else (),
         episodes=episodes,
+        costs={name: value for name, value in costs.items() if name not in odd},
     )
-
-
-def _means(by_condition: NDArray[np.float64]) -> dict[Where, float]:
-    return {
-        (condition.action_noise, condition.replan): float(values.mean())
-        for condition, values in zip(CONDITIONS, by_condition, strict=True)
-    }

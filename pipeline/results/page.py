@@ -14,7 +14,7 @@ from pipeline.report.tables import Table
 from pipeline.results.episodes import show_episodes
 from pipeline.results.gather import Gathered
 from pipeline.tracking.names import LOCK_FILE
-from pipeline.tracking.query import StoredRun, artifact, search
+from pipeline.tracking.query import StoredRun, artifact, is_model, search
 from pipeline.tracking.store import Store, store_name
 
 ENVIRONMENT_FILE = "environment.json"  # of runs from before there were locks
@@ -32,7 +32,7 @@ def make_page(
     runs = {run.run_id: run for run in search(store)}
     models = [(model, runs[model.run_id]) for group in comparison.groups for model in group.models]
     episodes, choice, unshown = show_episodes(store, gathered)
-    versions, unread = version_table(store, [run for model, run in models if model.kind == "model"])
+    versions, unread = version_table(store, [run for _, run in models if is_model(run)])
     page = Page(
         comparison=comparison,
         figures={name: as_svg(figure) for name, figure in drawn.items()},

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.config import ALL, FLAGS, NAME_PATTERN, NONE, Settings
+from pipeline.report.design import MARGIN
 
 
 class ReportSettings(Settings):
@@ -23,3 +24,20 @@ class ReportSettings(Settings):
         if self.html and self.out == NONE:
             raise ValueError("html: expected a folder for the page, found none. Name one by --out")
         return self
+
+
+class PlanSettings(Settings):
+    """Say how many models and episodes a comparison needs for an interval of a given width.
+
+    The variances are those of an earlier study, or assumed ones, given as standard deviations of a single episode's
+    score: between models, between episodes, and the rest.
+    """
+
+    study: str = Field(
+        "ensemble", pattern=f"^{NAME_PATTERN}$", description="a study whose first two groups are taken; none: assume"
+    )
+    half_width: float = Field(MARGIN, gt=0, le=1, description="half of the width of the 95% interval of the difference")
+    std_models: float = Field(0.01, ge=0, le=1, description="with study=none: assumed between models of a method")
+    std_episodes: float = Field(0.0, ge=0, le=1, description="with study=none: between episodes, beyond what is shared")
+    std_rest: float = Field(0.2, ge=0, le=1, description="with study=none: of an episode, beyond model and episode")
+    experiment: str = Field(ALL, pattern=f"^{NAME_PATTERN}$", description="MLflow experiment of the study; all: any")

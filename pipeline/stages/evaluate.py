@@ -2,9 +2,11 @@
 
 import math
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,12 +33,15 @@ from pipeline.evaluation.yardsticks import YARDSTICKS
 from pipeline.executors.jobs import Job, Report
 from pipeline.executors.run import Watch, run_all
 from pipeline.files import file_digest
+from pipeline.methods.registry import METHODS
 from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.load import load_policy
 from pipeline.policies.policy import Policy, noise_of
+from pipeline.report.design import design_of
 from pipeline.stages.settings import EvaluateSettings
 from pipeline.streams import torch_stream
-from pipeline.tracking.query import StoredRun, artifact, fetch, is_average, is_model, search_study
+from pipeline.tracking.names import Kind
+from pipeline.tracking.query import StoredRun, artifact, fetch, is_acting, is_average, is_model, search_study
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store, open_store, ui_command
 
@@ -53,9 +58,12 @@ class Judged:
     chunks: ChunkErrors | None = None  # against the expert, on the test split; None without it
 
 
-def load_for_pendulum(path: Path, tokenizer: str) -> Policy:
-    """Open a model file; raises `CheckpointError`, also if it is not for the pendulum or its horizon is too short."""
-    policy = load_policy(path, None if tokenizer == NONE else tokenizer)
+def load_for_pendulum(path: Path, tokenizer: str, act: Mapping[str, Any] | None = None) -> Policy:
+    """Open a model file, to act by `act`, see `load_policy`.
+
+    Raises `CheckpointError`, also if it is not for the pendulum or its horizon is too short; `SettingsError`.
+    """
+    policy = load_policy(path, None if tokenizer == NONE else tokenizer, act)
     check_pendulum(path, policy)
     return policy
 
@@ -78,14 +86,16 @@ def check_dimensions(path: Path, state_dim: int, action_dim: int) -> None:
         )
 
 
-def judge_file(path: Path, tokenizer: str, protocol: Protocol, pairs: Path, report: Report) -> Judged:
-    """Evaluate a model file on one thread.
+def judge_file(
+    path: Path, tokenizer: str, protocol: Protocol, pairs: Path, report: Report, act: Mapping[str, Any] | None = None
+) -> Judged:
+    """Evaluate a model file on one thread, acting by `act`.
 
     Its plans are compared with the expert's chunks in the test split of the file `pairs`, if it was trained on these
     pairs or has no provenance, as the reference system's weights.
     """
     torch.set_num_threads(1)
-    policy = load_for_pendulum(path, tokenizer)
+    policy = load_for_pendulum(path, tokenizer, act)
     episodes = draw_episodes(CONDITIONS, protocol.episodes, protocol.seed)
     evaluation = evaluate_planner(policy_planner(policy, episodes, protocol.seed), episodes, 1, report)
     chunks = None
@@ -95,7 +105,8 @@ def judge_file(path: Path, tokenizer: str, protocol: Protocol, pairs: Path, repo
         if expert.action_chunk.shape[1:] == (policy.horizon, policy.action_dim):
             plan = partial(policy.plan, noise=noise_of(torch_stream(protocol.seed, "chunks", "planner")))
             chunks = compare_chunks(plan, expert.state[rows], expert.action_chunk[rows])
-    return Judged(policy.name, policy.method, evaluation, chunks)
+    name = " ".join([policy.name, *(f"{name}={value}" for name, value in (act or {}).items())])
+    return Judged(name, policy.method, evaluation, chunks)
 
 
 def is_trained_on(policy: Policy, pairs: Path) -> bool:
@@ -103,13 +114,16 @@ def is_trained_on(policy: Policy, pairs: Path) -> bool:
     return not policy.provenance or policy.provenance.get("pairs_sha256") == file_digest(pairs)
 
 
-def judge_run(run_id: str, protocol: Protocol, pairs: Path, report: Report) -> Judged:
-    """Evaluate the model of an MLflow run, and log the scores to the run."""
+def judge_run(
+    run_id: str, protocol: Protocol, pairs: Path, report: Report, act: Mapping[str, Any] | None = None
+) -> Judged:
+    """Evaluate the model of an MLflow run, and log the scores to the run unless `act` chooses how it acts."""
     client = open_store()
     stored = fetch(client, run_id)
     with artifact(client, run_id, f"{stored.tags['name']}.pth") as path:
-        judged = judge_file(path, NONE, protocol, pairs, report)
-    log_judged(TrackedRun(client, run_id), judged, protocol)
+        judged = judge_file(path, NONE, protocol, pairs, report, act)
+    if not act:
+        log_judged(TrackedRun(client, run_id), judged, protocol)
     return judged
 
 
@@ -146,10 +160,14 @@ def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
     run.tags(protocol_tags(protocol))
 
 
-def models_of_study(store: Store, study: str, experiment: str = ALL) -> list[StoredRun]:
-    """Return a study's finished models and averaged policies; raises `SettingsError` if there are no models."""
+def models_of_study(store: Store, study: str, experiment: str = ALL, acting: bool = False) -> list[StoredRun]:
+    """Return a study's finished models and averaged policies; raises `SettingsError` if there are no models.
+
+    With `acting`, also models that act by another rule.
+    """
     found = [run for run in search_study(store, study, experiment) if run.status == "FINISHED"]
-    runs = [run for run in found if is_model(run)] + [run for run in found if is_average(run)]
+    runs = [run for run in found if is_model(run)]
+    runs += [run for run in found if acting and is_acting(run)] + [run for run in found if is_average(run)]
     if not runs:
         raise SettingsError(
             f"study: expected one with finished models, found none called '{study}'. See {ui_command()}"
@@ -157,17 +175,39 @@ def models_of_study(store: Store, study: str, experiment: str = ALL) -> list[Sto
     return runs
 
 
-def require_finished(run: StoredRun) -> None:
-    """Raise `SettingsError` unless a run has a model and is not deleted."""
+def require_finished(run: StoredRun, acting: bool = False) -> None:
+    """Raise `SettingsError` unless a run has a model, with `acting` maybe another run's, and is not deleted."""
     if run.deleted:
         raise SettingsError(
             f"run: expected a finished training run, found that '{run.name}' ({run.run_id}) is deleted. "
             "Restore it in MLflow, or name another."
         )
-    if run.status != "FINISHED" or not (is_model(run) or is_average(run)):
+    if run.status != "FINISHED" or not (is_model(run) or is_average(run) or (acting and is_acting(run))):
         raise SettingsError(
             f"run: expected a finished training run, found '{run.name}' ({run.run_id}). See {ui_command()}"
         )
+
+
+def protocol_for(settings: EvaluateSettings) -> Protocol:
+    """The protocol to evaluate by: of a study its own, which was fixed before its first evaluation.
+
+    Raises `SettingsError` if another is asked for.
+    """
+    asked = Protocol(settings.episodes, settings.seed)
+    if settings.study == NONE:
+        return asked
+    found = search_study(open_store(), settings.study, settings.experiment)
+    design = next((design_of(run.tags) for run in reversed(found) if run.tags.get("kind") == Kind.STUDY), None)
+    if design is None:
+        return asked
+    fixed = Protocol(design.episodes, design.seed)
+    defaults = EvaluateSettings.model_fields
+    if asked not in (fixed, Protocol(defaults["episodes"].default, defaults["seed"].default)):
+        raise SettingsError(
+            f"study: '{settings.study}' is evaluated by {fixed}, and {asked} is asked for. Leave out --episodes and "
+            "--seed, or run the study again on other terms, which makes another verdict."
+        )
+    return fixed
 
 
 def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
@@ -175,25 +215,31 @@ def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
 
     Bad input raises a `UserError` before any work; `RunError` names the models that could not be evaluated.
     """
-    protocol = Protocol(settings.episodes, settings.seed)
+    protocol, act = protocol_for(settings), settings.acting
     jobs: list[Job[Judged]] = []
     for path in settings.checkpoint:
-        policy = load_for_pendulum(path, settings.tokenizer)
-        jobs.append(Job(policy.name, "file", partial(judge_file, path, settings.tokenizer, protocol, settings.pairs)))
+        policy = load_for_pendulum(path, settings.tokenizer, act)
+        work = partial(judge_file, path, settings.tokenizer, protocol, settings.pairs, act=act)
+        jobs.append(Job(policy.name, "file", work))
     if settings.pairs.exists() or settings.pairs != EvaluateSettings.model_fields["pairs"].default:
         load_action_pairs(settings.pairs)  # raises here, not in every process
     if settings.run or settings.study != NONE:
         store = open_store()
         runs = [fetch(store, run_id) for run_id in dict.fromkeys(settings.run)]
         for run in runs:
-            require_finished(run)
+            require_finished(run, acting=True)
         if settings.study != NONE:
             known = {run.run_id for run in runs}
-            members = models_of_study(store, settings.study, settings.experiment)
+            members = models_of_study(store, settings.study, settings.experiment, acting=not act)
             runs += [run for run in members if run.run_id not in known]
+        if act:
+            for method in dict.fromkeys(run.tags["method"] for run in runs):
+                METHODS[method].check_acting(act)
         for run in runs:
-            work = partial(judge_run, run.run_id, protocol, settings.pairs)
+            work = partial(judge_run, run.run_id, protocol, settings.pairs, act=act)
             jobs.append(Job(run.name, run.tags["method"], work))
+    if act and not jobs:
+        raise SettingsError("act: name models that are to act so: files, --run or --study. See --help.")
     if settings.yardsticks:
         jobs += [Job(name, "yardstick", partial(judge_yardstick, name, protocol)) for name in YARDSTICKS]
     if not jobs:

@@ -40,7 +40,7 @@ class Exported:
 
 def export(settings: ExportSettings) -> Exported:
     """Write the file and compare it with the model; raises `UserError` kinds, and `RunError` if they differ."""
-    checkpoint = load_checkpoint(settings.checkpoint)
+    checkpoint = load_checkpoint(settings.checkpoint).acting_by(settings.acting)
     path = settings.checkpoint.with_suffix(".onnx") if settings.out == AUTO else Path(settings.out)
     _check_out(path, settings.checkpoint)
     content, policy = onnx_bytes(settings.checkpoint, checkpoint), policy_of(checkpoint)

@@ -83,7 +83,7 @@ def open_policy(settings: PlaySettings) -> tuple[str, Act]:
     if settings.policy != NONE:
         return settings.policy, connect(settings.policy, STATE_DIM, ACTION_DIM).act
     path = Path(settings.checkpoint)
-    policy = open_file(path, None if settings.tokenizer == NONE else settings.tokenizer)
+    policy = open_file(path, None if settings.tokenizer == NONE else settings.tokenizer, settings.acting)
     check_dimensions(path, policy.state_dim, policy.action_dim)
     if isinstance(policy, ExportedPolicy):
         return policy.name, policy.act

@@ -36,11 +36,35 @@ class TokenizeSettings(Settings):
     out: Path = Field(Path("data"), description="folder for SCHEME_tokenizer.json and training_pairs_SCHEME.npz")
 
 
-class EvaluateSettings(Settings):
+class ChoosesActing(Settings):
+    """Settings of commands that choose anew how a model acts."""
+
+    act: tuple[str, ...] = Field(
+        (), description="another rule of acting: NAME=VALUE, of flow_steps, start_noise, decoding"
+    )
+
+    @model_validator(mode="after")
+    def _act_names_values(self) -> Self:
+        for word in self.act:
+            name, _, value = word.partition("=")
+            if not (name and value):
+                raise ValueError(f"act: expected NAME=VALUE, found '{word}'")
+        return self
+
+    @property
+    def acting(self) -> dict[str, str]:
+        """What `act` names, as text."""
+        return dict(word.split("=", 1) for word in self.act)
+
+
+class EvaluateSettings(ChoosesActing):
     """Score how models control the pendulum, under nine conditions of noise and replan interval.
 
     Models are files (A.pth B.pth ...), MLflow runs (--run), or all models of a study (--study). The scores of runs are
     logged to the runs.
+
+    --act chooses anew how models act, as in `--act start_noise=1`. Such scores are printed only: a run keeps those of
+    its own rule. To keep both, compare groups of a study, such as "pi0,pi0 start_noise=1".
     """
 
     checkpoint: tuple[Path, ...] = Field(
@@ -51,8 +75,10 @@ class EvaluateSettings(Settings):
     experiment: str = Field(ALL, pattern=f"^{NAME_PATTERN}$", description="MLflow experiment of the study; all: any")
     yardsticks: bool = Field(False, description="also score PID, LQR and zero action")
     tokenizer: str = Field(NONE, description="the tokenizer of the reference system's FAST weights")
-    episodes: int = Field(100, ge=1, le=1_000_000, description="episodes per condition")
-    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the episodes, the same for all models")
+    episodes: int = Field(100, ge=1, le=1_000_000, description="episodes per condition; a study has its own")
+    seed: int = Field(
+        0, ge=0, le=MAX_SEED, description="seed of the episodes, the same for all models; a study has its own"
+    )
     pairs: Path = Field(
         Path("data/training_pairs_original.npz"), description="the expert's action pairs, used if the file exists"
     )
@@ -94,7 +120,7 @@ class CompareSettings(Settings):
         return self
 
 
-class PlaySettings(Settings):
+class PlaySettings(ChoosesActing):
     """Balance the pendulum with a policy in real time, and draw the episode as a GIF.
 
     The policy is a model file (--checkpoint) or a server (--policy). A step takes 0.04 s, an episode 100 steps. The
@@ -120,10 +146,12 @@ class PlaySettings(Settings):
     def _one_policy(self) -> Self:
         if (self.checkpoint == NONE) == (self.policy == NONE):
             raise ValueError("policy: name a model file by --checkpoint, or a server by --policy")
+        if self.act and self.policy != NONE:
+            raise ValueError("act: expected none with --policy: a server acts as its model does")
         return self
 
 
-class ExportSettings(Settings):
+class ExportSettings(ChoosesActing):
     """Write a trained model as one ONNX file that acts without torch, and check it against the model.
 
     It needs extra packages: pip install -e '.[export]'

@@ -1,11 +1,13 @@
 """The jobs of a study: which are left to do, and what a process does for each."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from pipeline.config import NONE
 from pipeline.data.pairs import load_action_pairs
@@ -18,6 +20,7 @@ from pipeline.evaluation.yardsticks import YARDSTICKS
 from pipeline.executors.jobs import Job, Report
 from pipeline.files import file_digest
 from pipeline.methods.registry import METHODS
+from pipeline.policies.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.policies.ensemble import MOST_MEMBERS, members_digest, save_ensemble
 from pipeline.results.figures import TRADEOFF_FILE, TRADEOFF_TAG
 from pipeline.stages.evaluate import Judged, judge_file, judge_run, judge_yardstick, log_judged
@@ -26,13 +29,15 @@ from pipeline.stages.unfinished import can_resume
 from pipeline.studies.plan import Member, member_name
 from pipeline.tokenizer.fast import FastTokenizer
 from pipeline.tokenizer.tradeoff import SCALES, measure_tradeoff
-from pipeline.tracking.names import Kind
+from pipeline.tracking.names import NAME, TRAINED, WEIGHTS, Kind
 from pipeline.tracking.owner import owner_elsewhere
-from pipeline.tracking.query import StoredRun, artifact, group_of, is_model, search
+from pipeline.tracking.query import StoredRun, artifact, group_of, is_acting, is_model, search
 from pipeline.tracking.run import Place, TrackedRun, start_run, status_of
 from pipeline.tracking.store import open_store
 
-JOB_KINDS = (Kind.MODEL, Kind.AVERAGE, Kind.ORIGINAL, Kind.YARDSTICK)  # of the runs that jobs make
+JOB_KINDS = (Kind.MODEL, Kind.ACTING, Kind.AVERAGE, Kind.ORIGINAL, Kind.YARDSTICK)  # of the runs that jobs make
+OF_TRAINING = (WEIGHTS, "device", "data_sha256", "tokenizer_sha256", "pairs_sha256", "split_digest")  # tags
+NOT_IN_FILES, MOST_LETTERS = re.compile(r"[^\w.=-]+"), 100  # of the names of files
 TRAINING_SHARE = 0.9  # of a member's time; the rest is its evaluation
 TRADEOFF_CHUNKS = 10_000  # of each part of the split: enough for two digits
 
@@ -78,6 +83,15 @@ class Earlier:
         found = [run for run in self.runs if is_model(run) and job_name(run) == name]
         return found[-1] if found else None
 
+    def member(self, name: str, weights: str = "") -> StoredRun | None:
+        """The newest run of a member's name, trained or acting with weights of another: with these, if they are named.
+
+        A model counts in both cases: an earlier call may have had other groups.
+        """
+        found = [run for run in self.runs if (is_model(run) or is_acting(run)) and job_name(run) == name]
+        found = [run for run in found if weights in ("", run.tags[WEIGHTS])]
+        return found[-1] if found else None
+
     def is_judged(self, run: StoredRun) -> bool:
         """Whether a run is evaluated by the study's protocol."""
         return protocol_of(run.tags) == self.trial.protocol
@@ -89,14 +103,14 @@ class Earlier:
 
 def job_name(run: StoredRun) -> str:
     """The name of the job that makes, or made, a run of a study."""
-    is_member = run.tags.get("kind") == Kind.MODEL
+    is_member = run.tags.get("kind") in (Kind.MODEL, Kind.ACTING)
     return member_name(group_of(run), run.tags.get("seed", "")) if is_member else run.name
 
 
 def missing_jobs(
     members: Sequence[Member], beside: Beside, runs: Runs, earlier: Earlier, measured: str
 ) -> tuple[list[Job[str]], int]:
-    """The jobs that are left to do, and how many models need none.
+    """The jobs that are left to do before `acting_jobs` and `average_jobs`, and how many models need none.
 
     `measured` is the digest of the pairs whose trade-off FAST was measured on by an earlier call.
     """
@@ -119,17 +133,42 @@ def missing_jobs(
         )
     reused = 0
     for member in members:
-        made = earlier.model(member.name)
+        if member.trained != member.group:
+            continue
+        made = earlier.member(member.name)
         if made is not None and earlier.is_judged(made):
             reused += 1
             continue
         tags = {"group": member.group, "method": member.method, "seed": str(member.settings.seed)}
         place = runs.place(runs.groups[member.group], Kind.MODEL, member.name, **tags)
-        work = partial(make_member, member, place, trial, runs.study.experiment_id)
+        work = (
+            partial(judge_again, made.run_id, trial)
+            if made
+            else partial(make_member, member, place, trial, runs.study.experiment_id)
+        )
         jobs.append(Job(member.name, member.group, work))
     for name in YARDSTICKS:
         judge(Kind.YARDSTICK, name, partial(judge_yardstick, name, trial.protocol))
     return jobs, reused
+
+
+def acting_jobs(members: Sequence[Member], runs: Runs, earlier: Earlier) -> list[Job[str]]:
+    """The jobs of members that act with the weights of another group's, once these are trained."""
+    jobs: list[Job[str]] = []
+    trial = earlier.trial
+    for member in members:
+        model = earlier.model(member.model) if member.trained != member.group else None
+        if model is None:
+            continue
+        made = earlier.member(member.name, model.tags[WEIGHTS])
+        if made is not None and earlier.is_judged(made):
+            continue
+        tags = {"group": member.group, "method": member.method, "seed": str(member.settings.seed)}
+        tags |= {TRAINED: model.run_id} | {tag: model.tags[tag] for tag in OF_TRAINING if tag in model.tags}
+        place = runs.place(runs.groups[member.group], Kind.ACTING, member.name, **tags)
+        work = partial(judge_again, made.run_id, trial) if made else partial(make_acting, member, model, place, trial)
+        jobs.append(Job(member.name, member.group, work))
+    return jobs
 
 
 def average_jobs(runs: Runs, earlier: Earlier) -> list[Job[str]]:
@@ -187,6 +226,18 @@ def _train_member(member: Member, place: Place, earlier: Sequence[StoredRun], re
     return made.run_id
 
 
+def make_acting(member: Member, model: StoredRun, place: Place, trial: Trial, report: Report) -> str:
+    """Write a trained model as one that acts as the member does, evaluate it, and log both; returns the run's id."""
+    method = METHODS[member.method]
+    with TemporaryDirectory() as folder, artifact(open_store(), model.run_id, f"{model.tags[NAME]}.pth") as trained:
+        checkpoint = load_checkpoint(trained).acting_by(method.acting(member.settings).model_dump())
+        file = Path(folder) / f"{file_name(member.name)}.pth"
+        save_checkpoint(file, replace(checkpoint, provenance=checkpoint.provenance | {NAME: file.stem}))
+        judge = partial(judge_file, file, NONE, trial.protocol, trial.pairs)
+        params = checkpoint.settings.model_dump(mode="json", exclude={"resume"})
+        return judge_beside(judge, place, trial.protocol, report, file, params)
+
+
 def judge_again(run_id: str, trial: Trial, report: Report) -> str:
     """Evaluate the model of a run and log the scores to it; returns the run's id."""
     judge_run(run_id, trial.protocol, trial.pairs, report)
@@ -197,20 +248,31 @@ def make_average(name: str, members: Sequence[StoredRun], place: Place, trial: T
     """Write the members' files as one policy, evaluate it, and log both as a run; returns the run's id."""
     store = open_store()
     with ExitStack() as stack:
-        file = Path(stack.enter_context(TemporaryDirectory())) / f"{name.replace(' ', '_')}.pth"
+        file = Path(stack.enter_context(TemporaryDirectory())) / f"{file_name(name)}.pth"
         files = [stack.enter_context(artifact(store, run.run_id, f"{run.tags['name']}.pth")) for run in members]
         save_ensemble(file, name, files)
         judge = partial(judge_file, file, NONE, trial.protocol, trial.pairs)
         return judge_beside(judge, place, trial.protocol, report, file)
 
 
+def file_name(name: str) -> str:
+    """A name of a study as that of a file, without an ending."""
+    return NOT_IN_FILES.sub("_", name)[:MOST_LETTERS]
+
+
 def judge_beside(
-    judge: Callable[[Report], Judged], place: Place, protocol: Protocol, report: Report, file: Path | None = None
+    judge: Callable[[Report], Judged],
+    place: Place,
+    protocol: Protocol,
+    report: Report,
+    file: Path | None = None,
+    params: Mapping[str, Any] | None = None,
 ) -> str:
     """Evaluate what needs no training, and log it as a run of its own, with its `file`; returns the run's id."""
     judged = judge(report)
-    run = start_run(open_store(), "", judged.name, chosen=True, place=place)
+    run = start_run(open_store(), "", place.name or judged.name, chosen=True, place=place)
     try:
+        run.params(params or {})
         run.tags({"method": judged.method} | ({"name": file.stem} if file else {}))
         if file is not None:
             run.file(file)

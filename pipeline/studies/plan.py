@@ -1,7 +1,7 @@
 """The plan of a study: groups of models, and their members by seed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.config import make
@@ -22,12 +22,12 @@ class Group:
     name: str  # "pi0", or "pi0 width=64"
     method: Method
     settings: TrainSettings  # of the first seed
+    trained: str  # the name of the group that trains its models: its own, or another that differs only in acting
 
     def member(self, seed: int) -> "Member":
         """Return the member with a seed; raises `SettingsError` for a seed that is out of range."""
-        return Member(
-            self.name, self.method.name, make(type(self.settings), self.settings.model_dump() | {"seed": seed})
-        )
+        settings = make(type(self.settings), self.settings.model_dump() | {"seed": seed})
+        return Member(self.name, self.method.name, settings, self.trained)
 
     def recipe(self, prepared: Prepared) -> dict[str, str]:
         """Return what all its models share, as text: the settings without the seed, and the digests of the data."""
@@ -45,16 +45,22 @@ class Member:
     group: str
     method: str
     settings: TrainSettings
+    trained: str  # the name of the group that trains it
 
     @property
     def name(self) -> str:
         """The name within the study."""
         return member_name(self.group, self.settings.seed)
 
+    @property
+    def model(self) -> str:
+        """The name of the member whose weights it has: its own, if it is trained."""
+        return member_name(self.trained, self.settings.seed)
+
 
 def plan_members(settings: EnsembleSettings, groups: Sequence[Group]) -> list[Member]:
     """Return all members, ordered by seed, so that an interrupted study has complete pairs; raises `SettingsError`."""
-    seeds = range(settings.base_seed, settings.base_seed + settings.n_models)
+    seeds = range(settings.base_seed, settings.base_seed + settings.models)
     return [group.member(seed) for seed in seeds for group in groups]
 
 
@@ -85,8 +91,23 @@ def plan_groups(settings: EnsembleSettings) -> list[Group]:
         own = dict(word.split("=", 1) for word in text.split()[1:])
         fields = METHODS[name].settings_type.model_fields
         shared = {field: value for field, value in for_all.items() if field in fields}
-        groups.append(Group(text, METHODS[name], _settings_of(settings, METHODS[name], shared | for_one[name] | own)))
-    return groups
+        chosen = _settings_of(settings, METHODS[name], shared | for_one[name] | own)
+        groups.append(Group(text, METHODS[name], chosen, text))
+    return [replace(group, trained=_trained(group, groups)) for group in groups]
+
+
+def _trained(group: Group, groups: Sequence[Group]) -> str:
+    """Return which of the groups trains this one's models.
+
+    Of groups that differ only in how they act it is the first that acts by default, or else the first.
+    """
+    acting = set(group.method.acting_type.model_fields)
+    recipe = group.settings.model_dump(exclude=acting)
+    same = [
+        each for each in groups if each.method == group.method and each.settings.model_dump(exclude=acting) == recipe
+    ]
+    default = [each for each in same if each.method.acting(each.settings) == each.method.acting_type()]
+    return (default or same)[0].name
 
 
 def _settings_of(settings: EnsembleSettings, method: Method, chosen: dict[str, str]) -> TrainSettings:

@@ -7,7 +7,8 @@ from pydantic import Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from pipeline.config import ALL, AUTO, EXPERIMENT_NAME, MAX_SEED, NAME_PATTERN, NONE, RUN_NAME, Settings, fields_of
-from pipeline.methods.settings import FlowRecipe, Recipe, TokenRecipe
+from pipeline.methods.settings import ChunkRecipe, FlowActing, Recipe, TokenActing, TokenRecipe
+from pipeline.report.design import MARGIN
 
 GROUP = r"\w+( +\w+=[^\s,'\"]+)*"
 
@@ -17,6 +18,7 @@ class EnsembleSettings(Settings):
 
     A group is a method with its defaults, such as pi0, or with other settings, such as "pi0 width=128"; this is also
     its name. --set NAME=VALUE applies to every method that has the setting, --set METHOD.NAME=VALUE to one.
+    Groups that differ only in how they act, such as "pi0,pi0 start_noise=1", share their models.
     The same command with the same study name does only what is missing.
     """
 
@@ -36,8 +38,21 @@ class EnsembleSettings(Settings):
     base_seed: int = Field(0, ge=0, le=MAX_SEED, description="the first seed; the models' seeds count up from it")
     executor: Literal["pool", "serial"] = Field("pool", description="a pool of processes, or one job after another")
     workers: int = Field(0, ge=0, le=1024, description="processes of the pool, 0 for one per core")
-    episodes: int = Field(100, ge=1, le=1_000_000, description="episodes per condition")
-    evaluation_seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the episodes, the same for all models")
+    until: Literal["trained", "decided"] = Field(
+        "trained", description="stop when all models are trained, or at the first look that decides"
+    )
+    looks: str = Field(
+        "8,12,16,20",
+        pattern=r"^\d{1,5}(, *\d{1,5})*$",
+        description="models per group at each look, with until=decided; the last replaces n_models",
+    )
+    margin: float = Field(MARGIN, gt=0, le=1, description="differences of the primary score below it do not matter")
+    episodes: int = Field(1000, ge=1, le=1_000_000, description="episodes per condition")
+    evaluation_seed: str = Field(
+        AUTO,
+        pattern=r"^(auto|\d{1,10})$",
+        description="seed of the episodes, the same for all models; auto: from the recipes, new for a new recipe",
+    )
     originals: str = Field(NONE, description="folder with weights of the reference system, to evaluate as well")
     pairs: Path = Field(
         Path("data/training_pairs_original.npz"),
@@ -58,6 +73,20 @@ class EnsembleSettings(Settings):
         return tuple(word for word in words if word not in ("", NONE))
 
     @model_validator(mode="after")
+    def _looks_grow(self) -> Self:
+        numbers = [int(word) for word in self.looks.split(",")]
+        if numbers != sorted(set(numbers)) or numbers[0] < 2:
+            raise ValueError(f"looks: expected growing numbers of models, the first 2 or more, found '{self.looks}'")
+        if self.evaluation_seed != AUTO and int(self.evaluation_seed) > MAX_SEED:
+            raise ValueError(f"evaluation_seed: expected {MAX_SEED:,} or less, found '{self.evaluation_seed}'")
+        return self
+
+    @property
+    def models(self) -> int:
+        """Models per group at most."""
+        return int(self.looks.split(",")[-1]) if self.until == "decided" else self.n_models
+
+    @model_validator(mode="after")
     def _study_is_a_name(self) -> Self:
         if self.study in (ALL, NONE):
             raise ValueError(f"study: expected a name, found '{self.study}', which other commands reserve")
@@ -70,6 +99,6 @@ class EnsembleSettings(Settings):
 
 def shorthands() -> dict[str, FieldInfo]:
     """Training settings that the command takes by name for every method that has them; "auto": the default."""
-    kinds = (Recipe, FlowRecipe, TokenRecipe)
+    kinds = (Recipe, FlowActing, ChunkRecipe, TokenActing, TokenRecipe)
     found = {name: info for kind in kinds for name, info in fields_of(kind).items() if name != "experiment"}
     return {name: FieldInfo.merge_field_infos(info, default=AUTO) for name, info in found.items()}

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -25,20 +25,33 @@ from pipeline.locks import file_lock
 from pipeline.methods.method import Prepared
 from pipeline.policies.load import load_policy
 from pipeline.registry.register import register_members
+from pipeline.report.design import Design, design_of
+from pipeline.report.words import verdict_words
 from pipeline.results.figures import TRADEOFF_TAG
 from pipeline.results.gather import Gathered, gather
 from pipeline.results.write import write_files
 from pipeline.stages.make_data import make_missing_data, require_same_data
 from pipeline.stages.train import check_sizes
 from pipeline.stages.unfinished import end_abandoned
-from pipeline.studies.jobs import JOB_KINDS, Beside, Earlier, Runs, Trial, average_jobs, job_name, missing_jobs
+from pipeline.studies.design import design_for, tags_of
+from pipeline.studies.jobs import (
+    JOB_KINDS,
+    Beside,
+    Earlier,
+    Runs,
+    Trial,
+    acting_jobs,
+    average_jobs,
+    job_name,
+    missing_jobs,
+)
 from pipeline.studies.plan import Group, Member, plan_groups, plan_members
 from pipeline.studies.settings import EnsembleSettings
-from pipeline.studies.verdict import group_metrics, study_metrics, study_note
+from pipeline.studies.verdict import group_metrics, study_metrics, verdict_tags
 from pipeline.tracking.mirror import MIRROR
-from pipeline.tracking.names import NAME, Kind
+from pipeline.tracking.names import LOOKED, NAME, Kind
 from pipeline.tracking.owner import is_ours
-from pipeline.tracking.query import StoredRun, fetch, group_of, search_study
+from pipeline.tracking.query import StoredRun, fetch, group_of, search, search_study
 from pipeline.tracking.run import TrackedRun, experiment_of, status_of, system_metrics
 from pipeline.tracking.store import Store, home, open_store
 from pipeline.tracking.study import open_group, open_study
@@ -49,7 +62,9 @@ from pipeline.versions import code_digest
 REPORTS = MIRROR / "reports"
 FOLDER = "report"  # of the study's artifacts
 PUBLISHED = "published"  # tag of a study's run: digest of what its report and its registered models were made from
-GROWS = {"n_models", "executor", "workers", "episodes", "evaluation_seed", "set", "methods"}  # not params: calls differ
+GROWS = {  # not params: calls differ
+    "n_models", "executor", "workers", "episodes", "evaluation_seed", "set", "methods", "until", "looks", "margin"
+}  # fmt: skip
 
 Say = Callable[[str], None]
 
@@ -76,17 +91,20 @@ class Plan:
     experiment: str
     groups: Sequence[Group]
     members: Sequence[Member]
-    prepared: Mapping[str, Prepared]  # by the group's name
+    recipes: Mapping[str, Mapping[str, str]]  # what all models of each group share
     beside: Beside
+    design: Design
 
     @property
     def trial(self) -> Trial:
         """How everything is evaluated."""
-        return Trial(Protocol(self.settings.episodes, self.settings.evaluation_seed), self.settings.pairs)
+        return Trial(Protocol(self.design.episodes, self.design.seed), self.settings.pairs)
 
-    def recipes(self) -> dict[str, dict[str, str]]:
-        """What all models of each group share."""
-        return {group.name: group.recipe(self.prepared[group.name]) for group in self.groups}
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """The numbers of models per group at which the study may stop; the last is the planned end."""
+        looks = self.design.looks
+        return (self.settings.n_models,) if looks == NONE else tuple(map(int, looks.split(",")))
 
 
 @dataclass
@@ -110,17 +128,20 @@ def run_study(settings: EnsembleSettings, say: Say, watch: Watch) -> Study:
     originals = find_originals(settings)
     prepared = prepare_data(settings, groups, say)
     tokenizers = [one.interface.tokenizer for one in prepared.values() if one.interface.tokenizer is not None]
-    store = open_store()
+    recipes = {group.name: group.recipe(prepared[group.name]) for group in groups}
     beside = Beside(originals, tokenizers[0] if tokenizers else None)
-    plan = Plan(settings, experiment_of(store, settings.experiment), groups, members, prepared, beside)
+    store = open_store()
+    experiment = experiment_of(store, settings.experiment)
     with one_at_a_time(settings.study):
+        design = design_for(settings, recipes, study_tags(store, settings.study, experiment))
+        plan = Plan(settings, experiment, groups, members, recipes, beside, design)
         require_same_recipes(store, plan)
         study = open_study(store, settings.study, plan.experiment)
         runs = Runs(settings.study, study, {})
         try:
             with system_metrics(study):
-                describe(store, plan, runs)
-                tally = run_jobs(store, plan, runs, watch)
+                describe(store, plan, runs, say)
+                tally = run_jobs(store, plan, runs, watch, say)
                 gathered, files = publish(store, plan, runs, say)
         except BaseException as error:
             with contextlib.suppress(Exception):  # what cannot be told now, doctor or the next call tells
@@ -188,7 +209,7 @@ def one_at_a_time(study: str) -> Iterator[None]:
 def require_same_recipes(store: Store, plan: Plan) -> None:
     """Raise `SettingsError` if a study of this name has trained a group otherwise."""
     study = plan.settings.study
-    for name, ours in plan.recipes().items():
+    for name, ours in plan.recipes.items():
         for run in search_study(store, study, plan.experiment):
             trained = run.tags.get("kind") == Kind.MODEL and run.status == "FINISHED"
             if group_of(run) != name or not (trained or run.tags.get("kind") == Kind.GROUP):
@@ -202,30 +223,63 @@ def require_same_recipes(store: Store, plan: Plan) -> None:
                     )
 
 
-def describe(store: Store, plan: Plan, runs: Runs) -> None:
-    """Log what the study is, and open a run for each group."""
+def study_tags(store: Store, study: str, experiment: str) -> dict[str, str]:
+    """The tags of a study's run; none if there is no such study yet."""
+    found = search(store, experiment, study=study, kind=Kind.STUDY)
+    return found[-1].tags if found else {}
+
+
+def describe(store: Store, plan: Plan, runs: Runs, say: Say) -> None:
+    """Log what the study is, before anything is evaluated, and open a run for each group."""
+    tags = fetch(store, runs.study.run_id).tags
+    if (known := design_of(tags)) is not None and known != plan.design:
+        say(f"another verdict of this study, on other terms: {plan.design}. The terms before were {known}")
+    runs.study.tags(tags_of(plan.design, tags))
     settings = plan.settings.model_dump(mode="json")
     runs.study.params({name: value for name, value in settings.items() if name not in GROWS})
     runs.study.json("settings.json", settings)
-    recipes = plan.recipes()
-    runs.study.json("plan.json", {"groups": recipes, "seeds": [plan.settings.base_seed, plan.settings.n_models]})
+    seeds = [plan.settings.base_seed, plan.settings.models]
+    runs.study.json("plan.json", {"groups": plan.recipes, "seeds": seeds, "design": asdict(plan.design)})
     for group in plan.groups:
         run = open_group(store, runs.study, runs.place(runs.study, Kind.GROUP, group=group.name))
         runs.groups[group.name] = run
         run.tags({"method": group.method.name})
-        run.params(recipes[group.name])
+        run.params(plan.recipes[group.name])
 
 
-def run_jobs(store: Store, plan: Plan, runs: Runs, watch: Watch) -> Tally:
-    """Run what is missing: members and what is evaluated beside them, then averages."""
+def run_jobs(store: Store, plan: Plan, runs: Runs, watch: Watch, say: Say) -> Tally:
+    """Run what is missing: members and what is evaluated beside them, other rules of acting, then averages.
+
+    Members are trained up to each look in turn, and no further than the one that decides.
+    """
     end_orphans(store, plan, "the study's process was gone")
-    measured = fetch(store, runs.study.run_id).tags.get(TRADEOFF_TAG, "")
-    jobs, reused = missing_jobs(plan.members, plan.beside, runs, find_earlier(store, plan), measured)
-    tally = Tally(reused=reused)
-    _run(store, plan, jobs, watch, tally)
+    tally, before = Tally(), 0
+    for look in plan.looks:
+        first, last = (plan.settings.base_seed + count for count in (before, look))
+        members = [member for member in plan.members if first <= member.settings.seed < last]
+        measured = fetch(store, runs.study.run_id).tags.get(TRADEOFF_TAG, "")
+        jobs, reused = missing_jobs(members, plan.beside, runs, find_earlier(store, plan), measured)
+        tally.reused += reused
+        _run(store, plan, jobs, watch, tally)
+        _run(store, plan, acting_jobs(members, runs, find_earlier(store, plan)), watch, tally)
+        if look != plan.looks[-1] and is_decided(store, plan, look, say):
+            break
+        before = look
     _run(store, plan, average_jobs(runs, find_earlier(store, plan)), watch, tally)
     runs.study.tags({"failures": "; ".join(tally.failures)[:5000] or NONE})
     return tally
+
+
+def is_decided(store: Store, plan: Plan, look: int, say: Say) -> bool:
+    """Whether the models up to a look decide between every two groups."""
+    try:
+        comparison = gather(store, plan.settings.study, plan.experiment).comparison
+    except SettingsError:  # no model is finished
+        return False
+    verdicts = [each.verdict for each in comparison.contrasts]
+    told = [verdict_words(verdict) for verdict in verdicts if verdict is not None]
+    say(f"look at {look} models per group: {'; '.join(told) or 'nothing to compare'}")
+    return all(verdict is not None and verdict.word != "undecided" for verdict in verdicts)
 
 
 def _run(store: Store, plan: Plan, jobs: Sequence[Job[str]], watch: Watch, tally: Tally) -> None:
@@ -268,7 +322,7 @@ def publish(store: Store, plan: Plan, runs: Runs, say: Say) -> tuple[Gathered | 
     except SettingsError:  # no model is finished
         return None, ()
     folder = REPORTS / settings.study
-    digest = _digest(find_earlier(store, plan).runs, settings)
+    digest = _digest(find_earlier(store, plan).runs, settings, plan.design)
     files = tuple(sorted(folder.glob("[!.]*")))
     if files and fetch(store, runs.study.run_id).tags.get(PUBLISHED) == digest:
         say("the report and the registered models are up to date")
@@ -284,14 +338,15 @@ def publish(store: Store, plan: Plan, runs: Runs, say: Say) -> tuple[Gathered | 
     runs.study.metrics(study_metrics(gathered.comparison))
     runs.study.flush()
     registered = register_members(store, settings.study, plan.experiment, say)
-    note = study_note(gathered.comparison, settings.study)
-    runs.study.tags(note | ({PUBLISHED: digest} if registered else {}))
+    looked = fetch(store, runs.study.run_id).tags.get(LOOKED, "")
+    told = verdict_tags(gathered.comparison, settings.study, looked)
+    runs.study.tags(told | ({PUBLISHED: digest} if registered else {}))
     return gathered, tuple(written)
 
 
-def _digest(runs: Sequence[StoredRun], settings: EnsembleSettings) -> str:
+def _digest(runs: Sequence[StoredRun], settings: EnsembleSettings, design: Design) -> str:
     """sha256 over all that a report is made from: the runs with their weights and evaluations, and our code."""
     parts: list[Any] = sorted(
         (run.run_id, run.tags.get("weights_sha256", ""), run.tags.get("evaluation", "")) for run in runs
     )
-    return sha256(repr([parts, settings.study, code_digest()]).encode()).hexdigest()
+    return sha256(repr([parts, settings.study, design, code_digest()]).encode()).hexdigest()

@@ -2,11 +2,14 @@
 
 import re
 
+from pipeline.config import NONE
 from pipeline.report.comparison import Comparison, Group
-from pipeline.report.overview import overview_table, verdicts
+from pipeline.report.overview import averages_table, condition_table, verdict_table, verdicts
+from pipeline.report.words import verdict_words
+from pipeline.tracking.names import LOOKED, VERDICT
 
 NOTE = "mlflow.note.content"  # the tag that MLflow's UI shows as a run's description
-MAIN = ("success", "converge")
+MAIN = ("calm", "success", "converge")
 NOT_IN_NAMES = re.compile(r"[^\w./ :-]")  # characters that MLflow refuses in the name of a metric
 
 
@@ -27,8 +30,22 @@ def study_metrics(comparison: Comparison) -> dict[str, float]:
     return metrics
 
 
-def study_note(comparison: Comparison, study: str) -> dict[str, str]:
-    """The tag with the description of a study's run: the verdicts and the table of means."""
-    lines = [f"- {verdict}" for verdict in verdicts(comparison)]
-    table = overview_table(comparison).markdown()
-    return {NOTE: "\n".join([f"**Study {study}**", "", *lines, "", table])}
+def verdict_tags(comparison: Comparison, study: str, looked: str) -> dict[str, str]:
+    """The tags that tell a study's verdict: its description, in words, and at how many models it was read.
+
+    `looked` is the tag as it was.
+    """
+    told = [verdict for each in comparison.contrasts if (verdict := each.verdict) is not None]
+    lines = [f"- {line}" for line in verdicts(comparison)]
+    tables = [verdict_table(comparison).markdown()] if told else []
+    tables += [
+        averages_table(comparison).markdown(),
+        condition_table(comparison, comparison.design.primary).markdown(),
+    ]
+    count = str(min((len(group.models) for group in comparison.of_kind("model")), default=0))
+    numbers = looked.split()
+    return {
+        NOTE: "\n\n".join([f"**Study {study}**", "\n".join(lines), *tables]),
+        VERDICT: "; ".join(map(verdict_words, told))[:5000] or NONE,
+        LOOKED: " ".join(numbers if count in numbers else [*numbers, count]),
+    }

@@ -9,6 +9,7 @@ class Kind(StrEnum):
     STUDY = "study"
     GROUP = "group"  # of a study: models that differ in their seed alone
     MODEL = "model"
+    ACTING = "acting"  # of a study: the weights of a model, acting by another rule
     AVERAGE = "average"  # the averaged policy of a group
     ORIGINAL = "original"  # weights of the reference system
     YARDSTICK = "yardstick"
@@ -18,6 +19,10 @@ class Kind(StrEnum):
 STUDY, GROUP, METHOD, NAME = "study", "group", "method", "name"  # NAME: of the files in the mirror
 MEMBERS = "members"  # digest of the models behind an average
 WEIGHTS = "weights_sha256"
+VERDICT = "verdict"  # of a study, in words
+EARLIER = "design.earlier"  # of a study: its designs before the present one, with their verdicts, as JSON
+LOOKED = "looked"  # of a study: the numbers of models per group at which its verdict was read: "8 12"
+TRAINED = "trained_run"  # of a run of the kind "acting": the run that trained its weights
 FAILURE = "failure"  # why a run ended that should not have
 ENTRY_POINTS = frozenset(  # of MLproject
     ("collect", "tokenize", "ensemble", "train_pi0", "train_pi0_fast", "train_regression", "train_binning", "main")

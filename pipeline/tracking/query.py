@@ -17,7 +17,7 @@ from requests import RequestException
 from pipeline.config import ALL
 from pipeline.errors import SettingsError, StoreError, one_line
 from pipeline.tracking.delivery import patiently
-from pipeline.tracking.names import Kind
+from pipeline.tracking.names import TRAINED, Kind
 from pipeline.tracking.store import advice, ui_command
 
 PAGE = 1000
@@ -50,8 +50,14 @@ def is_average(run: StoredRun) -> bool:
     return run.tags.get("kind") == Kind.AVERAGE and {"method", "name", "members"} <= run.tags.keys()
 
 
+def is_acting(run: StoredRun) -> bool:
+    """Whether a run is a study's model that acts by another rule than it was trained with."""
+    ours = {"method", "name", "weights_sha256", TRAINED} <= run.tags.keys()
+    return ours and run.tags.get("kind") == Kind.ACTING and run.params.get("seed", "").isdecimal()
+
+
 def group_of(run: StoredRun) -> str:
-    """The group of a model or an average within its study; studies of early versions have one per method."""
+    """The group of a run within its study; studies of early versions have one per method."""
     return run.tags.get("group") or run.tags.get("method", "")
 
 

@@ -14,8 +14,8 @@ from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import weights_digest
 from pipeline.stages.evaluate import require_finished
 from pipeline.streams import global_torch_stream
-from pipeline.tracking.names import LOCK_FILE, SETTINGS_FILE
-from pipeline.tracking.query import artifact, fetch, is_model
+from pipeline.tracking.names import LOCK_FILE, SETTINGS_FILE, TRAINED
+from pipeline.tracking.query import artifact, fetch, is_acting, is_model
 from pipeline.tracking.store import open_store
 from pipeline.training.device import choose_device
 from pipeline.training.fit import Epoch, Step, fit, problem_of
@@ -41,7 +41,12 @@ def reproduce(settings: ReproduceSettings, say: Callable[[str], None], watch: Ca
     """Train again, without a run and without files; raises `UserError` kinds if run or data are missing."""
     store = open_store()
     run = fetch(store, settings.run)
-    require_finished(run)
+    require_finished(run, acting=True)
+    if is_acting(run):
+        raise SettingsError(
+            f"run: expected a training run, found '{run.name}' ({run.run_id}), which has the weights of run "
+            f"{run.tags[TRAINED]}. Name that one."
+        )
     if not is_model(run):
         raise SettingsError(f"run: expected a training run, found '{run.name}' ({run.run_id}), an average of several.")
     method = METHODS[run.tags["method"]]

@@ -1,0 +1,209 @@
+"""How often do the report's intervals hold the truth? Simulated coverage of every 95% interval that it prints.
+
+    python -m benchmarks.coverage [REPETITIONS]
+
+The interval of a group and of a difference, in one condition and for the mean over three conditions with common starts,
+and the exact bound where no interval is printed: for 6, 10 and 20 models and 100, 900 and 3,000 episodes. An outcome is
+a function of a normal number: the sum of effects of the model, of the start, of method and episode, and of what is
+left. So the truth is integrated, not simulated. Cells are parts of one draw: the first models and episodes of it.
+
+Prints a table and writes benchmarks/results/coverage.json.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from pipeline.cli.console import OUT
+from pipeline.files import whole_file
+from pipeline.report.statistics import (
+    Interval,
+    difference_estimate,
+    group_estimate,
+    over_conditions,
+    share_bound,
+)
+from pipeline.report.tables import Table
+from pipeline.streams import numpy_stream
+
+Floats = NDArray[np.float64]
+
+REPETITIONS = 1500
+MODELS = (6, 10, 20)
+EPISODES = (100, 900, 3000)
+EASIER = np.array([0.0, 0.25, 0.5])  # what is added in each condition, in standard deviations of the sum
+RARE = 0.2  # share of repetitions below which those that print an interval are themselves a choice of unusual ones
+NOTE = "Coverage of the intervals that are printed (share of the repetitions that print one, if it is not all of them)."
+RESULTS = Path(__file__).parent / "results" / "coverage.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is scored, of a normal number, and the standard deviations that make up the number."""
+
+    name: str
+    score: Callable[[Floats], Floats]
+    truth: Callable[[Floats, float], Floats]  # mean score of normal numbers of this mean and standard deviation
+    first: float  # mean of the numbers of the first method
+    second: float
+    models: float
+    starts: float
+    own: float  # of a method in an episode
+    rest: float
+
+    @property
+    def sd(self) -> float:
+        """The standard deviation of the sum."""
+        return float(np.sqrt(self.models**2 + self.sd_of_a_model**2))
+
+    @property
+    def sd_of_a_model(self) -> float:
+        """The same over the episodes of one model."""
+        return float(np.sqrt(self.starts**2 + self.own**2 + self.rest**2))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The coverage of one kind of interval."""
+
+    outcome: str
+    interval: str
+    models: int
+    episodes: int
+    printed: float  # share of the repetitions
+    covered: float | None  # share of those printed; None if none is
+
+
+def step(z: Floats) -> Floats:
+    """An episode that succeeds or fails."""
+    return (z > 0).astype(np.float64)
+
+
+def step_truth(mean: Floats, sd: float) -> Floats:
+    """The chance of success."""
+    chance: Floats = norm.cdf(mean / sd)
+    return chance
+
+
+def share(z: Floats) -> Floats:
+    """A share of an episode, with some at 0 and at 1."""
+    return np.clip(z, 0, 1)
+
+
+def share_truth(mean: Floats, sd: float) -> Floats:
+    """Its mean: that of (z - 0)+ minus that of (z - 1)+."""
+    above = [(mean - k) * norm.cdf((mean - k) / sd) + sd * norm.pdf((mean - k) / sd) for k in (0, 1)]
+    mean_share: Floats = above[0] - above[1]
+    return mean_share
+
+
+def at(chance: float, sd: float) -> float:
+    """The mean of numbers that are positive with this chance."""
+    return float(norm.ppf(chance) * sd)
+
+
+OUTCOMES = (
+    Outcome("normal", lambda z: z, lambda mean, sd: mean, 0.3, 0, models=0.1, starts=1, own=0.5, rest=1),
+    Outcome("normal, models differ much", lambda z: z, lambda mean, sd: mean, 0.3, 0, 1, starts=1, own=0.5, rest=1),
+    Outcome("skewed", np.exp, lambda mean, sd: np.exp(mean + sd**2 / 2), 0.1, 0, 0.05, starts=0.6, own=0.3, rest=0.6),
+    Outcome("like calm", share, share_truth, 0.92, 0.9, models=0.01, starts=0.3, own=0.1, rest=0.25),
+    Outcome("like converge", step, step_truth, at(0.93, 1), at(0.92, 1), 0.04, starts=0.6, own=0.3, rest=0.74),
+    Outcome("models differ much", step, step_truth, at(0.8, 1), at(0.7, 1), 0.15, starts=0.6, own=0.3, rest=0.74),
+    Outcome("near the ceiling", step, step_truth, at(0.999, 1), at(0.995, 1), 0.04, starts=0.6, own=0.3, rest=0.74),
+    Outcome("at the ceiling", step, step_truth, at(0.9999, 1), at(0.999, 1), 0.04, starts=0.6, own=0.3, rest=0.74),
+    Outcome("no difference", step, step_truth, at(0.93, 1), at(0.93, 1), 0.04, starts=0.67, own=0, rest=0.74),
+    Outcome("one policy twice", share, share_truth, 0.9, 0.9, models=0.0, starts=0.3, own=0, rest=0.25),
+)
+
+BEYOND = (
+    Outcome(
+        "beyond: models differ more", step, step_truth, at(0.8, 1), at(0.7, 1), 0.3, starts=0.6, own=0.3, rest=0.74
+    ),
+    Outcome(
+        "beyond: some models fail", step, step_truth, at(0.95, 1.4), at(0.8, 1.4), 1, starts=0.6, own=0.3, rest=0.74
+    ),
+)
+"""What is not promised: models that differ so much that their means are skewed, most near the ceiling and some far."""
+
+
+def simulate(
+    outcome: Outcome, repetitions: int, models: tuple[int, ...] = MODELS, episodes: tuple[int, ...] = EPISODES
+) -> list[Cell]:
+    """Draw two groups again and again, and count the intervals that hold the truth."""
+    random = numpy_stream(0, "coverage", outcome.name)
+    n, count, conditions = max(models), max(episodes), len(EASIER)
+    centres = [mean + EASIER * outcome.sd for mean in (outcome.first, outcome.second)]
+    truths = [outcome.truth(centre, outcome.sd) for centre in centres]
+    held: dict[tuple[str, int, int], list[bool]] = {}
+
+    def note(name: str, cell: tuple[int, int], interval: Interval | None, truth: float) -> None:
+        found = held.setdefault((name, *cell), [])
+        if interval is not None:
+            found.append(interval.low <= truth <= interval.high)
+
+    for _ in range(repetitions):
+        starts = outcome.starts * random.standard_normal(count)
+        effects, groups = [], []
+        for centre in centres:
+            effects.append(outcome.models * random.standard_normal(n))
+            own = outcome.own * random.standard_normal((conditions, count))
+            z = outcome.rest * random.standard_normal((n, conditions, count), dtype=np.float32)
+            groups.append(outcome.score(z + effects[-1][:, None, None] + (centre[:, None] + own + starts)))
+        for k in models:
+            # what the first models reach on all episodes, for the bound
+            given = outcome.truth(centres[0] + effects[0][:k, None], outcome.sd_of_a_model).mean(0)
+            for e in episodes:
+                both = [group[:k, :, :e] for group in groups]
+                for where, (first, second), index in (
+                    ("one condition", [y[:, 0] for y in both], slice(1)),
+                    ("mean of conditions", [over_conditions(y) for y in both], slice(None)),
+                ):
+                    group, difference = group_estimate(first), difference_estimate(first, second)
+                    by_method = [float(truth[index].mean()) for truth in truths]
+                    note(f"group, {where}", (k, e), group and group.interval(), by_method[0])
+                    wanted = by_method[0] - by_method[1]
+                    note(f"difference, {where}", (k, e), difference and difference.interval(), wanted)
+                    if outcome.score in (step, share):
+                        bound = share_bound(first) if group is None else None
+                        note(f"bound, {where}", (k, e), bound, float(given[index].mean()))
+    return [
+        Cell(outcome.name, *key, len(found) / repetitions, float(np.mean(found)) if found else None)
+        for key, found in held.items()
+    ]
+
+
+def table(cells: list[Cell]) -> Table:
+    """A row for each outcome, kind of interval and number of models, a column for each number of episodes."""
+
+    def text(cell: Cell) -> str:
+        if cell.covered is None or cell.printed < RARE:
+            return f"rare ({cell.printed:.2f})" if cell.printed else "-"
+        return f"{cell.covered:.3f}" + (f" ({cell.printed:.2f})" if cell.printed < 1 else "")
+
+    episodes = sorted({cell.episodes for cell in cells})
+    rows: dict[tuple[str, ...], dict[int, str]] = {}
+    for cell in cells:
+        rows.setdefault((cell.outcome, cell.interval, str(cell.models)), {})[cell.episodes] = text(cell)
+    shown = [(*key, *(found[e] for e in episodes)) for key, found in rows.items() if set(found.values()) != {"-"}]
+    return Table(NOTE, ("outcome", "interval", "models", *(f"{e} episodes" for e in episodes)), shown)
+
+
+def main() -> None:
+    """Simulate all outcomes."""
+    repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else REPETITIONS
+    cells = [cell for outcome in (*OUTCOMES, *BEYOND) for cell in simulate(outcome, repetitions)]
+    OUT.print(table(cells).text(), markup=False)
+    with whole_file(RESULTS) as temporary:
+        temporary.write_text(
+            json.dumps({"repetitions": repetitions, "cells": [asdict(cell) for cell in cells]}, indent=1) + "\n"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""What a verdict rests on. A study fixes it before its first evaluation and keeps it in the tags of its run."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+
+PREFIX = "design."
+NO_LOOKS = "none"
+MARGIN = 0.01  # of a primary score in [0, 1]
+
+
+@dataclass(frozen=True)
+class Design:
+    """The terms of a verdict."""
+
+    primary: str  # the score that decides
+    margin: float  # differences of the primary score below it do not matter
+    conditions: str
+    episodes: int  # per condition
+    seed: int  # of the episodes
+    looks: str = NO_LOOKS  # numbers of models a group at which a study may stop: "8,12,16,20"
+
+    def __str__(self) -> str:
+        looks = "" if self.looks == NO_LOOKS else f", looks at {self.looks} models a group"
+        return f"{self.primary} within {self.margin:g}, {self.episodes} episodes per condition, seed {self.seed}{looks}"
+
+    def tags(self) -> dict[str, str]:
+        """The tags of the study's run."""
+        return {PREFIX + name: str(value) for name, value in asdict(self).items()}
+
+
+def design_of(tags: Mapping[str, str]) -> Design | None:
+    """The design that a study's run has in its tags; None if it has none."""
+    found = {field.name: tags[PREFIX + field.name] for field in fields(Design) if PREFIX + field.name in tags}
+    if len(found) < len(fields(Design)):
+        return None
+    return Design(
+        found["primary"],
+        float(found["margin"]),
+        found["conditions"],
+        int(found["episodes"]),
+        int(found["seed"]),
+        found["looks"],
+    )

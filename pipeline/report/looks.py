@@ -1,0 +1,102 @@
+"""Looks at a comparison of two methods while models are still trained: a group-sequential permutation test.
+
+The numbers of models at which one looks are fixed in advance, and so is how much of alpha is spent by each: alpha k / K
+by look k of K (Lan and DeMets 1983, "Discrete sequential boundaries for clinical trials").
+
+* better, worse: models are exchanged between the methods, within the models that came between two looks, so that every
+  relabelling has the same number of models of each method at every look. At look k, a relabelling counts if it had
+  stopped at an earlier look, or reaches the observed difference now. The methods differ if no more than alpha k / K
+  count. If the methods are alike, the chance to be told at any look that they differ is at most alpha, whatever the
+  distribution of the scores. This is so for the episodes at hand; that other episodes may differ is in the two-way 95%
+  interval, which must leave out zero as well. Episodes are the same at every look and get no second chance.
+* equivalent: the two-way interval of confidence 1 - 2 alpha / K lies within the margin. If the true difference is not
+  within it, the chance to be told so at any look is at most alpha: alpha / K at each.
+* undecided: neither.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import comb, prod
+
+import numpy as np
+
+from pipeline.report.statistics import (
+    ALPHA,
+    EXACT_UP_TO,
+    Estimate,
+    Floats,
+    Verdict,
+    difference_estimate,
+    equivalent,
+    model_means,
+    relabellings,
+    sampled_relabellings,
+    whole_steps,
+)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look showed."""
+
+    models: int  # of each method
+    p: float  # share of the relabellings that stopped earlier or reach the observed difference
+    spent: float  # of alpha by now: the methods differ if p is no more
+    estimate: Estimate | None  # of first minus second
+    verdict: Verdict
+
+
+def judge_looks(
+    first: Floats, second: Floats, looks: Sequence[int], margin: float, better: int, alpha: float = ALPHA
+) -> list[Look]:
+    """Judge `first (n, E)` against `second (m, E)`, models in the order of their training, on the same E episodes.
+
+    `looks` are all numbers of models a method at which one looks, rising; those that are not reached yet are left out
+    of the answer. It ends with the first look that decides. `better` is -1 where less is better.
+    """
+    stages = tuple(int(size) for size in np.diff([0, *looks]))
+    assert min(stages) > 0, f"looks rise from 1, found {list(looks)}"
+    rows = stage_rows(stages)
+    stopped = np.zeros(len(rows[0]), dtype=bool)  # relabellings that differ at an earlier look
+    found: list[Look] = []
+    for number, models in enumerate(look for look in looks if look <= min(len(first), len(second))):
+        ours, others = first[:models], second[:models]
+        distance, room = _distances(model_means(ours), model_means(others), rows[: number + 1])
+        still = np.sort(distance[~stopped])
+        shares = (stopped.sum() + len(still) - np.searchsorted(still, distance - room)) / len(distance)
+        spent = alpha * (number + 1) / len(looks)
+        estimate = difference_estimate(ours, others)
+        said: Verdict = "undecided"
+        if estimate and equivalent(estimate, margin, alpha / len(looks)):
+            said = "equivalent"
+        elif estimate and shares[0] <= spent and estimate.p < alpha:
+            said = "better" if estimate.value * better > 0 else "worse"
+        found.append(Look(models, float(shares[0]), spent, estimate, said))
+        if said != "undecided":
+            break
+        stopped |= shares <= spent
+    return found
+
+
+def _distances(first: Floats, second: Floats, rows: Sequence[Floats]) -> tuple[Floats, int]:
+    """Return how far each relabelling's sum of the first method is from the expected, in steps, and what rounds off."""
+    values = np.concatenate([first, second])
+    whole = whole_steps(values)
+    ends = np.cumsum([row.shape[1] // 2 for row in rows])
+    ours, others = (np.split(part, ends[:-1]) for part in np.split(whole, 2))
+    sums = sum(row @ np.concatenate(stage) for row, *stage in zip(rows, ours, others, strict=True))
+    return np.abs(sums - whole.sum() / 2), 2 * len(values)
+
+
+@cache
+def stage_rows(stages: tuple[int, ...]) -> tuple[Floats, ...]:
+    """Return rows `(R, 2 models of the stage)` for each stage; row r of all stages is one relabelling, 0 the observed.
+
+    All relabellings, if there are no more than EXACT_UP_TO, else a random sample.
+    """
+    counts = [comb(2 * models, models) for models in stages]
+    if prod(counts) > EXACT_UP_TO:
+        return tuple(sampled_relabellings(models, models, "stage", stage) for stage, models in enumerate(stages))
+    index = np.indices(counts).reshape(len(stages), -1)
+    return tuple(relabellings(models, models)[chosen] for models, chosen in zip(stages, index, strict=True))

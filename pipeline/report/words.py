@@ -1,0 +1,56 @@
+"""A verdict in words."""
+
+from collections.abc import Sequence
+
+from pipeline.report.comparison import Verdict
+from pipeline.report.planning import Need
+from pipeline.report.scores import SCORES
+
+
+def verdict_words(verdict: Verdict) -> str:
+    """Return the verdict alone: "pi0 is better than regression", "a and b are equivalent within 0.01", "undecided"."""
+    first, second = verdict.first, verdict.second
+    match verdict.word:
+        case "better":
+            return f"{first} is better than {second}"
+        case "worse":
+            return f"{second} is better than {first}"
+        case "equivalent":
+            return f"{first} and {second} are equivalent within {verdict.margin:g}"
+        case "undecided":
+            return f"undecided between {first} and {second}"
+
+
+def verdict_numbers(verdict: Verdict) -> str:
+    """Return what the verdict rests on, and what would decide if it is undecided."""
+    digits = SCORES[verdict.score].digits
+    means = " against ".join(f"{mean:.{digits}f}" for mean in verdict.means)
+    text = f"{means}; {verdict.first} minus {verdict.second} is {verdict.difference:+.{digits}f}"
+    if verdict.interval is None or verdict.inner is None:
+        return f"{text}. So few models, or outcomes so much alike, give no interval."
+    shown, level = (verdict.inner, 90) if verdict.word == "equivalent" else (verdict.interval, 95)
+    text += f", {level}% interval [{shown.low:.{digits}f}, {shown.high:.{digits}f}] over models and episodes."
+    if verdict.word == "equivalent" and verdict.ahead is not None:
+        text += f" {verdict.ahead} is ahead, by less than the margin."
+    if verdict.looks:
+        text += f" Looks at {', '.join(str(look.models) for look in verdict.looks)} models a group."
+    if verdict.word == "undecided":
+        text += f" {needs_words(verdict.needs)}"
+    return text
+
+
+def needs_words(needs: Sequence[Need]) -> str:
+    """Return what would probably decide, if the difference is what it seems."""
+    if not needs:
+        return "No number of models and episodes within reach would decide, if the difference is what it seems."
+    shown = [needs[0], needs[-1]] if len(needs) > 1 else needs
+    options = ", or ".join(
+        f"{need.models} models a group on {need.episodes:,} episodes per condition" for need in shown
+    )
+    return f"What would probably decide: {options}."
+
+
+def verdict_sentence(verdict: Verdict) -> str:
+    """Return the verdict and its numbers in one line."""
+    words = verdict_words(verdict)
+    return f"{words[:1].upper()}{words[1:]} in {verdict.score}: {verdict_numbers(verdict)}"

@@ -1,0 +1,82 @@
+"""What a comparison will need, before anyone trains: models and episodes, from variances that are known or assumed."""
+
+from dataclasses import dataclass
+
+from pipeline.config import NONE
+from pipeline.errors import SettingsError
+from pipeline.report.comparison import Group, over_starts
+from pipeline.report.planning import EPISODES, expected_half_width, needed, shared_variance
+from pipeline.report.scores import PRIMARY
+from pipeline.report.statistics import Components, components
+from pipeline.report.tables import Table
+from pipeline.results.gather import gather
+from pipeline.results.settings import PlanSettings
+from pipeline.tracking.store import open_store
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """Two methods as a plan takes them."""
+
+    source: str
+    first: Components
+    second: Components
+    shared: float  # variance of what episodes do to both alike
+    seconds: float | None  # to train one model of each, on one core
+
+
+def make_plan(settings: PlanSettings) -> Table:
+    """Return the table of what is needed; raises `SettingsError` if neither a study nor variances are there."""
+    assumed = given(settings) if settings.study == NONE else of_study(settings)
+    found = needed(assumed.first, assumed.second, settings.half_width, assumed.shared)
+    rows = [
+        (
+            str(need.models),
+            f"{need.episodes:,}",
+            f"{expected_half_width(assumed.first, assumed.second, need.models, need.episodes, assumed.shared):.4f}",
+            "-" if assumed.seconds is None else f"{need.models * assumed.seconds / 60:.0f}",
+        )
+        for need in found
+    ]
+    stds = " and ".join(
+        f"({each.models**0.5:.4f}, {each.episodes**0.5:.4f}, {each.rest**0.5:.4f})"
+        for each in (assumed.first, assumed.second)
+    )
+    note = f"From {assumed.source}: standard deviations of models, episodes and the rest {stds}."
+    if not rows:
+        note = f"No number of models and of episodes up to {EPISODES[1]:,} is enough. {note}"
+    columns = ("models a group", "episodes per condition", "half-width", "training, core minutes")
+    title = f"For a 95% interval of ±{settings.half_width:g} of a difference in {PRIMARY}"
+    return Table(title, columns, rows, note)
+
+
+def given(settings: PlanSettings) -> Assumed:
+    """The variances that the settings name, for both methods."""
+    one = Components(settings.std_models**2, settings.std_episodes**2, settings.std_rest**2)
+    return Assumed("assumptions", one, one, 0.0, None)
+
+
+def of_study(settings: PlanSettings) -> Assumed:
+    """The variances of the first two groups of a study with at least two evaluated models each."""
+    comparison = gather(open_store(), settings.study, settings.experiment).comparison
+    groups = [
+        (group, y)
+        for group in comparison.of_kind("model")
+        if (y := over_starts(group, PRIMARY)) is not None and len(y) > 1
+    ]
+    if len(groups) < 2:
+        raise SettingsError(
+            f"study: expected two groups of at least two evaluated models in '{settings.study}', found {len(groups)}. "
+            "Name another study, or assume variances by --study none --std-models and --std-rest."
+        )
+    (first, a), (second, b) = groups[:2]
+    ours, others = components(a), components(b)
+    if ours is None or others is None:
+        raise SettingsError(f"study: expected two episodes per condition or more in '{settings.study}', found one.")
+    source = f"{first.name} and {second.name} of study {settings.study}"
+    return Assumed(source, ours, others, shared_variance(a, b), _seconds(first, second))
+
+
+def _seconds(*groups: Group) -> float | None:
+    times = [group.costs["train_seconds"].mean for group in groups if "train_seconds" in group.costs]
+    return sum(times) if len(times) == len(groups) else None

@@ -1,0 +1,55 @@
+"""The design of a study: what its verdict rests on, fixed in tags of its run before the first evaluation."""
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+from pipeline.config import AUTO, MAX_SEED, NONE
+from pipeline.evaluation.protocol import CONDITIONS
+from pipeline.report.design import Design, design_of
+from pipeline.report.scores import PRIMARY
+from pipeline.studies.settings import EnsembleSettings
+from pipeline.tracking.names import EARLIER, LOOKED, VERDICT
+
+
+def design_for(settings: EnsembleSettings, recipes: Mapping[str, Mapping[str, str]], tags: Mapping[str, str]) -> Design:
+    """The design that a call asks for. `tags` are of the study's run, if there is one already.
+
+    By default the episodes of a new study come from its recipes: a changed recipe meets episodes that nobody has seen,
+    and all groups the same ones. A study that goes on keeps its own.
+    """
+    known = design_of(tags)
+    if settings.evaluation_seed != AUTO:
+        seed = int(settings.evaluation_seed)
+    else:
+        seed = known.seed if known else seed_of(recipes)
+    return Design(
+        primary=PRIMARY,
+        margin=settings.margin,
+        conditions=", ".join(map(str, CONDITIONS)),
+        episodes=settings.episodes,
+        seed=seed,
+        looks=settings.looks if settings.until == "decided" else NONE,
+    )
+
+
+def seed_of(recipes: Mapping[str, Mapping[str, str]]) -> int:
+    """A seed from the digest of what the groups share: settings and data."""
+    digest = sha256(json.dumps(recipes, sort_keys=True).encode()).digest()
+    return int.from_bytes(digest[:8], "big") % MAX_SEED
+
+
+def tags_of(design: Design, tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags that fix a design. Where the study's run has another in its `tags`, that and its verdict are kept."""
+    known = design_of(tags)
+    if known is None or known == design:
+        return design.tags()
+    before = {"design": str(known), "verdict": tags.get(VERDICT, "none yet")}
+    return design.tags() | {EARLIER: json.dumps([*earlier_of(tags), before]), LOOKED: ""}
+
+
+def earlier_of(tags: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The designs that a study's run had before, with their verdicts."""
+    found: list[dict[str, Any]] = json.loads(tags.get(EARLIER, "[]"))
+    return found
