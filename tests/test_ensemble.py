@@ -271,7 +271,8 @@ def test_a_study_goes_on_and_refuses_another_recipe(run: Run, workplace: Path) -
     assert refused.returncode == 2
     assert f"'ensemble' is evaluated by 4 episodes per condition, seed {seed}, and 5 epis" in refused.stderr
     assert {run.data.tags["weights_sha256"] for run in of_kind(workplace, "model")} == weights
-    assert {run.data.tags["evaluation"] for run in of_kind(workplace, "model")} == {f"4 episodes per condition, seed {seed}"}
+    by = {run.data.tags["evaluation"] for run in of_kind(workplace, "model")}
+    assert by == {f"4 episodes per condition, seed {seed}"}
 
 
 def start(workplace: Path, *words: object) -> warm.Command:
