@@ -125,6 +125,7 @@ bench: $(BIN)/.installed-dev ## measure the times that README and docs quote
 	$(BIN)/python -m benchmarks.fast_settings
 	$(BIN)/python -m benchmarks.costs
 	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.evaluation
 	$(BIN)/python -m benchmarks.against_original
 	$(BIN)/python -m benchmarks.coverage
 

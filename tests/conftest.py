@@ -159,7 +159,7 @@ def study(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = mlflow_run(
         folder, "-e", "ensemble", "--experiment-name", "tinypi", "-P", "n_models=2", "-P", "executor=serial", *small
     )
-    assert "Success / converge by action noise and replan interval" in result.stdout
+    assert "Verdict by calm" in result.stdout
     assert "pi0_fast seed 1: done in" in result.stdout and "11 jobs run, 0 models reused, 0 failed" in result.stdout
     return folder
 

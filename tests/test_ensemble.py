@@ -156,7 +156,8 @@ def test_evaluate_files_runs_and_studies(study: Path) -> None:
     """The scores of a model are the same, whoever asks for them and beside whom."""
     model = of_kind(study, "model")[0]
     files = sorted((study / "project/train/trained_models").glob("*.pth"))
-    words = ("--episodes", 3, "--json")
+    seed = of_kind(study, "study")[0].data.tags["design.seed"]
+    words = ("--episodes", 3, "--seed", seed, "--json")
     found = command(study, "pipeline", "evaluate", *files, *words, "--executor", "serial")
     assert ": done in" in found.stderr and found.stdout.count("\n") == 1
     models = json.loads(found.stdout)["models"]
@@ -171,9 +172,9 @@ def test_evaluate_files_runs_and_studies(study: Path) -> None:
 
     by_run = json.loads(command(study, "pipeline", "evaluate", "--run", model.info.run_id, *words).stdout)["models"]
     whole = ("--study", "ensemble", "--executor", "serial")
-    by_study = json.loads(command(study, "pipeline", "evaluate", *whole, *words).stdout)["models"]
+    by_study = json.loads(command(study, "pipeline", "evaluate", *whole, "--json").stdout)["models"]  # its own terms
     assert by_run == [mine] and mine in by_study and len(by_study) == 6
-    table = command(study, "pipeline", "evaluate", "--run", model.info.run_id, "--episodes", 3).stdout
+    table = command(study, "pipeline", "evaluate", "--run", model.info.run_id, *words[:4]).stdout
     assert "noise, replan  success  converge" in table and "Plan against expert: MAE" in table
 
 
@@ -257,12 +258,20 @@ def test_a_study_goes_on_and_refuses_another_recipe(run: Run, workplace: Path) -
     assert (
         other.returncode == 2 and "study: 'ensemble' has pi0 models with lr 0.004, and 0.1 is asked for" in other.stderr
     )
-    # Other episodes are another protocol: everything is evaluated again, nothing trained.
+    # Other episodes are other terms: everything is evaluated again, nothing trained, and the report says so.
     weights = {run.data.tags["weights_sha256"] for run in of_kind(workplace, "model")}
     longer = run(*words, "--n-models", 2, "--episodes", 4)
     assert longer.returncode == 0 and "7 jobs run, 0 models reused" in longer.stdout
+    tags = of_kind(workplace, "study")[0].data.tags
+    seed = tags["design.seed"]
+    assert (tags["design.episodes"], tags["design.margin"], tags["design.primary"]) == ("4", "0.01", "calm")
+    assert "another verdict of this study, on other terms: calm within 0.01, 4 episodes" in longer.stdout
+    assert f"Note: Earlier terms 1: calm within 0.01, 3 episodes per condition, seed {seed}" in longer.stdout
+    refused = run("pipeline", "evaluate", "--study", "ensemble", "--episodes", 5)
+    assert refused.returncode == 2
+    assert f"'ensemble' is evaluated by 4 episodes per condition, seed {seed}, and 5 epis" in refused.stderr
     assert {run.data.tags["weights_sha256"] for run in of_kind(workplace, "model")} == weights
-    assert {run.data.tags["evaluation"] for run in of_kind(workplace, "model")} == {"4 episodes per condition, seed 0"}
+    assert {run.data.tags["evaluation"] for run in of_kind(workplace, "model")} == {f"4 episodes per condition, seed {seed}"}
 
 
 def start(workplace: Path, *words: object) -> warm.Command:

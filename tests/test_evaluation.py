@@ -7,9 +7,11 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 import pipeline
+from pipeline.config import make
 from pipeline.env.gymnasium_env import ENV_ID
 from pipeline.env.lqr import lqr
 from pipeline.env.pendulum import EPISODE_STEPS, simulate
@@ -25,13 +27,16 @@ from pipeline.evaluation.control import (
 )
 from pipeline.evaluation.expert import compare_chunks, spread
 from pipeline.evaluation.protocol import CONDITIONS, Condition
+from pipeline.evaluation.record import record_planner
 from pipeline.evaluation.stored import read_episodes, write_episodes
 from pipeline.evaluation.yardsticks import YARDSTICKS
 from pipeline.methods.method import Plans
-from pipeline.policies.policy import Policy
+from pipeline.methods.registry import METHODS
+from pipeline.policies.checkpoint import Checkpoint
+from pipeline.policies.policy import Policy, policy_of
 from pipeline.report.scores import SCORES
 from pipeline.streams import numpy_stream
-from tests.conftest import ROOT
+from tests.conftest import ROOT, files_of
 
 REFERENCE = ROOT.parent / "shared" / "reference"
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="the original's weights are not here")
@@ -273,6 +278,34 @@ def test_sampled_plans_do_not_depend_on_the_count_or_the_batch() -> None:
     assert_array_equal(plans[0].actions, plans[1].actions)
     for different in (plans[2].actions[0], plans[0].actions[1], other.actions[0]):  # step, episode, seed
         assert not np.array_equal(plans[0].actions[0], different)
+
+
+@pytest.mark.parametrize("method", ["pi0", "pi0_fast"])
+def test_no_bit_depends_on_the_count_or_the_batch(method: str, data: Path) -> None:
+    """Of the real networks, with noise: for a few rows a matrix product adds up in another order than for many."""
+    sampled = {"start_noise": 1.0} if method == "pi0" else {}
+    settings = make(METHODS[method].settings_type, files_of(method, data) | sampled)
+    interface = METHODS[method].prepare(settings).interface
+    torch.manual_seed(0)
+    weights = METHODS[method].build(settings, interface).state_dict()
+    policy = policy_of(Checkpoint(METHODS[method], settings, interface, weights, {"name": "test"}))
+
+    def columns(conditions: Sequence[Condition], count: int) -> dict[str, np.ndarray]:
+        episodes = draw_episodes(conditions, count, seed=0)
+        found = evaluate_planner(policy_planner(policy, episodes, 0), episodes, 1).by_condition()
+        return {name: column[-1] for name, column in found.items()}
+
+    many = columns(CONDITIONS[:2], 260)  # two blocks
+    episodes = draw_episodes(CONDITIONS[:2], 260, seed=0)
+    numbers = [300, 519]
+    for number, record in zip(
+        numbers, record_planner(policy_planner(policy, episodes, 0), episodes, numbers, 1), strict=True
+    ):
+        for name, column in score(record.states[None], record.actions[None]).items():
+            assert column[0] == many[name][number - 260], name
+    for few in (columns(CONDITIONS[1:2], 1), columns(CONDITIONS[:2], 2), columns(CONDITIONS[1:2], 20)):
+        for name, column in few.items():
+            assert_array_equal(many[name][: len(column)], column, err_msg=name)
 
 
 @pytest.mark.parametrize(("name", "expected"), [("PID, planned", PLANNED_PID), ("LQR, planned", PLANNED_LQR)])

@@ -199,8 +199,8 @@ def test_promotion(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
     said = promote(capsys, "--candidate", again)  # equal weights: every episode ends alike
     assert "Not promoted: it is equivalent to pi0 version" in said and champion(here) == strong
-    assert " within 0.3: the difference of calm is +0.0000 [-0.2" in said
-    assert "20 paired episodes per condition" in said
+    assert " within 0.3: the difference of calm is +0.0000 [-0.3000, 0.3000]." in said
+    assert "19 paired episodes per condition" in said
     version = registry.version_of_run(open_store(), "pi0", again)
     assert version is not None and version.tags["promotion"].startswith("Not promoted")
     said = promote(capsys, "--candidate", version.number, "--max-episodes", 360, "--dry-run")

@@ -3,7 +3,7 @@
 import json
 from typing import TYPE_CHECKING
 
-from pipeline.cli.options import SPELLINGS, settings_command
+from pipeline.cli.options import EXIT_CODES, settings_command
 from pipeline.config import NONE
 from pipeline.stages.settings import CompareSettings
 
@@ -11,15 +11,13 @@ if TYPE_CHECKING:
     from pipeline.report.statistics import Verdict
 
 CODES: "dict[Verdict, int]" = {"better": 0, "worse": 1, "equivalent": 10, "undecided": 11}
-EXIT_CODES = (
-    "Exit codes: 0 A is better; 1 A is worse, or the comparison failed, which prints an error and no result; 2 bad "
-    "input; 10 equivalent; 11 undecided; 130 interrupted. More than two methods of a table: 0.\n"
-    f"{SPELLINGS}"
+OF_VERDICTS = (
+    "Of a verdict: 0 A is better; 1 A is worse; 10 equivalent; 11 undecided; 0 for more than two methods of a table. "
+    "A comparison that failed has 1 as well, with an error on stderr and no result."
 )
 EXAMPLES = (
     "compare A.pth B.pth",
     "compare models:/pi0@champion http://127.0.0.1:5001 --margin 0.01 --json",
-    "compare first/eval_info.json second/eval_info.json",
     "compare --csv results.csv",
 )
 
@@ -65,4 +63,4 @@ def _compare_methods(settings: CompareSettings) -> int:
     return CODES[made.pairs[0].verdict] if len(made.pairs) == 1 else 0
 
 
-COMMAND = settings_command("compare", CompareSettings, run, EXAMPLES, exit_codes=EXIT_CODES)
+COMMAND = settings_command("compare", CompareSettings, run, EXAMPLES, exit_codes=f"{OF_VERDICTS}\n{EXIT_CODES}")

@@ -17,10 +17,9 @@ from pipeline.cli.console import be_quiet, be_verbose
 from pipeline.config import AUTO, VARIABLE, S, Settings, bound_text, fields_of, make
 from pipeline.methods.settings import ChunkRecipe, FlowActing, Recipe, TokenActing, TokenRecipe, TrainSettings
 
-SPELLINGS = "Options can also be spelled with _ instead of -, like MLflow's parameters."
 EXIT_CODES = (
     "Exit codes: 0 done; 1 a run that was started failed; 2 bad input, nothing was started; 130 interrupted.\n"
-    f"{SPELLINGS}"
+    "Options can also be spelled with _ instead of -, like MLflow's parameters."
 )
 STARTS_RUNS = "starts_runs"
 """Key of a command's context object: whether the command starts runs of its own."""

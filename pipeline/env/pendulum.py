@@ -57,7 +57,9 @@ def simulate(controller: Controller, starts: Array, noise: Array, threads: int =
     fall; `fallen` tells where it happened. `threads` 0 means all cores; the result does not depend on it.
     """
     batch_size, steps, _ = noise.shape
-    batch = Batch(mujoco.MjModel.from_xml_path(str(XML_FILE)), batch_size, threads)
+    model = mujoco.MjModel.from_xml_path(str(XML_FILE))
+    model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT  # nothing can touch; not looking saves 7% of the time
+    batch = Batch(model, batch_size, threads)
     position, velocity, control = batch.bind("qpos"), batch.bind("qvel"), batch.bind("ctrl")
     position[:], velocity[:] = starts[:, :2], starts[:, 2:]
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.env.pendulum import Array, simulate
 from pipeline.evaluation.control import ChunkExecutor, Episodes, Ints, Planner
+from pipeline.methods.method import Plans
 
 
 @dataclass(frozen=True)
@@ -26,22 +27,28 @@ class Record:
 
 
 def record_planner(planner: Planner, episodes: Episodes, numbers: Sequence[int], threads: int = 0) -> list[Record]:
-    """Run a planner on all episodes, as `evaluate_planner` does, and return the records of those with these numbers.
+    """Run a planner on the episodes with these numbers alone, and return their records.
 
-    The episodes equal those that `evaluate_planner` scores, bit for bit. An episode's number is its index in the
-    columns of an `Evaluation`, and so its row in a run's `evaluation/episodes.csv`.
+    They equal those that `evaluate_planner` scores among all others, bit for bit, if a plan does not depend on what is
+    planned beside it. An episode's number is its index in the columns of an `Evaluation`, and so its row in a run's
+    `evaluation/episodes.csv`.
     """
-    kept: dict[int, list[tuple[int, NDArray[np.float32]]]] = {number: [] for number in numbers}
+    chosen = np.array(numbers, dtype=np.int64)
+    kept: list[list[tuple[int, NDArray[np.float32]]]] = [[] for _ in numbers]
+
+    def plan(states: Array, due: Ints, step: int) -> Plans:
+        return planner(states, chosen[due], step)
 
     def keep(step: int, due: Ints, chunks: NDArray[np.float32]) -> None:
-        for place in np.flatnonzero(np.isin(due, list(kept))):
-            kept[int(due[place])].append((step, chunks[place]))
+        for place, chunk in zip(due.tolist(), chunks, strict=True):
+            kept[place].append((step, chunk))
 
-    executor = ChunkExecutor(planner, episodes.replan, keep)
-    states, actions = simulate(executor, episodes.starts, episodes.noise, threads)
+    noise = episodes.noise[chosen]
+    executor = ChunkExecutor(plan, episodes.replan[chosen], keep)
+    states, actions = simulate(executor, episodes.starts[chosen], noise, threads)
     records = []
-    for number in numbers:
-        steps = np.array([step for step, _ in kept[number]], dtype=np.int64)
-        chunks = np.stack([chunk for _, chunk in kept[number]])
-        records.append(Record(states[number], actions[number], episodes.noise[number], chunks, steps, steps))
+    for place, plans in enumerate(kept):
+        steps = np.array([step for step, _ in plans], dtype=np.int64)
+        chunks = np.stack([chunk for _, chunk in plans])
+        records.append(Record(states[place], actions[place], noise[place], chunks, steps, steps))
     return records

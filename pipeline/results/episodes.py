@@ -20,7 +20,7 @@ from pipeline.stages.evaluate import load_for_pendulum
 from pipeline.tracking.query import artifact, fetch
 from pipeline.tracking.store import Store
 
-MOST_GROUPS = 6  # each is evaluated again, which takes seconds
+MOST_GROUPS = 6  # a page of more would be long
 CHOICE = (
     "All are from the hardest condition, action noise ±{noise:g} and a plan every {replan} steps. The bad episode is "
     "the one, over all models of a group, that falls first; if none falls, one that does not converge and leans most; "

@@ -160,7 +160,8 @@ def acting_notes(models: Sequence[StoredRun], names: dict[str, str]) -> list[str
     """Return a note for each group of models that were not trained for it, with the group whose weights they have."""
     groups = {names[run.run_id]: names.get(run.tags[TRAINED], "") for run in models if is_acting(run)}
     return [
-        f"{group}: its models are those of {trained or 'another group'} and act by another rule."
+        f"{group}: its models are those of {trained or 'another group'} and act by another rule. The two are compared "
+        "as if they had been trained apart, so their interval is too wide rather than too narrow."
         for group, trained in groups.items()
     ]
 

@@ -37,8 +37,10 @@ from pipeline.methods.registry import METHODS
 from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.load import load_policy
 from pipeline.policies.policy import Policy, noise_of
+from pipeline.report.design import design_of
 from pipeline.stages.settings import EvaluateSettings
 from pipeline.streams import torch_stream
+from pipeline.tracking.names import Kind
 from pipeline.tracking.query import StoredRun, artifact, fetch, is_acting, is_average, is_model, search_study
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store, open_store, ui_command
@@ -186,12 +188,34 @@ def require_finished(run: StoredRun, acting: bool = False) -> None:
         )
 
 
+def protocol_for(settings: EvaluateSettings) -> Protocol:
+    """The protocol to evaluate by: of a study its own, which was fixed before its first evaluation.
+
+    Raises `SettingsError` if another is asked for.
+    """
+    asked = Protocol(settings.episodes, settings.seed)
+    if settings.study == NONE:
+        return asked
+    found = search_study(open_store(), settings.study, settings.experiment)
+    design = next((design_of(run.tags) for run in reversed(found) if run.tags.get("kind") == Kind.STUDY), None)
+    if design is None:
+        return asked
+    fixed = Protocol(design.episodes, design.seed)
+    defaults = EvaluateSettings.model_fields
+    if asked not in (fixed, Protocol(defaults["episodes"].default, defaults["seed"].default)):
+        raise SettingsError(
+            f"study: '{settings.study}' is evaluated by {fixed}, and {asked} is asked for. Leave out --episodes and "
+            "--seed, or run the study again on other terms, which makes another verdict."
+        )
+    return fixed
+
+
 def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
     """Evaluate all named models in the order given, then the yardsticks.
 
     Bad input raises a `UserError` before any work; `RunError` names the models that could not be evaluated.
     """
-    protocol, act = Protocol(settings.episodes, settings.seed), settings.acting
+    protocol, act = protocol_for(settings), settings.acting
     jobs: list[Job[Judged]] = []
     for path in settings.checkpoint:
         policy = load_for_pendulum(path, settings.tokenizer, act)

@@ -89,7 +89,8 @@ def read_eval_infos(first: Path, second: Path) -> tuple[tuple[str, ...], Floats,
         if lacking := [key for key in (*own, *other) if key not in own or key not in other]:
             where = first if lacking[0] in own else second
             raise DataError(
-                f"{where}: expected the same episodes as in the other file, found {task} {lacking[0]} in this one only."
+                f"{where}: expected the same episodes as in the other file, found one in this file only: {task}, "
+                f"seed or place {lacking[0]}."
             )
     if len({len(episodes) for episodes in a.values()}) > 1:
         raise DataError(f"{first}: expected equally many episodes of every task, found other numbers.")
@@ -98,7 +99,7 @@ def read_eval_infos(first: Path, second: Path) -> tuple[tuple[str, ...], Floats,
     return conditions, np.array(blocks[0], dtype=np.float64), np.array(blocks[1], dtype=np.float64)
 
 
-def read_eval_info(path: Path) -> dict[str, dict[str, bool]]:
+def read_eval_info(path: Path) -> dict[str, dict[int, bool]]:
     """Read which episodes succeeded, by task and by seed or place; raises `DataError`."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -120,8 +121,8 @@ def read_eval_info(path: Path) -> dict[str, dict[str, bool]]:
     return tasks
 
 
-def _named(successes: Sequence[Any], seeds: Sequence[Any] | None) -> dict[str, bool]:
-    keys = [f"episode {n}" for n in range(len(successes))] if seeds is None else [f"seed {seed}" for seed in seeds]
+def _named(successes: Sequence[Any], seeds: Sequence[Any] | None) -> dict[int, bool]:
+    keys = list(range(len(successes))) if seeds is None else list(map(int, seeds))
     if len(set(keys)) < len(keys):
         raise ValueError("a seed that is there twice")
     if any(value not in (True, False) for value in successes):

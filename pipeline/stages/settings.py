@@ -75,8 +75,10 @@ class EvaluateSettings(ChoosesActing):
     experiment: str = Field(ALL, pattern=f"^{NAME_PATTERN}$", description="MLflow experiment of the study; all: any")
     yardsticks: bool = Field(False, description="also score PID, LQR and zero action")
     tokenizer: str = Field(NONE, description="the tokenizer of the reference system's FAST weights")
-    episodes: int = Field(100, ge=1, le=1_000_000, description="episodes per condition")
-    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the episodes, the same for all models")
+    episodes: int = Field(100, ge=1, le=1_000_000, description="episodes per condition; a study has its own")
+    seed: int = Field(
+        0, ge=0, le=MAX_SEED, description="seed of the episodes, the same for all models; a study has its own"
+    )
     pairs: Path = Field(
         Path("data/training_pairs_original.npz"), description="the expert's action pairs, used if the file exists"
     )

@@ -141,7 +141,11 @@ def missing_jobs(
             continue
         tags = {"group": member.group, "method": member.method, "seed": str(member.settings.seed)}
         place = runs.place(runs.groups[member.group], Kind.MODEL, member.name, **tags)
-        work = partial(make_member, member, place, trial, runs.study.experiment_id)
+        work = (
+            partial(judge_again, made.run_id, trial)
+            if made
+            else partial(make_member, member, place, trial, runs.study.experiment_id)
+        )
         jobs.append(Job(member.name, member.group, work))
     for name in YARDSTICKS:
         judge(Kind.YARDSTICK, name, partial(judge_yardstick, name, trial.protocol))
