@@ -285,7 +285,8 @@ def served(trained: Path) -> Iterator[str]:
     """The address of a real server of the champion."""
     client = open_store()
     if registry.champion_of(client, "pi0") is None:
-        assert main(COMMANDS, ["promote", "--candidate", run_id(trained, "strong")]) == 0
+        words = ["--candidate", run_id(trained, "strong"), "--max-episodes", "180"]
+        assert main(COMMANDS, ["promote", *words]) == 0
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -368,6 +369,23 @@ def test_the_pendulum_is_played_through_a_server_as_with_the_model_itself(
     assert said[0] == said[1] and len(said[0]) == 2
     assert main(COMMANDS, ["play", "--policy", served, "--out", "none"]) == 0
     assert "late" in capsys.readouterr().out  # by the clock
+
+
+def test_a_run_its_versions_and_its_server_are_one_policy_in_a_comparison(
+    served: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = registry.champion_of(open_store(), "pi0")
+    assert found is not None
+    means = []
+    for place in (found.run_id, found.uri, "models:/pi0@champion", served):
+        capsys.readouterr()
+        words = ["compare", place, "models:/pi0@champion", "--max-episodes", "18", "--json"]
+        assert main(COMMANDS, words) == 11
+        said = json.loads(capsys.readouterr().out)
+        assert said["a"].startswith(f"{place}, ") and said["episodes"] == 18
+        assert_allclose(said["difference"], 0, atol=0.01)  # an answer's rounding may move an episode
+        means.append([each["a"] for each in said["conditions"]])
+    assert means[0] == means[1] == means[2] != means[3]  # a server's episodes are named after its address
 
 
 @pytest.mark.parametrize(
