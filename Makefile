@@ -127,6 +127,7 @@ bench: $(BIN)/.installed-dev ## measure the times that README and docs quote
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.evaluation
 	$(BIN)/python -m benchmarks.against_original
+	$(BIN)/python -m benchmarks.coverage
 
 clean: ## remove the environment; data and runs stay
 	rm -rf .venv .venv-audit .venv-lock *.egg-info

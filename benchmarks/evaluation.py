@@ -2,8 +2,9 @@
 
     python -m benchmarks.evaluation [MODEL.pth ...] [--episodes 1000] [--repeats 3]
 
-Without models it makes the data and trains one of each method with the default settings, in a temporary folder. Models
-take turns, and of each the fastest turn counts. Prints a table and writes benchmarks/results/evaluation.json.
+Seconds are the processor's: without the time that the machine gave to others. Without models it makes the data and
+trains one of each method with the default settings, in a temporary folder. Models take turns, and of each the fastest
+turn counts. Prints a table and writes benchmarks/results/evaluation.json.
 """
 
 import argparse
@@ -43,7 +44,7 @@ def train_models(folder: Path) -> list[Path]:
 
 
 class Clock:
-    """Seconds spent in functions, by name; time inside another timed function counts for that one only."""
+    """Processor seconds spent in functions, by name; time inside another timed function counts for that one only."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = dict.fromkeys(PARTS, 0.0)

@@ -67,7 +67,8 @@ def verdict_lines(report: dict[str, Any]) -> list[str]:
         }[verdict["word"]]
         cells = ["-" if each is None else f"[{each['low']:.4f}, {each['high']:.4f}]" for each in (interval, inner)]
         lines.append(f"| {first} minus {second} | {verdict['difference']:+.4f} | {cells[0]} | {cells[1]} | {word} |")
-    head = ["| calm | difference | 95% interval | 90% interval | verdict |", "|---|---:|---:|---:|---|"]
+    inner = next((verdict["inner_percent"] for verdict in said.values()), 90)
+    head = [f"| calm | difference | 95% interval | {inner:.3g}% interval | verdict |", "|---|---:|---:|---:|---|"]
     return [*head, *lines] if lines else []
 
 

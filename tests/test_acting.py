@@ -25,6 +25,7 @@ from pipeline.stages.train import train
 from pipeline.studies.plan import plan_groups, plan_members
 from pipeline.studies.settings import EnsembleSettings
 from tests.conftest import TINY, files_of, put_store, runs_of, store
+from tests.test_docs import RUNS, tags_on
 from tests.test_export import STATES, random_model
 
 GROUPS = "pi0 start_noise=1,pi0"
@@ -187,9 +188,11 @@ class TestStudy:
         assert sorted(models) == ["pi0 seed 0", "pi0 seed 1"]
         assert sorted(acting) == ["pi0 start_noise=1 seed 0", "pi0 start_noise=1 seed 1"]
         groups = {run.data.tags["group"]: run for run in of_kind("group").values()}
+        documented = tags_on("acting", RUNS.read_text().partition("## Tags")[2])
         client = store(here)
         for name, run in acting.items():
             tags, params = run.data.tags, run.data.params
+            assert {tag for tag in tags if not tag.startswith("mlflow.")} <= documented
             model = models[f"{tags['method']} seed {tags['seed']}"]
             assert tags["trained_run"] == model.info.run_id and name == f"{tags['group']} seed {tags['seed']}"
             assert tags["weights_sha256"] == model.data.tags["weights_sha256"]
@@ -281,15 +284,15 @@ class TestStudy:
         self, here: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """This test changes the study, and so it is the last."""
-        acting = of_kind("acting")
+        kept, lost = (of_kind("acting")[f"pi0 start_noise=1 seed {seed}"].info.run_id for seed in (0, 1))
         assert study("--episodes", "4", methods="pi0 start_noise=1") == 0
         assert "6 jobs run, 0 models reused, 0 failed" in capsys.readouterr().out and len(of_kind("model")) == 2
+        store(here).delete_run(lost)
         assert study("--episodes", "4", "--n-models", "3") == 0
-        assert "5 jobs run, 0 models reused, 0 failed" in capsys.readouterr().out
+        assert "6 jobs run, 0 models reused, 0 failed" in capsys.readouterr().out
         again = of_kind("acting")
-        assert {name: run.info.run_id for name, run in again.items()}.items() > {
-            name: run.info.run_id for name, run in acting.items()
-        }.items()
+        assert again["pi0 start_noise=1 seed 0"].info.run_id == kept
+        assert lost not in {run.info.run_id for run in again.values()}
         assert {run.data.tags["evaluation"] for run in again.values()} == {"4 episodes per condition, seed 0"}
         assert len(of_kind("model")) == len(again) == 3
         assert main(COMMANDS, ["evaluate", "--study", "ensemble", "--episodes", "3", "--executor", "serial"]) == 0

@@ -105,7 +105,7 @@ def completed(*words: str) -> list[str]:
 
 def test_bash_completes_commands_options_and_choices() -> None:
     assert set(completed("tinypi", "")) == set(COMMANDS.commands)
-    assert completed("tinypi", "pl") == ["play"]
+    assert completed("tinypi", "pla") == ["play", "plan"]
     assert completed("tinypi", "play", "--act") == ["--action-noise", "--act"]
     assert completed("tinypi", "ensemble", "--schedule", "c") == ["cosine", "constant"]
     assert completed("tinypi", "completion", "") == ["bash", "zsh", "fish"]

@@ -100,7 +100,8 @@ class Verdict:
     means: tuple[float, float]
     difference: float  # first minus second
     interval: Interval | None  # 95%; of several pairs, at the level of Holm's procedure
-    inner: Interval | None  # 90%, for equivalence
+    inner: Interval | None  # for equivalence: 90%; of several pairs, wider
+    inner_percent: float
     p: float | None  # permutation test over models
     word: Literal["better", "worse", "equivalent", "undecided"]  # of the first
     ahead: str | None  # the better group, if a difference is shown, however small
@@ -226,7 +227,7 @@ def _verdict(
 ) -> Verdict:
     """The verdict of two groups on their means over starts, `(n, S)` each.
 
-    `p` and `level` are of Holm's procedure; a study that looks several times shares `alpha` among its looks.
+    `p` and `level` are of Holm's procedure. `alpha` is this pair's share, for equivalence and for looks.
     """
     (first, second), better, estimate = groups, SCORES[design.primary].better, found.estimate
     ahead = (first.name if found.value * better > 0 else second.name) if p < ALPHA else None
@@ -237,7 +238,7 @@ def _verdict(
             judge_looks(*outcomes, [int(look) for look in design.looks.split(",")], design.margin, better, alpha)
         )
         word = looks[-1].verdict if looks else "undecided"
-    elif estimate is not None and equivalent(estimate, design.margin):
+    elif estimate is not None and equivalent(estimate, design.margin, alpha):
         word = "equivalent"
     else:
         word = "undecided" if ahead is None else "better" if ahead == first.name else "worse"
@@ -254,7 +255,8 @@ def _verdict(
         means=(float(outcomes[0].mean()), float(outcomes[1].mean())),
         difference=found.value,
         interval=estimate.interval(1 - level) if estimate else None,
-        inner=estimate.interval(1 - 2 * ALPHA) if estimate else None,
+        inner=estimate.interval(1 - 2 * alpha) if estimate else None,
+        inner_percent=100 * (1 - 2 * alpha),
         p=found.p_permutation,
         word=word,
         ahead=ahead,

@@ -44,7 +44,8 @@ def verdict_table(comparison: Comparison) -> Table:
         for contrast in comparison.contrasts
         if (found := contrast.verdict) is not None
     ]
-    columns = ("", "first", "second", "difference", "95% interval", "90% interval", "p", "verdict")
+    inner = next((each.verdict.inner_percent for each in comparison.contrasts if each.verdict), 90)
+    columns = ("", "first", "second", "difference", "95% interval", f"{inner:.3g}% interval", "p", "verdict")
     note = "p: permutation test over models, unpaired, for these episodes."
     if comparison.letters:
         shared = "; ".join(f"{name} {letter}" for name, letter in comparison.letters.items())

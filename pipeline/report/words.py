@@ -28,8 +28,8 @@ def verdict_numbers(verdict: Verdict) -> str:
     text = f"{means}; {verdict.first} minus {verdict.second} is {verdict.difference:+.{digits}f}"
     if verdict.interval is None or verdict.inner is None:
         return f"{text}. So few models, or outcomes so much alike, give no interval."
-    shown, level = (verdict.inner, 90) if verdict.word == "equivalent" else (verdict.interval, 95)
-    text += f", {level}% interval [{shown.low:.{digits}f}, {shown.high:.{digits}f}] over models and episodes."
+    shown, level = (verdict.inner, verdict.inner_percent) if verdict.word == "equivalent" else (verdict.interval, 95)
+    text += f", {level:.3g}% interval [{shown.low:.{digits}f}, {shown.high:.{digits}f}] over models and episodes."
     if verdict.word == "equivalent" and verdict.ahead is not None:
         text += f" {verdict.ahead} is ahead, by less than the margin."
     if verdict.looks:

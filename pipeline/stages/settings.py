@@ -47,7 +47,7 @@ class ChoosesActing(Settings):
     def _act_names_values(self) -> Self:
         for word in self.act:
             name, _, value = word.partition("=")
-            if not (name and value):
+            if not (name.isidentifier() and value):
                 raise ValueError(f"act: expected NAME=VALUE, found '{word}'")
         return self
 

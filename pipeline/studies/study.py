@@ -133,7 +133,8 @@ def run_study(settings: EnsembleSettings, say: Say, watch: Watch) -> Study:
     store = open_store()
     experiment = experiment_of(store, settings.experiment)
     with one_at_a_time(settings.study):
-        design = design_for(settings, recipes, study_tags(store, settings.study, experiment))
+        trained = {group.name: recipes[group.name] for group in groups if group.trained == group.name}
+        design = design_for(settings, trained, study_tags(store, settings.study, experiment))
         plan = Plan(settings, experiment, groups, members, recipes, beside, design)
         require_same_recipes(store, plan)
         study = open_study(store, settings.study, plan.experiment)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.data.npz import read_npz
 from pipeline.errors import UserError, one_line, shown_uri
+from pipeline.evaluation.protocol import VERSION
 from pipeline.evaluation.stored import protocol_of
 from pipeline.files import file_digest
 from pipeline.stages.settings import CollectSettings
@@ -85,7 +86,7 @@ def describe_studies(runs: Sequence[StoredRun]) -> str:
     for study in dict.fromkeys(run.tags["study"] for run in runs if run.tags.get("kind") == "study"):
         members = [run for run in runs if run.tags.get("study") == study and is_training(run)]
         done = [run for run in members if run.status == "FINISHED" and is_model(run)]
-        evaluated = sum(protocol_of(run.tags) is not None for run in done)
+        evaluated = sum((found := protocol_of(run.tags)) is not None and found.version == VERSION for run in done)
         groups = Counter(map(group_of, done))
         about = ", ".join(f"{count} {group}" for group, count in groups.items())
         others = f"; {len(members) - len(done)} not finished" if len(members) > len(done) else ""
