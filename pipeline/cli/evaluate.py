@@ -8,7 +8,6 @@ from pipeline.stages.settings import EvaluateSettings
 EXAMPLES = (
     "evaluate A.pth B.pth --yardsticks",
     "evaluate --run 0123456789abcdef0123456789abcdef",
-    "evaluate --study trial --json",
     "evaluate A.pth --act start_noise=1",
 )
 
