@@ -10,22 +10,23 @@ import fcntl
 import gc
 import importlib
 import json
-import multiprocessing
 import os
-import resource
 import runpy
+import select
 import selectors
 import shutil
 import signal
 import socket
+import struct
 import sys
 import threading
 import traceback
+from multiprocessing import popen_spawn_posix, resource_tracker, util
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from fork import NUMBER
+from fork import NUMBER, ask, ended
 
 OURS = {"pipeline", "train", "tests"}
 PRELOADED = [
@@ -121,14 +122,14 @@ def join(group: int) -> None:
 
 def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     """What a connection asks for, or None if it is closed."""
+    files: list[int] = []
     try:
         length, files, _, _ = socket.recv_fds(connection, NUMBER.size, 253)
-        if not length:
-            return None
-        content = connection.recv(NUMBER.unpack(length)[0], socket.MSG_WAITALL)
-    except OSError:
+        return json.loads(connection.recv(NUMBER.unpack(length)[0], socket.MSG_WAITALL)), files
+    except (OSError, ValueError, struct.error):  # who asks was killed on the way
+        for file in files:
+            os.close(file)
         return None
-    return json.loads(content), files
 
 
 def tell(connection: socket.socket, number: int) -> None:
@@ -159,7 +160,34 @@ def take_files(numbers: list[int], files: list[int]) -> None:
         os.close(file)
 
 
-def become(asked: dict[str, Any], files: list[int], python: str) -> None:
+class Spawned(popen_spawn_posix.Popen):
+    """A process that `multiprocessing` spawns, as a fork of the server: with the process id that both of them know."""
+
+    address = ""
+
+    def _launch(self, process_obj: Any) -> None:
+        resource_tracker.ensure_running()  # a small interpreter of its own
+        spawn = util.spawnv_passfds
+        util.spawnv_passfds = self._ask
+        try:
+            super()._launch(process_obj)
+        finally:
+            util.spawnv_passfds = spawn
+
+    def _ask(self, _path: str, words: list[str], files: list[int]) -> int:
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.connect(self.address)
+        passed = {number: number for number in (0, 1, 2, *files)}
+        return ask(self._connection, str(Path.cwd()), words[1:], dict(os.environ), passed)
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        waits = 0 if flag == os.WNOHANG else None
+        if self.returncode is None and select.select([self._connection], [], [], waits)[0]:
+            self.returncode = ended(self._connection)
+        return self.returncode
+
+
+def become(asked: dict[str, Any], files: list[int], place: Path) -> None:
     """Turn this fork into what `python WORDS...` would be."""
     take_files(asked["files"], files)
     os.chdir(asked["folder"])
@@ -170,8 +198,9 @@ def become(asked: dict[str, Any], files: list[int], python: str) -> None:
     sys.stderr = sys.__stderr__ = os.fdopen(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
     for name in [name for name in sys.modules if name.partition(".")[0] in OURS or name in ("fork", "forks")]:
         del sys.modules[name]
-    sys.executable = python
-    multiprocessing.set_executable(python)
+    sys.executable = str(place / "python")
+    Spawned.address = str(place / "socket")
+    popen_spawn_posix.Popen = Spawned
     if backend := os.environ.get("MPLBACKEND"):  # which matplotlib reads when it is imported
         sys.modules["matplotlib"].rcParams["backend"] = backend
     words = asked["words"]
@@ -217,13 +246,12 @@ def end(error: BaseException | None) -> NoReturn:
 
 
 def main(place: Path) -> None:
-    sys.path[0] = str(place.parent)  # not our folder, which names are imported from
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background, it may be ignored
     preload()
     asked, files = serve(place)
     try:
-        become(asked, files, str(place / "python"))
+        become(asked, files, place)
     except BaseException as error:
         end(error)
     end(None)

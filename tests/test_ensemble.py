@@ -293,9 +293,9 @@ def wait_for_training(workplace: Path, resumed: int = 0) -> str:
 
 
 def children(pid: int) -> list[int]:
-    """The spawned processes of the pool of process `pid`."""
-    found = subprocess.run(["pgrep", "-P", str(pid), "-f", "spawn_main"], capture_output=True, text=True)
-    return [int(word) for word in found.stdout.split()]
+    """The processes of the pool of process `pid`: the other forks of its group."""
+    found = subprocess.run(["pgrep", "-g", str(pid), "-f", "forks.py"], capture_output=True, text=True)
+    return [int(word) for word in found.stdout.split() if int(word) != pid]
 
 
 @pytest.mark.slow(seconds=20)

@@ -3,9 +3,10 @@
 A new interpreter needs five seconds of a core for torch, MLflow and what they import; what most tests ask of a command
 takes less. A fork has those libraries only. It imports `pipeline` itself, runs `python -m MODULE` as Python does, and
 has an environment, a folder, outputs, signals and an exit code of its own. What it starts by `sys.executable`
-(processes of a pool, workers of a server) is such a fork too: a program `python` that asks for one, with its words, its
-folder, its environment and its open files, passes signals on to it, and ends as it does. Where a new interpreter is
-what matters (entry points, bits that must not depend on the seed of Python's hashes), tests start one.
+is such a fork too: a program `python` that asks for one, with its words, its folder, its environment and its open
+files, passes signals on to it, and ends as it does. So are the processes that `multiprocessing` spawns there. Where a
+new interpreter is what matters (entry points, bits that must not depend on the seed of Python's hashes), tests start
+one.
 
 All workers of pytest share one server of forks.
 """
