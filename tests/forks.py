@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import gc
 import importlib
+import io
 import json
 import os
 import runpy
@@ -51,10 +52,15 @@ def preload() -> None:
             importlib.import_module(name)
         except ImportError:
             print(f"{name} is not installed", file=sys.stderr)
+    from matplotlib.figure import Figure
     from mlflow.utils.requirements_utils import _init_modules_to_packages_map
+    from sqlalchemy.orm import configure_mappers
 
-    # MLflow reads the metadata of all packages, a second of a core, before it logs its first model in a process.
+    # What each process does once: MLflow reads the metadata of all packages before it logs a model, a second of a core;
+    # SQLAlchemy connects its classes; matplotlib reads its fonts.
     _init_modules_to_packages_map()
+    configure_mappers()
+    Figure().savefig(io.BytesIO())
     for file in low:
         os.close(file)
     gc.collect()
