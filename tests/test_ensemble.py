@@ -298,7 +298,7 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in found.stdout.split() if int(word) != pid]
 
 
-@pytest.mark.slow(seconds=20)
+@pytest.mark.slow(seconds=25)
 @pytest.mark.usefixtures("with_store")
 def test_a_killed_member_goes_on_where_it_was_then_is_recorded_and_the_rest_goes_on(workplace: Path, run: Run) -> None:
     words = ("--n-models", 2, "--epochs", 15, "--batch-size", 32, "--workers", 1, *TINY_WORDS[2:])

@@ -28,7 +28,7 @@ from tests import warm
 from tests.conftest import environment, put_store, store
 from tests.test_ensemble import FIGURES, TEXTS, TINY_WORDS
 
-pytestmark = [pytest.mark.slow(seconds=8), pytest.mark.xdist_group("team_server")]  # one server, which they share
+pytestmark = [pytest.mark.slow(seconds=5), pytest.mark.xdist_group("team_server")]  # one server, which they share
 TABLES = [
     "experiments", "runs", "metrics", "latest_metrics", "params", "tags", "datasets", "inputs", "input_tags",
     "registered_models", "registered_model_tags", "registered_model_aliases", "model_versions",

@@ -36,7 +36,7 @@ def call(folder: Path, line: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow(seconds=50)
+@pytest.mark.slow(seconds=40)
 def test_every_command(tmp_path: Path) -> None:
     blocks = re.findall(r"^```(bash|text)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
     commands = [text for language, text in blocks if language == "bash"]
