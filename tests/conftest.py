@@ -1,10 +1,9 @@
 """Small real data, made once a session, and a way to run our commands as a user does."""
 
-import functools
 import os
+import shutil
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +38,7 @@ TOKEN_METHODS = {"pi0_fast": "fast", "binning": "bins"}
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
+LONGEST_ID = 60  # of a parameter, in the name of a test
 SLOW_SECONDS = 15  # of a test marked `slow` that does not say how many
 
 
@@ -56,6 +56,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: -seconds[group_of[item]])  # a stable sort: else the order of the files
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Of a long text, the begin names a test."""
+    return ascii(val[:LONGEST_ID])[1:-1] if isinstance(val, str) and len(val) > LONGEST_ID else None
+
+
 def files_of(method_name: str, data: Path) -> dict[str, Path]:
     """The settings that name a method's files in the folder `data`."""
     if method_name not in TOKEN_METHODS:
@@ -68,17 +73,15 @@ def store(workplace: Path) -> MlflowClient:
     return MlflowClient(f"sqlite:///{workplace}/mlruns/mlflow.db")
 
 
-@functools.cache
-def _empty_store() -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
-        return Path(folder, "mlflow.db").read_bytes()
-
-
-def put_store(workplace: Path) -> None:
+def put_store(folder: Path, name: str = "mlruns/mlflow.db") -> None:
     """Put MLflow's own empty store there: its migrations take seconds of a core and of waiting for the disk."""
-    (workplace / "mlruns").mkdir(exist_ok=True)
-    (workplace / "mlruns" / "mlflow.db").write_bytes(_empty_store())
+    empty = warm.place.with_name("empty.db")
+    with FileLock(f"{empty}.lock"):
+        if not empty.exists():
+            MlflowClient(f"sqlite:///{empty}.unfinished").search_experiments()
+            Path(f"{empty}.unfinished").rename(empty)
+    (folder / name).parent.mkdir(exist_ok=True)
+    shutil.copyfile(empty, folder / name)
 
 
 def runs_of(workplace: Path, experiment: str = "tinypi") -> list:
@@ -113,10 +116,12 @@ def mlflow_command(workplace: Path) -> tuple[list[str], dict[str, str]]:
 
 
 def mlflow_run(
-    workplace: Path, *words: str, check: bool = True, manager: str = "local", **changes: str
+    workplace: Path, *words: str, check: bool = True, manager: str = "local", new: bool = False, **changes: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run `mlflow run` in the workplace to its end: MLflow in a fork, what it starts in a new interpreter."""
+    """Run `mlflow run` in the workplace to its end in a fork; what it starts too, or in a `new` interpreter."""
     command, env = mlflow_command(workplace)
+    if not new:
+        env["PATH"] = f"{Path(warm.python()).parent}:{env['PATH']}"
     command[-1], env = manager, env | changes
     if not (workplace / "mlruns" / "mlflow.db").exists():
         put_store(workplace)
@@ -126,13 +131,21 @@ def mlflow_run(
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A `data` folder with 60 real demonstrations and their tokens; not to be written to.
-
-    The first of xdist's workers makes it for all.
-    """
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all of xdist's workers share: who needs something first makes it for all."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made" / "data"
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session", autouse=True)
+def place_of_forks(shared: Path) -> None:
+    warm.place = shared / "forks"
+
+
+@pytest.fixture(scope="session")
+def data(shared: Path) -> Path:
+    """A `data` folder with 60 real demonstrations and their tokens; not to be written to."""
+    folder = shared / "made" / "data"
     with FileLock(f"{folder.parent}.lock"):
         if not folder.exists():
             make_data(folder.with_name("unfinished"))

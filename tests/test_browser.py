@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from docs import screenshots
+from tests import warm
 from tests.conftest import store
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("study")]
+pytestmark = [pytest.mark.slow(seconds=8), pytest.mark.xdist_group("study")]
 
 needs_chromium = pytest.mark.skipif(
     shutil.which("chromium") is None and os.geteuid() != 0,
@@ -22,8 +24,10 @@ needs_chromium = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def page(study: Path) -> Iterator[tuple[screenshots.Page, str]]:
     """A browser's page, and the address of the UI over the study."""
-    with screenshots.served(study / "mlruns/mlflow.db") as uri, screenshots.browser(height=1100) as opened:
-        yield opened, uri
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", warm.python())
+        with screenshots.served(study / "mlruns/mlflow.db") as uri, screenshots.browser(height=1100) as opened:
+            yield opened, uri
 
 
 @needs_chromium

@@ -20,6 +20,7 @@ from pipeline.cli.train import train_command
 from pipeline.config import ARGUMENT, FLAGS, fields_of, make
 from pipeline.methods.settings import BinningSettings, Pi0FastSettings, Pi0Settings, RegressionSettings
 from pipeline.stages.settings import PlaySettings, TokenizeSettings
+from tests import warm
 from tests.conftest import Run, environment
 
 TRAIN = {
@@ -211,11 +212,13 @@ def test_exit_codes(workplace: Path) -> None:
         with start(*words) as process:
             assert process.communicate()[1] and process.returncode == 2
     silent = socket.create_server(("127.0.0.1", 0))
-    with silent, start("play", "--policy", f"http://127.0.0.1:{silent.getsockname()[1]}") as process:
+    with silent:
+        words = ["-m", "pipeline", "play", "--policy", f"http://127.0.0.1:{silent.getsockname()[1]}"]
+        player = warm.Command(workplace, words, environment())
         connection, _ = silent.accept()  # it waits for the first plan now
         time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        assert process.communicate()[1] == "error: interrupted\n" and process.returncode == 130  # play starts no run
+        player.send_signal(signal.SIGINT)
+        assert player.communicate()[1] == "error: interrupted\n" and player.returncode == 130  # play starts no run
         connection.close()
 
 
@@ -228,7 +231,7 @@ def test_info_of_an_empty_folder_makes_nothing(tmp_path: Path, monkeypatch: pyte
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=6)
 @pytest.mark.usefixtures("with_store")
 def test_info_says_what_is_here(run: Run, workplace: Path) -> None:
     words = ["--study", "trial", "--n-models", 1, "--methods", "regression", "--episodes", 2, "--epochs", 1]

@@ -28,7 +28,7 @@ for number in range(12):
 FEWER = """
 import runpy
 from pipeline.stages.settings import CollectSettings
-CollectSettings.model_fields["trajectories"].default = 300
+CollectSettings.model_fields["trajectories"].default = 100
 CollectSettings.model_rebuild(force=True)
 runpy.run_module("train.train_pi0_fast", run_name="__main__", alter_sys=True)
 """
@@ -38,18 +38,18 @@ def start(workplace: Path, *words: object) -> warm.Command:
     return warm.Command(workplace, ["-m", *map(str, words)], environment())
 
 
-@pytest.mark.slow
-def test_eight_trainings_at_once_on_a_fresh_store(workplace: Path) -> None:
-    processes = [
-        start(workplace, f"train.train_{m}", *SMALL, "--seed", s) for s in range(4) for m in ("pi0", "pi0_fast")
-    ]
+@pytest.mark.slow(seconds=10)
+@pytest.mark.parametrize("count", [4, pytest.param(8, marks=pytest.mark.long)])
+def test_trainings_at_once_on_a_fresh_store(workplace: Path, count: int) -> None:
+    started = [(method, seed) for seed in range(count // 2) for method in ("pi0", "pi0_fast")]
+    processes = [start(workplace, f"train.train_{method}", *SMALL, "--seed", seed) for method, seed in started]
     for process in processes:
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0 and errors == "", errors
     runs, client = runs_of(workplace), store(workplace)
-    assert [run.info.status for run in runs] == ["FINISHED"] * 8
+    assert [run.info.status for run in runs] == ["FINISHED"] * count
     names = {run.data.tags["name"] for run in runs}
-    assert len(names) == 8 == len({run.data.tags["weights_sha256"] for run in runs})
+    assert len(names) == count == len({run.data.tags["weights_sha256"] for run in runs})
     for run in runs:
         for metric in EPOCH_METRICS:
             assert [point.step for point in client.get_metric_history(run.info.run_id, metric)] == [1, 2, 3]
@@ -60,7 +60,7 @@ def test_eight_trainings_at_once_on_a_fresh_store(workplace: Path) -> None:
         assert {path.stem for path in (workplace / "train" / folder).iterdir()} == names
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=8)
 @pytest.mark.usefixtures("with_store")
 def test_missing_data_are_made_once_by_trainings_that_start_together(workplace: Path) -> None:
     (workplace / "data").unlink()
@@ -68,7 +68,7 @@ def test_missing_data_are_made_once_by_trainings_that_start_together(workplace: 
     processes = [warm.Command(workplace, ["-c", FEWER, *words], environment()) for _ in range(3)]
     outputs = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], outputs
-    assert sum("collecting 300 demonstrations" in out for out, _ in outputs) == 1
+    assert sum("collecting 100 demonstrations" in out for out, _ in outputs) == 1
     assert sum("fitting the FAST tokenizer" in out for out, _ in outputs) == 1
     assert len({run.data.tags["tokenizer_sha256"] for run in runs_of(workplace)}) == 1
     made = {path.name: path.read_bytes() for path in (workplace / "data").glob("[!.]*")}
@@ -96,7 +96,7 @@ def test_readers_of_data_that_are_being_built_see_old_or_new_and_never_a_mixture
     assert writer.returncode == 0 and seen <= expected
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=5)
 @pytest.mark.usefixtures("with_store")
 def test_two_studies_of_one_name(workplace: Path) -> None:
     study = ("--methods", "pi0", "--n-models", 1, "--episodes", 2, "--executor", "serial", *SMALL)

@@ -36,7 +36,7 @@ def project(workplace: Path) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=8)
 @pytest.mark.usefixtures("with_store")
 def test_a_new_method_command_and_score(project: Path, workplace: Path) -> None:
     (command,) = blocks("bash")

@@ -145,7 +145,7 @@ def test_killed_at_any_moment_and_resumed_a_run_ends_as_if_nothing_had_been(
     assert resumed >= kills // 3, resumed
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=4)
 @pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.long)])
 @pytest.mark.parametrize("command", ["collect", "tokenize", "export", "report"])
 def test_killed_at_any_moment_other_commands_leave_whole_files_or_none(

@@ -64,7 +64,7 @@ def test_settings_are_those_of_the_code() -> None:
     assert not re.search(r"^ {4}", page, re.MULTILINE), "Markdown shows indented help as code"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=3)
 @pytest.mark.usefixtures("with_store")
 def test_a_run_has_what_its_page_says(run: Run, workplace: Path) -> None:
     """A pi0-FAST run, evaluated: the page names each metric, tag and artifact that it has, and no others."""
@@ -112,7 +112,7 @@ def test_kinds_and_tags_are_those_of_the_code() -> None:
     assert declared <= {name for kind in names.Kind for name in tags_on(kind, parts["Tags"])}
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=1)
 @pytest.mark.xdist_group("study")
 def test_runs_of_a_study_have_what_their_page_says(study: Path) -> None:
     parts = dict(part.split("\n", 1) for part in RUNS.read_text().split("\n## "))

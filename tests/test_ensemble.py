@@ -28,7 +28,7 @@ from pipeline.tracking.query import artifact
 from tests import warm
 from tests.conftest import TINY, Run, environment, runs_of, store
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=1)
 shares_the_study = pytest.mark.xdist_group("study")  # made once, by the process that runs these
 
 TINY_WORDS = [word for name, value in TINY.items() for word in (f"--{name}", str(value))]
@@ -242,6 +242,7 @@ def test_member_settings_are_those_of_training() -> None:
     }
 
 
+@pytest.mark.slow(seconds=18)
 @pytest.mark.usefixtures("with_store")
 def test_a_study_goes_on_and_refuses_another_recipe(run: Run, workplace: Path) -> None:
     words = ("pipeline", "ensemble", "--methods", "pi0", "--executor", "serial", *TINY_WORDS)
@@ -303,12 +304,12 @@ def wait_for_training(workplace: Path, resumed: int = 0) -> str:
 
 
 def children(pid: int) -> list[int]:
-    """The spawned processes of the pool of process `pid`."""
-    found = subprocess.run(["pgrep", "-P", str(pid), "-f", "spawn_main"], capture_output=True, text=True)
-    return [int(word) for word in found.stdout.split()]
+    """The processes of the pool of process `pid`: the other forks of its group."""
+    found = subprocess.run(["pgrep", "-g", str(pid), "-f", "forks.py"], capture_output=True, text=True)
+    return [int(word) for word in found.stdout.split() if int(word) != pid]
 
 
-@pytest.mark.slow(seconds=27)
+@pytest.mark.slow(seconds=25)
 @pytest.mark.usefixtures("with_store")
 def test_a_killed_member_goes_on_where_it_was_then_is_recorded_and_the_rest_goes_on(workplace: Path, run: Run) -> None:
     words = ("--n-models", 2, "--epochs", 15, "--batch-size", 32, "--workers", 1, *TINY_WORDS[2:])
@@ -345,6 +346,7 @@ def test_a_killed_member_goes_on_where_it_was_then_is_recorded_and_the_rest_goes
     assert single.data.tags["weights_sha256"] == resumed.data.tags["weights_sha256"]
 
 
+@pytest.mark.slow(seconds=6)
 @pytest.mark.usefixtures("with_store")
 def test_an_interrupted_study_leaves_nothing_running(workplace: Path) -> None:
     process = start(workplace, "--n-models", 2, "--epochs", 100_000, *TINY_WORDS[2:])

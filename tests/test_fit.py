@@ -78,7 +78,7 @@ def test_same_seed_same_bits_even_when_watched(name: str, dropout: float, data: 
 @pytest.mark.parametrize("name", list(METHODS))
 def test_training_learns(name: str, arch: str, data: Path) -> None:
     own = {"width": 64, "layers": 3} if arch == "original" else {}  # which the original network does not take
-    epochs = train(name, data, first=None if arch == "small" else 400, arch=arch, lr=0.002, batch_size=50, **own)
+    epochs = train(name, data, first=None if arch == "small" else 200, arch=arch, lr=0.002, batch_size=50, **own)
     assert epochs[-1].val_loss < epochs[0].val_loss and epochs[-1].weights is not None
 
 

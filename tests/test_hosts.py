@@ -123,7 +123,7 @@ def test_a_study_is_refused_while_another_machine_works_on_it(hosts: tuple[Host,
     assert {run.data.tags["journal"] for run in runs} == {f"ada:{ada.folder}/mlruns/journals"}
 
 
-@pytest.mark.slow(seconds=20)
+@pytest.mark.slow(seconds=12)
 def test_a_killed_study_goes_on_at_once_here_and_after_the_lease_elsewhere(
     hosts: tuple[Host, Host], server: Server
 ) -> None:

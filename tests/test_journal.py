@@ -1,7 +1,6 @@
 """Journals: one owner, nothing half-written, nothing that a look at them leaves behind."""
 
 import json
-import multiprocessing
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +14,8 @@ from pipeline.tracking.journal import Journal, journal_of, left_journals, open_j
 from pipeline.tracking.run import TrackedRun, start_run
 from pipeline.tracking.store import home, open_store
 from pipeline.upkeep.doctor import doctor, remove_unfinished_files
-from tests.conftest import files_of
-
-PROCESSES = multiprocessing.get_context("spawn")
+from tests import warm
+from tests.conftest import environment, files_of
 
 
 def item(number: int) -> dict[str, object]:
@@ -52,15 +50,17 @@ def test_files_that_wait_are_copies(tmp_path: Path) -> None:
     assert {Path(each["path"]).name for each in journal.waiting()} == {"log.txt"}
 
 
-def own(folder: Path) -> None:
-    os._exit(0 if Journal(folder).own(patience=0) else 3)
+OWN = """
+import sys
+from pathlib import Path
+from pipeline.tracking.journal import Journal
+sys.exit(0 if Journal(Path(sys.argv[1])).own(patience=0) else 3)
+"""
 
 
-def exit_code(folder: Path) -> int | None:
-    process = PROCESSES.Process(target=own, args=(folder,))
-    process.start()
-    process.join(60)
-    return process.exitcode
+def exit_code(folder: Path) -> int:
+    """Of a process that tries to own a journal."""
+    return warm.run(folder, ["-c", OWN, str(folder)], environment()).returncode
 
 
 def test_a_journal_has_one_owner_and_a_look_leaves_nothing(workplace: Path) -> None:

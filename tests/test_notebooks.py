@@ -1,6 +1,7 @@
 """The notebooks run from top to bottom; the third one on a real store."""
 
 import json
+import sys
 from pathlib import Path
 
 import nbformat
@@ -8,15 +9,25 @@ import pytest
 from mlflow.tracking import MlflowClient
 from nbclient import NotebookClient
 
+from tests import warm
 from tests.conftest import ROOT, Run, runs_of, store
 
 NOTEBOOKS = ROOT / "notebooks"
-FEWER = {"2_flow_matching_and_fast": {"epochs=8": "epochs=1", "epochs=5": "epochs=1"}}
+FEWER = {
+    "2_flow_matching_and_fast": {
+        "epochs=8": "epochs=1",
+        "epochs=5": "epochs=1",
+        "trajectories=500": "trajectories=200",
+        "split.test[:500]": "split.test[:60]",
+    }
+}
 
 
 def execute(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, int]:
     """Run a notebook, with fewer epochs, in `folder`; returns what it says, and how many pictures it shows."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(sys, "executable", warm.python())  # of its kernel
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # as kernels have it
     text = (NOTEBOOKS / f"{name}.ipynb").read_text()
     for shown, smaller in FEWER.get(name, {}).items():
         assert text.count(shown) == 1
@@ -33,13 +44,14 @@ def kept_outputs(name: str) -> list[dict]:
     return [output for cell in cells for output in cell.get("outputs", [])]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=12)
 @pytest.mark.parametrize(
     ("name", "says", "pictures"),
     [
         ("1_data_and_demonstrator", "states (400, 100, 4), actions (400, 100, 1), gains (400, 6); refused: none", 7),
         ("2_flow_matching_and_fast", "vocabulary 768", 9),
     ],
+    ids=["data", "methods"],
 )
 def test_teaching(name: str, says: str, pictures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They work on their own, write nothing, and are kept with as many pictures as they make."""
@@ -49,7 +61,7 @@ def test_teaching(name: str, says: str, pictures: int, tmp_path: Path, monkeypat
     assert not any(output["output_type"] == "error" for output in kept_outputs(name))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=8)
 @pytest.mark.usefixtures("with_store")
 def test_comparing_runs(run: Run, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With two models by hand, one of them evaluated, the other of the time before the tag `kind`."""

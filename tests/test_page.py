@@ -43,6 +43,8 @@ from tests.conftest import ROOT, files_of
 from tests.test_animation import nothing, planned_lqr, record_one
 from tests.test_report import compared, model, ten
 
+pytestmark = pytest.mark.xdist_group("page")  # one browser, which these tests share
+
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"></script><script>document.title='taken'</script> $\\bad{$ "
 CHROMIUM = shutil.which("chromium")
 in_a_browser = pytest.mark.skipif(
@@ -236,6 +238,7 @@ def study(workplace: Path, with_store: None, data: Path) -> dict[str, str]:
 REPORT = ("report", "--study", "s", "--out", "train/reports/s", "--html")
 
 
+@pytest.mark.xdist_group("study of a page")
 def test_the_page_of_a_study(study: dict[str, str], workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its bytes repeat, its names are text; without weights it says that episodes are missing."""
     page = workplace / "train/reports/s/report.html"

@@ -31,6 +31,7 @@ from pipeline.registry.register import best_alias, best_of, register_runs
 from pipeline.tracking import registry
 from pipeline.tracking.query import fetch
 from pipeline.tracking.store import experiment_id, open_store
+from tests import warm
 from tests.conftest import ROOT, environment, put_store, runs_of, store
 
 pytestmark = pytest.mark.xdist_group("registry")
@@ -293,7 +294,7 @@ def served(trained: Path) -> Iterator[str]:
     uri = f"sqlite:///{trained}/mlruns/mlflow.db"
     server = subprocess.Popen(
         [
-            sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/pi0@champion",
+            warm.python(), "-m", "mlflow", "models", "serve", "-m", "models:/pi0@champion",
             "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port),
         ],
         env=environment(MLFLOW_TRACKING_URI=uri, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}"),

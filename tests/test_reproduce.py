@@ -1,5 +1,6 @@
 """A run is trained again from its record in MLflow; differences are named."""
 
+import re
 import signal
 import subprocess
 import time
@@ -10,11 +11,13 @@ import pytest
 
 from pipeline.data.pairs import ActionPairs, load_action_pairs, save_action_pairs
 from pipeline.upkeep.reproduce import compare
-from tests.conftest import Run, mlflow_command, runs_of, store
+from tests import warm
+from tests.conftest import Run, mlflow_command, put_store, runs_of, store
 
 SMALL = ("--epochs", 2, "--width", 16, "--layers", 1, "--seed", 3)
 
 
+@pytest.mark.slow(seconds=12)
 @pytest.mark.usefixtures("with_store")
 @pytest.mark.parametrize("module", ["train_pi0", pytest.param("train_pi0_fast", marks=pytest.mark.long)])
 def test_a_run_is_reproduced_to_the_bit(run: Run, run_anew: Run, workplace: Path, module: str) -> None:
@@ -61,22 +64,20 @@ def test_locks_are_compared() -> None:
     )
 
 
+@pytest.mark.slow(seconds=12)
 def test_what_mlflow_run_has_started_ends_with_it(workplace: Path) -> None:
-    command, env = mlflow_command(workplace)
-    process = subprocess.Popen(
-        [*command, "-e", "train_pi0", "-P", "epochs=100000"],
-        cwd=workplace, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdout is not None
-    while not (line := process.stdout.readline()).lstrip().startswith("1 "):
-        assert line, "the training ended by itself"
+    put_store(workplace)
+    command, env = mlflow_command(workplace)  # what it starts is a new interpreter, and its child
+    process = warm.Command(workplace, [*command[1:], "-e", "train_pi0", "-P", "epochs=100000"], env)
+    while not re.search("^ +1 ", process.printed(), re.MULTILINE):
+        assert process.returncode is None, "the training ended by itself"
+        time.sleep(0.05)
     (child,) = subprocess.run(
         ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
     ).stdout.split()
     begun = time.monotonic()
     process.send_signal(signal.SIGTERM)
     while Path(f"/proc/{child}").exists() and time.monotonic() - begun < 20:
-        process.poll()
         time.sleep(0.1)
     assert not Path(f"/proc/{child}").exists() and time.monotonic() - begun < 10
     process.communicate(timeout=20)

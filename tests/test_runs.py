@@ -1,11 +1,8 @@
 """Whole runs as users start them: what they leave in MLflow and on disk, the same every time."""
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from datetime import datetime
@@ -23,7 +20,8 @@ from pipeline.methods.settings import Pi0Settings
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.tracking.mirror import reserve
 from pipeline.tracking.run import GENERATED_NAME, TrackedRun
-from tests.conftest import ROOT, Run, mlflow_run, runs_of, store
+from tests import warm
+from tests.conftest import Run, environment, mlflow_run, runs_of, store
 
 SMALL = ("--epochs", 2, "--width", 16, "--layers", 1)
 EPOCH_METRICS = {"train_loss", "val_loss", "test_loss", "lr", "grad_norm", "samples_per_second"}
@@ -36,11 +34,14 @@ def log_without_times(workplace: Path, name: str) -> str:
     return re.sub(r"^( +\d+(?: +\S+){5}) +[\d,]+", r"\1", text, flags=re.MULTILINE)  # samples a second
 
 
+@pytest.mark.slow(seconds=14)
+@pytest.mark.usefixtures("with_store")
 @pytest.mark.parametrize(("module", "prefix"), [("train_pi0", "tinypi0"), ("train_pi0_fast", "tinypi0fast")])
 def test_what_a_run_leaves_and_that_it_repeats(
     run: Run, run_anew: Run, workplace: Path, module: str, prefix: str
 ) -> None:
-    for start, seed in ((run, 0), (run_anew, 0), (run, 1)):
+    again = run if module == "train_pi0" else run_anew  # test_reproduce.py makes pi0 anew, to the bit
+    for start, seed in ((run, 0), (again, 0), (run, 1)):
         result = start(f"train.{module}", *SMALL, "--seed", seed)
         assert result.returncode == 0, result.stderr
         assert result.stderr == "" and "open the UI" in result.stdout and "\x1b" not in result.stdout
@@ -122,10 +123,10 @@ def test_settings_of_mlflow_in_the_environment_are_honoured(
     assert names == [("mine", "auto"), ("tinypi", "auto"), ("theirs", "named"), ("tinypi", "mine")]
 
 
-@pytest.mark.slow(seconds=25)
+@pytest.mark.slow(seconds=16)
 def test_mlflow_run_uses_its_own_run_and_both_spellings(workplace: Path) -> None:
     small = ("-P", "epochs=1", "-P", "width=16", "-P", "layers=1", "-P", "lr=1e-3", "--experiment-name", "mine")
-    mlflow_run(workplace, *small)  # main
+    mlflow_run(workplace, *small, new=True)  # main
     mlflow_run(workplace, "-e", "train_pi0_fast", *small, "-P", "batch-size=300", "--run-name", "chosen")
     second, first = runs_of(workplace, "mine")
     assert [run.info.status for run in (first, second)] == ["FINISHED"] * 2 and first.data.tags["method"] == "pi0"
@@ -213,14 +214,10 @@ def test_a_run_whose_artifacts_cannot_be_stored_is_failed_and_keeps_its_log(
 
 @pytest.mark.usefixtures("with_store")
 def test_interrupted_run_is_killed(workplace: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "train.train_pi0", "--epochs", "100000"],
-        cwd=workplace, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdout is not None
-    while not (line := process.stdout.readline()).lstrip().startswith("1 "):  # the first epoch's line
-        assert line, "the training ended by itself"
+    process = warm.Command(workplace, ["-m", "train.train_pi0", "--epochs", "100000"], environment())
+    while not re.search("^ +1 ", process.printed(), re.MULTILINE):  # the first epoch's line
+        assert process.returncode is None, "the training ended by itself"
+        time.sleep(0.05)
     started = time.monotonic()
     process.send_signal(signal.SIGINT)  # as `mlflow run` does it: Ctrl-C reaches the child, and MLflow terminates it
     time.sleep(0.02)

@@ -1,10 +1,10 @@
 """The tracking server goes away in mid-run: training goes on, nothing is lost, and all arrives in order."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from tests import warm
-from tests.conftest import environment
+from tests.conftest import environment, put_store
 from tests.test_runs import EPOCH_METRICS
 
 pytestmark = pytest.mark.xdist_group("server_away")  # one server, which these tests share
@@ -32,20 +32,19 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.uri = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: warm.Command | None = None
 
     def start(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.process = subprocess.Popen(
-            [
-                sys.executable, "-m", "mlflow", "server",
-                "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
-                "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db",
-                "--artifacts-destination", str(self.folder / "artifacts"),
-            ],
-            cwd=self.folder, env=environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"), start_new_session=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        if not self.folder.exists():
+            self.folder.mkdir(parents=True)
+            put_store(self.folder, "mlflow.db")
+        words = [
+            "-m", "mlflow", "server",
+            "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
+            "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db",
+            "--artifacts-destination", str(self.folder / "artifacts"),
+        ]  # fmt: skip
+        self.process = warm.Command(self.folder, words, environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"))
         end = time.monotonic() + 90
         while time.monotonic() < end:
             try:
@@ -62,8 +61,8 @@ class Server:
 
     def stop(self) -> None:
         if self.process is not None:
-            for number in (signal.SIGCONT, signal.SIGKILL):
-                self.signal(number)
+            with contextlib.suppress(ProcessLookupError):  # a test has killed it
+                self.signal(signal.SIGKILL)
             self.process.wait()
             self.process = None
 
@@ -151,7 +150,7 @@ def come_back(server: Server, how: Callable[[Server], None]) -> None:
         server.start()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=12)
 @pytest.mark.parametrize(
     ("how", "back"),
     [
@@ -186,7 +185,7 @@ def test_nothing_is_lost(
     agrees(workplace, server, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=4)
 def test_an_interrupted_run_whose_server_hangs_ends_within_seconds_and_is_told_of_later(
     server: Server, workplace: Path
 ) -> None:

@@ -8,10 +8,8 @@ import signal
 import socket
 import sqlite3
 import stat
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +25,10 @@ from pipeline.cli.main import COMMANDS, EXIT_BAD_INPUT, main
 from pipeline.errors import StoreError
 from pipeline.tracking.move import moved_address
 from tests import warm
-from tests.conftest import environment, store
+from tests.conftest import environment, put_store, store
 from tests.test_ensemble import FIGURES, TEXTS, TINY_WORDS
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("team_server")]  # one server, which these tests share
+pytestmark = [pytest.mark.slow(seconds=5), pytest.mark.xdist_group("team_server")]  # one server, which they share
 TABLES = [
     "experiments", "runs", "metrics", "latest_metrics", "params", "tags", "datasets", "inputs", "input_tags",
     "registered_models", "registered_model_tags", "registered_model_aliases", "model_versions",
@@ -59,7 +57,7 @@ class TeamServer:
         self.folder = folder / "server"
         self.port, self.postgres_port, self.s3_port = free_ports(3)
         self.uri = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[str] | None = None
+        self.process: warm.Command | None = None
 
     def words(self) -> list[str]:
         ports = ["--postgres-port", str(self.postgres_port), "--s3-port", str(self.s3_port)]
@@ -79,16 +77,16 @@ class TeamServer:
         return self.as_user("admin", self.keys()["admin_password"])
 
     def start(self) -> None:
-        words = [sys.executable, "-m", "pipeline", "server", "--auth", "--port", str(self.port), *self.words()]
-        with (self.folder.parent / "printed").open("w") as printed:
-            self.process = subprocess.Popen(words, env=environment(**PROXY), text=True, stdout=printed, stderr=printed)
+        words = ["-m", "pipeline", "server", "--auth", "--port", str(self.port), *self.words()]
+        self.process = warm.Command(self.folder.parent, words, environment(**PROXY))
         end = time.monotonic() + 120
         while "stop it" not in self.printed():
-            assert self.process.poll() is None and time.monotonic() < end, self.printed()
+            assert self.process.returncode is None and time.monotonic() < end, self.printed()
             time.sleep(0.2)
 
     def printed(self) -> str:
-        return (self.folder.parent / "printed").read_text()
+        assert self.process is not None
+        return self.process.printed() + self.process.errors()
 
     def database(self) -> psycopg.Connection:
         password = self.keys()["postgres_password"]
@@ -102,7 +100,7 @@ class TeamServer:
             aws_access_key_id=access_key, aws_secret_access_key=secret_key,
         )  # fmt: skip
 
-    def stop(self) -> int:
+    def stop(self) -> int | None:
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(60)
@@ -120,6 +118,7 @@ def local(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a local store: a study of one model, and a run with some of everything that MLflow keeps."""
     folder = tmp_path_factory.mktemp("local")
     (folder / "data").symlink_to(data)
+    put_store(folder)
     command(folder, *STUDY, "--methods", "pi0", "--n-models", 1)
     client = store(folder)
     run = client.create_run(client.get_experiment_by_name("tinypi").experiment_id, run_name="by hand").info.run_id
@@ -206,22 +205,23 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_moving_refuses(local: Path, server: TeamServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def refused(*words: object) -> str:
-        assert main(COMMANDS, ["move-store", *map(str, words)]) == EXIT_BAD_INPUT
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
+    """What `move-store` says when it refuses."""
+
+    def call(source: Path, *words: object) -> str:
+        assert main(COMMANDS, ["move-store", "--source", str(source), *map(str, words)]) == EXIT_BAD_INPUT
         return capsys.readouterr().err
 
-    source = ["--source", local / "mlruns/mlflow.db"]
-    assert "found no file" in refused("--source", tmp_path / "none.db", "--folder", tmp_path / "new")
-    assert "found one that runs" in refused(*source, *server.words())
-    server.stop()
-    busy = MlflowClient(f"sqlite:///{tmp_path}/busy.db")
-    busy.create_run("0")
-    try:
-        assert "expected an empty one, found" in refused(*source, *server.words())
-        assert "found 1 RUNNING" in refused("--source", tmp_path / "busy.db", *server.words())
-    finally:
-        server.start()
+    return call
+
+
+def test_moving_refuses(local: Path, server: TeamServer, tmp_path: Path, refused: Refused) -> None:
+    assert "found no file" in refused(tmp_path / "none.db", "--folder", tmp_path / "new")
+    assert "found one that runs" in refused(local / "mlruns/mlflow.db", *server.words())
 
 
 def test_addresses_of_artifacts() -> None:
@@ -240,10 +240,12 @@ def test_addresses_of_artifacts() -> None:
 
 @pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_study_against_it(server: TeamServer, client: MlflowClient, data: Path, tmp_path: Path, count: int) -> None:
-    """Some models of each method: every row is in PostgreSQL, every artifact in the S3 store, and the report works."""
+    """Every row is in PostgreSQL, every artifact in the S3 store, and the report works."""
     (tmp_path / "data").symlink_to(data)
-    team, jobs = f"team-{count}", {1: 7, 2: 11}[count]  # with one model there is nothing to average
-    said = command(tmp_path, *STUDY, "--study", team, "--n-models", count, **server.admin())
+    methods = {1: ["pi0_fast"], 2: ["pi0", "pi0_fast"]}[count]
+    team, jobs = f"team-{count}", {1: 6, 2: 11}[count]  # with one model there is nothing to average
+    words = ["--study", team, "--n-models", count, "--methods", ",".join(methods)]
+    said = command(tmp_path, *STUDY, *words, **server.admin())
     assert f"{jobs} jobs run, 0 models reused, 0 failed" in said
     assert not list(tmp_path.rglob("*.db")) and not list((tmp_path / "mlruns/journals").glob("*/"))
 
@@ -254,7 +256,7 @@ def test_a_study_against_it(server: TeamServer, client: MlflowClient, data: Path
             f"WHERE key = 'study' AND tags.value = '{team}' GROUP BY status"
         ).fetchall()
         homes = database.execute("SELECT DISTINCT artifact_uri FROM runs").fetchall()
-    assert statuses == [("FINISHED", jobs + 2)]  # the study and two groups; the trade-off has no run of its own
+    assert statuses == [("FINISHED", jobs + len(methods))]  # the study and its groups; the trade-off has no run
     assert all(home.startswith("mlflow-artifacts:/") for (home,) in homes)
 
     runs = client.search_runs([client.get_experiment_by_name("tinypi").experiment_id], f"tags.study = '{team}'")
@@ -274,7 +276,7 @@ def test_a_study_against_it(server: TeamServer, client: MlflowClient, data: Path
     assert {Path(item.path).name for item in client.list_artifacts(parent.info.run_id, "report")} == FIGURES | TEXTS
 
     text = command(tmp_path, "pipeline", "report", "--study", team, **server.admin())
-    assert "pi0 has " + {1: "one seed", 2: "2 seeds: too few for 95% intervals"}[count] in text
+    assert f"{methods[0]} has " + {1: "one seed", 2: "2 seeds: too few for 95% intervals"}[count] in text
 
 
 def test_passwords(server: TeamServer, client: MlflowClient) -> None:
@@ -328,7 +330,9 @@ def test_secrets_stay_secret(server: TeamServer) -> None:
         forged.list_objects_v2(Bucket="mlflow")
 
 
-def test_it_stops_and_finds_all_again(server: TeamServer, client: MlflowClient) -> None:
+def test_it_stops_takes_no_second_store_and_finds_all_again(
+    local: Path, server: TeamServer, client: MlflowClient, tmp_path: Path, refused: Refused
+) -> None:
     def ours() -> list[str]:
         words = (str(server.folder), f"\0{server.port}\0")
         return [line for line in command_lines() if any(word in line for word in words)]
@@ -337,6 +341,13 @@ def test_it_stops_and_finds_all_again(server: TeamServer, client: MlflowClient) 
     assert before and len(ours()) >= 4
     assert server.stop() == 0 and "stopped; all data are kept for the next start" in server.printed()
     assert not ours()
+
+    assert "expected an empty one, found" in refused(local / "mlruns/mlflow.db", *server.words())
+    put_store(tmp_path)
+    busy = tmp_path / "mlruns/mlflow.db"
+    MlflowClient(f"sqlite:///{busy}").create_run("0")
+    assert "found 1 RUNNING" in refused(busy, *server.words())
+
     server.start()
     assert {run.info.run_id for run in client.search_runs(["1"])} == before
 

@@ -13,6 +13,7 @@ TEXT = (ROOT / "docs" / "tutorial.md").read_text()
 FEWER = {
     "collect": "collect --trajectories 60",
     "ensemble": "ensemble --executor serial",
+    'width=32" --n-models 3': 'width=32" --n-models 2',
     "--episodes 20": "--episodes 2",
     "--epochs 1": "--epochs 1 --layers 1",
 }
@@ -35,7 +36,7 @@ def call(folder: Path, line: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow(seconds=45)
+@pytest.mark.slow(seconds=40)
 def test_every_command(tmp_path: Path) -> None:
     blocks = re.findall(r"^```(bash|text)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
     commands = [text for language, text in blocks if language == "bash"]

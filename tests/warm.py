@@ -2,58 +2,115 @@
 
 A new interpreter needs five seconds of a core for torch, MLflow and what they import; what most tests ask of a command
 takes less. A fork has those libraries only. It imports `pipeline` itself, runs `python -m MODULE` as Python does, and
-has an environment, a folder, outputs, signals and an exit code of its own. Where a new interpreter is what matters
-(entry points, `mlflow run`, bits that must not depend on the seed of Python's hashes), tests start one.
+has an environment, a folder, outputs, signals and an exit code of its own. What it starts by `sys.executable`
+is such a fork too: a program `python` that asks for one, with its words, its folder, its environment and its open
+files, passes signals on to it, and ends as it does. So are the processes that `multiprocessing` spawns there. Where a
+new interpreter is what matters (entry points, bits that must not depend on the seed of Python's hashes), tests start
+one.
+
+All workers of pytest share one server of forks.
 """
 
 import atexit
-import multiprocessing
+import functools
 import os
-import runpy
+import select
+import shlex
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 
-OURS = {"pipeline", "train", "tests"}
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-    [
-        "pipeline.tracking",  # sets MLflow's switches, and imports nothing; forgotten in each fork
-        "alembic.command", "filelock", "git", "gymnasium", "IPython", "jinja2", "matplotlib.backends.backend_agg",
-        "matplotlib.figure", "mlflow", "mlflow.data.numpy_dataset", "mlflow.pyfunc",
-        "mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store",
-        "mujoco.batch", "pandas", "pebble", "rich.console", "rich.progress", "rich.table", "safetensors.torch",
-        "scipy.fft", "scipy.linalg", "scipy.stats", "tokenizers", "torch", "torch._dynamo", "tests.preload",
-    ]
-)  # fmt: skip
+from filelock import FileLock
+
+from tests.fork import ask, ended
+
+HERE = Path(__file__).resolve().parent
+
+
+class Session:
+    """The server of forks, started by the first that names its folder; it ends with the last of them."""
+
+    def __init__(self, folder: Path) -> None:
+        with FileLock(folder.with_name(f"{folder.name}.lock")):
+            if not folder.exists():
+                # Elsewhere, for the address of a socket has hundred characters at most.
+                place = Path(tempfile.mkdtemp(prefix="forks-"))
+                words = [sys.executable, "-IS", str(HERE / "fork.py"), str(place / "socket")]
+                (place / "python").write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+                (place / "python").chmod(0o755)
+                with (place / "log").open("w") as log:
+                    subprocess.Popen(
+                        [sys.executable, str(HERE / "forks.py"), str(place)],
+                        start_new_session=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                    )  # fmt: skip
+                folder.symlink_to(place)
+        self.place = folder.readlink()
+        self.kept = self.connect()
+
+    def connect(self) -> socket.socket:
+        """A connection to the server, once it is ready."""
+        end = time.monotonic() + 120
+        while True:
+            connection = socket.socket(socket.AF_UNIX)
+            try:
+                connection.connect(str(self.place / "socket"))
+                return connection
+            except OSError:
+                connection.close()
+                assert time.monotonic() < end, (self.place / "log").read_text()
+                time.sleep(0.05)
+
+
+place = Path()  # what stands for the server of this session of tests; set by conftest.py
+
+
+@functools.cache
+def session() -> Session:
+    return Session(place)
+
+
+def python() -> str:
+    """A program that is `python`, by a fork."""
+    return str(session().place / "python")
 
 
 class Command:
-    """`python WORDS...` in a folder, begun; the first word is `-m` or `-c`. As `subprocess.Popen`, where we need it."""
+    """`python WORDS...` in a folder, begun. As `subprocess.Popen`, where we need it."""
 
     def __init__(self, folder: Path, words: list[str], env: Mapping[str, str]) -> None:
         self.words = words
+        self._code: int | None = None
         self._outputs = tempfile.TemporaryDirectory()
-        self._process = FORKS.Process(target=_become, args=(folder, words, dict(env), self._outputs.name))
-        self._process.start()
-        atexit.register(self._process.kill)  # or multiprocessing would wait for it
-        assert self._process.pid is not None
-        self.pid = self._process.pid
+        self._connection = session().connect()
+        atexit.register(self._connection.close)  # the server then kills it, if it is alive
+        files = [os.open(os.devnull, os.O_RDONLY)]
+        files += [os.open(f"{self._outputs.name}/{number}", os.O_WRONLY | os.O_CREAT, 0o600) for number in (1, 2)]
+        self.pid = ask(self._connection, str(folder), words, dict(env), dict(enumerate(files)))
+        for file in files:
+            os.close(file)
 
     @property
     def returncode(self) -> int | None:
-        return self._process.exitcode
+        return self.wait(0)
 
     def wait(self, timeout: float = 300) -> int | None:
         """Wait for its end; its exit code, or None if it goes on."""
-        self._process.join(timeout)
-        return self.returncode
+        if self._code is None and select.select([self._connection], [], [], timeout)[0]:
+            self._code = ended(self._connection)
+            self._connection.close()
+        return self._code
 
     def send_signal(self, number: int) -> None:
-        os.kill(self.pid, number)
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it and what it has started."""
+        self._connection.close()
 
     def printed(self) -> str:
         """What it has written to standard output so far."""
@@ -66,13 +123,12 @@ class Command:
     def communicate(self, timeout: float = 300) -> tuple[str, str]:
         """Wait for its end; what it wrote to standard output and standard error."""
         if self.wait(timeout) is None:
-            self._process.kill()
+            self.kill()
             raise subprocess.TimeoutExpired(self.words, timeout, self.printed(), self.errors())
         return self.printed(), self.errors()
 
     def _read(self, name: str) -> str:
-        path = Path(self._outputs.name, name)
-        return path.read_text(encoding="utf-8") if path.exists() else ""
+        return Path(self._outputs.name, name).read_text(encoding="utf-8")
 
 
 def run(folder: Path, words: list[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
@@ -81,25 +137,3 @@ def run(folder: Path, words: list[str], env: Mapping[str, str]) -> subprocess.Co
     out, err = command.communicate()
     assert command.returncode is not None
     return subprocess.CompletedProcess(words, command.returncode, out, err)
-
-
-def _become(folder: Path, words: list[str], env: dict[str, str], outputs: str) -> None:
-    """Turn this fork into what `python WORDS...` would be."""
-    sys.dont_write_bytecode = False
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(env)
-    for number in (1, 2):
-        os.dup2(os.open(f"{outputs}/{number}", os.O_WRONLY | os.O_CREAT, 0o600), number)
-    sys.stdout.reconfigure(encoding="utf-8", line_buffering=False)  # type: ignore[union-attr]
-    sys.stderr.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-    first = [str(folder), *env.get("PYTHONPATH", "").split(os.pathsep)]
-    sys.path[:] = [*first, *(path for path in sys.path if path not in first)]
-    for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
-        del sys.modules[name]
-    how, what, *sys.argv[1:] = words
-    if how == "-m":
-        runpy.run_module(what, run_name="__main__", alter_sys=True)
-    else:
-        sys.modules["__main__"] = main = ModuleType("__main__")
-        exec(what, vars(main))
