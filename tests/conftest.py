@@ -75,7 +75,7 @@ def store(workplace: Path) -> MlflowClient:
 
 @functools.cache
 def empty_store() -> bytes:
-    """MLflow's own empty store, made once for all: its migrations take seconds of a core and of waiting for the disk."""
+    """MLflow's own empty store, made once for all: its migrations take seconds of a core and of the disk."""
     empty = warm.place.with_name("empty.db")
     with FileLock(f"{empty}.lock"):
         if not empty.exists():
