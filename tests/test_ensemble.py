@@ -312,7 +312,7 @@ def children(pid: int) -> list[int]:
 @pytest.mark.slow(seconds=25)
 @pytest.mark.usefixtures("with_store")
 def test_a_killed_member_goes_on_where_it_was_then_is_recorded_and_the_rest_goes_on(workplace: Path, run: Run) -> None:
-    words = ("--n-models", 2, "--epochs", 15, "--batch-size", 32, "--workers", 1, *TINY_WORDS[2:])
+    words = ("--n-models", 2, "--epochs", 10, "--batch-size", 32, "--workers", 1, *TINY_WORDS[2:])
     process = start(workplace, *words)
     for resumed in range(2):
         killed = wait_for_training(workplace, resumed)
@@ -340,7 +340,7 @@ def test_a_killed_member_goes_on_where_it_was_then_is_recorded_and_the_rest_goes
     assert len(of_kind(workplace, "model")) == 2
     resumed = store(workplace).get_run(killed)
     assert resumed.info.status == "FINISHED" and resumed.data.tags["resumed"] == "2"
-    alone = run("train.train_pi0", "--epochs", 15, "--batch-size", 32, *TINY_WORDS[2:6])
+    alone = run("train.train_pi0", "--epochs", 10, "--batch-size", 32, *TINY_WORDS[2:6])
     assert alone.returncode == 0
     (single,) = [run for run in of_kind(workplace, "model") if "study" not in run.data.tags]
     assert single.data.tags["weights_sha256"] == resumed.data.tags["weights_sha256"]

@@ -31,7 +31,7 @@ from pipeline.tracking.relocate import relocate
 from pipeline.tracking.run import experiment_of, start_run
 from pipeline.tracking.store import AT_START, database_file, experiment_id, open_store, store_name, ui_command
 from pipeline.tracking.study import open_study
-from tests.conftest import environment, put_store, store
+from tests.conftest import empty_store, environment, put_store, store
 
 TRAIN = train_command("pi0", Pi0Settings)
 INHERITED = {
@@ -330,6 +330,7 @@ def test_who_may_read_is_left_to_the_umask(mask: int, tmp_path: Path) -> None:
 @pytest.fixture
 def as_another() -> Iterator[None]:
     """Be another user than root, whom no rights hold back; the folder is one that any user can pass through."""
+    empty_store()  # which is in a folder of root's
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         Path(folder).chmod(0o777)
         patch.chdir(folder)
