@@ -27,12 +27,13 @@ from pipeline.evaluation.stored import (
     write_episodes,
 )
 from pipeline.evaluation.yardsticks import YARDSTICKS
-from pipeline.report.comparison import Comparison, Model, Verdict, compare_models
+from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.design import Design
 from pipeline.report.figures import draw_scores
 from pipeline.report.overview import as_csv, as_markdown, as_rows, as_text, as_values, verdict_table, verdicts
 from pipeline.report.scores import COSTS, PRIMARY, SCORES
 from pipeline.report.tables import Table
+from pipeline.report.verdicts import Verdict
 from pipeline.report.words import verdict_sentence
 from pipeline.results.gather import computed_groups, gather, to_model
 from pipeline.stages.evaluate import Judged, log_judged

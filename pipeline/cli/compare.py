@@ -60,7 +60,7 @@ def _compare_methods(settings: CompareSettings) -> int:
     else:
         for table in methods_tables(made, settings.margin):
             print_result("\n" + table.text())
-    return CODES[made.pairs[0].verdict] if len(made.pairs) == 1 else 0
+    return CODES[made.pairs[0].word] if len(made.pairs) == 1 else 0
 
 
 COMMAND = settings_command("compare", CompareSettings, run, EXAMPLES, exit_codes=f"{OF_VERDICTS}\n{EXIT_CODES}")

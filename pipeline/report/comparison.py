@@ -12,9 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.report.design import NO_LOOKS, Design
-from pipeline.report.letters import letters
-from pipeline.report.looks import Look, judge_looks
-from pipeline.report.planning import Need, deciding_half_width, needed, shared_variance
 from pipeline.report.scores import COSTS, LOSSES, SCORES
 from pipeline.report.statistics import (
     ALPHA,
@@ -23,14 +20,13 @@ from pipeline.report.statistics import (
     Interval,
     Summary,
     compare,
-    components,
     difference_estimate,
-    equivalent,
     holm,
     holm_levels,
     over_conditions,
     summarise,
 )
+from pipeline.report.verdicts import Verdict, judge_pairs, letters_of
 
 Floats = NDArray[np.float64]
 Where = tuple[float, int] | None
@@ -90,31 +86,6 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the primary score, on average over the conditions, says of two groups."""
-
-    first: str
-    second: str
-    score: str
-    margin: float
-    means: tuple[float, float]
-    difference: float  # first minus second
-    interval: Interval | None  # 95%; of several pairs, at the level of Holm's procedure
-    inner: Interval | None  # for equivalence: 90%; of several pairs, wider
-    inner_percent: float
-    p: float | None  # permutation test over models
-    word: Literal["better", "worse", "equivalent", "undecided"]  # of the first
-    ahead: str | None  # the better group, if a difference is shown, however small
-    looks: tuple[Look, ...]  # of a study that looked before its end
-    needs: tuple[Need, ...]  # what would decide, if this is undecided
-
-    @property
-    def better(self) -> str | None:
-        """The better group, if one is better by a difference that may matter."""
-        return {"better": self.first, "worse": self.second}.get(self.word)
-
-
-@dataclass(frozen=True)
 class Contrast:
     """Two groups compared: differences `first - second`."""
 
@@ -154,16 +125,17 @@ def compare_models(
     names = dict.fromkeys(model.group for model in sorted(models, key=lambda model: KINDS.index(model.kind)))
     groups = [_summarise([model for model in models if model.group == name]) for name in names]
     pairs = list(combinations([group for group in groups if group.kind == "model"], 2))
-    verdicts = _verdicts(pairs, design)
-    cells = _cells(pairs, design.primary)
+    better = SCORES[design.primary].better
+    starts = {group.name: over_starts(group, design.primary) for group in groups if group.kind == "model"}
+    outcomes = {name: y for name, y in starts.items() if y is not None}
+    looks = [] if design.looks == NO_LOOKS else [int(look) for look in design.looks.split(",")]
+    verdicts = judge_pairs(outcomes, design.margin, better, looks)
+    of_pair = {(each.first, each.second): each for each in verdicts}
     contrasts = tuple(
-        Contrast(first.name, second.name, verdict, found, _costs(first, second))
-        for (first, second), verdict, found in zip(pairs, verdicts, cells, strict=True)
+        Contrast(first.name, second.name, of_pair.get((first.name, second.name)), found, _costs(first, second))
+        for (first, second), found in zip(pairs, _cells(pairs, design.primary), strict=True)
     )
-    different = {(each.first, each.second) for each in verdicts if each is not None and each.ahead is not None}
-    judged = [group for group in groups if group.kind == "model" and design.primary in group.scores]
-    judged.sort(key=lambda group: -SCORES[design.primary].better * group.scores[design.primary][None].mean)
-    shared = letters([group.name for group in judged], different) if len(judged) > 2 else {}
+    shared = letters_of(outcomes, verdicts, better) if len(outcomes) > 2 else {}
     return Comparison(title, protocol, design, tuple(groups), contrasts, shared, tuple(notes))
 
 
@@ -200,69 +172,6 @@ def _summarise(models: Sequence[Model]) -> Group:
         if (having := [model for model in models if name in model.costs])
     }
     return Group(models[0].group, models[0].kind, tuple(models), scores, costs)
-
-
-def _verdicts(pairs: Sequence[tuple[Group, Group]], design: Design) -> list[Verdict | None]:
-    """The verdict of each pair of groups; Holm's procedure over the pairs."""
-    both = [(over_starts(first, design.primary), over_starts(second, design.primary)) for first, second in pairs]
-    found = [None if a is None or b is None else compare(a, b) for a, b in both]
-    ps = [each.estimate.p if each is not None and each.estimate else 1.0 for each in found]
-    corrected, levels = holm(ps), holm_levels(ps)
-    return [
-        None
-        if each is None or a is None or b is None
-        else _verdict(names, (a, b), each, p, level, design, ALPHA / len(pairs))
-        for names, (a, b), each, p, level in zip(pairs, both, found, corrected, levels, strict=True)
-    ]
-
-
-def _verdict(
-    groups: tuple[Group, Group],
-    outcomes: tuple[Floats, Floats],
-    found: Difference,
-    p: float,
-    level: float,
-    design: Design,
-    alpha: float,
-) -> Verdict:
-    """The verdict of two groups on their means over starts, `(n, S)` each.
-
-    `p` and `level` are of Holm's procedure. `alpha` is this pair's share, for equivalence and for looks.
-    """
-    (first, second), better, estimate = groups, SCORES[design.primary].better, found.estimate
-    ahead = (first.name if found.value * better > 0 else second.name) if p < ALPHA else None
-    looks: tuple[Look, ...] = ()
-    word: Literal["better", "worse", "equivalent", "undecided"]
-    if design.looks != NO_LOOKS:
-        looks = tuple(
-            judge_looks(*outcomes, [int(look) for look in design.looks.split(",")], design.margin, better, alpha)
-        )
-        word = looks[-1].verdict if looks else "undecided"
-    elif estimate is not None and equivalent(estimate, design.margin, alpha):
-        word = "equivalent"
-    else:
-        word = "undecided" if ahead is None else "better" if ahead == first.name else "worse"
-    a, b = map(components, outcomes)
-    needs: list[Need] = []
-    if word == "undecided" and a is not None and b is not None:
-        half = deciding_half_width(found.value, design.margin)
-        needs = needed(a, b, half, shared_variance(*outcomes))
-    return Verdict(
-        first=first.name,
-        second=second.name,
-        score=design.primary,
-        margin=design.margin,
-        means=(float(outcomes[0].mean()), float(outcomes[1].mean())),
-        difference=found.value,
-        interval=estimate.interval(1 - level) if estimate else None,
-        inner=estimate.interval(1 - 2 * alpha) if estimate else None,
-        inner_percent=100 * (1 - 2 * alpha),
-        p=found.p_permutation,
-        word=word,
-        ahead=ahead,
-        looks=looks,
-        needs=tuple(needs),
-    )
 
 
 def _cells(pairs: Sequence[tuple[Group, Group]], primary: str) -> list[dict[str, dict[Where, Cell]]]:

@@ -1,45 +1,21 @@
-"""All pairs of methods, over models and episodes: Holm's correction, letters, and how they are shown."""
+"""A table of results that other systems made: all pairs of methods, and how they are shown."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
-from pipeline.report.letters import letters
-from pipeline.report.statistics import (
-    Difference,
-    Floats,
-    Interval,
-    Verdict,
-    compare,
-    holm,
-    holm_levels,
-    model_means,
-    over_conditions,
-    verdict,
-)
+from pipeline.report.statistics import Floats, model_means, over_conditions
 from pipeline.report.tables import Table
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two methods. Interval and verdict are corrected for the number of pairs."""
-
-    a: str
-    b: str
-    difference: Difference
-    interval: Interval | None
-    p: float | None  # of the interval's test, after Holm
-    verdict: Verdict  # of a
+from pipeline.report.verdicts import Verdict, judge_pairs, letters_of
 
 
 @dataclass(frozen=True)
 class Methods:
-    """All pairs of methods, and their letters: methods that share one are not shown to differ."""
+    """All pairs of methods, and their letters."""
 
     outcomes: dict[str, Floats]  # (n, E) of each method
     conditions: int
-    pairs: list[Pair]
+    pairs: list[Verdict]
     letters: dict[str, str]
 
 
@@ -47,23 +23,8 @@ def compare_methods(found: Mapping[str, Floats], margin: float) -> Methods:
     """Compare all pairs of methods, `(n models, C conditions, E episodes)` each, over models and episodes."""
     conditions = next(iter(found.values())).shape[1]
     outcomes = {name: over_conditions(y) for name, y in found.items()}
-    names = list(combinations(outcomes, 2))
-    differences = [compare(outcomes[a], outcomes[b]) for a, b in names]
-    p_values = [found.estimate.p if found.estimate else 1.0 for found in differences]
-    pairs = [
-        Pair(
-            a,
-            b,
-            found,
-            found.estimate.interval(1 - level) if found.estimate else None,
-            p if found.estimate else None,
-            verdict(found.estimate, margin, +1, level),
-        )
-        for (a, b), found, level, p in zip(names, differences, holm_levels(p_values), holm(p_values), strict=True)
-    ]
-    ordered = sorted(outcomes, key=lambda name: -float(outcomes[name].mean()))
-    different = {(pair.a, pair.b) for pair in pairs if pair.verdict in ("better", "worse")}
-    return Methods(outcomes, conditions, pairs, letters(ordered, different))
+    pairs = judge_pairs(outcomes, margin, +1)
+    return Methods(outcomes, conditions, pairs, letters_of(outcomes, pairs, +1))
 
 
 def methods_tables(made: Methods, margin: float) -> list[Table]:
@@ -77,12 +38,12 @@ def methods_tables(made: Methods, margin: float) -> list[Table]:
         methods.append((name, str(len(means)), f"{means.mean():.4f}", spread, letter))
     pairs = [
         (
-            f"{pair.a} minus {pair.b}",
-            f"{pair.difference.value:+.4f}",
+            f"{pair.first} minus {pair.second}",
+            f"{pair.difference:+.4f}",
             f"[{pair.interval.low:.4f}, {pair.interval.high:.4f}]" if pair.interval else "-",
+            f"{pair.p_holm:.4f}" if pair.p_holm is not None else "-",
             f"{pair.p:.4f}" if pair.p is not None else "-",
-            f"{pair.difference.p_permutation:.4f}" if pair.difference.p_permutation is not None else "-",
-            pair.verdict,
+            pair.word,
         )
         for pair in made.pairs
     ]
@@ -115,13 +76,13 @@ def methods_values(made: Methods, margin: float) -> dict[str, Any]:
         ],
         "pairs": [
             {
-                "a": pair.a,
-                "b": pair.b,
-                "difference": pair.difference.value,
+                "a": pair.first,
+                "b": pair.second,
+                "difference": pair.difference,
                 "interval": [pair.interval.low, pair.interval.high] if pair.interval else None,
-                "p_holm": pair.p,
-                "p_permutation": pair.difference.p_permutation,
-                "verdict": pair.verdict,
+                "p_holm": pair.p_holm,
+                "p_permutation": pair.p,
+                "verdict": pair.word,
             }
             for pair in made.pairs
         ],

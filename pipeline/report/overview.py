@@ -49,7 +49,7 @@ def verdict_table(comparison: Comparison) -> Table:
     note = "p: permutation test over models, unpaired, for these episodes."
     if comparison.letters:
         shared = "; ".join(f"{name} {letter}" for name, letter in comparison.letters.items())
-        note += f" Groups that share a letter are not shown to differ: {shared}."
+        note += f" Groups that share a letter are not shown to differ by more than the margin: {shared}."
     return Table(f"Verdict by {SCORES[comparison.design.primary]}", columns, rows, note)
 
 
@@ -275,7 +275,7 @@ def as_rows(comparison: Comparison) -> list[dict[str, Any]]:
     for contrast in comparison.contrasts:
         if (verdict := contrast.verdict) is not None:
             cell = Cell(verdict.difference, verdict.interval, verdict.p or 1.0, verdict.better)
-            rows.append(_difference_row(contrast, verdict.score, None, cell) | {"verdict": verdict.word})
+            rows.append(_difference_row(contrast, comparison.design.primary, None, cell) | {"verdict": verdict.word})
         for name, found in contrast.scores.items():
             rows += [_difference_row(contrast, name, where, value) for where, value in found.items()]
     return rows

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from pipeline.report.comparison import Verdict
 from pipeline.report.planning import Need
-from pipeline.report.scores import SCORES
+from pipeline.report.scores import PRIMARY, SCORES
+from pipeline.report.verdicts import Verdict
 
 
 def verdict_words(verdict: Verdict) -> str:
@@ -23,7 +23,7 @@ def verdict_words(verdict: Verdict) -> str:
 
 def verdict_numbers(verdict: Verdict) -> str:
     """Return what the verdict rests on, and what would decide if it is undecided."""
-    digits = SCORES[verdict.score].digits
+    digits = SCORES[PRIMARY].digits
     means = " against ".join(f"{mean:.{digits}f}" for mean in verdict.means)
     text = f"{means}; {verdict.first} minus {verdict.second} is {verdict.difference:+.{digits}f}"
     if verdict.interval is None or verdict.inner is None:
@@ -53,4 +53,4 @@ def needs_words(needs: Sequence[Need]) -> str:
 def verdict_sentence(verdict: Verdict) -> str:
     """Return the verdict and its numbers in one line."""
     words = verdict_words(verdict)
-    return f"{words[:1].upper()}{words[1:]} in {verdict.score}: {verdict_numbers(verdict)}"
+    return f"{words[:1].upper()}{words[1:]} in {PRIMARY}: {verdict_numbers(verdict)}"
