@@ -204,6 +204,11 @@ def test_evaluate_files_runs_and_studies(study: Path) -> None:
         (("ensemble", "--study", "../x"), "study: "),
         (("ensemble", "--heads", "3"), "heads: must divide"),
         (("ensemble", "--study", "all"), "expected a name, found 'all'"),
+        (("ensemble", "--looks", "8,6"), "looks: expected growing numbers of models, the first 2 or more, found '8,6'"),
+        (("ensemble", "--evaluation-seed", "4294967296"), "evaluation_seed: expected 2,147,483,647 or less"),
+        (("ensemble", "--margin", "0"), "margin: expected a number above 0"),
+        (("plan", "--study", "none-such"), "expected a study 'none-such' with finished models"),
+        (("plan", "--half-width", "-1"), "half_width: expected a number above 0"),
         (("evaluate", "--yardsticks", "--pairs", "none.npz"), "none.npz"),
     ],
 )
@@ -275,6 +280,21 @@ def test_a_study_goes_on_and_refuses_another_recipe(run: Run, workplace: Path) -
     assert {run.data.tags["weights_sha256"] for run in of_kind(workplace, "model")} == weights
     by = {run.data.tags["evaluation"] for run in of_kind(workplace, "model")}
     assert by == {f"4 episodes per condition, seed {seed}"}
+
+
+@pytest.mark.slow(seconds=15)
+@pytest.mark.usefixtures("with_store")
+def test_a_study_stops_at_the_look_that_decides(run: Run, workplace: Path) -> None:
+    words = ["--methods", "regression,regression patch=50", "--epochs", 60, "--width", 32, "--layers", 1]
+    words += ["--episodes", 20, "--executor", "serial", "--until", "decided", "--looks", "2,3", "--margin", 0.9]
+    early = run("pipeline", "ensemble", *words)
+    assert early.returncode == 0, early.stderr
+    assert "look at 2 models per group: regression and regression patch=50 are equivalent" in early.stdout
+    assert "Looks at 2 models a group." in early.stdout and len(of_kind(workplace, "model")) == 4
+    tags = of_kind(workplace, "study")[0].data.tags
+    assert (tags["design.looks"], tags["design.margin"], tags["looked"]) == ("2,3", "0.9", "2")
+    assert tags["verdict"] == "regression and regression patch=50 are equivalent within 0.9"
+    assert "0 jobs run, 4 models reused" in run("pipeline", "ensemble", *words).stdout
 
 
 def start(workplace: Path, *words: object) -> warm.Command:
