@@ -18,7 +18,7 @@ from pipeline.report.comparison import Comparison, Group
 from pipeline.report.loss_curves import is_wide
 from pipeline.report.plotting import Axes, Figure, FixedLocator, MaxNLocator, NullLocator, plain
 from pipeline.report.scores import SCORES
-from pipeline.report.words import verdict_words
+from pipeline.report.words import verdict_label
 
 Floats = NDArray[np.float64]
 
@@ -28,6 +28,9 @@ LOOKS: tuple[dict[str, Any], ...] = (
     {"color": "#D55E00", "marker": "s", "linestyle": "--"},
     {"color": "#009E73", "marker": "^", "linestyle": "-."},
     {"color": "#CC79A7", "marker": "D", "linestyle": ":"},
+    {"color": "#56B4E9", "marker": "v", "linestyle": "-"},
+    {"color": "#E69F00", "marker": "P", "linestyle": "--"},
+    {"color": "#000000", "marker": "X", "linestyle": "-."},
 )
 YARDSTICK_LINES = ("-", "--", ":", "-.")
 CURVES = {"train": ":", "val": "-", "test": "--"}
@@ -118,7 +121,7 @@ def draw_verdicts(comparison: Comparison) -> Figure:
         axes.plot(verdict.difference, row, style["marker"], color=style["color"], markersize=8)
     words = axes.twinx()
     names = [f"{verdict.first} minus {verdict.second}" for verdict in found]
-    for side, texts in ((axes, names), (words, list(map(verdict_words, found)))):
+    for side, texts in ((axes, names), (words, list(map(verdict_label, found)))):
         side.set_ylim(len(found) - 0.5, -0.5)
         side.set_yticks(range(len(found)), texts, parse_math=False)
         side.tick_params(axis="y", length=0)

@@ -10,7 +10,7 @@ from pipeline.report.comparison import Cell, Comparison, Contrast, Group, Where
 from pipeline.report.scores import COSTS, SCORES, Score
 from pipeline.report.statistics import Interval, Summary
 from pipeline.report.tables import Table
-from pipeline.report.words import verdict_sentence
+from pipeline.report.words import verdict_label, verdict_sentence
 
 MAIN = ("calm", "success", "converge", "converge_step", "velocity_std")  # in the terminal; files have all scores
 UNIT = (
@@ -39,7 +39,7 @@ def verdict_table(comparison: Comparison) -> Table:
             interval_text(found.interval, digits),
             interval_text(found.inner, digits),
             "-" if found.p is None else f"{found.p:.4f}",
-            found.word if found.better is None else f"{found.better} is better",
+            verdict_label(found),
         )
         for contrast in comparison.contrasts
         if (found := contrast.verdict) is not None

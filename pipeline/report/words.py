@@ -21,6 +21,13 @@ def verdict_words(verdict: Verdict) -> str:
             return f"undecided between {first} and {second}"
 
 
+def verdict_label(verdict: Verdict) -> str:
+    """Return the verdict where its two methods are named beside it: "pi0 is better", "equivalent within 0.01"."""
+    if verdict.better is not None:
+        return f"{verdict.better} is better"
+    return f"equivalent within {verdict.margin:g}" if verdict.word == "equivalent" else verdict.word
+
+
 def verdict_numbers(verdict: Verdict) -> str:
     """Return what the verdict rests on, and what would decide if it is undecided."""
     digits = SCORES[PRIMARY].digits
