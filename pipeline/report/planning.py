@@ -43,19 +43,21 @@ def expected_half_width(
     return -float(special.stdtrit(df, alpha / 2)) * float(np.sqrt(variance))
 
 
-def needed(first: Components, second: Components, half_width: float, shared: float = 0.0) -> list[Need]:
-    """Return what gives a 95% interval of at most this half-width: the fewest episodes for each number of models.
+def needed(
+    first: Components, second: Components, half_width: float, shared: float = 0.0, alpha: float = ALPHA
+) -> list[Need]:
+    """Return what gives an interval of 1 - alpha with at most this half-width: the fewest episodes by number of models.
 
     More models are listed only where they save episodes. Empty if no number that is offered is enough.
     """
     found: list[Need] = []
     for models in MODELS:
         low, high = EPISODES
-        if expected_half_width(first, second, models, high, shared) > half_width:
+        if expected_half_width(first, second, models, high, shared, alpha) > half_width:
             continue
         while low < high:
             middle = (low + high) // 2
-            enough = expected_half_width(first, second, models, middle, shared) <= half_width
+            enough = expected_half_width(first, second, models, middle, shared, alpha) <= half_width
             low, high = (low, middle) if enough else (middle + 1, high)
         if not found or high < found[-1].episodes:
             found.append(Need(models, high))

@@ -85,7 +85,7 @@ def _judge(
     ours, others = map(components, outcomes)
     needs: Sequence[Need] = ()
     if word == "undecided" and ours is not None and others is not None:
-        needs = needed(ours, others, deciding_half_width(found.value, margin), shared_variance(*outcomes))
+        needs = needed(ours, others, deciding_half_width(found.value, margin), shared_variance(*outcomes), alpha)
     return Verdict(
         first=pair[0],
         second=pair[1],
