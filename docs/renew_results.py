@@ -73,16 +73,20 @@ def verdict_lines(report: dict[str, Any]) -> list[str]:
 
 
 def render_front(report: dict[str, Any]) -> str:
-    """For the front page: a line a group, over all conditions and in the worst one, and the verdicts."""
+    """For the front page: a line a group, over all conditions and in the worst one, and the first one's verdicts."""
     head = "| | calm | success | in its worst condition | converge |"
     lines = [head, "|---" + "|---:" * 4 + "|"]
     for group in shown_groups(report):
+        if group["kind"] == "average":
+            continue
         by_score = {name: {where(each): each for each in group["scores"][name]} for name in SHOWN}
         worst = min(each["mean"] for each in group["scores"]["success"])
         calm, success, converge = (cell(by_score[name].get("mean")) for name in SHOWN)
         letters = f" {group['letters']}" if group["letters"] else ""
         lines.append(f"| {name_of(group)} | {calm}{letters} | {success} | {worst:.3f} | {converge} |")
-    return "\n".join([*lines, "", *verdict_lines(report), ""])
+    first = next(iter(report["groups"]))["name"]
+    pairs = [each for each in report["differences"] if each["first"] == first]
+    return "\n".join([*lines, "", *verdict_lines(report | {"differences": pairs}), ""])
 
 
 def render(report: dict[str, Any]) -> str:

@@ -273,10 +273,11 @@ def test_a_study_against_it(server: TeamServer, client: MlflowClient, data: Path
         body = objects.get_object(Bucket="mlflow", Key=prefix + weights)["Body"].read()
         assert body == (tmp_path / f"train/trained_models/{name}.pth").read_bytes()
     parent = next(run for run in runs if run.data.tags["kind"] == "study")
-    assert {Path(item.path).name for item in client.list_artifacts(parent.info.run_id, "report")} == FIGURES | TEXTS
+    expected = FIGURES | TEXTS if len(methods) > 1 else (FIGURES | TEXTS) - {"verdicts.png"}
+    assert {Path(item.path).name for item in client.list_artifacts(parent.info.run_id, "report")} == expected
 
     text = command(tmp_path, "pipeline", "report", "--study", team, **server.admin())
-    assert f"{methods[0]} has " + {1: "one seed", 2: "2 seeds: too few for 95% intervals"}[count] in text
+    assert (f"{methods[0]} has one seed" in text) == (count == 1)
 
 
 def test_passwords(server: TeamServer, client: MlflowClient) -> None:

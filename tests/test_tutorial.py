@@ -23,7 +23,7 @@ LEFT_OUT = "[...]"  # lines that the page leaves out
 
 def label(line: str) -> str:
     """What stands first in a line, without the numbers: those depend on data, time and place."""
-    return re.sub(r"[0-9a-f]{16,}|[\d.,+-]+", "#", re.split(r"  +", line.strip())[0])
+    return re.sub(r"[0-9a-f]{16,}|[\d.,+-]+", "#", re.split(r"  +|: ", line.strip())[0])
 
 
 def call(folder: Path, line: str) -> str:
