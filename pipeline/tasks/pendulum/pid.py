@@ -5,7 +5,8 @@ The outer loop controls the cart's velocity to 0 by a target pole angle; the inn
 
 import numpy as np
 
-from pipeline.env.pendulum import ACTION_LIMIT, REST_ANGLE, Array
+from pipeline.tasks.pendulum.world import ACTION_LIMIT, REST_ANGLE
+from pipeline.tasks.task import Array
 
 BASE_GAINS = np.array([-3.0, -0.01, -0.15, 0.08, 0.05, 0.001])
 """Inner Kp, Ki, Kd (angle error rad -> action), then outer Kp, Ki, Kd (velocity error m/s -> target angle rad)."""

@@ -1,6 +1,6 @@
-"""The pendulum as one Gymnasium environment: `import pipeline.env.gymnasium_env`, then `gymnasium.make(ENV_ID)`.
+"""The pendulum as one Gymnasium environment: import this module, then `gymnasium.make(ENV_ID)`.
 
-Its physics equals the batched `pendulum.simulate` bit for bit. It is for tools that use the Gymnasium interface.
+Its physics equals the batched `WORLD.simulate` bit for bit. It is for tools that use the Gymnasium interface.
 """
 
 from typing import Any
@@ -10,7 +10,8 @@ from gymnasium.envs.mujoco.inverted_pendulum_v5 import InvertedPendulumEnv
 from gymnasium.envs.registration import register
 from numpy.typing import NDArray
 
-from pipeline.env.pendulum import EPISODE_STEPS, FRAME_SKIP, START_RANGE, XML_FILE, Array, fallen
+from pipeline.tasks.pendulum.world import EPISODE_STEPS, FRAME_SKIP, START_RANGE, XML_FILE, fallen
+from pipeline.tasks.task import Array
 
 ENV_ID = "tinypi/WideInvertedPendulum-v0"
 

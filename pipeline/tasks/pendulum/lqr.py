@@ -3,9 +3,9 @@
 from functools import cache
 
 import numpy as np
-from scipy.linalg import solve_discrete_are
 
-from pipeline.env.pendulum import ACTION_DIM, ACTION_LIMIT, REST_ANGLE, STATE_DIM, Array, simulate
+from pipeline.tasks.pendulum.world import ACTION_DIM, ACTION_LIMIT, REST_ANGLE, STATE_DIM, WORLD
+from pipeline.tasks.task import Array
 
 REST = np.array([0, REST_ANGLE, 0, 0])
 STATE_COST = np.diag([1e-4, 10.0, 0.3, 0.3])  # per m^2, rad^2, (m/s)^2, (rad/s)^2
@@ -21,7 +21,7 @@ def linearise() -> tuple[Array, Array]:
     change = DIFFERENCE * np.eye(STATE_DIM + ACTION_DIM)
     points = np.concatenate((change, -change))
     starts, actions = REST + points[:, :STATE_DIM], points[:, STATE_DIM:]
-    states, _ = simulate(lambda _step, _states: actions, starts, np.zeros((len(points), 1, ACTION_DIM)), threads=1)
+    states, _ = WORLD.simulate(lambda _step, _states: actions, starts, np.zeros((len(points), 1, ACTION_DIM)), 1)
     ahead, behind = np.split(states[:, 1], 2)
     slopes = (ahead - behind).T / (2 * DIFFERENCE)
     return slopes[:, :STATE_DIM], slopes[:, STATE_DIM:]
@@ -29,6 +29,8 @@ def linearise() -> tuple[Array, Array]:
 
 @cache
 def _gain() -> Array:
+    from scipy.linalg import solve_discrete_are  # slow to import, and only this yardstick needs it
+
     by_state, by_action = linearise()
     cost_to_go = solve_discrete_are(by_state, by_action, STATE_COST, ACTION_COST)
     gain: Array = np.linalg.solve(

@@ -1,21 +1,30 @@
-"""The scores of an episode, each defined here once and for every episode, fallen ones included.
-
-Their names, units and directions are in `env.score_table`.
-"""
-
-from typing import Any
+"""The scores of an episode, each defined here once and for every episode, fallen ones included."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.env.pendulum import ACTION_LIMIT, CONTROL_SECONDS, Array, fallen
+from pipeline.tasks.pendulum.world import ACTION_LIMIT, CONTROL_SECONDS, fallen
+from pipeline.tasks.score import Score
+from pipeline.tasks.task import Array, Columns
 
 CALM_ANGLE = 0.02  # rad
 CONVERGE_STEPS = 10
 REST_STEPS = round(2 / CONTROL_SECONDS)  # the last 2 s
 
-Columns = dict[str, NDArray[Any]]
-"""Arrays `(B,)` by the name of the score, one number per episode."""
+SCORES = {
+    "calm": Score("calm", "calm, share of the last 2 s with |angle| < 0.02 rad", "", 3, +1, primary=True),
+    "success": Score("success", "success, share of episodes without a fall", "", 3, +1, binary=True),
+    "converge": Score(
+        "converge", "converge, share of episodes with ten steps of |angle| < 0.02 rad in a row", "", 3, +1, binary=True
+    ),
+    "converge_step": Score("conv. step", "converge step", "steps, 100 without convergence", 1, -1),
+    "velocity_std": Score("vel. std", "velocity std of an episode", "m/s", 3, -1),
+    "angle": Score("|angle|", "mean |angle|", "rad", 4, -1),
+    "action_change": Score("act. change", "mean |action change| per step", "action units", 4, -1),
+    "return": Score("return", "return", "steps upright of 100", 2, +1),
+}
+"""Every episode has a number for each of these, whether it falls or not; a model's score is the mean over its episodes.
+"""
 
 
 def converge_steps(states: Array, steps: int) -> NDArray[np.int64]:

@@ -1,0 +1,23 @@
+"""The tasks by name, and a user's own: `path/to/file.py:NAME` or `package.module:NAME`."""
+
+from functools import cache
+from importlib import import_module
+
+from pipeline.errors import SettingsError
+from pipeline.tasks.task import Task
+
+DEFAULT = "pendulum"
+TASKS = {
+    "pendulum": "pipeline.tasks.pendulum:PENDULUM",
+}
+"""Where each task's record is: a module is imported when its task is used."""
+
+
+@cache
+def find_task(reference: str) -> Task:
+    """Return a task by its name; raises `SettingsError` for a name that is not known."""
+    if reference not in TASKS:
+        raise SettingsError(f"task: expected one of {', '.join(TASKS)}, found '{reference}'. See --help.")
+    module, _, name = TASKS[reference].partition(":")
+    found: Task = getattr(import_module(module), name)
+    return found

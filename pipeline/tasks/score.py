@@ -1,0 +1,50 @@
+"""A score: its name, unit, format, and which direction is better. A task declares its scores in a table of these."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Score:
+    """The name and format of a number that every episode has."""
+
+    short: str  # heading of a column
+    label: str
+    unit: str  # empty: none
+    digits: int
+    better: int  # +1: more is better; -1: less is; 0: neither, it only describes
+    binary: bool = False  # 0 or 1 of an episode, so that its mean is a share of episodes
+    primary: bool = False  # the one by which models are compared; it lies in [0, 1]
+
+    def __str__(self) -> str:
+        return f"{self.label}, {self.unit}" if self.unit else self.label
+
+    def text(self, value: float) -> str:
+        """Return the value as text."""
+        return f"{value:.{self.digits}f}"
+
+
+Scores = Mapping[str, Score]
+"""The scores of a task by name, in the order in which they are shown."""
+
+OF_WAYS: Scores = {
+    "ways": Score("ways", "entropy over the ways taken, as a share of the demonstrators'", "", 3, 0),
+    "switches": Score("switches", "changes of the planned way between two plans of an episode", "", 3, -1),
+}
+"""Beside a task's own scores, where there are several good ways. `ways` has one value per condition and model."""
+
+OF_PLANS: Scores = {
+    "tokens_per_plan": Score("tokens", "tokens per plan", "", 2, 0),
+    "undecodable": Score("undecod.", "undecodable plans of an episode, share", "", 4, 0),
+}
+"""Beside a task's own scores, for methods with tokens."""
+
+
+def primary_of(scores: Scores) -> str:
+    """Return the name of the primary score."""
+    return next(name for name, score in scores.items() if score.primary)
+
+
+def shares_of(scores: Scores) -> tuple[str, ...]:
+    """Return the names of the scores that lie in [0, 1], where more is better: the primary and the binary ones."""
+    return tuple(name for name, score in scores.items() if score.primary or score.binary)

@@ -1,0 +1,58 @@
+"""MuJoCo in batches: the world of a task that is made from a model's XML.
+
+Shapes: B episodes side by side, T control steps, P state (positions, then velocities), A action.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.tasks.task import Array, Bools, Controller, World
+
+
+def mujoco_world(
+    model_file: Path,
+    *,
+    frame_skip: int,
+    draw_starts: Callable[[np.random.Generator, int], Array],
+    ended: Callable[[Array], Bools],
+    observe: Callable[[Array], Array] = lambda states: states,
+    contacts: bool = False,
+) -> World:
+    """Make the world of a model: a state is `qpos (nq,)` and `qvel (nv,)`, a control step `frame_skip` steps of MuJoCo.
+
+    Actions reach the model as `ctrl`, which its `ctrlrange` clips. Without `contacts` nothing is looked for that could
+    touch, which saves time.
+    """
+
+    def simulate(controller: Controller, starts: Array, noise: Array, threads: int = 0) -> tuple[Array, Array]:
+        import mujoco  # it is slow to import, and reports and policies need none
+        from mujoco.batch import Batch
+
+        batch_size, steps, action_dim = noise.shape
+        model: Any = mujoco.MjModel.from_xml_path(str(model_file))
+        if not contacts:
+            model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
+        batch = Batch(model, batch_size, threads)
+        position, velocity, control = batch.bind("qpos"), batch.bind("qvel"), batch.bind("ctrl")
+        position[:], velocity[:] = starts[:, : model.nq], starts[:, model.nq :]
+
+        states = np.empty((batch_size, steps + 1, model.nq + model.nv))
+        actions = np.empty((batch_size, steps, action_dim))
+        states[:, 0] = starts
+        for step in range(steps):
+            actions[:, step] = controller(step, states[:, step])
+            control[:] = actions[:, step] + noise[:, step]
+            batch.step(nstep=frame_skip)
+            states[:, step + 1, : model.nq], states[:, step + 1, model.nq :] = position, velocity
+        return states, actions
+
+    return World(
+        draw_starts=draw_starts,
+        simulate=simulate,
+        observe=observe,
+        ended=ended,
+        source=model_file.read_bytes(),
+    )
