@@ -9,6 +9,8 @@ from pipeline.tasks.task import Task
 DEFAULT = "pendulum"
 TASKS = {
     "pendulum": "pipeline.tasks.pendulum:PENDULUM",
+    "double_pendulum": "pipeline.tasks.double_pendulum:DOUBLE_PENDULUM",
+    "swing_up": "pipeline.tasks.swing_up:SWING_UP",
 }
 """Where each task's record is: a module is imported when its task is used."""
 
