@@ -64,7 +64,9 @@ def test_faulty_trajectories_are_found() -> None:
 
 
 def test_refused_trajectories_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.env.scores.CONVERGE_STEPS", 62)  # so strict that some real ones do not converge
+    monkeypatch.setattr(
+        "pipeline.tasks.pendulum.scores.CONVERGE_STEPS", 62
+    )  # so strict that some real ones do not converge
     made = collect(CollectSettings(trajectories=40, out=tmp_path))
     assert made.refused["not converged"] > 0
     assert load_trajectories(tmp_path / "trajectories.npz").metadata["refused"] == made.refused
