@@ -24,13 +24,13 @@ from pipeline.evaluation.control import (
 from pipeline.evaluation.expert import compare_chunks, spread
 from pipeline.evaluation.record import record_planner
 from pipeline.evaluation.stored import read_episodes, write_episodes
-from pipeline.evaluation.yardsticks import YARDSTICKS
+from pipeline.evaluation.yardsticks import evaluate_yardstick
 from pipeline.methods.method import Plans
 from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint
 from pipeline.policies.policy import Policy, policy_of
-from pipeline.report.scores import SCORES
 from pipeline.streams import numpy_stream
+from pipeline.tasks.facts import UNKNOWN
 from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tasks.pendulum.gymnasium_env import ENV_ID
 from pipeline.tasks.pendulum.lqr import lqr
@@ -97,7 +97,7 @@ def test_plans_come_when_due_and_are_executed_open_loop() -> None:
         tokens, faults = np.full(len(states), 2), states[:, 0] == 1
         return Plans(np.tile(chunk[:, None], (len(states), 1, 1)).astype(np.float32), tokens, faults)
 
-    executor = ChunkExecutor(planner, replan)
+    executor = ChunkExecutor(PENDULUM, planner, replan)
     states = np.zeros((4, 4))
     states[:, 0] = range(4)
     for now in range(EPISODE_STEPS):
@@ -166,14 +166,14 @@ def test_mean_scores_are_over_all_episodes_of_a_condition() -> None:
         "converge_step": np.array([10, 100, 100, 20, 100, 100]),
         "tokens_per_plan": np.array([10.0, 12, 8, 9, 5, 5]),
     }
-    first, second = mean_scores(Evaluation(CONDITIONS[:2], columns))
+    first, second = mean_scores(Evaluation(PENDULUM, CONDITIONS[:2], columns))
     assert first == {"success": pytest.approx(2 / 3), "converge_step": 70, "tokens_per_plan": 10}
     assert second == {
         "success": pytest.approx(1 / 3),
         "converge_step": pytest.approx(220 / 3),
         "tokens_per_plan": 19 / 3,
     }
-    assert list(first) == [name for name in SCORES if name in columns]
+    assert list(first) == [name for name in PENDULUM.scores if name in columns]
 
 
 def test_every_score_has_a_number_for_every_episode() -> None:
@@ -183,22 +183,22 @@ def test_every_score_has_a_number_for_every_episode() -> None:
         return Plans(np.zeros((len(states), 20, 1), np.float32), np.full(len(states), 7), states[:, 1] > 0)
 
     found = evaluate_planner(counted, draw_episodes(PENDULUM, CONDITIONS[:2], 20, seed=0), 1).by_condition()
-    assert found.keys() == SCORES.keys() and {column.shape for column in found.values()} == {(2, 20)}
+    assert found.keys() == PENDULUM.scores.keys() and {column.shape for column in found.values()} == {(2, 20)}
     assert all(np.isfinite(column).all() for column in found.values())
     assert not found["success"].any() and not found["calm"].any() and not found["converge"].any()
     assert_array_equal(found["converge_step"], EPISODE_STEPS)
     assert_array_equal(found["tokens_per_plan"], 7)
     assert 0 < found["undecodable"].mean() < 1
     without = evaluate_planner(planned_lqr, draw_episodes(PENDULUM, CONDITIONS[:1], 2, seed=0), 1)
-    assert SCORES.keys() - without.columns.keys() == {"tokens_per_plan", "undecodable"}
+    assert PENDULUM.scores.keys() - without.columns.keys() == {"tokens_per_plan", "undecodable"}
 
 
 def test_stored_episodes_are_read_back_as_they_were(tmp_path: Path) -> None:
     path = tmp_path / "episodes.csv"
     found = evaluate_planner(planned_lqr, draw_episodes(PENDULUM, CONDITIONS, 4, seed=0), 1)
-    write_episodes(path, found.conditions, found.by_condition())
-    stored = read_episodes(path, 4)
-    assert list(stored) == [name for name in SCORES if name in found.columns]
+    write_episodes(path, PENDULUM, found.by_condition())
+    stored = read_episodes(path, 4, PENDULUM)
+    assert list(stored) == [name for name in PENDULUM.scores if name in found.columns]
     for name, column in found.by_condition().items():
         assert_array_equal(stored[name], column)
         assert stored[name].shape == (9, 4) and stored[name].dtype == np.float64
@@ -223,12 +223,12 @@ def test_stored_episodes_are_read_back_as_they_were(tmp_path: Path) -> None:
 def test_a_table_of_episodes_that_is_damaged_or_another_is_refused(tmp_path: Path, change, found: str) -> None:
     path = tmp_path / "episodes.csv"
     evaluation = evaluate_planner(planned_lqr, draw_episodes(PENDULUM, CONDITIONS, 4, seed=0), 1)
-    write_episodes(path, evaluation.conditions, evaluation.by_condition())
+    write_episodes(path, PENDULUM, evaluation.by_condition())
     lines = change(path.read_text().splitlines())
     path.write_bytes("\n".join(lines).encode(errors="surrogateescape"))
     expected = "episodes.csv: expected the scores of 4 episodes in each of 9 conditions, found "
     with pytest.raises(ValueError, match=re.escape(expected + found)) as refused:
-        read_episodes(path, 4)
+        read_episodes(path, 4, PENDULUM)
     assert "\n" not in str(refused.value)
 
 
@@ -258,6 +258,7 @@ def test_sampled_plans_do_not_depend_on_the_count_or_the_batch() -> None:
     policy = Policy(
         name="noisy",
         method="pi0",
+        task=UNKNOWN,
         state_dim=4,
         horizon=20,
         action_dim=1,
@@ -314,7 +315,7 @@ def test_no_bit_depends_on_the_count_or_the_batch(method: str, data: Path) -> No
 @pytest.mark.parametrize(("name", "expected"), [("PID, planned", PLANNED_PID), ("LQR, planned", PLANNED_LQR)])
 def test_yardsticks_agree_with_the_reference(name: str, expected: tuple[float, ...]) -> None:
     episodes = 100
-    rows = mean_scores(YARDSTICKS[name](draw_episodes(PENDULUM, CONDITIONS, episodes, seed=0), 0))
+    rows = mean_scores(evaluate_yardstick(name, draw_episodes(PENDULUM, CONDITIONS, episodes, seed=0), 0))
     for row, rate in zip(rows, expected, strict=True):
         assert row["success"] == 1
         assert abs(row["converge"] - rate) < 3.5 * np.sqrt(rate * (1 - rate) / episodes + 1e-4)
@@ -322,9 +323,9 @@ def test_yardsticks_agree_with_the_reference(name: str, expected: tuple[float, .
 
 def test_closed_loop_and_no_control_are_the_ends_of_the_scale() -> None:
     episodes = draw_episodes(PENDULUM, CONDITIONS[::4], 30, seed=0)
-    for row in mean_scores(YARDSTICKS["PID, closed loop"](episodes, 0)):
+    for row in mean_scores(evaluate_yardstick("PID, closed loop", episodes, 0)):
         assert row["success"] == row["converge"] == 1
-    for row in mean_scores(YARDSTICKS["zero action"](episodes, 0)):
+    for row in mean_scores(evaluate_yardstick("zero action", episodes, 0)):
         assert row["success"] == 0 and row["return"] < 20 and row["action_change"] == 0
 
 

@@ -76,7 +76,7 @@ class Simulated:
 
 def played(asking, replan: int = 10, **more) -> Played:
     """An episode from nearly rest and without noise: the pole stays up for long without a new plan."""
-    return realtime.play(asking, np.array([0.2, REST_ANGLE, 0, 0]), np.zeros((100, 1)), replan, **more)
+    return realtime.play(PENDULUM, asking, np.array([0.2, REST_ANGLE, 0, 0]), np.zeros((100, 1)), replan, **more)
 
 
 @pytest.mark.parametrize("condition", [CONDITIONS[0], HARD])
@@ -84,7 +84,7 @@ def test_with_answers_in_time_it_is_the_evaluated_episode(condition: Condition) 
     episodes = draw_episodes(PENDULUM, [condition], 2, seed=3)
     expected = record_planner(planned_lqr, episodes, [1], 1)[0]
     for lockstep, asking in ((False, Simulated(3.0, 0.9)), (True, Simulated(3.0, 30.0))):
-        found = realtime.play(asking, episodes.starts[1], episodes.noise[1], condition.replan, lockstep)
+        found = realtime.play(PENDULUM, asking, episodes.starts[1], episodes.noise[1], condition.replan, lockstep)
         for name, value in vars(expected).items():
             assert_array_equal(getattr(found.record, name), value, err_msg=name)
         assert found.late == 0 and not found.unanswered and len(found.latencies) == len(expected.chunks) - 1
@@ -120,7 +120,7 @@ def test_a_plan_that_is_used_up_ends_the_play() -> None:
 
 def test_after_a_fall_nothing_is_asked_or_waited_for() -> None:
     asking = Simulated(act=lambda states: nothing(states).actions)
-    found = realtime.play(asking, np.array([0, 0.3, 0, 0]), np.zeros((100, 1)), 10)
+    found = realtime.play(PENDULUM, asking, np.array([0, 0.3, 0, 0]), np.zeros((100, 1)), 10)
     fall = int(np.flatnonzero(np.abs(found.record.states[:, 1]) > np.pi / 4)[0])
     assert found.record.asked.max() < fall and (found.record.actions[fall:] == 0).all()
     assert asking.time == pytest.approx(5.0 + 0.1 * CONTROL_SECONDS + (fall - 1) * CONTROL_SECONDS)
