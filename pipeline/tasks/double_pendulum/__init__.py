@@ -18,7 +18,7 @@ DOUBLE_PENDULUM = Task(
     own_scores=SCORES,
     score=score,
     world=WORLD,
-    # dense while the poles still move, and to the end of the episode: 27 of them
+    # dense while the poles still move, and to the end of the episode: 28 of them
     pair_steps=(*range(0, 40, 4), *range(40, 100, 8), *range(100, EPISODE_STEPS, 11)),
     demonstration_steps=EPISODE_STEPS + HORIZON,
     demonstrator=DEMONSTRATOR,

@@ -22,9 +22,9 @@ WEIGHT = 14.7697  # N m, the moment times gravity
 FRICTION = 1.0  # N m s/rad in the hinge, and N s/m on the rail
 UNIT = 100.0  # N of an action of 1
 
-PUMP = (11.5, 14.0)  # m/s^2, the greatest acceleration of the cart for pumping: uniform, its own a trajectory
-EAGERNESS = 0.7  # s/rad: pumping is at its greatest where lacking energy (in WEIGHT) times rate is 1/EAGERNESS
-EXTRA = 0.05  # of WEIGHT: energy with which the pole is to arrive
+PUMP = (12.0, 15.0)  # m/s^2, the greatest acceleration of the cart for pumping: uniform, its own a trajectory
+EAGERNESS = 1.0  # s/rad: pumping is at its greatest where lacking energy (in WEIGHT) times rate is 1/EAGERNESS
+EXTRA = 0.15  # of WEIGHT: energy with which the pole is to arrive
 CENTRING = (3.0, 2.0)  # 1/s^2 and 1/s: the cart's acceleration towards the middle of the rail, and against its velocity
 AT_REST = (0.3, 1.0)  # rad and rad/s from hanging at rest: within both, the first push is by the coin
 CATCH = (0.5, 5.0, 2.5)  # |angle| < 0.5 rad and |rate + 5 angle| < 2.5 rad/s: the LQR can hold it
@@ -54,7 +54,7 @@ def swinger(variation: Array) -> Controller:
         angle = wrapped(angle)
         sine, cosine = np.sin(angle), np.cos(angle)
         energy = rate**2 * INERTIA / (2 * WEIGHT) + cosine - 1  # of the pole, 0 at rest upright
-        lost = 4 * FRICTION / np.sqrt(INERTIA * WEIGHT) * np.abs(np.sin(angle / 2))  # on the way up, at an energy of 0
+        lost = 4 * FRICTION / np.sqrt(INERTIA * WEIGHT) * (1 - np.cos(angle / 2))  # on the way up, at an energy of 0
         push = -EAGERNESS * (EXTRA + lost - energy) * rate * cosine
         at_rest = (np.pi - np.abs(angle) < AT_REST[0]) & (np.abs(rate) < AT_REST[1])
         push = np.where(at_rest, side, push.clip(-1, 1))
