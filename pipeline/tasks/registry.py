@@ -9,6 +9,8 @@ from pipeline.tasks.task import Task
 DEFAULT = "pendulum"
 TASKS = {
     "pendulum": "pipeline.tasks.pendulum:PENDULUM",
+    "reacher": "pipeline.tasks.reacher:REACHER",
+    "avoiding": "pipeline.tasks.avoiding:AVOIDING",
 }
 """Where each task's record is: a module is imported when its task is used."""
 
