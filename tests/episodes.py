@@ -1,9 +1,9 @@
-"""Demonstrations and yardsticks of a task, without the pipeline around it."""
+"""A few demonstrations of a task, and its yardsticks, without the pipeline around them."""
 
-import numpy as np
-
+from pipeline.evaluation.control import draw_episodes
+from pipeline.evaluation.yardsticks import evaluate_yardstick
 from pipeline.streams import numpy_stream
-from pipeline.tasks.task import Array, Columns, Condition, Task
+from pipeline.tasks.task import Array, Task
 
 
 def demonstrate(task: Task, count: int, threads: int = 1, keep: int | None = None) -> tuple[Array, Array, Array]:
@@ -18,5 +18,7 @@ def demonstrate(task: Task, count: int, threads: int = 1, keep: int | None = Non
     return variation, states[:, :-1], actions
 
 
-def run_yardstick(task: Task, name: str, condition: Condition, count: int) -> Columns:
-    raise NotImplementedError
+def primary_of_yardsticks(task: Task, condition: int, episodes: int) -> dict[str, float]:
+    """The mean primary score of each yardstick in a condition."""
+    drawn = draw_episodes(task, task.conditions[condition : condition + 1], episodes, 0, "test")
+    return {name: float(evaluate_yardstick(name, drawn, 1).columns[task.primary].mean()) for name in task.yardsticks}

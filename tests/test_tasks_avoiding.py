@@ -27,13 +27,13 @@ from pipeline.tasks.avoiding.world import (
 )
 from pipeline.tasks.avoiding.yardsticks import nearest_gaps
 from pipeline.tasks.task import Array
-from tests.episodes import demonstrate, run_yardstick
+from tests.episodes import demonstrate, primary_of_yardsticks
 
 OPTIONS = np.array(list(product(range(2), range(3), range(4))))
 
 
 def rise(places: Array) -> Array:
-    """Episodes `(B, 101, 4)` that rise from y = -0.28 to 0.42, through `places (B, 3)` at the rows, straight between."""
+    """Episodes `(B, 101, 4)` that rise from y = -0.28 to 0.42, straight between `places (B, 3)` at the rows."""
     heights = np.linspace(-0.28, 0.42, 101)
     states = np.zeros((len(places), 101, 4))
     for episode, x in enumerate(places):
@@ -103,23 +103,25 @@ def test_ways_end_where_the_puck_touches_a_post_or_stays() -> None:
 
 
 def test_scores_by_hand() -> None:
-    straight = rise(np.array([[0.575, 0.5, 0.425], [0.575, 0.5, 0.51], [0.575, 0.5, 0.425], [0.575, 0.5, 0.425]]))
+    way = [0.575, 0.5, 0.425]
+    straight = rise(np.array([way, [0.575, 0.5, 0.51], way, way, [0.2, 0.2, 0.2]]))
     states = np.concatenate((straight, straight[:, -1:].repeat(20, 1)), 1)  # 120 steps
     states[2, 50:] = states[2, 50]  # y 0.07: stays in the middle gap of the second row
     states[3, 95:, :2] = [0.5, 0.26]  # touches after the finish
-    actions = np.zeros((4, 120, 2))
+    states[4, :, 0] = 0.2  # far left of all
+    actions = np.zeros((5, 120, 2))
     actions[0, :90:2, 0] = 0.5
     actions[1, 60, 0] = 9.0  # the motor clips it
     actions[1, 100:] = 1.0  # after the end
     scores = score(states, actions)
-    assert_array_equal(scores["success"], [True, False, False, True])
-    assert_array_equal(scores["untouched"], [True, False, True, True])
-    assert_array_equal(scores["rows"], [3, 2, 1, 3])
-    assert_array_equal(scores["finish_step"], [90, 120, 120, 90])
+    assert_array_equal(scores["success"], [True, False, False, True, True])
+    assert_array_equal(scores["untouched"], [True, False, True, True, True])
+    assert_array_equal(scores["rows"], [3, 2, 1, 3, 3])
+    assert_array_equal(scores["finish_step"], [91, 120, 120, 91, 91])
     assert scores["clearance"][1] < 0 < scores["clearance"][0] < 0.041
-    assert_allclose(scores["clearance"][2], 0.575 - 0.5 - 0.035, atol=2e-3)
+    assert_allclose(scores["clearance"][4], 0.35 - 0.2 - 0.035, atol=1e-5)
     touch = touching(states[1]).argmax()
-    assert_allclose(scores["action_change"], [89 * 0.25 / 89, 2 * 0.5 / (touch - 1), 0, 0])
+    assert_allclose(scores["action_change"], [89 * 0.25 / 90, 2 * 0.5 / (touch - 1), 0, 0, 0])
     assert scores.keys() == AVOIDING.own_scores.keys()
 
 
@@ -160,7 +162,7 @@ def test_a_plan_knows_the_rows_that_it_passes() -> None:
 def test_the_nearest_gaps_follow_the_heading() -> None:
     states = np.array([[0.53, -0.28, 0, 0], [0.47, -0.2, 0, 0.2], [0.44, 0, -0.3, 0.2], [0.6, 0.1, 0.3, 0.2]])
     gaps = nearest_gaps(states)
-    assert_allclose(gaps[:2], [[0.575, 0.5, 0.425], [0.425, 0.5, 0.425]])  # of two as near the inner, or the left one
+    assert_allclose(gaps[:2, :2], [[0.575, 0.5], [0.425, 0.5]])  # of two as near the inner one
     assert_allclose(gaps[2, 1:], [0.35, 0.425])
     assert_allclose(gaps[3, 2], 0.725)
 
@@ -175,10 +177,7 @@ def test_neither_threads_nor_company_change_the_bytes(threads: int) -> None:
 
 
 def test_yardsticks_are_in_order() -> None:
-    success = {
-        name: float(run_yardstick(AVOIDING, name, AVOIDING.conditions[2], 30)["success"].mean())
-        for name in AVOIDING.yardsticks
-    }
+    success = primary_of_yardsticks(AVOIDING, 2, 30)
     assert success["demonstrator, closed loop"] == 1
     assert success["demonstrator, planned"] > 0.9
     assert success["mean of all ways"] < 0.05 and success["zero action"] == 0

@@ -24,7 +24,7 @@ from pipeline.tasks.reacher.world import (
     target,
 )
 from pipeline.tasks.task import Array
-from tests.episodes import demonstrate, run_yardstick
+from tests.episodes import demonstrate, primary_of_yardsticks
 
 
 def hold(actions: Array, starts: Array) -> Array:
@@ -162,10 +162,7 @@ def test_neither_threads_nor_company_change_the_bytes(threads: int) -> None:
 
 
 def test_yardsticks_are_in_order() -> None:
-    on_target = {
-        name: float(run_yardstick(REACHER, name, REACHER.conditions[2], 40)["on_target"].mean())
-        for name in REACHER.yardsticks
-    }
+    on_target = primary_of_yardsticks(REACHER, 2, 40)
     assert on_target["demonstrator, closed loop"] > 0.98
     assert on_target["demonstrator, planned"] > 0.9
     assert on_target["mean of both sides"] < 0.05 and on_target["zero action"] < 0.05

@@ -6,12 +6,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from pipeline.tasks.registry import find_task
-from pipeline.tasks.ways import carry_out, count_switches, demonstrators_entropy, entropy_terms
-
-
-def test_demonstrators_entropy_counts_all_ways() -> None:
-    assert demonstrators_entropy([("left", "right")]) == 1
-    assert_allclose(demonstrators_entropy([("a", "b"), ("a", "b", "c"), ("a", "b", "c", "d")]), np.log2(24))
+from pipeline.tasks.ways import carry_out, count_switches, entropy_terms
 
 
 def test_entropy_of_equal_ways_is_all_and_of_one_way_nothing() -> None:

@@ -55,12 +55,11 @@ def prepare(settings: Pi0FastSettings) -> Prepared:
     sequences, warnings = check_tokens(pairs, tokenizer, settings)
     split = split_pairs(pairs.trajectory, len(pairs.state))
     unit = np.ones(tokenizer.action_dim, np.float32)  # the tokenizer takes actions in physical units
-    interface = Interface(
-        tokenizer.horizon, Normalisation.of(pairs.state[split.train]), Normalisation(0 * unit, unit), tokenizer
-    )
-    state = torch.from_numpy(interface.state.apply(pairs.state))
+    state, action = Normalisation.of(pairs.state[split.train]), Normalisation(0 * unit, unit)
+    interface = Interface(tokenizer.horizon, state, action, tokenizer, pairs.task)
+    states = torch.from_numpy(interface.state.apply(pairs.state))
     starts = split_starts(pairs.trajectory, pairs.step, split)
-    train, val, test = split_rows((state, torch.from_numpy(sequences)), split)
+    train, val, test = split_rows((states, torch.from_numpy(sequences)), split)
     return Prepared(
         interface=interface,
         train=train,

@@ -22,7 +22,13 @@ from pipeline.tasks.ways import carry_out
 
 SCORES = {
     "success": Score(
-        "success", "success, share of episodes that cross the finish and touch no post", "", 3, +1, True, True
+        "success",
+        "success, share of episodes that cross the finish and touch no post",
+        "",
+        3,
+        +1,
+        binary=True,
+        primary=True,
     ),
     "untouched": Score("untouched", "untouched, share of episodes that touch no post", "", 3, +1, binary=True),
     "rows": Score("rows", "rows of posts passed", "of 3", 2, +1),
@@ -35,7 +41,8 @@ SCORES = {
 
 def _first(found: Bools) -> Ints:
     """Return the first step of `found (B, N)` that is true, N without one: `(B,)`."""
-    return np.where(found.any(1), found.argmax(1), found.shape[1])
+    first: Ints = np.where(found.any(1), found.argmax(1), found.shape[1])
+    return first
 
 
 def finish_steps(states: Array) -> Ints:
@@ -46,7 +53,8 @@ def finish_steps(states: Array) -> Ints:
 def succeeds(states: Array) -> Bools:
     """Tell for episodes `states (B, N, P)` whether they cross the finish before they touch a post: `(B,)`."""
     finish = finish_steps(states)
-    return (finish < states.shape[1]) & (finish < _first(touching(states)))
+    before: Bools = finish < np.minimum(_first(touching(states)), states.shape[1])
+    return before
 
 
 def score(states: Array, actions: Array) -> Columns:
@@ -85,7 +93,7 @@ def gaps(states: Array) -> Ints:
     for row, (y, posts) in enumerate(zip(ROWS, POSTS, strict=True)):
         middle = _first(states[..., 1] > y)
         x = states[np.arange(len(states)), middle.clip(max=last), 0]
-        options[:, row] = np.where((0 < middle) & (middle <= last), (x[:, None] > np.array(posts)).sum(1), -1)
+        options[:, row] = np.where((middle > 0) & (middle <= last), (x[:, None] > np.array(posts)).sum(1), -1)
     return options
 
 
@@ -101,6 +109,7 @@ def taken(states: Array) -> Ints:
 
 WAYS = Ways(
     decisions=(("left", "right"), ("left", "middle", "right"), ("far left", "left", "right", "far right")),
+    entropy=float(np.log2(2 * 3 * 4)),  # each gap of a row has equal chances
     taken=taken,
     planned=lambda states, chunks: gaps(carry_out(WORLD, states, chunks)),
     path=lambda states: states[..., :2],

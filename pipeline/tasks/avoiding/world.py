@@ -45,7 +45,7 @@ _REACH = np.repeat(RADII + PUCK_RADIUS, [len(row) for row in POSTS])
 
 
 def clearance(states: Array) -> Array:
-    """Return the space between the puck and the nearest post, m, in `states (..., P)`: `(...)`, below 0 if it touches."""
+    """Return the space from the puck to the nearest post, m, in `states (..., P)`: `(...)`, below 0 if it touches."""
     distances = np.linalg.norm(states[..., None, :2] - _PLACES, axis=-1)
     nearest: Array = (distances - _REACH).min(-1)
     return nearest

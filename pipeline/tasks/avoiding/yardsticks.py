@@ -25,7 +25,9 @@ def nearest_gaps(states: Array) -> Array:
 
 
 def _follow(gaps: Array, states: Array) -> Controller:
-    return follow(plan_course(states, np.broadcast_to(gaps, (len(states), len(ROWS)))), np.full(len(states), np.mean(SPEED)))
+    return follow(
+        plan_course(states, np.broadcast_to(gaps, (len(states), len(ROWS)))), np.full(len(states), np.mean(SPEED))
+    )
 
 
 def _zero(_step: int, states: Array) -> Array:

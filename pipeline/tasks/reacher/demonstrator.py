@@ -51,7 +51,7 @@ def find_faults(states: Array, actions: Array) -> dict[str, Bools]:
     """Find the faults of trajectories `states (B, T, P)`, `actions (B, T, A)`: a boolean array `(B,)` per fault."""
     finite = ~ended(states).any(1) & np.isfinite(actions).all((1, 2))
     off = (distances(states)[:, EPISODE_STEPS - REST_STEPS :] > TOLERANCE).any(1)
-    return {"not finite": np.asarray(~finite), "off the target": finite & off}
+    return {"not finite": np.asarray(~finite), "off the target": np.asarray(finite & off)}
 
 
 DEMONSTRATOR = Demonstrator(

@@ -5,7 +5,7 @@ Shapes: B episodes, T control steps, P state, A action, H horizon of a chunk.
 
 import numpy as np
 
-from pipeline.tasks.reacher.world import ACTION_LIMIT, CONTROL_SECONDS, TOLERANCE, WORLD, ended, fingertip, target
+from pipeline.tasks.reacher.world import ACTION_LIMIT, CONTROL_SECONDS, TOLERANCE, WORLD, fingertip, target
 from pipeline.tasks.score import Score
 from pipeline.tasks.task import Array, Columns, Ints, Ways
 from pipeline.tasks.ways import carry_out
@@ -15,9 +15,7 @@ BENT = 1.0  # rad; an elbow that is less bent is on no side: no target needs les
 SIDES = ("elbow up", "elbow down")
 
 SCORES = {
-    "on_target": Score(
-        "on target", "on target, share of the last second within 0.02 m", "", 3, +1, primary=True
-    ),
+    "on_target": Score("on target", "on target, share of the last second within 0.02 m", "", 3, +1, primary=True),
     "reached": Score("reached", "reached, share of episodes that end within 0.02 m", "", 3, +1, binary=True),
     "distance": Score("distance", "mean distance of the fingertip in the last second", "m", 4, -1),
     "arrival_step": Score("arrival", "arrival step: within 0.02 m to the end", "steps, 100 without", 1, -1),
@@ -29,12 +27,8 @@ SCORES = {
 
 def distances(states: Array) -> Array:
     """Return the fingertip's distance from the target, m, in `states (..., P)`: `(...)`."""
-    return np.linalg.norm(fingertip(states) - target(states), axis=-1)
-
-
-def last_second(columns: Array) -> Array:
-    """Return the last REST_STEPS of `columns (B, T)`."""
-    return columns[:, -REST_STEPS:]
+    apart: Array = np.linalg.norm(fingertip(states) - target(states), axis=-1)
+    return apart
 
 
 def score(states: Array, actions: Array) -> Columns:
@@ -50,9 +44,9 @@ def score(states: Array, actions: Array) -> Columns:
     distance = distances(states[:, 1:])
     near, applied = distance < TOLERANCE, actions.clip(-ACTION_LIMIT, ACTION_LIMIT)
     return {
-        "on_target": last_second(near).mean(1),
+        "on_target": near[:, -REST_STEPS:].mean(1),
         "reached": near[:, -1],
-        "distance": last_second(distance).mean(1),
+        "distance": distance[:, -REST_STEPS:].mean(1),
         "arrival_step": near.shape[1] - np.logical_and.accumulate(near[:, ::-1], axis=1).sum(1),
         "action_change": np.abs(np.diff(applied, axis=1)).mean((1, 2)),
         "return": -distance.sum(1) - np.square(applied).sum((1, 2)),
@@ -67,6 +61,7 @@ def side(states: Array) -> Ints:
 
 WAYS = Ways(
     decisions=(SIDES,),
+    entropy=1.0,  # of a coin
     taken=lambda states: side(states[:, -1:]),
     planned=lambda states, chunks: side(carry_out(WORLD, states, chunks)[:, -1:]),
     path=fingertip,

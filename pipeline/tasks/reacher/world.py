@@ -73,7 +73,7 @@ def observe(states: Array) -> Array:
 
 def ended(states: Array) -> Bools:
     """Tell for `states (..., P)` whether a number is not finite: `(...)`. Nothing else ends an episode."""
-    return ~np.isfinite(states).all(-1)
+    return np.asarray(~np.isfinite(states).all(-1))
 
 
 def draw_starts(generator: np.random.Generator, count: int) -> Array:
