@@ -71,7 +71,7 @@ def score(states: Array, actions: Array) -> Columns:
     end = np.minimum(finish, touch)[:, None]
     running = np.arange(steps) < end  # the steps whose action belongs to the episode
     change = np.abs(np.diff(actions.clip(-ACTION_LIMIT, ACTION_LIMIT), axis=1)).mean(-1)
-    success = finish < np.minimum(touch, steps + 1)
+    success = succeeds(states)
     space = clearance(states).min(1, where=np.arange(steps + 1) <= end, initial=np.inf)
     return {
         "success": success,
