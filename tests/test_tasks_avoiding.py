@@ -176,6 +176,24 @@ def test_neither_threads_nor_company_change_the_bytes(threads: int) -> None:
     assert_array_equal(one[0][:2], few[0])
 
 
+def test_pairs_cover_the_episode() -> None:
+    last_plan = EPISODE_STEPS - min(condition.replan for condition in AVOIDING.conditions)
+    assert AVOIDING.pair_steps[0] == 0 and last_plan <= AVOIDING.pair_steps[-1] < EPISODE_STEPS
+    assert AVOIDING.demonstration_steps >= AVOIDING.pair_steps[-1] + AVOIDING.horizon
+
+
+def test_the_scene_shows_posts_and_puck_with_the_space_between() -> None:
+    _, states, actions = demonstrate(AVOIDING, 1)
+    episode = states[0, : EPISODE_STEPS + 1]
+    scene = AVOIDING.scene(episode, actions[0, :EPISODE_STEPS])
+    posts = [each for each in scene.shapes if each.role == "obstacle"]
+    (puck,) = (each for each in scene.shapes if each.role == "body")
+    space = [np.linalg.norm(puck.points[:, 0] - post.points[0, 0], axis=1) - puck.size - post.size for post in posts]
+    assert len(posts) == 6
+    assert_allclose(np.min(space, axis=0), clearance(episode), atol=1e-12)
+    assert all(len(each.points) in (1, EPISODE_STEPS + 1) for each in scene.shapes)
+
+
 def test_yardsticks_are_in_order() -> None:
     success = primary_of_yardsticks(AVOIDING, 2, 30)
     assert success["demonstrator, closed loop"] == 1

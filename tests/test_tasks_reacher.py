@@ -161,6 +161,22 @@ def test_neither_threads_nor_company_change_the_bytes(threads: int) -> None:
     assert_array_equal(one[0][:2], few[0])
 
 
+def test_pairs_cover_the_episode() -> None:
+    last_plan = EPISODE_STEPS - min(condition.replan for condition in REACHER.conditions)
+    assert REACHER.pair_steps[0] == 0 and last_plan <= REACHER.pair_steps[-1] < EPISODE_STEPS
+    assert REACHER.demonstration_steps >= REACHER.pair_steps[-1] + REACHER.horizon
+
+
+def test_the_scene_shows_the_arm_as_it_is() -> None:
+    _, states, actions = demonstrate(REACHER, 1)
+    scene = REACHER.scene(states[0, : EPISODE_STEPS + 1], actions[0, :EPISODE_STEPS])
+    goal, arm = (next(each for each in scene.shapes if each.role == role) for role in ("goal", "body"))
+    assert_allclose(np.linalg.norm(np.diff(arm.points, axis=1), axis=-1), np.tile(LINKS, (EPISODE_STEPS + 1, 1)))
+    assert np.linalg.norm(arm.points[-1, -1] - goal.points[-1, 0]) < goal.size == TOLERANCE
+    assert_allclose(scene.trace, arm.points[:, -1])
+    assert all(len(each.points) in (1, EPISODE_STEPS + 1) for each in scene.shapes)
+
+
 def test_yardsticks_are_in_order() -> None:
     on_target = primary_of_yardsticks(REACHER, 2, 40)
     assert on_target["demonstrator, closed loop"] > 0.98

@@ -27,15 +27,14 @@ def test_episodes_without_a_way_have_no_entropy() -> None:
     assert_array_equal(entropy_terms(one_way_or_none, 1.0), 0)  # failing is no second way
 
 
-@given(st.lists(st.tuples(st.integers(-1, 1), st.integers(-1, 2)), min_size=1, max_size=40), st.randoms())
-def test_entropy_lies_in_its_bounds_in_any_order(ways: list[tuple[int, int]], random: object) -> None:
+@given(st.lists(st.tuples(st.integers(-1, 1), st.integers(-1, 2)), min_size=1, max_size=40))
+def test_entropy_lies_in_its_bounds_in_any_order(ways: list[tuple[int, int]]) -> None:
     taken = np.array(ways)
     terms = entropy_terms(taken, float(np.log2(6)))
     complete = (taken >= 0).all(1)
     assert (terms >= 0).all() and (terms[~complete] == 0).all()
     assert terms.mean() <= complete.mean() + 1e-12
-    order = np.argsort(taken[:, 0], kind="stable")
-    assert_array_equal(entropy_terms(taken[order], float(np.log2(6))), terms[order])
+    assert_array_equal(entropy_terms(taken[::-1], float(np.log2(6))), terms[::-1])
 
 
 def test_switches_count_decisions_that_both_plans_make() -> None:
