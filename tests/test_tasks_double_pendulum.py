@@ -2,15 +2,13 @@
 
 import gymnasium
 import numpy as np
-import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from pipeline.streams import numpy_stream
 from pipeline.tasks.double_pendulum.demonstrator import BASE, regulator
 from pipeline.tasks.double_pendulum.world import FRAME_SKIP, REST, WORLD, fallen
 from pipeline.tasks.lqr import linearise
 from pipeline.tasks.registry import find_task
-from pipeline.tasks.task import Array
+from tests.episodes import demonstrate, primary_of_yardsticks
 
 TASK = find_task("double_pendulum")
 assert TASK.demonstrator is not None
@@ -50,19 +48,12 @@ def test_an_episode_ends_at_a_tip_of_one_metre() -> None:
     assert fallen(np.array([0, np.nan, 0, 0, 0, 0])) and fallen(np.array([np.inf, 0, 0, 0, 0, 0]))
 
 
-def _demonstrate(count: int, threads: int = 2) -> tuple[Array, Array]:
-    starts = WORLD.draw_starts(numpy_stream(0, "starts"), count)
-    noise = DEMONSTRATOR.action_noise * numpy_stream(0, "noise").uniform(-1, 1, (count, TASK.demonstration_steps, 1))
-    controller = DEMONSTRATOR.controller(DEMONSTRATOR.draw_variation(numpy_stream(0, "costs"), count), starts)
-    return WORLD.simulate(controller, starts, noise, threads)
-
-
 def test_the_demonstrator_succeeds_without_what_is_refused() -> None:
-    states, actions = _demonstrate(200)
-    faults = DEMONSTRATOR.find_faults(states[:, :-1], actions)
+    _, states, actions = demonstrate(TASK, 200)
+    faults = DEMONSTRATOR.find_faults(states, actions)
     assert np.logical_or.reduce(list(faults.values())).mean() <= 0.02
     scores = TASK.score(states[:, : TASK.episode_steps + 1], actions[:, : TASK.episode_steps])
-    assert scores["success"].mean() >= 0.98 and scores["calm"].mean() > 0.95
+    assert scores["success"].mean() >= 0.98 and scores["calm"].mean() > 0.9
     assert (np.abs(actions) < 1).mean() > 0.99  # it seldom asks for more force than there is
 
 
@@ -77,15 +68,12 @@ def test_faulty_demonstrations_are_refused() -> None:
     assert_array_equal(faults["not finite"], [False, False, False, True])
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_neither_threads_nor_company_change_a_bit(threads: int) -> None:
-    many, few = _demonstrate(9, 2), _demonstrate(9, threads)
-    assert_array_equal(many[0], few[0])
-    starts, noise = many[0][:, 0], np.zeros((9, 30, 1))
-    costs = DEMONSTRATOR.draw_variation(numpy_stream(0, "costs"), 9)
-    together = WORLD.simulate(regulator(costs), starts, noise, 1)
-    alone = WORLD.simulate(regulator(costs[4:5]), starts[4:5], noise[4:5], 1)
-    assert_array_equal(together[0][4:5], alone[0])
+def test_neither_threads_nor_company_change_a_bit() -> None:
+    many, again = demonstrate(TASK, 9), demonstrate(TASK, 9, threads=3)
+    few = demonstrate(TASK, 9, keep=2)
+    for one, two, three in zip(many, again, few, strict=True):
+        assert_array_equal(one, two)
+        assert_array_equal(one[:2], three)
 
 
 def test_the_regulator_is_of_the_simulator_and_brings_it_to_rest() -> None:
@@ -118,28 +106,14 @@ def test_scores_by_hand() -> None:
     assert_allclose(scores["lean"], [0.03 * 50 / 200, (100 * 0.1 + 25 * 0.021) / 200, 0, 0])
     assert_allclose(scores["position"], [0, 0.25, 0.2, 0])
     assert_allclose(scores["action_change"], [0.5, 2 / 199, 0, 0])
-    assert_array_equal(scores["return"], [200, 200, 49, 199])
+    assert_array_equal(scores["upright"], [200, 200, 49, 199])
     assert scores.keys() == TASK.own_scores.keys() and TASK.primary == "calm"
 
 
 def test_yardsticks_are_in_order() -> None:
-    starts = WORLD.draw_starts(np.random.default_rng(1), 30)
-    noise = 0.03 * np.random.default_rng(2).uniform(-1, 1, (30, TASK.episode_steps, 1))
-    [closed] = TASK.yardsticks["LQR, closed loop"].controllers(starts)
-    [zero] = TASK.yardsticks["zero action"].controllers(starts)
-    plan = np.zeros((30, 8, 1))
-
-    def planned(step: int, states: Array) -> Array:
-        if step % 8 == 0:
-            [controller] = TASK.yardsticks["LQR, planned"].controllers(states)
-            plan[:] = WORLD.simulate(controller, states, np.zeros((30, 8, 1)), 2)[1]
-        return plan[:, step % 8]
-
-    calm = [
-        TASK.score(*WORLD.simulate(controller, starts, noise, 2))["calm"].mean()
-        for controller in (zero, planned, closed)
-    ]
-    assert calm[0] == 0 and 0.5 < calm[1] < 0.9 and 0.95 < calm[2] < 1
+    calm = primary_of_yardsticks(TASK, len(TASK.conditions) - 1, 30)
+    assert calm["zero action"] == 0
+    assert 0.3 < calm["LQR, planned"] < 0.8 < calm["LQR, closed loop"] < 1
 
 
 def test_pairs_cover_the_whole_episode() -> None:

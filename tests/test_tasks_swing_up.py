@@ -2,10 +2,8 @@
 
 import mujoco
 import numpy as np
-import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from pipeline.streams import numpy_stream
 from pipeline.tasks.pendulum.world import WORLD as PENDULUM
 from pipeline.tasks.pendulum.world import draw_starts as pendulum_starts
 from pipeline.tasks.registry import find_task
@@ -13,6 +11,7 @@ from pipeline.tasks.swing_up import demonstrator as by_hand
 from pipeline.tasks.swing_up.demonstrator import swinger
 from pipeline.tasks.swing_up.world import ACTION_LIMIT, HANGING, WORLD, XML_FILE, wrapped
 from pipeline.tasks.task import Array
+from tests.episodes import demonstrate, primary_of_yardsticks
 
 TASK = find_task("swing_up")
 assert TASK.demonstrator is not None and TASK.ways is not None
@@ -67,23 +66,17 @@ def test_angles_are_wrapped_around_upright() -> None:
     assert_allclose(wrapped(np.array([0, 3, 4, -4, 7])), [0, 3, 4 - 2 * np.pi, 2 * np.pi - 4, 7 - 2 * np.pi])
 
 
-def _demonstrate(count: int, threads: int = 2) -> tuple[Array, Array, Array]:
-    starts = WORLD.draw_starts(numpy_stream(0, "starts"), count)
-    noise = DEMONSTRATOR.action_noise * numpy_stream(0, "noise").uniform(-1, 1, (count, TASK.demonstration_steps, 1))
-    variation = DEMONSTRATOR.draw_variation(numpy_stream(0, "variation"), count)
-    return *WORLD.simulate(DEMONSTRATOR.controller(variation, starts), starts, noise, threads), variation
-
-
 def test_the_demonstrator_succeeds_without_what_is_refused_and_in_all_ways() -> None:
-    states, actions, variation = _demonstrate(200)
-    faults = DEMONSTRATOR.find_faults(states[:, :-1], actions)
+    variation, states, actions = demonstrate(TASK, 200)
+    faults = DEMONSTRATOR.find_faults(states, actions)
     assert np.logical_or.reduce(list(faults.values())).mean() <= 0.02
     scores = TASK.score(states[:, : TASK.episode_steps + 1], actions[:, : TASK.episode_steps])
     assert scores["success"].mean() >= 0.98 and scores["calm"].mean() > 0.95
     assert np.abs(states[..., 0]).max() < 5  # far from the rail's ends
     ways = WAYS.taken(states)
     assert_array_equal(ways[:, 0], variation[:, 0] < 0)  # a push to the right swings the pole to the left
-    assert all((ways == way).all(1).mean() > 0.1 for way in ((0, 0), (0, 1), (1, 0), (1, 1)))
+    shares = np.unique(ways, axis=0, return_counts=True)[1] / len(ways)
+    assert len(shares) == 4 and abs(-(shares * np.log2(shares)).sum() - WAYS.entropy) < 0.05
 
 
 def test_faulty_demonstrations_are_refused() -> None:
@@ -97,14 +90,12 @@ def test_faulty_demonstrations_are_refused() -> None:
     assert_array_equal(faults["not finite"], [False, False, True, True])
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_neither_threads_nor_company_change_a_bit(threads: int) -> None:
-    many, few = _demonstrate(9, 2), _demonstrate(9, threads)
-    assert_array_equal(many[0], few[0])
-    starts, noise, variation = many[0][:, 0], np.zeros((9, 90, 1)), many[2]
-    together, _ = WORLD.simulate(swinger(variation), starts, noise, 1)
-    alone, _ = WORLD.simulate(swinger(variation[4:5]), starts[4:5], noise[4:5], 1)
-    assert_array_equal(together[4:5], alone)
+def test_neither_threads_nor_company_change_a_bit() -> None:
+    many, again = demonstrate(TASK, 9), demonstrate(TASK, 9, threads=3)
+    few = demonstrate(TASK, 9, keep=2)
+    for one, two, three in zip(many, again, few, strict=True):
+        assert_array_equal(one, two)
+        assert_array_equal(one[:2], three)
 
 
 def test_scores_by_hand() -> None:
@@ -162,29 +153,9 @@ def test_plans_lead_to_ways() -> None:
 
 
 def test_yardsticks_are_in_order_and_the_mean_of_both_sides_fails() -> None:
-    starts = WORLD.draw_starts(np.random.default_rng(1), 20)
-    noise = 0.05 * np.random.default_rng(2).uniform(-1, 1, (20, TASK.episode_steps, 1))
-
-    def scores_of(name: str) -> dict[str, float]:
-        yardstick, plan = TASK.yardsticks[name], np.zeros((20, 10, 1))
-
-        def planned(step: int, states: Array) -> Array:
-            if step % 10 == 0:
-                plans = [
-                    WORLD.simulate(controller, states, np.zeros((20, 10, 1)), 2)[1]
-                    for controller in yardstick.controllers(states)
-                ]
-                plan[:] = np.mean(plans, 0)
-            return plan[:, step % 10]
-
-        controller = planned if yardstick.planned else yardstick.controllers(starts)[0]
-        scores = TASK.score(*WORLD.simulate(controller, starts, noise, 2))
-        return {score: float(column.mean()) for score, column in scores.items()}
-
-    closed, planned = scores_of("demonstrator, closed loop"), scores_of("demonstrator, planned")
-    assert 0.5 < planned["calm"] < 0.9 < closed["calm"] and planned["success"] > 0.9
-    for name in ("mean of both sides, planned", "zero action"):
-        assert scores_of(name)["calm"] == 0 and scores_of(name)["rise_step"] == TASK.episode_steps
+    calm = primary_of_yardsticks(TASK, 3, 20)
+    assert 0.5 < calm["demonstrator, planned"] < 0.9 < calm["demonstrator, closed loop"] < 1
+    assert calm["mean of both sides, planned"] == calm["zero action"] == 0
 
 
 def test_pairs_cover_the_whole_episode() -> None:

@@ -56,5 +56,5 @@ DEMONSTRATOR = Demonstrator(
     draw_variation=draw_costs,
     controller=lambda costs, _starts: regulator(costs),
     find_faults=find_faults,
-    action_noise=0.03,
+    action_noise=0.02,
 )

@@ -7,16 +7,16 @@ from pipeline.tasks.pendulum.scores import action_change
 from pipeline.tasks.score import Score
 from pipeline.tasks.task import Array, Columns
 
-CALM_LEAN = 0.02  # rad
+CALM_LEAN = 0.01  # rad
 REST_STEPS = round(2 / CONTROL_SECONDS)  # the last 2 s
 
 SCORES = {
-    "calm": Score("calm", "calm, share of the last 2 s with both poles within 0.02 rad", "", 3, +1, primary=True),
+    "calm": Score("calm", "calm, share of the last 2 s with both poles within 0.01 rad", "", 3, +1, primary=True),
     "success": Score("success", "success, share of episodes without a fall", "", 3, +1, binary=True),
     "lean": Score("lean", "mean lean of the pole that leans more", "rad", 4, -1),
     "position": Score("|x|", "mean |cart position|", "m", 3, -1),
     "action_change": Score("act. change", "mean |action change| per step", "action units", 4, -1),
-    "return": Score("return", "return", "steps upright of 200", 2, +1),
+    "upright": Score("upright", "steps upright", "of 200", 2, +1),
 }
 """Every episode has a number for each of these, whether it falls or not; a model's score is the mean over its episodes.
 """
@@ -37,9 +37,9 @@ def score(states: Array, actions: Array) -> Columns:
     `lean`: mean over steps of the larger lean of the two poles, rad;
     `position`: mean distance of the cart from the middle of the rail, m;
     `action_change`: mean |change of action| between steps, action units: small is smooth;
-    `return`: steps before the fall, T without one.
+    `upright`: steps before the fall, T without one.
 
-    All but success and return are measured in the T states before each action.
+    All but success and upright are measured in the T states before each action.
     """
     steps = actions.shape[1]
     ended = np.logical_or.accumulate(fallen(states), axis=1)
@@ -51,5 +51,5 @@ def score(states: Array, actions: Array) -> Columns:
         "lean": np.abs(leans(before)).max(-1).mean(1, where=running),
         "position": np.abs(before[..., 0]).mean(1, where=running),
         "action_change": action_change(actions, ACTION_LIMIT, running),
-        "return": (~ended[:, 1:]).sum(1),
+        "upright": (~ended[:, 1:]).sum(1),
     }
