@@ -79,7 +79,7 @@ from pipeline.stages.make_data import make_missing_data
 from pipeline.stages.settings import ExportSettings, TokenizeSettings
 from pipeline.stages.tokenize import tokenize
 from pipeline.streams import numpy_stream, torch_stream
-from pipeline.tokenizer.fast import load_tokenizer
+from pipeline.tokenizer.stored import load_tokenizer
 from pipeline.versions import installed_versions
 
 RESULTS = Path(__file__).parent / "results" / "against_original.json"

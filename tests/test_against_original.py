@@ -17,7 +17,7 @@ from pipeline.env.pendulum import draw_starts, simulate
 from pipeline.env.pid import NestedPID, draw_gains
 from pipeline.methods.settings import Pi0Settings
 from pipeline.policies.policy import noise_of
-from pipeline.tokenizer.fast import load_tokenizer
+from pipeline.tokenizer.stored import load_tokenizer
 from pipeline.training.fit import Epoch, Problem, fit
 from tests.test_policies import REFERENCE, STATES, needs_reference
 

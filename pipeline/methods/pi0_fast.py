@@ -36,7 +36,8 @@ from pipeline.methods.pi0_fast_graph import MIN_P, pi0_fast_graph
 from pipeline.methods.settings import BinningSettings, Pi0FastSettings, TokenActing
 from pipeline.models.original import OriginalTokenTransformer
 from pipeline.models.token_transformer import TokenTransformer
-from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, load_tokenizer
+from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer
+from pipeline.tokenizer.stored import load_tokenizer
 
 Ints = NDArray[np.int64]
 
@@ -54,10 +55,7 @@ def prepare(settings: Pi0FastSettings) -> Prepared:
         digests = {what: file_digest(path) for what, path in files.items()}
     sequences, warnings = check_tokens(pairs, tokenizer, settings)
     split = split_pairs(pairs.trajectory, len(pairs.state))
-    unit = np.ones(tokenizer.action_dim, np.float32)  # the tokenizer takes actions in physical units
-    interface = Interface(
-        tokenizer.horizon, Normalisation.of(pairs.state[split.train]), Normalisation(0 * unit, unit), tokenizer
-    )
+    interface = Interface(tokenizer.horizon, Normalisation.of(pairs.state[split.train]), tokenizer.actions, tokenizer)
     state = torch.from_numpy(interface.state.apply(pairs.state))
     starts = split_starts(pairs.trajectory, pairs.step, split)
     train, val, test = split_rows((state, torch.from_numpy(sequences)), split)
@@ -138,7 +136,7 @@ def build(settings: Pi0FastSettings, interface: Interface) -> nn.Module:
     return TokenTransformer(
         state_dim,
         tokenizer.pieces,
-        tokenizer.coefficients,
+        np.repeat(tokenizer.steps, tokenizer.action_dim),
         width=settings.width,
         layers=settings.layers,
         heads=settings.heads,
@@ -151,8 +149,9 @@ def loss(network: nn.Module, settings: Pi0FastSettings, rows: Rows, generator: t
     `expectation_weight`.
 
     The network reads BOS and all but the last token, and predicts the sequence. PAD and EOS are neither read nor
-    predicted: a chunk ends when it is full. The added term is the squared error of the expected first integer of the
-    next token. Acting uses this expectation, which is less exact if only likelihood is trained.
+    predicted: a chunk ends when it is full. The added term is the squared error of the expected next coefficient (the
+    first of the next token) in standard units, whatever the steps are. Acting uses this expectation, which is less
+    exact if only likelihood is trained.
     """
     state, sequences = rows
     sequences = sequences[:, : int((sequences != PAD).sum(1).max())]
@@ -162,7 +161,9 @@ def loss(network: nn.Module, settings: Pi0FastSettings, rows: Rows, generator: t
     total = F.nll_loss(log_p, targets, reduction="sum")
     first = cast(Tensor | None, network.first)  # the first integer of each token; None: likelihood only
     if settings.expectation_weight and first is not None:
-        miss = log_p.exp() @ first - first[targets]
+        lengths, steps = cast(Tensor, network.lengths)[sequences], cast(Tensor, network.steps)
+        next_up = (lengths.cumsum(1) - lengths)[real].clamp(max=len(steps) - 1)  # coefficients before each token
+        miss = (log_p.exp() @ first - first[targets]) / steps[next_up]
         total = total + settings.expectation_weight * miss.square().sum()
     return total, len(targets)
 

@@ -123,8 +123,9 @@ def chunks(graph: Graph, tokenizer: FastTokenizer, batch: str, written: str, pla
     ]
     zeros = graph.filled(graph.op("Concat", batch, np.array([size + longest]), axis=0), 0)
     coefficients = graph.op("ScatterElements", zeros, *by_row, axis=1, reduction="add")
-    units = tokenizer.dequantise(np.eye(size + longest, size, dtype=np.int64))  # the chunk of each single coefficient
-    actions = graph.op("MatMul", coefficients, units.reshape(size + longest, size))
+    units = tokenizer.standardised(np.eye(size + longest, size, dtype=np.int64))  # chunks of single coefficients
+    units, rest = units * tokenizer.actions.std, np.tile(tokenizer.actions.mean, tokenizer.horizon)
+    actions = graph.op("Gemm", coefficients, units.reshape(size + longest, size), rest)
     return graph.op("Reshape", actions, np.array([-1, tokenizer.horizon, tokenizer.action_dim]))
 
 
