@@ -119,22 +119,6 @@ def test_what_fits_is_what_training_has_seen_at_that_place(tokenizer: FastTokeni
             filled += int(tokenizer.lengths[token])
 
 
-@pytest.mark.parametrize("fine", [0, 3])
-@pytest.mark.parametrize("limited", [True, False])
-def test_fewest_tokens_that_fill_a_chunk(data: Path, fine: int, limited: bool) -> None:
-    chunks = load_action_pairs(data / "training_pairs_original.npz").action_chunk[:, :12]
-    tokenizer = fit_tokenizer(chunks, 1, 120, 1, fine)
-    tokenizer = tokenizer if limited else replace(tokenizer, ranges=None)
-    for missing in range(13):
-        reached, count = {missing}, 0  # what may still be missing after `count` tokens
-        while 0 not in reached:
-            reached = {
-                left - int(tokenizer.lengths[token]) for left in reached for token in tokenizer.fits[left].nonzero()[0]
-            }
-            count += 1
-        assert tokenizer.fewest[missing] == count
-
-
 def test_bins_are_a_token_an_action(data: Path) -> None:
     chunks = load_action_pairs(data / "training_pairs_original.npz").action_chunk
     tokenizer = load_tokenizer(data / "bins_tokenizer.json")

@@ -175,24 +175,19 @@ def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor, expected
     integer nearest to the expectation of the next coefficient: the peak of a broad distribution is random, its mean is
     well determined. (In flow matching, the equivalent is to start from zero instead of noise.) Tokens less likely than
     `MIN_P` times the likeliest are excluded from the expectation and from the choice.
-    Tokens are masked that do not fit (`FastTokenizer.fits`) or that leave a chunk impossible to fill in the network's
-    remaining positions. EOS comes exactly when the chunk is full. So every sequence decodes to C coefficients.
+    Tokens are masked that do not fit (`FastTokenizer.fits`). EOS comes exactly when the chunk is full. So every
+    sequence decodes to C coefficients; it has C tokens at most, and the network has a position for each.
     """
     lengths = torch.from_numpy(tokenizer.lengths).to(state.device)
     first = torch.from_numpy(tokenizer.first).to(state.device).float()
-    fewest = torch.from_numpy(tokenizer.fewest).to(state.device)
     fits = torch.from_numpy(tokenizer.fits).to(state.device)
-    after = (torch.arange(len(fits), device=state.device)[:, None] - lengths).clamp(min=0)  # (C+1, V)
-    needed = fewest[after].masked_fill(~fits, tokenizer.coefficients + 1)  # positions that a choice leaves to fill
+    mask = torch.zeros(fits.shape, device=state.device).masked_fill_(~fits, -torch.inf)  # by coefficients remaining
     token = torch.full((len(state),), BOS, device=state.device)
     remaining = torch.full_like(token, tokenizer.coefficients)
     cache = network.start(state)  # type: ignore[operator]  # both token networks have start and next_logits
-    positions = int(network.max_tokens) - 1  # type: ignore[arg-type]
-    generated = torch.full((len(state), positions), EOS, device=state.device)
+    generated = torch.full((len(state), tokenizer.coefficients), EOS, device=state.device)
     rows = torch.arange(len(state), device=state.device)  # the sequences still in progress
-    for position in range(positions):
-        mask = torch.zeros(needed.shape, device=state.device)  # (C+1, V); adding it is quicker than masking each row
-        mask.masked_fill_(needed >= positions - position, -torch.inf)
+    for position in range(tokenizer.coefficients):
         logits = network.next_logits(token, cache) + mask[remaining]  # type: ignore[operator]
         if expected:
             least = logits.amax(1, keepdim=True) + math.log(MIN_P)

@@ -132,8 +132,7 @@ def chunks(graph: Graph, tokenizer: FastTokenizer, batch: str, written: str, pla
 def allowed(tokenizer: FastTokenizer) -> Floats:
     """Return the mask of the logits when r coefficients remain, `(C + 1, V)`: 0 for tokens that fit, -inf for others.
 
-    It allows the same tokens as `pi0_fast.decode`: the network has a position for each coefficient, and each
-    coefficient has a token of its own, so the positions always suffice. When none remain, only EOS is allowed.
+    It allows the same tokens as `pi0_fast.decode`. When none remain, only EOS is allowed.
     """
     fits = tokenizer.fits.copy()
     fits[0, EOS] = True

@@ -126,15 +126,6 @@ class FastTokenizer:
         return fits
 
     @cached_property
-    def fewest(self) -> Ints:
-        """The smallest number of tokens that fill r missing coefficients, for r = 0..C: `(C + 1,)`."""
-        fewest = [0]
-        for missing in range(1, self.coefficients + 1):
-            usable = np.unique(self.lengths[self.fits[missing]])
-            fewest.append(1 + min((fewest[missing - length] for length in usable), default=self.coefficients))
-        return np.array(fewest)
-
-    @cached_property
     def steps(self) -> NDArray[np.float64]:
         """Steps per standard unit of each frequency, `(H, 1)`."""
         return steps_of(self.scale, self.fine_scale, self.fine, self.horizon)
