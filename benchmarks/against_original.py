@@ -63,9 +63,6 @@ from benchmarks.to_quality import (
 from pipeline.cli.console import OUT
 from pipeline.data.pairs import load_action_pairs, load_token_pairs
 from pipeline.data.split import split_pairs
-from pipeline.env.gymnasium_env import ENV_ID
-from pipeline.env.pendulum import ACTION_DIM, EPISODE_STEPS, draw_starts, simulate
-from pipeline.env.pid import NestedPID, draw_gains
 from pipeline.evaluation.control import draw_episodes, evaluate_planner, policy_planner
 from pipeline.files import whole_file
 from pipeline.methods.settings import Pi0FastSettings, Pi0Settings
@@ -79,6 +76,10 @@ from pipeline.stages.make_data import make_missing_data
 from pipeline.stages.settings import ExportSettings, TokenizeSettings
 from pipeline.stages.tokenize import tokenize
 from pipeline.streams import numpy_stream, torch_stream
+from pipeline.tasks.pendulum import PENDULUM
+from pipeline.tasks.pendulum.gymnasium_env import ENV_ID
+from pipeline.tasks.pendulum.pid import NestedPID, draw_gains
+from pipeline.tasks.pendulum.world import ACTION_DIM, EPISODE_STEPS, WORLD, draw_starts
 from pipeline.tokenizer.stored import load_tokenizer
 from pipeline.versions import installed_versions
 
@@ -143,8 +144,8 @@ def original_deciders(name: str) -> dict[str, Decide]:
 
 def episode_rate(name: str, policy: Policy) -> Row:
     """Episodes/s of one policy: all at once, scored, and one environment and one state at a time."""
-    batched = draw_episodes(CONDITIONS, EPISODES, EPISODE_SEED)
-    single = draw_episodes(CONDITIONS, SINGLE_EPISODES, EPISODE_SEED)
+    batched = draw_episodes(PENDULUM, CONDITIONS, EPISODES, EPISODE_SEED)
+    single = draw_episodes(PENDULUM, CONDITIONS, SINGLE_EPISODES, EPISODE_SEED)
     env = gymnasium.make(ENV_ID)
 
     def ours() -> int:
@@ -172,7 +173,7 @@ def collection_rate() -> list[Row]:
     env = gymnasium.make(ENV_ID)
 
     def ours(threads: int) -> int:
-        simulate(NestedPID(gains), starts, noise, threads)
+        WORLD.simulate(NestedPID(gains), starts, noise, threads)
         return DEMONSTRATIONS
 
     def theirs() -> int:
@@ -180,7 +181,7 @@ def collection_rate() -> list[Row]:
             rollout(env, starts[number], noise[number], plain_pid(gains[number]))
         return SINGLE_DEMONSTRATIONS
 
-    states, _ = simulate(NestedPID(gains), starts, noise)
+    states, _ = WORLD.simulate(NestedPID(gains), starts, noise)
     for number in range(SINGLE_DEMONSTRATIONS):
         if not np.array_equal(states[number], rollout(env, starts[number], noise[number], plain_pid(gains[number]))):
             raise RuntimeError(f"trajectory {number}: expected equal states in a batch and alone, found others.")

@@ -22,10 +22,12 @@ import torch
 
 from pipeline.cli.console import OUT
 from pipeline.evaluation import control, stored
-from pipeline.evaluation.protocol import CONDITIONS
 from pipeline.files import whole_file
 from pipeline.policies.load import load_policy
 from pipeline.policies.policy import Policy
+from pipeline.tasks.pendulum import PENDULUM
+
+CONDITIONS = PENDULUM.conditions
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results" / "evaluation.json"
@@ -75,7 +77,7 @@ def evaluate_once(policy: Policy, episodes: int, path: Path) -> dict[str, float]
         control.score = clock.timed("scoring", score)
 
         def evaluate() -> None:
-            drawn = control.draw_episodes(CONDITIONS, episodes, 0)
+            drawn = control.draw_episodes(PENDULUM, CONDITIONS, episodes, 0)
             planner = clock.timed("network", control.policy_planner(policy, drawn, 0))
             found = control.evaluate_planner(planner, drawn, threads=1)
             clock.timed("writing", stored.write_episodes)(path, found.conditions, found.by_condition())

@@ -19,7 +19,6 @@ import torch
 
 from pipeline.cli.console import OUT
 from pipeline.evaluation.control import draw_episodes, evaluate_planner, mean_scores, policy_planner
-from pipeline.evaluation.protocol import Condition
 from pipeline.files import whole_file
 from pipeline.methods.pi0_fast import PI0_FAST
 from pipeline.methods.settings import Pi0FastSettings
@@ -29,6 +28,8 @@ from pipeline.stages.make_data import make_missing_data
 from pipeline.stages.settings import TokenizeSettings
 from pipeline.stages.tokenize import tokenize
 from pipeline.streams import global_torch_stream
+from pipeline.tasks.pendulum import PENDULUM
+from pipeline.tasks.task import Condition
 from pipeline.training.fit import Epoch, fit, problem_of
 
 SETTINGS = (  # scale, scale of the lowest frequencies, how many these are, vocabulary
@@ -66,7 +67,7 @@ def measure(setting: tuple[float, float, int, int], seed: int) -> list[dict[str,
     for decoding in DECODINGS:
         acting = settings.model_copy(update={"decoding": decoding})
         policy = policy_of(Checkpoint(PI0_FAST, acting, prepared.interface, best.weights or {}, {}))
-        episodes = draw_episodes(CONDITIONS, EPISODES, EPISODE_SEED)
+        episodes = draw_episodes(PENDULUM, CONDITIONS, EPISODES, EPISODE_SEED)
         evaluation = evaluate_planner(policy_planner(policy, episodes, EPISODE_SEED), episodes, threads=1)
         scores = dict(zip(NAMES, mean_scores(evaluation), strict=True))
         rows.append(

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from pipeline.data.pairs import ActionPairs, TokenPairs
-from pipeline.env.pendulum import ACTION_LIMIT, REST_ANGLE, Array
-from pipeline.env.pid import PID_DT, TARGET_LIMIT
 from pipeline.methods.pi0 import clipped
 from pipeline.models.original import MAX_TOKENS, OriginalFlowTransformer, OriginalTokenTransformer
 from pipeline.streams import global_torch_stream, torch_stream
+from pipeline.tasks.pendulum.pid import PID_DT, TARGET_LIMIT
+from pipeline.tasks.pendulum.world import ACTION_LIMIT, REST_ANGLE
+from pipeline.tasks.task import Array
 from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer
 
 Floats = NDArray[np.float32]

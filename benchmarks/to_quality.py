@@ -20,13 +20,14 @@ from torch import Tensor
 from benchmarks.original_way import BATCH, Task, training
 from benchmarks.side_by_side import Row
 from pipeline.evaluation.control import draw_episodes, evaluate_planner, mean_scores, policy_planner
-from pipeline.evaluation.protocol import Condition
 from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint
 from pipeline.policies.load import load_policy
 from pipeline.policies.original import import_original
 from pipeline.policies.policy import Policy, policy_of
 from pipeline.streams import global_torch_stream
+from pipeline.tasks.pendulum import PENDULUM
+from pipeline.tasks.task import Condition
 from pipeline.training.fit import Epoch, Step, fit, problem_of
 
 ORIGINALS = Path(__file__).resolve().parent.parent.parent / "shared" / "reference"
@@ -74,7 +75,7 @@ class Progress:
 
 def judge(policy: Policy) -> Quality:
     """Control the episodes of all conditions."""
-    episodes = draw_episodes(CONDITIONS, EPISODES, EPISODE_SEED)
+    episodes = draw_episodes(PENDULUM, CONDITIONS, EPISODES, EPISODE_SEED)
     scores = mean_scores(evaluate_planner(policy_planner(policy, episodes, EPISODE_SEED), episodes, threads=1))
     return Quality(*(float(np.mean([score[name] for score in scores])) for name in ("success", "converge")))
 

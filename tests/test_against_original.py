@@ -12,11 +12,11 @@ from torch import nn
 import pipeline
 from benchmarks.original_way import flow_plan, plain_pid, read_network, rollout, token_plan
 from benchmarks.side_by_side import Row, number
-from pipeline.env.gymnasium_env import ENV_ID
-from pipeline.env.pendulum import draw_starts, simulate
-from pipeline.env.pid import NestedPID, draw_gains
 from pipeline.methods.settings import Pi0Settings
 from pipeline.policies.policy import noise_of
+from pipeline.tasks.pendulum.gymnasium_env import ENV_ID
+from pipeline.tasks.pendulum.pid import NestedPID, draw_gains
+from pipeline.tasks.pendulum.world import WORLD, draw_starts
 from pipeline.tokenizer.stored import load_tokenizer
 from pipeline.training.fit import Epoch, Problem, fit
 from tests.test_policies import REFERENCE, STATES, needs_reference
@@ -45,7 +45,7 @@ def test_original_way_plans_what_the_imported_policy_does(name: str, one_thread:
 def test_one_environment_at_a_time_gives_the_states_of_the_batch() -> None:
     generator = np.random.default_rng(0)
     gains, starts, noise = draw_gains(generator, 3), draw_starts(generator, 3), generator.uniform(-1, 1, (3, 40, 1))
-    states, _ = simulate(NestedPID(gains), starts, noise)
+    states, _ = WORLD.simulate(NestedPID(gains), starts, noise)
     env = gymnasium.make(ENV_ID)
     for episode in range(3):
         alone = rollout(env, starts[episode], noise[episode], plain_pid(gains[episode]))

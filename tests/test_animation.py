@@ -9,21 +9,24 @@ import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from pipeline.env.lqr import lqr
-from pipeline.env.pendulum import CONTROL_SECONDS, EPISODE_STEPS, simulate
-from pipeline.env.scores import score
 from pipeline.evaluation.control import Episodes, draw_episodes, evaluate_planner
-from pipeline.evaluation.protocol import CONDITIONS, Condition
 from pipeline.evaluation.record import Record, record_planner
 from pipeline.methods.method import Plans
 from pipeline.report.animation import AFTER_FALL, LAST_FRAME, animate_episode
+from pipeline.tasks.pendulum import PENDULUM
+from pipeline.tasks.pendulum.lqr import lqr
+from pipeline.tasks.pendulum.scores import score
+from pipeline.tasks.pendulum.world import CONTROL_SECONDS, EPISODE_STEPS, WORLD
+from pipeline.tasks.task import Condition
+
+CONDITIONS = PENDULUM.conditions
 
 HORIZON = 50
 
 
 def planned_lqr(states: np.ndarray, *_where: object) -> Plans:
     """What the LQR would do from here without noise."""
-    _, actions = simulate(lqr, states, np.zeros((len(states), HORIZON, 1)), threads=1)
+    _, actions = WORLD.simulate(lqr, states, np.zeros((len(states), HORIZON, 1)), threads=1)
     return Plans(actions.astype(np.float32))
 
 
@@ -32,7 +35,7 @@ def nothing(states: np.ndarray, *_where: object) -> Plans:
 
 
 def record_one(planner=planned_lqr, condition: Condition = CONDITIONS[4], number: int = 1) -> Record:
-    return record_planner(planner, draw_episodes([condition], 2, seed=0), [number], threads=1)[0]
+    return record_planner(planner, draw_episodes(PENDULUM, [condition], 2, seed=0), [number], threads=1)[0]
 
 
 def frames_of(path: Path) -> tuple[list[np.ndarray], list[int]]:
@@ -49,7 +52,7 @@ def frames_of(path: Path) -> tuple[list[np.ndarray], list[int]]:
 
 @pytest.mark.parametrize("planner", [planned_lqr, nothing])
 def test_records_are_the_evaluated_episodes(planner) -> None:
-    episodes = draw_episodes(CONDITIONS[::4], 3, seed=2)
+    episodes = draw_episodes(PENDULUM, CONDITIONS[::4], 3, seed=2)
     evaluation = evaluate_planner(planner, episodes, 1)
     numbers = [7, 0, 4]
     for number, record in zip(numbers, record_planner(planner, episodes, numbers, 1), strict=True):
@@ -119,7 +122,7 @@ def test_a_failure_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_evaluating_is_not_changed_by_recording() -> None:
-    episodes: Episodes = draw_episodes(CONDITIONS, 2, seed=0)
+    episodes: Episodes = draw_episodes(PENDULUM, CONDITIONS, 2, seed=0)
     before = evaluate_planner(planned_lqr, episodes, 1)
     record_planner(planned_lqr, episodes, [0], 1)
     after = evaluate_planner(planned_lqr, episodes, 1)

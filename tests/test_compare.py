@@ -15,15 +15,17 @@ from numpy.testing import assert_allclose
 
 from pipeline.cli.main import COMMANDS, main
 from pipeline.config import make
-from pipeline.env.lqr import REST, linearise, lqr
-from pipeline.evaluation.protocol import CONDITIONS
 from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
 from pipeline.report.statistics import difference_estimate
 from pipeline.stages.contenders import BATCH, open_contender, play_blocks
 from pipeline.stages.recorded import read_eval_infos, read_table
+from pipeline.tasks.pendulum import PENDULUM
+from pipeline.tasks.pendulum.lqr import REST, linearise, lqr
 from tests.conftest import Run, files_of
 from tests.test_play import server
+
+CONDITIONS = PENDULUM.conditions
 
 HORIZON = 15
 QUICK = ("--margin", 0.3, "--max-episodes", 9 * 20)

@@ -12,11 +12,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from pipeline.data.normalisation import Normalisation
 from pipeline.data.pairs import load_action_pairs, load_token_pairs, save_action_pairs
 from pipeline.data.split import split_pairs
-from pipeline.data.trajectories import HORIZON, PAIR_STEPS, cut_pairs, load_trajectories
+from pipeline.data.trajectories import cut_pairs, load_trajectories
 from pipeline.errors import DataError
 from pipeline.files import file_digest, whole_file
-from pipeline.stages.collect import collect, find_faults
+from pipeline.stages.collect import collect
 from pipeline.stages.settings import CollectSettings
+from pipeline.tasks.pendulum import PENDULUM
+from pipeline.tasks.pendulum.demonstrator import find_faults
 from tests.conftest import SMALL_TRAJECTORIES
 
 
@@ -35,11 +37,37 @@ def test_collected_files(data: Path) -> None:
 def test_pairs_are_cut_where_they_should_be(data: Path) -> None:
     trajectories = load_trajectories(data / "trajectories.npz")
     pairs = load_action_pairs(data / "training_pairs_original.npz")
-    assert PAIR_STEPS == (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20, 22, 24, 27, 30, 33, 36, 39, 42, 45, 48)
+    assert PENDULUM.pair_steps == (
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+        10,
+        12,
+        14,
+        16,
+        18,
+        20,
+        22,
+        24,
+        27,
+        30,
+        33,
+        36,
+        39,
+        42,
+        45,
+        48,
+    )
     for row in (0, 24, 25, 777):
         trajectory, step = pairs.trajectory[row], pairs.step[row]
         assert_array_equal(pairs.state[row], trajectories.states[trajectory, step])
-        assert_array_equal(pairs.action_chunk[row], trajectories.actions[trajectory, step : step + HORIZON])
+        assert_array_equal(pairs.action_chunk[row], trajectories.actions[trajectory, step : step + 50])
 
 
 def test_same_seed_same_bytes_other_seed_others(data: Path, tmp_path: Path) -> None:
@@ -50,7 +78,7 @@ def test_same_seed_same_bytes_other_seed_others(data: Path, tmp_path: Path) -> N
 
 
 def test_faulty_trajectories_are_found() -> None:
-    states, actions = np.zeros((4, 100, 4), np.float32), np.zeros((4, 100, 1), np.float32)
+    states, actions = np.zeros((4, 100, 4)), np.zeros((4, 100, 1))
     states[1, 60, 1] = 1.0
     states[2, :, 1] = 0.1
     actions[3, 5] = np.nan
@@ -64,7 +92,8 @@ def test_faulty_trajectories_are_found() -> None:
 
 
 def test_refused_trajectories_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.env.scores.CONVERGE_STEPS", 62)  # so strict that some real ones do not converge
+    # so strict that some real ones do not converge
+    monkeypatch.setattr("pipeline.tasks.pendulum.scores.CONVERGE_STEPS", 62)
     made = collect(CollectSettings(trajectories=40, out=tmp_path))
     assert made.refused["not converged"] > 0
     assert load_trajectories(tmp_path / "trajectories.npz").metadata["refused"] == made.refused
@@ -112,7 +141,7 @@ def test_short_trajectories_cannot_be_cut(data: Path) -> None:
     trajectories = load_trajectories(data / "trajectories.npz")
     short = dataclasses.replace(trajectories, states=trajectories.states[:, :90], actions=trajectories.actions[:, :90])
     with pytest.raises(DataError, match="at least 98 steps"):
-        cut_pairs(short, {})
+        cut_pairs(short, PENDULUM.pair_steps, 50, {})
 
 
 def test_normalisation() -> None:

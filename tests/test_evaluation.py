@@ -12,10 +12,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import pipeline
 from pipeline.config import make
-from pipeline.env.gymnasium_env import ENV_ID
-from pipeline.env.lqr import lqr
-from pipeline.env.pendulum import EPISODE_STEPS, simulate
-from pipeline.env.scores import score
 from pipeline.errors import RunError
 from pipeline.evaluation.control import (
     ChunkExecutor,
@@ -26,17 +22,24 @@ from pipeline.evaluation.control import (
     policy_planner,
 )
 from pipeline.evaluation.expert import compare_chunks, spread
-from pipeline.evaluation.protocol import CONDITIONS, Condition
 from pipeline.evaluation.record import record_planner
 from pipeline.evaluation.stored import read_episodes, write_episodes
-from pipeline.evaluation.yardsticks import YARDSTICKS
+from pipeline.evaluation.yardsticks import evaluate_yardstick
 from pipeline.methods.method import Plans
 from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint
 from pipeline.policies.policy import Policy, policy_of
-from pipeline.report.scores import SCORES
 from pipeline.streams import numpy_stream
+from pipeline.tasks.facts import UNKNOWN
+from pipeline.tasks.pendulum import PENDULUM
+from pipeline.tasks.pendulum.gymnasium_env import ENV_ID
+from pipeline.tasks.pendulum.lqr import lqr
+from pipeline.tasks.pendulum.scores import score
+from pipeline.tasks.pendulum.world import EPISODE_STEPS, WORLD
+from pipeline.tasks.task import Condition
 from tests.conftest import ROOT, files_of
+
+CONDITIONS = PENDULUM.conditions
 
 REFERENCE = ROOT.parent / "shared" / "reference"
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="the original's weights are not here")
@@ -44,7 +47,7 @@ needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="the origina
 
 def planned_lqr(states: np.ndarray, *_where: object) -> Plans:
     """What the LQR would do from here without noise."""
-    _, actions = simulate(lqr, states, np.zeros((len(states), 20, 1)), threads=1)
+    _, actions = WORLD.simulate(lqr, states, np.zeros((len(states), 20, 1)), threads=1)
     return Plans(actions.astype(np.float32))
 
 
@@ -56,9 +59,9 @@ def test_nine_conditions() -> None:
 
 
 def test_episodes_depend_on_seed_and_condition_alone_and_their_starts_on_the_seed() -> None:
-    all_of_them = draw_episodes(CONDITIONS, 7, seed=3)
-    again, few = draw_episodes(CONDITIONS, 7, seed=3), draw_episodes(CONDITIONS, 3, seed=3)
-    one, other = draw_episodes(CONDITIONS[4:5], 7, seed=3), draw_episodes(CONDITIONS, 7, seed=4)
+    all_of_them = draw_episodes(PENDULUM, CONDITIONS, 7, seed=3)
+    again, few = draw_episodes(PENDULUM, CONDITIONS, 7, seed=3), draw_episodes(PENDULUM, CONDITIONS, 3, seed=3)
+    one, other = draw_episodes(PENDULUM, CONDITIONS[4:5], 7, seed=3), draw_episodes(PENDULUM, CONDITIONS, 7, seed=4)
     for name in ("starts", "noise", "replan"):
         whole = getattr(all_of_them, name)
         assert_array_equal(whole, getattr(again, name))
@@ -69,7 +72,7 @@ def test_episodes_depend_on_seed_and_condition_alone_and_their_starts_on_the_see
     assert (all_of_them.starts != other.starts).all() and (all_of_them.noise != other.noise).all()
     assert_array_equal(all_of_them.starts.reshape(9, 7, 4), np.tile(all_of_them.starts[:7], (9, 1, 1)))
     assert len(np.unique(all_of_them.starts)) == 7 * 4 and len(np.unique(all_of_them.noise)) == 63 * EPISODE_STEPS
-    trial = draw_episodes(CONDITIONS, 7, 3, "trial")
+    trial = draw_episodes(PENDULUM, CONDITIONS, 7, 3, "trial")
     assert (all_of_them.starts != trial.starts).all() and (all_of_them.noise != trial.noise).all()
     for number, condition in enumerate(CONDITIONS):
         noise = all_of_them.noise[7 * number : 7 * number + 7]
@@ -94,7 +97,7 @@ def test_plans_come_when_due_and_are_executed_open_loop() -> None:
         tokens, faults = np.full(len(states), 2), states[:, 0] == 1
         return Plans(np.tile(chunk[:, None], (len(states), 1, 1)).astype(np.float32), tokens, faults)
 
-    executor = ChunkExecutor(planner, replan)
+    executor = ChunkExecutor(PENDULUM, planner, replan)
     states = np.zeros((4, 4))
     states[:, 0] = range(4)
     for now in range(EPISODE_STEPS):
@@ -116,12 +119,12 @@ def test_a_plan_that_is_not_finite_is_an_error_and_no_zero_action() -> None:
         return Plans(np.full((len(states), 50, 1), np.nan, np.float32))
 
     with pytest.raises(RunError, match="plans at step 0: expected finite actions"):
-        evaluate_planner(planner, draw_episodes(CONDITIONS[:1], 2, seed=0))
+        evaluate_planner(planner, draw_episodes(PENDULUM, CONDITIONS[:1], 2, seed=0))
 
 
 def test_a_batch_is_one_environment_at_a_time() -> None:
     conditions = (Condition(0.05, 7), Condition(2.5, 15))  # most of the second fall
-    episodes = draw_episodes(conditions, 4, seed=11)
+    episodes = draw_episodes(PENDULUM, conditions, 4, seed=11)
     evaluation = evaluate_planner(planned_lqr, episodes, threads=2)
     for number in range(8):
         env = gymnasium.make(ENV_ID).unwrapped
@@ -149,7 +152,7 @@ def test_a_batch_is_one_environment_at_a_time() -> None:
 
 
 def test_threads_and_watching_change_nothing() -> None:
-    episodes, seen = draw_episodes(CONDITIONS[:2], 5, seed=0), []
+    episodes, seen = draw_episodes(PENDULUM, CONDITIONS[:2], 5, seed=0), []
     one = evaluate_planner(planned_lqr, episodes, threads=1)
     other = evaluate_planner(planned_lqr, episodes, 2, seen.append)
     for name, column in one.columns.items():
@@ -163,14 +166,14 @@ def test_mean_scores_are_over_all_episodes_of_a_condition() -> None:
         "converge_step": np.array([10, 100, 100, 20, 100, 100]),
         "tokens_per_plan": np.array([10.0, 12, 8, 9, 5, 5]),
     }
-    first, second = mean_scores(Evaluation(CONDITIONS[:2], columns))
+    first, second = mean_scores(Evaluation(PENDULUM, CONDITIONS[:2], columns))
     assert first == {"success": pytest.approx(2 / 3), "converge_step": 70, "tokens_per_plan": 10}
     assert second == {
         "success": pytest.approx(1 / 3),
         "converge_step": pytest.approx(220 / 3),
         "tokens_per_plan": 19 / 3,
     }
-    assert list(first) == [name for name in SCORES if name in columns]
+    assert list(first) == [name for name in PENDULUM.scores if name in columns]
 
 
 def test_every_score_has_a_number_for_every_episode() -> None:
@@ -179,23 +182,23 @@ def test_every_score_has_a_number_for_every_episode() -> None:
     def counted(states: np.ndarray, *_where: object) -> Plans:
         return Plans(np.zeros((len(states), 20, 1), np.float32), np.full(len(states), 7), states[:, 1] > 0)
 
-    found = evaluate_planner(counted, draw_episodes(CONDITIONS[:2], 20, seed=0), 1).by_condition()
-    assert found.keys() == SCORES.keys() and {column.shape for column in found.values()} == {(2, 20)}
+    found = evaluate_planner(counted, draw_episodes(PENDULUM, CONDITIONS[:2], 20, seed=0), 1).by_condition()
+    assert found.keys() == PENDULUM.scores.keys() and {column.shape for column in found.values()} == {(2, 20)}
     assert all(np.isfinite(column).all() for column in found.values())
     assert not found["success"].any() and not found["calm"].any() and not found["converge"].any()
     assert_array_equal(found["converge_step"], EPISODE_STEPS)
     assert_array_equal(found["tokens_per_plan"], 7)
     assert 0 < found["undecodable"].mean() < 1
-    without = evaluate_planner(planned_lqr, draw_episodes(CONDITIONS[:1], 2, seed=0), 1)
-    assert SCORES.keys() - without.columns.keys() == {"tokens_per_plan", "undecodable"}
+    without = evaluate_planner(planned_lqr, draw_episodes(PENDULUM, CONDITIONS[:1], 2, seed=0), 1)
+    assert PENDULUM.scores.keys() - without.columns.keys() == {"tokens_per_plan", "undecodable"}
 
 
 def test_stored_episodes_are_read_back_as_they_were(tmp_path: Path) -> None:
     path = tmp_path / "episodes.csv"
-    found = evaluate_planner(planned_lqr, draw_episodes(CONDITIONS, 4, seed=0), 1)
-    write_episodes(path, found.conditions, found.by_condition())
-    stored = read_episodes(path, 4)
-    assert list(stored) == [name for name in SCORES if name in found.columns]
+    found = evaluate_planner(planned_lqr, draw_episodes(PENDULUM, CONDITIONS, 4, seed=0), 1)
+    write_episodes(path, PENDULUM, found.by_condition())
+    stored = read_episodes(path, 4, PENDULUM)
+    assert list(stored) == [name for name in PENDULUM.scores if name in found.columns]
     for name, column in found.by_condition().items():
         assert_array_equal(stored[name], column)
         assert stored[name].shape == (9, 4) and stored[name].dtype == np.float64
@@ -219,13 +222,13 @@ def test_stored_episodes_are_read_back_as_they_were(tmp_path: Path) -> None:
 )
 def test_a_table_of_episodes_that_is_damaged_or_another_is_refused(tmp_path: Path, change, found: str) -> None:
     path = tmp_path / "episodes.csv"
-    evaluation = evaluate_planner(planned_lqr, draw_episodes(CONDITIONS, 4, seed=0), 1)
-    write_episodes(path, evaluation.conditions, evaluation.by_condition())
+    evaluation = evaluate_planner(planned_lqr, draw_episodes(PENDULUM, CONDITIONS, 4, seed=0), 1)
+    write_episodes(path, PENDULUM, evaluation.by_condition())
     lines = change(path.read_text().splitlines())
     path.write_bytes("\n".join(lines).encode(errors="surrogateescape"))
     expected = "episodes.csv: expected the scores of 4 episodes in each of 9 conditions, found "
     with pytest.raises(ValueError, match=re.escape(expected + found)) as refused:
-        read_episodes(path, 4)
+        read_episodes(path, 4, PENDULUM)
     assert "\n" not in str(refused.value)
 
 
@@ -255,6 +258,7 @@ def test_sampled_plans_do_not_depend_on_the_count_or_the_batch() -> None:
     policy = Policy(
         name="noisy",
         method="pi0",
+        task=UNKNOWN,
         state_dim=4,
         horizon=20,
         action_dim=1,
@@ -262,7 +266,7 @@ def test_sampled_plans_do_not_depend_on_the_count_or_the_batch() -> None:
     )
 
     def columns(conditions: Sequence[Condition], count: int) -> dict[str, np.ndarray]:
-        episodes = draw_episodes(conditions, count, seed=0)
+        episodes = draw_episodes(PENDULUM, conditions, count, seed=0)
         found = evaluate_planner(policy_planner(policy, episodes, 0), episodes, 1).by_condition()
         return {name: column[-1] for name, column in found.items()}
 
@@ -270,7 +274,7 @@ def test_sampled_plans_do_not_depend_on_the_count_or_the_batch() -> None:
     for name, column in few.items():
         assert_array_equal(many[name][:3], column)
         assert_array_equal(alone[name], column)
-    episodes = draw_episodes(CONDITIONS[:1], 2, seed=0)
+    episodes = draw_episodes(PENDULUM, CONDITIONS[:1], 2, seed=0)
     states, due = np.zeros((2, 4)), np.array([0, 1])
     planner = policy_planner(policy, episodes, 0)
     plans = [planner(states, due, 0), planner(states, due, 0), planner(states, due, 10)]
@@ -291,12 +295,12 @@ def test_no_bit_depends_on_the_count_or_the_batch(method: str, data: Path) -> No
     policy = policy_of(Checkpoint(METHODS[method], settings, interface, weights, {"name": "test"}))
 
     def columns(conditions: Sequence[Condition], count: int) -> dict[str, np.ndarray]:
-        episodes = draw_episodes(conditions, count, seed=0)
+        episodes = draw_episodes(PENDULUM, conditions, count, seed=0)
         found = evaluate_planner(policy_planner(policy, episodes, 0), episodes, 1).by_condition()
         return {name: column[-1] for name, column in found.items()}
 
     many = columns(CONDITIONS[:2], 260)  # two blocks
-    episodes = draw_episodes(CONDITIONS[:2], 260, seed=0)
+    episodes = draw_episodes(PENDULUM, CONDITIONS[:2], 260, seed=0)
     numbers = [300, 519]
     for number, record in zip(
         numbers, record_planner(policy_planner(policy, episodes, 0), episodes, numbers, 1), strict=True
@@ -311,17 +315,17 @@ def test_no_bit_depends_on_the_count_or_the_batch(method: str, data: Path) -> No
 @pytest.mark.parametrize(("name", "expected"), [("PID, planned", PLANNED_PID), ("LQR, planned", PLANNED_LQR)])
 def test_yardsticks_agree_with_the_reference(name: str, expected: tuple[float, ...]) -> None:
     episodes = 100
-    rows = mean_scores(YARDSTICKS[name](draw_episodes(CONDITIONS, episodes, seed=0), 0))
+    rows = mean_scores(evaluate_yardstick(name, draw_episodes(PENDULUM, CONDITIONS, episodes, seed=0), 0))
     for row, rate in zip(rows, expected, strict=True):
         assert row["success"] == 1
         assert abs(row["converge"] - rate) < 3.5 * np.sqrt(rate * (1 - rate) / episodes + 1e-4)
 
 
 def test_closed_loop_and_no_control_are_the_ends_of_the_scale() -> None:
-    episodes = draw_episodes(CONDITIONS[::4], 30, seed=0)
-    for row in mean_scores(YARDSTICKS["PID, closed loop"](episodes, 0)):
+    episodes = draw_episodes(PENDULUM, CONDITIONS[::4], 30, seed=0)
+    for row in mean_scores(evaluate_yardstick("PID, closed loop", episodes, 0)):
         assert row["success"] == row["converge"] == 1
-    for row in mean_scores(YARDSTICKS["zero action"](episodes, 0)):
+    for row in mean_scores(evaluate_yardstick("zero action", episodes, 0)):
         assert row["success"] == 0 and row["return"] < 20 and row["action_change"] == 0
 
 
@@ -338,7 +342,7 @@ def test_original_weights_control_as_measured(name: str, rates: tuple[tuple[floa
     """REFERENCE.md, means over ten models of which this is one; they spread by up to 0.038 and 0.058."""
     episodes = 40
     policy = pipeline.load_policy(REFERENCE / f"{name}.pth", REFERENCE / "original_fast_tokenizer.json")
-    drawn = draw_episodes((Condition(0.01, 10), Condition(0.03, 13)), episodes, seed=5)
+    drawn = draw_episodes(PENDULUM, (Condition(0.01, 10), Condition(0.03, 13)), episodes, seed=5)
     rows = mean_scores(evaluate_planner(policy_planner(policy, drawn, 0), drawn))
     for row, (success, converge) in zip(rows, rates, strict=True):
         for found, rate, spread_of_models in ((row["success"], success, 0.038), (row["converge"], converge, 0.058)):

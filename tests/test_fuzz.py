@@ -30,7 +30,6 @@ from pipeline.cli.options import settings_command
 from pipeline.config import fields_of, make
 from pipeline.data.pairs import load_action_pairs, load_token_pairs
 from pipeline.data.trajectories import load_trajectories
-from pipeline.env.pendulum import draw_starts
 from pipeline.errors import RunError, UserError
 from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
@@ -39,6 +38,7 @@ from pipeline.results.settings import ReportSettings
 from pipeline.stages import export as export_workflow
 from pipeline.stages.settings import EvaluateSettings, ExportSettings
 from pipeline.studies.settings import shorthands
+from pipeline.tasks.pendulum.world import draw_starts
 from pipeline.tokenizer.stored import load_tokenizer
 from tests.conftest import ROOT, files_of
 from tests.test_project import ENTRY_POINTS

@@ -20,9 +20,7 @@ from playwright.sync_api import Browser, Locator, Page, Request, expect, sync_pl
 
 from pipeline.cli.main import COMMANDS, main
 from pipeline.config import make
-from pipeline.env.pendulum import ANGLE_LIMIT, CART, CONTROL_SECONDS, EPISODE_STEPS, POLE_LENGTH, XML_FILE, Array
-from pipeline.env.scores import score
-from pipeline.evaluation.protocol import CONDITIONS, Protocol
+from pipeline.evaluation.protocol import Protocol
 from pipeline.methods.method import Plans
 from pipeline.methods.registry import METHODS
 from pipeline.report.animation import _cut
@@ -38,12 +36,18 @@ from pipeline.results.episodes import Scored, choose, to_episode
 from pipeline.results.figures import literal
 from pipeline.stages.evaluate import judge_run
 from pipeline.stages.train import train
+from pipeline.tasks.pendulum import PENDULUM
+from pipeline.tasks.pendulum.scores import score
+from pipeline.tasks.pendulum.world import ANGLE_LIMIT, CART, CONTROL_SECONDS, EPISODE_STEPS, POLE_LENGTH, XML_FILE
+from pipeline.tasks.task import Array
 from pipeline.tracking.store import open_store, store_name
 from tests.conftest import ROOT, files_of
 from tests.test_animation import nothing, planned_lqr, record_one
 from tests.test_report import compared, model, ten
 
 pytestmark = pytest.mark.xdist_group("page")  # one browser, which these tests share
+
+CONDITIONS = PENDULUM.conditions
 
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"></script><script>document.title='taken'</script> $\\bad{$ "
 CHROMIUM = shutil.which("chromium")

@@ -21,12 +21,9 @@ from numpy.testing import assert_array_equal
 import pipeline
 from pipeline.cli.main import COMMANDS, main
 from pipeline.config import make
-from pipeline.env.pendulum import CONTROL_SECONDS, REST_ANGLE
-from pipeline.env.scores import score
 from pipeline.errors import PolicyError, RunError, SettingsError
 from pipeline.evaluation import realtime
 from pipeline.evaluation.control import draw_episodes, evaluate_planner, policy_planner
-from pipeline.evaluation.protocol import CONDITIONS, Condition
 from pipeline.evaluation.realtime import Answer, Played, ThreadAsking
 from pipeline.evaluation.record import record_planner
 from pipeline.methods.registry import METHODS
@@ -36,8 +33,14 @@ from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
 from pipeline.policies.remote import LARGEST, connect
 from pipeline.stages import play as workflow
 from pipeline.stages.settings import PlaySettings
+from pipeline.tasks.pendulum import PENDULUM
+from pipeline.tasks.pendulum.scores import score
+from pipeline.tasks.pendulum.world import CONTROL_SECONDS, REST_ANGLE
+from pipeline.tasks.task import Condition
 from tests.conftest import Run, files_of
 from tests.test_animation import frames_of, nothing, planned_lqr
+
+CONDITIONS = PENDULUM.conditions
 
 HARD = Condition(0.05, 15)
 
@@ -73,15 +76,15 @@ class Simulated:
 
 def played(asking, replan: int = 10, **more) -> Played:
     """An episode from nearly rest and without noise: the pole stays up for long without a new plan."""
-    return realtime.play(asking, np.array([0.2, REST_ANGLE, 0, 0]), np.zeros((100, 1)), replan, **more)
+    return realtime.play(PENDULUM, asking, np.array([0.2, REST_ANGLE, 0, 0]), np.zeros((100, 1)), replan, **more)
 
 
 @pytest.mark.parametrize("condition", [CONDITIONS[0], HARD])
 def test_with_answers_in_time_it_is_the_evaluated_episode(condition: Condition) -> None:
-    episodes = draw_episodes([condition], 2, seed=3)
+    episodes = draw_episodes(PENDULUM, [condition], 2, seed=3)
     expected = record_planner(planned_lqr, episodes, [1], 1)[0]
     for lockstep, asking in ((False, Simulated(3.0, 0.9)), (True, Simulated(3.0, 30.0))):
-        found = realtime.play(asking, episodes.starts[1], episodes.noise[1], condition.replan, lockstep)
+        found = realtime.play(PENDULUM, asking, episodes.starts[1], episodes.noise[1], condition.replan, lockstep)
         for name, value in vars(expected).items():
             assert_array_equal(getattr(found.record, name), value, err_msg=name)
         assert found.late == 0 and not found.unanswered and len(found.latencies) == len(expected.chunks) - 1
@@ -117,7 +120,7 @@ def test_a_plan_that_is_used_up_ends_the_play() -> None:
 
 def test_after_a_fall_nothing_is_asked_or_waited_for() -> None:
     asking = Simulated(act=lambda states: nothing(states).actions)
-    found = realtime.play(asking, np.array([0, 0.3, 0, 0]), np.zeros((100, 1)), 10)
+    found = realtime.play(PENDULUM, asking, np.array([0, 0.3, 0, 0]), np.zeros((100, 1)), 10)
     fall = int(np.flatnonzero(np.abs(found.record.states[:, 1]) > np.pi / 4)[0])
     assert found.record.asked.max() < fall and (found.record.actions[fall:] == 0).all()
     assert asking.time == pytest.approx(5.0 + 0.1 * CONTROL_SECONDS + (fall - 1) * CONTROL_SECONDS)
@@ -315,7 +318,7 @@ def test_lockstep_plays_the_episode_that_evaluate_scores(model: Path, tmp_path: 
         path = tmp_path / "small.onnx"
         assert main(COMMANDS, ["export", "--checkpoint", str(model), "--out", str(path)]) == 0
     policy = pipeline.load_policy(model)
-    episodes = draw_episodes(CONDITIONS, 3, seed=4)
+    episodes = draw_episodes(PENDULUM, CONDITIONS, 3, seed=4)
     columns = evaluate_planner(policy_planner(policy, episodes, 0), episodes, 1).columns
     number = 3 * CONDITIONS.index(HARD) + 2
     settings = {"checkpoint": str(path), "action_noise": HARD.action_noise, "replan": HARD.replan, "seed": 4}

@@ -7,11 +7,11 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from pipeline.env.pendulum import CONTROL_SECONDS
 from pipeline.report.animation import animate_episode
 from pipeline.report.figures import as_svg, draw_losses, save
 from pipeline.report.loss_curves import draw_loss_curves
 from pipeline.report.trajectory_plots import plot_trajectories
+from pipeline.tasks.pendulum.world import CONTROL_SECONDS
 from tests.conftest import environment
 
 HOSTILE = {"lines.linewidth": 9, "font.size": 30, "savefig.facecolor": "red", "axes.grid": True, "text.usetex": True}

@@ -17,7 +17,6 @@ from torch import nn
 
 import pipeline
 from pipeline.config import make
-from pipeline.env.pendulum import draw_starts
 from pipeline.errors import CheckpointError, RunError
 from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_digest
@@ -25,6 +24,7 @@ from pipeline.policies.ensemble import save_ensemble
 from pipeline.policies.export import onnx_bytes
 from pipeline.policies.policy import noise_of
 from pipeline.policies.states import checked_states
+from pipeline.tasks.pendulum.world import draw_starts
 from tests.conftest import ROOT, files_of
 
 REFERENCE = ROOT.parent / "shared" / "reference"

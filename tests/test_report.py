@@ -16,7 +16,7 @@ from mlflow.tracking import MlflowClient
 from docs.renew_results import BLOCK, README, RESULTS, render, render_front
 from pipeline.errors import SettingsError
 from pipeline.evaluation.control import draw_episodes
-from pipeline.evaluation.protocol import CONDITIONS, Protocol
+from pipeline.evaluation.protocol import Protocol
 from pipeline.evaluation.stored import (
     EPISODES_FILE,
     FOLDER,
@@ -38,9 +38,12 @@ from pipeline.report.words import verdict_sentence
 from pipeline.results.gather import computed_groups, gather, to_model
 from pipeline.stages.evaluate import Judged, log_judged
 from pipeline.studies.verdict import group_metrics, study_metrics, verdict_tags
+from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tracking.query import StoredRun, artifact, fetch
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import open_store
+
+CONDITIONS = PENDULUM.conditions
 
 WHERE = [(noise, replan) for noise in (0.01, 0.03, 0.05) for replan in (10, 13, 15)]
 
@@ -430,7 +433,7 @@ def test_another_evaluation_leaves_nothing_of_the_first(workplace: Path) -> None
     run = TrackedRun(client, client.create_run(client.create_experiment("e")).info.run_id)
     calm, protocols = YARDSTICKS["LQR, planned"], [Protocol(n, 0) for n in (1, 2)]
     first, second = (
-        Judged("x", "x", judge(draw_episodes(CONDITIONS, n, 0), 1))
+        Judged("x", "x", judge(draw_episodes(PENDULUM, CONDITIONS, n, 0), 1))
         for n, judge in ((1, calm), (2, YARDSTICKS["zero action"]))
     )
     client.log_metric(run.run_id, "converge_of_successful/mean", 0.9)  # by another version

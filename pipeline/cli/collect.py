@@ -5,7 +5,7 @@ import os
 from pipeline.cli.options import settings_command
 from pipeline.stages.settings import CollectSettings
 
-EXAMPLES = ("collect", "collect --trajectories 500 --plots 3 --out trial")
+EXAMPLES = ("collect", "collect --task reacher", "collect --trajectories 500 --plots 3 --out trial")
 
 
 def run(settings: CollectSettings) -> None:
@@ -21,16 +21,16 @@ def run(settings: CollectSettings) -> None:
             "trajectories": made.trajectories,
             "refused": sum(made.refused.values()),
             "training_pairs": made.pairs,
-            "converge_step": made.converge_step,
+            "primary_score": made.primary,
         }
         describe_files("collect", counts, [path for path in made.files if path.suffix == ".npz"])
     rows = [
-        ("trajectories", f"{made.trajectories:,}, all upright, converged and finite"),
+        ("trajectories", f"{made.trajectories:,} of the task {made.task}, without faults"),
         (
             "refused",
             ", ".join(f"{n} {fault}" for fault, n in made.refused.items()) + " (replaced)" if made.refused else "none",
         ),
-        ("converge step", f"{made.converge_step:.1f} on average"),
+        ("quality", f"{made.primary:.3f} on average: {made.label}"),
         ("training pairs", f"{made.pairs:,}"),
         ("files", "\n".join(map(str, made.files))),
     ]

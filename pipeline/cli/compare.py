@@ -30,8 +30,9 @@ def run(settings: CompareSettings) -> int:
     from pipeline.cli.progress import contest_display
     from pipeline.report.contest import contest_table, contest_values, sentence
     from pipeline.stages.compare import blocks_of, compare
+    from pipeline.tasks.registry import find_task
 
-    with contest_display(ERR, blocks_of(settings.max_episodes)) as watch:
+    with contest_display(ERR, blocks_of(find_task(settings.task), settings.max_episodes)) as watch:
         made = compare(settings, watch)
     contest = made.contest
     if settings.format == "json":

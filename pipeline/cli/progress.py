@@ -13,16 +13,17 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from pipeline.env.pendulum import CONTROL_SECONDS, EPISODE_STEPS
 from pipeline.executors.jobs import Done, Event, Planned, Running
 
 if TYPE_CHECKING:
     from pipeline.report.contest import Watch
     from pipeline.report.statistics import Interval
+    from pipeline.tasks.task import Task
     from pipeline.training.fit import Step
 
 
 WHOLE = -1  # the bar of all jobs
+SHOWN = 2  # channels of an observation
 
 
 @dataclass(frozen=True)
@@ -165,14 +166,16 @@ def contest_display(console: Console, most: int) -> Iterator["Watch"]:
 
 
 @contextmanager
-def play_display(console: Console) -> Iterator[Callable[[int, NDArray[np.float64], int, int], None]]:
-    """A callback for each step of an episode, `(step, state (S,), plans, late answers)`, that shows the last one."""
+def play_display(console: Console, task: "Task") -> Iterator[Callable[[int, NDArray[np.float64], int, int], None]]:
+    """A callback for each step of an episode, `(step, observation (S,), plans, late answers)`, that is shown."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[about]}"))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("playing", total=EPISODE_STEPS, about="waiting for the first plan")
+        bar = progress.add_task("playing", total=task.episode_steps, about="waiting for the first plan")
 
         def watch(step: int, state: NDArray[np.float64], plans: int, late: int) -> None:
-            about = f"{step * CONTROL_SECONDS:.2f} s  pole {state[1]:+.3f} rad  cart {state[0]:+.2f} m"
-            progress.update(task, completed=step + 1, about=f"{about}  {plans} plans, {late} late")
+            shown = [f"{step * task.control_seconds:.2f} s"]
+            for channel, value in zip(task.observation[:SHOWN], state, strict=False):
+                shown.append(f"{channel.label} {value:+.2f} {channel.unit}".rstrip())
+            progress.update(bar, completed=step + 1, about=f"{'  '.join(shown)}  {plans} plans, {late} late")
 
         yield watch

@@ -10,16 +10,17 @@ def run(settings: PromoteSettings) -> None:
     """Decide, and print the reasons."""
     from pipeline.cli.console import ERR, OUT, print_rows
     from pipeline.cli.progress import contest_display
-    from pipeline.env.score_table import PRIMARY, SCORES
     from pipeline.registry.promote import promote
     from pipeline.report.contest import contest_table
-    from pipeline.stages.compare import CONDITION_NAMES, blocks_of
+    from pipeline.report.scores import PRIMARY, SCORES
+    from pipeline.stages.compare import blocks_of, condition_names
+    from pipeline.tasks.pendulum import PENDULUM
 
-    with contest_display(ERR, blocks_of(settings.max_episodes)) as watch:
+    with contest_display(ERR, blocks_of(PENDULUM, settings.max_episodes)) as watch:
         made = promote(settings, lambda line: OUT.print(line, markup=False), watch)
     if made.contest:
         names = "candidate", "champion"
-        table = contest_table(str(SCORES[PRIMARY]), CONDITION_NAMES, made.contest, names)
+        table = contest_table(str(SCORES[PRIMARY]), condition_names(PENDULUM), made.contest, names)
         OUT.print("\n" + table.text(), markup=False)
     rows = [("candidate", made.candidate), ("decision", made.sentence)]
     if made.promoted and not settings.dry_run:

@@ -25,7 +25,7 @@ def train(method_name: str, settings: TrainSettings) -> None:
     losses = f"val {metrics['best_val_loss']:.5f}, test {metrics['test_loss_at_best_val']:.5f}"
     rows = [
         ("loss", f"{losses}, at epoch {made.best_epoch}"),
-        ("control", f"success {metrics['check_success']:.2f}, converge {metrics['check_converge']:.2f} (a first look)"),
+        ("control", ", ".join(f"{name} {value:.2f}" for name, value in made.check.items()) + " (a first look)"),
         ("training", f"{metrics['train_seconds']:.1f} s"),
         ("model", str(made.mirror.model)),
         ("loss curves", str(made.mirror.picture)),

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.npz import Arrays, read_npz, require, write_npz
+from pipeline.errors import DataError, one_line
+from pipeline.tasks.facts import KEY, UNKNOWN, TaskFacts, read_facts
 
 Ints = NDArray[np.int64]
 
@@ -25,6 +27,7 @@ class ActionPairs:
     trajectory: Ints | None  # (N,) the trajectory a pair was cut from; None in files without it
     step: Ints | None  # (N,)
     metadata: dict[str, Any]
+    task: TaskFacts = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class TokenPairs:
     trajectory: Ints | None
     step: Ints | None
     metadata: dict[str, Any]
+    task: TaskFacts = UNKNOWN
 
 
 def save_action_pairs(path: Path, pairs: ActionPairs) -> None:
@@ -59,7 +63,8 @@ def load_action_pairs(path: Path) -> ActionPairs:
     dims = 3 if "action_chunk" in arrays and arrays["action_chunk"].ndim == 3 else 2
     chunk = require(path, arrays, "action_chunk", (len(state), *[None] * (dims - 1)), "f", rebuild)
     chunk = chunk.reshape(*chunk.shape[:2], -1)
-    return ActionPairs(state, chunk, *_load_origin(path, arrays, len(state), rebuild), metadata)
+    origin = _load_origin(path, arrays, len(state), rebuild)
+    return ActionPairs(state, chunk, *origin, metadata, _load_task(path, metadata, rebuild))
 
 
 def load_token_pairs(path: Path) -> TokenPairs:
@@ -69,7 +74,7 @@ def load_token_pairs(path: Path) -> TokenPairs:
     state = require(path, arrays, "state", (None, None), "f", rebuild)
     tokens = require(path, arrays, "token_seq", (len(state), None), "i", rebuild)
     origin = _load_origin(path, arrays, len(state), rebuild)
-    return TokenPairs(state, tokens.astype(np.int64), *origin, metadata)
+    return TokenPairs(state, tokens.astype(np.int64), *origin, metadata, _load_task(path, metadata, rebuild))
 
 
 def _origin(pairs: ActionPairs | TokenPairs) -> Arrays:
@@ -83,3 +88,12 @@ def _load_origin(path: Path, arrays: Arrays, count: int, rebuild: str) -> tuple[
         column = require(path, arrays, key, (count,), "i", rebuild) if key in arrays else None
         columns.append(None if column is None else column.astype(np.int64))
     return columns[0], columns[1]
+
+
+def _load_task(path: Path, metadata: dict[str, Any], rebuild: str) -> TaskFacts:
+    try:
+        return read_facts(metadata.get(KEY))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: expected metadata that tell its task, found: {one_line(error)}. Make it with '{rebuild}'."
+        ) from error

@@ -3,6 +3,7 @@
 Shapes: N trajectories of T steps, H horizon of a chunk, S state, A action.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,6 @@ from pipeline.data.npz import read_npz, require, write_npz
 from pipeline.data.pairs import ActionPairs
 from pipeline.errors import DataError
 
-HORIZON = 50
-PAIR_STEPS = (*range(9), *range(10, 25, 2), *range(27, 49, 3))
-"""The steps of a trajectory that start a chunk: dense while the pendulum still moves (reference system: 25 of them)."""
 REBUILD = "python -m pipeline collect"
 
 
@@ -26,7 +24,7 @@ class Trajectories:
 
     states: NDArray[np.float32]  # (N, T, S)
     actions: NDArray[np.float32]  # (N, T, A)
-    gains: NDArray[np.float32]  # (N, G), the demonstrator's gains, drawn per trajectory
+    gains: NDArray[np.float32]  # (N, G), the demonstrator's variation, drawn per trajectory: gains, sides
     metadata: dict[str, Any]
 
 
@@ -45,20 +43,22 @@ def load_trajectories(path: Path) -> Trajectories:
     return Trajectories(states, actions, gains, metadata)
 
 
-def cut_pairs(trajectories: Trajectories, metadata: dict[str, Any]) -> ActionPairs:
-    """Pair the states at PAIR_STEPS with the next HORIZON actions, ordered by trajectory."""
+def cut_pairs(
+    trajectories: Trajectories, pair_steps: Sequence[int], horizon: int, metadata: dict[str, Any]
+) -> ActionPairs:
+    """Pair the states at `pair_steps` with the next `horizon` actions, ordered by trajectory; raises `DataError`."""
     count, steps, _ = trajectories.actions.shape
-    if steps < PAIR_STEPS[-1] + HORIZON:
+    if steps < pair_steps[-1] + horizon:
         raise DataError(
-            f"trajectories: expected at least {PAIR_STEPS[-1] + HORIZON} steps each, to cut chunks of {HORIZON} "
-            f"actions from step {PAIR_STEPS[-1]}; found {steps}. Collect longer trajectories."
+            f"trajectories: expected at least {pair_steps[-1] + horizon} steps each, to cut chunks of {horizon} "
+            f"actions from step {pair_steps[-1]}; found {steps}. Collect longer trajectories."
         )
-    starts = np.array(PAIR_STEPS)
-    windows = starts[:, None] + np.arange(HORIZON)  # (P, H)
+    starts = np.array(pair_steps)
+    windows = starts[:, None] + np.arange(horizon)  # (P, H)
     chunks = trajectories.actions[:, windows]  # (N, P, H, A)
     return ActionPairs(
         state=trajectories.states[:, starts].reshape(count * len(starts), -1),
-        action_chunk=chunks.reshape(count * len(starts), HORIZON, -1),
+        action_chunk=chunks.reshape(count * len(starts), horizon, -1),
         trajectory=np.repeat(np.arange(count), len(starts)),
         step=np.tile(starts, count),
         metadata=metadata,

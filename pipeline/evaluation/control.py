@@ -1,28 +1,27 @@
-"""Closed-loop control: all controllers meet the same episodes of the pendulum, and every episode is scored.
+"""Closed-loop control: all controllers meet the same episodes of a task, and every episode is scored.
 
-Shapes: E episodes of all conditions side by side, T control steps, S state, H horizon, A action.
+Shapes: E episodes of all conditions side by side, T control steps, P state of the simulator, S observation, H horizon,
+A action, D decisions of a task with several ways.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.env.pendulum import ACTION_DIM, EPISODE_STEPS, Array, Controller, draw_starts, fallen, simulate
-from pipeline.env.score_table import SCORES
-from pipeline.env.scores import Columns, score
 from pipeline.errors import RunError
-from pipeline.evaluation.protocol import Condition
 from pipeline.methods.method import Plans, joined
 from pipeline.policies.policy import Policy
 from pipeline.streams import numpy_stream, torch_stream
+from pipeline.tasks.task import Array, Columns, Condition, Controller, Task
+from pipeline.tasks.ways import count_switches, entropy_terms
 
 Ints = NDArray[np.int64]
 Planner = Callable[[Array, Ints, int], Plans]
-"""`planner(states (B, S), episodes (B,), step) -> plans` of B chunks, for these episodes at this step.
+"""`planner(states (B, P), episodes (B,), step) -> plans` of B chunks, for these episodes at this step.
 
 Actions beyond the replan interval are discarded.
 """
@@ -48,28 +47,29 @@ def _unkept(_step: int, _due: Ints, _chunks: NDArray[np.float32]) -> None:
 class Episodes:
     """The E episodes that every controller meets, ordered by condition."""
 
+    task: Task
     conditions: tuple[Condition, ...]
-    starts: Array  # (E, S)
+    starts: Array  # (E, Q)
     noise: Array  # (E, T, A), added to the actions
     replan: Ints  # (E,)
 
 
-def draw_episodes(conditions: Sequence[Condition], count: int, seed: int, *purpose: str) -> Episodes:
-    """Draw `count` episodes per condition.
+def draw_episodes(task: Task, conditions: Sequence[Condition], count: int, seed: int, *purpose: str) -> Episodes:
+    """Draw `count` episodes of a task per condition.
 
     Starts depend only on `seed` and `purpose`: episode i has the same one in all conditions, so that conditions compare
     with less noise. The noise depends on the condition as well. The first n episodes do not depend on the count. Data
     collection and each purpose have separate streams, so equal seeds do not make them share draws.
     """
-    starts = draw_starts(numpy_stream(seed, "episodes", *purpose, "starts"), count)
+    starts = task.world.draw_starts(numpy_stream(seed, "episodes", *purpose, "starts"), count)
     noise = []
     for condition in conditions:
         unit = numpy_stream(seed, "episodes", *purpose, str(condition), "noise").uniform(
-            -1, 1, (count, EPISODE_STEPS, ACTION_DIM)
+            -1, 1, (count, task.episode_steps, task.action_dim)
         )
         noise.append(condition.action_noise * unit)
     replan = np.repeat([condition.replan for condition in conditions], count)
-    return Episodes(tuple(conditions), np.tile(starts, (len(conditions), 1)), np.concatenate(noise), replan)
+    return Episodes(task, tuple(conditions), np.tile(starts, (len(conditions), 1)), np.concatenate(noise), replan)
 
 
 def policy_planner(policy: Policy, episodes: Episodes, seed: int, *purpose: str) -> Planner:
@@ -92,7 +92,7 @@ def policy_planner(policy: Policy, episodes: Episodes, seed: int, *purpose: str)
             ]
             return torch.stack([torch.randn(shape[1:], generator=each) for each in rows])
 
-        return policy.plan(states, noise)
+        return policy.plan(episodes.task.world.observe(states), noise)
 
     def plan(states: Array, due: Ints, step: int) -> Plans:
         filled = np.resize(np.arange(len(due)), max(len(due), SMALLEST_BLOCK))
@@ -105,21 +105,23 @@ def policy_planner(policy: Policy, episodes: Episodes, seed: int, *purpose: str)
 class ChunkExecutor:
     """A controller that executes a planner's chunks open-loop and requests new ones when they are due.
 
-    Fallen episodes get no more plans. It counts the plans, and of methods with tokens the tokens and the undecodable
-    plans, of every episode.
+    Episodes that have ended get no more plans. It counts the plans of every episode, of methods with tokens the tokens
+    and the undecodable plans, and in tasks with several ways how often a new plan leads another way than the last.
     `keep(step, due (B,), chunks (B, H, A))` is called with each new chunk and its episode indices.
-    Raises `RunError` for a plan that is not finite: MuJoCo would treat it as no action.
+    Raises `RunError` for a plan that is not finite: a simulator would treat it as no action.
     """
 
-    def __init__(self, planner: Planner, replan: Ints, keep: Keep = _unkept) -> None:
-        self._planner, self._replan, self._keep = planner, replan, keep
-        self._chunks = np.zeros((len(replan), int(replan.max()), ACTION_DIM))
-        self._running = np.ones(len(replan), dtype=bool)
-        self._plans, self._tokens, self._undecodable = (np.zeros(len(replan), dtype=np.int64) for _ in range(3))
+    def __init__(self, task: Task, planner: Planner, replan: Ints, keep: Keep = _unkept) -> None:
+        self._task, self._planner, self._replan, self._keep = task, planner, replan, keep
+        count = len(replan)
+        self._chunks = np.zeros((count, int(replan.max()), task.action_dim))
+        self._running = np.ones(count, dtype=bool)
+        self._plans, self._tokens, self._undecodable, self._switches = (np.zeros(count, np.int64) for _ in range(4))
+        self._ways = np.full((count, len(task.ways.decisions)), -1) if task.ways else None
         self._has_tokens = False
 
     def __call__(self, step: int, states: Array) -> Array:
-        self._running &= ~fallen(states)
+        self._running &= ~self._task.world.ended(states)
         due = np.flatnonzero(self._running & (step % self._replan == 0))
         if len(due):
             plans = self._planner(states[due], due, step)
@@ -132,25 +134,32 @@ class ChunkExecutor:
                 self._has_tokens = True
                 self._tokens[due] += plans.tokens
                 self._undecodable[due] += 0 if plans.undecodable is None else plans.undecodable
+            if self._task.ways and self._ways is not None:
+                ways = self._task.ways.planned(states[due], plans.actions.astype(np.float64))
+                self._switches[due] += count_switches(self._ways[due], ways)
+                self._ways[due] = np.where(ways >= 0, ways, self._ways[due])
         actions: Array = self._chunks[np.arange(len(states)), step % self._replan]
         return np.where(self._running[:, None], actions, 0)
 
     def scores(self) -> Columns:
-        """Return what describes the plans of every episode, for methods with tokens: means over its plans, `(E,)` each.
+        """Return what describes the plans of every episode, `(E,)` each; of tokens the means over its plans.
 
-        No episode is without a plan: none begins with a fallen pole.
+        No episode is without a plan: none begins at its end.
         """
-        if not self._has_tokens:
-            return {}
-        return {"tokens_per_plan": self._tokens / self._plans, "undecodable": self._undecodable / self._plans}
+        found: Columns = {} if self._ways is None else {"switches": self._switches}
+        if self._has_tokens:
+            found |= {"tokens_per_plan": self._tokens / self._plans, "undecodable": self._undecodable / self._plans}
+        return found
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Every episode's scores, the `SCORES` that the method has, as columns `(E,)`."""
+    """Every episode's scores, those of the task's that a method has, as columns `(E,)`; and what was seen of ways."""
 
+    task: Task
     conditions: tuple[Condition, ...]
     columns: Columns
+    paths: NDArray[np.float32] | None = None  # (E, T+1, 2), NaN after an early end; None without several ways
 
     def by_condition(self) -> Columns:
         """Return the columns as arrays `(C, S)`: C conditions in order, S starts, which are the same in all of them."""
@@ -161,26 +170,34 @@ def evaluate_controller(
     controller: Controller, episodes: Episodes, threads: int = 0, report: Report = _unwatched
 ) -> Evaluation:
     """Run a controller on all episodes at once and score them; `threads` 0 means all cores, with equal results."""
+    task = episodes.task
 
     def watched(step: int, states: Array) -> Array:
-        report(step / EPISODE_STEPS)
+        report(step / task.episode_steps)
         return controller(step, states)
 
-    states, actions = simulate(watched, episodes.starts, episodes.noise, threads)
-    return Evaluation(episodes.conditions, score(states, actions))
+    states, actions = task.world.simulate(watched, episodes.starts, episodes.noise, threads)
+    columns, paths = task.score(states, actions), None
+    if task.ways:
+        taken = np.split(task.ways.taken(states), len(episodes.conditions))
+        terms = np.concatenate([entropy_terms(each, task.ways.entropy) for each in taken])
+        columns = columns | {"ways": terms, "switches": np.zeros(len(terms), np.int64)}
+        over = np.logical_or.accumulate(task.world.ended(states), axis=1)
+        paths = np.where(over[..., None], np.nan, task.ways.path(states)).astype(np.float32)
+    return Evaluation(task, episodes.conditions, columns, paths)
 
 
 def evaluate_planner(planner: Planner, episodes: Episodes, threads: int = 0, report: Report = _unwatched) -> Evaluation:
     """Run a planner on all episodes, executing its chunks, and score them."""
-    executor = ChunkExecutor(planner, episodes.replan)
+    executor = ChunkExecutor(episodes.task, planner, episodes.replan)
     scored = evaluate_controller(executor, episodes, threads, report)
-    return Evaluation(scored.conditions, scored.columns | executor.scores())
+    return replace(scored, columns=scored.columns | executor.scores())
 
 
 def mean_scores(evaluation: Evaluation) -> list[dict[str, float]]:
-    """Return a model's scores per condition: means over all its episodes, by the names and in the order of `SCORES`."""
+    """Return a model's scores per condition: means over all its episodes, by the names and in the order of the task."""
     columns = evaluation.by_condition()
     return [
-        {name: float(columns[name][number].mean()) for name in SCORES if name in columns}
+        {name: float(columns[name][number].mean()) for name in evaluation.task.scores if name in columns}
         for number in range(len(evaluation.conditions))
     ]

@@ -1,22 +1,6 @@
-"""The evaluation protocol: conditions, and episodes per condition. Plain values, without the simulator."""
+"""The evaluation protocol: which episodes, in each of a task's conditions. Plain values, without the simulator."""
 
 from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A condition: uniform noise of +-`action_noise` on every action, and a plan every `replan` steps."""
-
-    action_noise: float
-    replan: int
-
-    def __str__(self) -> str:
-        return f"noise{self.action_noise:g}_replan{self.replan}"
-
-
-CONDITIONS = tuple(Condition(noise, replan) for noise in (0.01, 0.03, 0.05) for replan in (10, 13, 15))
-
-LONGEST_REPLAN = max(condition.replan for condition in CONDITIONS)
 
 VERSION = 2
 """Of the episodes that a seed draws and of the scores' definitions: results of two versions do not compare.

@@ -3,10 +3,10 @@
 A step's state is sent when the step begins. If the answer arrives within the step, it is executed from this step on,
 as in `evaluation.control`. A later answer is executed from the step in which it arrives, at the index of that step: the
 actions of the steps that have passed are skipped. So an answer that takes `d` seconds is floor(d / dt) steps late, as
-in Black et al., "Real-Time Execution of Action Chunking Flow Policies", arXiv 2506.07339. The simulated pendulum does
-not move during the rest of a step.
+in Black et al., "Real-Time Execution of Action Chunking Flow Policies", arXiv 2506.07339. The simulation does not
+move during the rest of a step.
 
-Shapes: T control steps, S state, A action, K plans, H horizon.
+Shapes: T control steps, P state of the simulator, S observation, A action, K plans, H horizon.
 """
 
 import time
@@ -19,15 +19,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.env.pendulum import ACTION_DIM, CONTROL_SECONDS, Array, fallen, simulate
 from pipeline.errors import PolicyError, RunError, UserError, one_line
 from pipeline.evaluation.record import Record
+from pipeline.tasks.task import Array, Task
 
 Chunks = NDArray[np.float32]
 Act = Callable[[Array], Chunks]
-"""`act(states (1, S)) -> chunks (1, H, A)`"""
+"""`act(observations (1, S)) -> chunks (1, H, A)`"""
 Watch = Callable[[int, Array, int, int], None]
-"""`watch(step, state (S,), plans, late)` is called at every step."""
+"""`watch(step, observation (S,), plans, late)` is called at every step."""
 
 FIRST_SECONDS = 60.0  # for the first answer of any policy; a server that sends nothing gets less
 
@@ -103,18 +103,24 @@ class Played:
 
 
 def play(
-    asking: Asking, start: Array, noise: Array, replan: int, lockstep: bool = False, watch: Watch | None = None
+    task: Task,
+    asking: Asking,
+    start: Array,
+    noise: Array,
+    replan: int,
+    lockstep: bool = False,
+    watch: Watch | None = None,
 ) -> Played:
-    """Run an episode from `start (S,)` under `noise (T, A)` with a planner, a plan every `replan` steps.
+    """Run an episode of a task from `start (Q,)` under `noise (T, A)` with a planner, a plan every `replan` steps.
 
     With `lockstep` there is no clock: each step waits for its answer, and the episode equals the one that
-    `evaluation.control` scores. After a fall nothing is requested or waited for.
+    `evaluation.control` scores. After an early end nothing is requested or waited for.
 
     Raises `PolicyError` if the first answer is an error, does not arrive or plans less than `replan` actions;
     `RunError` for a later error, for actions that are not finite, and if a plan is used up before the next arrives.
     """
-    executor = _RealTime(asking, replan, lockstep, watch)
-    states, actions = simulate(executor, start[None], noise[None], threads=1)
+    executor = _RealTime(task, asking, replan, lockstep, watch)
+    states, actions = task.world.simulate(executor, start[None], noise[None], 1)
     record = Record(
         states[0],
         actions[0],
@@ -130,7 +136,8 @@ def play(
 class _RealTime:
     """A controller of one episode."""
 
-    def __init__(self, asking: Asking, replan: int, lockstep: bool, watch: Watch | None) -> None:
+    def __init__(self, task: Task, asking: Asking, replan: int, lockstep: bool, watch: Watch | None) -> None:
+        self._task = task
         self._asking, self._replan, self._lockstep, self._watch = asking, replan, lockstep, watch
         self._began = 0.0
         self._due = 0  # step of the next request
@@ -144,37 +151,38 @@ class _RealTime:
         self.behind = 0.0
 
     def __call__(self, step: int, states: Array) -> Array:
-        self._running &= not fallen(states)[0]
+        self._running &= not self._task.world.ended(states)[0]
         if not self._running:
-            return np.zeros((1, ACTION_DIM))
+            return np.zeros((1, self._task.action_dim))
+        observations = self._task.world.observe(states)
         if step and not self._lockstep:
             self._keep_time(step)
         if step >= self._due and self.open is None:
-            self._asking.ask(states.copy())
+            self._asking.ask(observations.copy())
             self.open, self._due = step, step + self._replan
         if self.open is not None:
             self._take(step, self._asking.answer(self._until(step)))
         if step == 0:
             self._began = self._asking.now()
         if self._watch:
-            self._watch(step, states[0], len(self.chunks), self.late)
+            self._watch(step, observations[0], len(self.chunks), self.late)
         index = step - self.asked[-1]
         if index >= len(self.chunks[-1]):
             raise RunError(
-                f"policy: no answer for {index * CONTROL_SECONDS:.1f} s: at step {step} the plan of step "
+                f"policy: no answer for {index * self._task.control_seconds:.1f} s: at step {step} the plan of step "
                 f"{self.asked[-1]} is used up. Is the server overloaded?"
             )
         return self.chunks[-1][None, index].astype(np.float64)
 
     def _keep_time(self, step: int) -> None:
-        begins = self._began + step * CONTROL_SECONDS
+        begins = self._began + step * self._task.control_seconds
         self._asking.sleep(begins)
         self.behind = max(self.behind, self._asking.now() - begins)
 
     def _until(self, step: int) -> float | None:
         if step == 0:
             return self._asking.now() + FIRST_SECONDS
-        return None if self._lockstep else self._began + (step + 1) * CONTROL_SECONDS
+        return None if self._lockstep else self._began + (step + 1) * self._task.control_seconds
 
     def _take(self, step: int, answer: Answer | None) -> None:
         """Switch to the new plan, if it has arrived."""

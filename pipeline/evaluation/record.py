@@ -1,6 +1,6 @@
 """Full records of single episodes, for drawings.
 
-Shapes: T control steps, S state, A action, K plans, H horizon.
+Shapes: T control steps, P state of the simulator, A action, K plans, H horizon.
 """
 
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.env.pendulum import Array, simulate
 from pipeline.evaluation.control import ChunkExecutor, Episodes, Ints, Planner
 from pipeline.methods.method import Plans
+from pipeline.tasks.task import Array
 
 
 @dataclass(frozen=True)
 class Record:
     """One episode of a planner. Plan k begins at step `asked[k]`, and its actions are executed from `taken[k]` on."""
 
-    states: Array  # (T+1, S), the last one after the last action
-    actions: Array  # (T, A), as planned, without the noise; zero after a fall
+    states: Array  # (T+1, P), the last one after the last action
+    actions: Array  # (T, A), as planned, without the noise; zero after an early end
     noise: Array  # (T, A), added to the actions
     chunks: NDArray[np.float32]  # (K, H, A)
     asked: Ints  # (K,) steps whose states the plans are for
@@ -44,8 +44,8 @@ def record_planner(planner: Planner, episodes: Episodes, numbers: Sequence[int],
             kept[place].append((step, chunk))
 
     noise = episodes.noise[chosen]
-    executor = ChunkExecutor(plan, episodes.replan[chosen], keep)
-    states, actions = simulate(executor, episodes.starts[chosen], noise, threads)
+    executor = ChunkExecutor(episodes.task, plan, episodes.replan[chosen], keep)
+    states, actions = episodes.task.world.simulate(executor, episodes.starts[chosen], noise, threads)
     records = []
     for place, plans in enumerate(kept):
         steps = np.array([step for step, _ in plans], dtype=np.int64)

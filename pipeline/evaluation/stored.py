@@ -4,6 +4,7 @@ evaluation/episodes.csv   a row per condition and episode, with its scores: what
 evaluation/scores.json    {"columns": ["action_noise", "replan", SCORE, ...], "data": [a row per condition]}: the means,
                           which MLflow's UI shows as a table
 evaluation/plans.npz      planned chunks and the expert's, if its chunks are known
+evaluation/paths.npz      of a task with several ways: the paths of some episodes of the hardest condition
 
 Shapes: C conditions, S starts, which are the same in all conditions.
 """
@@ -16,10 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.env.score_table import SCORES
-from pipeline.evaluation.protocol import CONDITIONS, Condition, Protocol
+from pipeline.evaluation.protocol import Protocol
+from pipeline.tasks.task import Condition, Task
 
 FOLDER, SCORES_FILE, EPISODES_FILE, PLANS_FILE = "evaluation", "scores.json", "episodes.csv", "plans.npz"
+PATHS_FILE, MOST_PATHS = "paths.npz", 200
 CONDITION_COLUMNS = ("action_noise", "replan")
 EPISODE_COLUMNS = (*CONDITION_COLUMNS, "episode")
 
@@ -56,27 +58,27 @@ def scores_table(conditions: Sequence[Condition], rows: Sequence[Mapping[str, fl
     return {"columns": [*CONDITION_COLUMNS, *rows[0]], "data": data}
 
 
-def write_episodes(path: Path, conditions: Sequence[Condition], scores: Mapping[str, NDArray[Any]]) -> None:
+def write_episodes(path: Path, task: Task, scores: Mapping[str, NDArray[Any]]) -> None:
     """Write the scores of every episode, arrays `(C, S)` by name, so that they can be read back exactly."""
-    names = [name for name in SCORES if name in scores]
+    names = [name for name in task.scores if name in scores]
     columns = [scores[name].astype(np.int64) if scores[name].dtype == bool else scores[name] for name in names]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*EPISODE_COLUMNS, *names])
-        for number, condition in enumerate(conditions):
+        for number, condition in enumerate(task.conditions):
             rows = zip(*(column[number].tolist() for column in columns), strict=True)
             where = condition.action_noise, condition.replan
             writer.writerows([*where, episode, *row] for episode, row in enumerate(rows))
 
 
-def read_episodes(
-    path: Path, episodes: int, conditions: Sequence[Condition] = CONDITIONS
-) -> dict[str, NDArray[np.float64]]:
+def read_episodes(path: Path, episodes: int, task: Task) -> dict[str, NDArray[np.float64]]:
     """Read what `write_episodes` wrote: arrays `(C, S)` by the name of the score, S = `episodes`.
 
     Raises `ValueError` unless the file has every episode of every condition in order, with all scores, in finite
     numbers. Scores that only describe may be missing.
     """
+
+    conditions = task.conditions
 
     def refused(found: str) -> ValueError:
         wanted = f"the scores of {episodes} episodes in each of {len(conditions)} conditions"
@@ -87,7 +89,7 @@ def read_episodes(
     except UnicodeDecodeError as error:
         raise refused("no text") from error
     where, names = tuple(header.split(",")[:3]), header.split(",")[3:]
-    known = [name for name, score in SCORES.items() if score.better or name in names]
+    known = [name for name, score in task.scores.items() if score.better or name in names]
     if where != EPISODE_COLUMNS or names != known:
         raise refused(f"another table, with the columns {header[:100]!r}")
     if len(lines) != len(conditions) * episodes:

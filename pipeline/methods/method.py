@@ -22,6 +22,7 @@ from pipeline.errors import SettingsError
 from pipeline.files import file_digest
 from pipeline.methods.settings import Acting, TrainSettings
 from pipeline.models.graph import Graph
+from pipeline.tasks.facts import UNKNOWN, TaskFacts
 from pipeline.tokenizer.fast import FastTokenizer
 
 Rows = tuple[Tensor, ...]
@@ -55,12 +56,13 @@ def joined(parts: Sequence[Plans], count: int) -> Plans:
 
 @dataclass(frozen=True)
 class Interface:
-    """The interface of a network: sizes and normalisation of states and actions, and the tokenizer of token methods."""
+    """What a network is made for: the task, the horizon, the normalisation, and the tokenizer of token methods."""
 
     horizon: int
     state: Normalisation
     action: Normalisation
     tokenizer: FastTokenizer | None = None
+    task: TaskFacts = UNKNOWN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +129,7 @@ def prepare_actions(settings: TrainSettings, path: Path) -> Prepared:
         pairs.action_chunk.shape[1],
         Normalisation.of(pairs.state[split.train]),
         Normalisation.of(pairs.action_chunk[split.train]),
+        task=pairs.task,
     )
     rows = (
         torch.from_numpy(interface.state.apply(pairs.state)),

@@ -55,10 +55,11 @@ def prepare(settings: Pi0FastSettings) -> Prepared:
         digests = {what: file_digest(path) for what, path in files.items()}
     sequences, warnings = check_tokens(pairs, tokenizer, settings)
     split = split_pairs(pairs.trajectory, len(pairs.state))
-    interface = Interface(tokenizer.horizon, Normalisation.of(pairs.state[split.train]), tokenizer.actions, tokenizer)
-    state = torch.from_numpy(interface.state.apply(pairs.state))
+    state = Normalisation.of(pairs.state[split.train])
+    interface = Interface(tokenizer.horizon, state, tokenizer.actions, tokenizer, pairs.task)
+    states = torch.from_numpy(interface.state.apply(pairs.state))
     starts = split_starts(pairs.trajectory, pairs.step, split)
-    train, val, test = split_rows((state, torch.from_numpy(sequences)), split)
+    train, val, test = split_rows((states, torch.from_numpy(sequences)), split)
     return Prepared(
         interface=interface,
         train=train,

@@ -7,6 +7,7 @@ weights        the network's state_dict
 horizon        actions per chunk
 normalisation  {"state": {"mean", "std"}, "action": {"mean", "std"}} as tensors
 tokenizer      the FAST tokenizer's JSON text, or None
+task           {"name", "digest", "observation", "action"}, see `tasks.facts`; files of earlier versions have none
 provenance     plain values: name, run id, best epoch and losses, digests, code, versions
 content_sha256 of all of the above; files of earlier versions have none
 
@@ -36,6 +37,7 @@ from pipeline.methods.method import Interface, Method
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import Acting, TrainSettings
 from pipeline.policies.states import is_name
+from pipeline.tasks.facts import BEFORE, read_facts
 from pipeline.tokenizer.fast import MAX_CHUNK
 from pipeline.tokenizer.stored import parse_tokenizer
 
@@ -86,6 +88,7 @@ def content_of(checkpoint: Checkpoint) -> dict[str, Any]:
         "horizon": interface.horizon,
         "tokenizer": interface.tokenizer.to_json() if interface.tokenizer else None,
         "provenance": checkpoint.provenance,
+        "task": interface.task.values(),
     }
     # Copied by JSON: the file's bytes would depend on which texts are one object.
     content: dict[str, Any] = json.loads(json.dumps(plain)) | {
@@ -177,6 +180,7 @@ def parse_checkpoint(path: Path, content: dict[str, Any]) -> Checkpoint:
                 _normalisation(content["normalisation"]["state"]),
                 _normalisation(content["normalisation"]["action"]),
                 tokenizer,
+                read_facts(content["task"]) if "task" in content else BEFORE,
             ),
             content["weights"],
             content["provenance"],

@@ -70,10 +70,11 @@ def average(path: Path, name: str, checkpoints: Sequence[Checkpoint]) -> Policy:
     Its provenance is what the members' have in common. Raises `CheckpointError` if they differ in method or sizes.
     """
     policies = [policy_of(checkpoint) for checkpoint in checkpoints]
-    kinds = {(policy.method, policy.state_dim, policy.horizon, policy.action_dim) for policy in policies}
+    kinds = {(policy.method, policy.task, policy.state_dim, policy.horizon, policy.action_dim) for policy in policies}
     if len(kinds) != 1:
         raise CheckpointError(
-            f"{path}: expected members of one method and one size of states and chunks, found {sorted(kinds)}."
+            f"{path}: expected members of one method, one task and one size of states and chunks, found "
+            f"{sorted((method, task.name, *sizes) for method, task, *sizes in kinds)}."
         )
 
     def act(states: Floats, noise: Noise) -> Plans:
@@ -90,10 +91,11 @@ def average(path: Path, name: str, checkpoints: Sequence[Checkpoint]) -> Policy:
     common = {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
     digests = [policy.provenance.get("weights_sha256") for policy in policies]
     provenance = common | {"name": name, "members": digests}
-    method, state_dim, horizon, action_dim = kinds.pop()
+    method, task, state_dim, horizon, action_dim = kinds.pop()
     return Policy(
         name=name,
         method=method,
+        task=task,
         state_dim=state_dim,
         horizon=horizon,
         action_dim=action_dim,

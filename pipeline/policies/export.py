@@ -33,6 +33,7 @@ def onnx_bytes(path: Path, checkpoint: Checkpoint) -> bytes:
         "state_dim": str(state_dim),
         "action_dim": str(action_dim),
         "provenance": json.dumps(checkpoint.provenance | {"weights_sha256": weights_digest(checkpoint.weights)}),
+        "task": json.dumps(interface.task.values()),
         DIGEST: UNSEALED,
     }
     return seal(graph.to_bytes(("B", state_dim), actions, ("B", interface.horizon, action_dim), metadata))

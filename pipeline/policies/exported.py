@@ -3,8 +3,8 @@
 input   state    (B, S) float32, physical units
 output  actions  (B, H, A) float32, physical units
 
-The metadata, all text: format "tinypi-onnx-1", name, method, horizon, state_dim, action_dim, provenance as JSON, and
-content_sha256, the digest of the file's bytes with zeros in place of the digest.
+The metadata, all text: format "tinypi-onnx-1", name, method, horizon, state_dim, action_dim, task and provenance as
+JSON, and content_sha256, the digest of the file's bytes with zeros in place of the digest.
 """
 
 import json
@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from pipeline.errors import CheckpointError, MissingExtraError, one_line
 from pipeline.files import is_file
 from pipeline.policies.states import Floats, checked_actions, checked_states, is_name
+from pipeline.tasks.facts import BEFORE, TaskFacts, read_facts
 
 FORMAT = "tinypi-onnx-1"
 DIGEST, UNSEALED = "content_sha256", 64 * "0"
@@ -34,6 +35,7 @@ class ExportedPolicy:
 
     name: str
     method: str
+    task: TaskFacts
     state_dim: int
     horizon: int
     action_dim: int
@@ -45,7 +47,7 @@ class ExportedPolicy:
 
         Raises `ValueError` for states that `checked_states` refuses, `RunError` for plans that are not finite.
         """
-        array = checked_states(self.name, self.state_dim, states)
+        array = checked_states(self.name, self.state_dim, states, self.task.observation)
         if not len(array):
             return np.empty((0, self.horizon, self.action_dim), np.float32)
         return checked_actions(self.name, self._session.run(("actions",), {"state": array})[0])
@@ -93,8 +95,9 @@ def load_exported(path: str | Path) -> ExportedPolicy:
         provenance = json.loads(facts["provenance"])
         if not isinstance(provenance, dict):
             raise ValueError("provenance that is not a JSON object")
-        return ExportedPolicy(facts["name"], facts["method"], state_dim, horizon, action_dim, provenance, session)
-    except (KeyError, ValueError, RecursionError) as error:
+        task = read_facts(json.loads(facts["task"])) if "task" in facts else BEFORE
+        return ExportedPolicy(facts["name"], facts["method"], task, state_dim, horizon, action_dim, provenance, session)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: expected a policy in the format {FORMAT}, found an ONNX file of another kind or version "
             f"({one_line(error)[:200]}). Make it with 'python -m pipeline export'."

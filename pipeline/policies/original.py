@@ -13,6 +13,7 @@ from pipeline.methods.pi0 import clipped, integrate
 from pipeline.models.original import MAX_TOKENS, OriginalFlowTransformer, OriginalTokenTransformer
 from pipeline.policies.checkpoint import check_weights
 from pipeline.policies.policy import Act, Policy
+from pipeline.tasks.facts import BEFORE
 from pipeline.tokenizer.fast import BOS, EOS, FastTokenizer
 from pipeline.tokenizer.stored import load_tokenizer
 
@@ -58,7 +59,7 @@ def import_original(path: Path, weights: dict[str, Tensor], tokenizer: Path | No
 
 def _policy(path: Path, method: str, act: Act) -> Policy:
     name = f"original {path.stem}"
-    return Policy(name=name, method=method, state_dim=STATE_DIM, horizon=HORIZON, action_dim=1, _act=act)
+    return Policy(name=name, method=method, task=BEFORE, state_dim=STATE_DIM, horizon=HORIZON, action_dim=1, _act=act)
 
 
 def _flow_act(network: OriginalFlowTransformer) -> Act:

@@ -13,6 +13,7 @@ from pipeline.methods.method import Noise, Plans
 from pipeline.policies.checkpoint import Checkpoint
 from pipeline.policies.states import Floats, checked_actions, checked_states
 from pipeline.streams import torch_stream
+from pipeline.tasks.facts import TaskFacts
 
 Act = Callable[[Floats, Noise], Plans]
 
@@ -28,6 +29,7 @@ class Policy:
 
     name: str
     method: str
+    task: TaskFacts
     state_dim: int
     horizon: int
     action_dim: int
@@ -47,7 +49,7 @@ class Policy:
         Raises `ValueError` for states that `checked_states` refuses, `RunError` for plans that are not complete
         and finite.
         """
-        array = checked_states(self.name, self.state_dim, states)
+        array = checked_states(self.name, self.state_dim, states, self.task.observation)
         if not len(array):
             return Plans(np.empty((0, self.horizon, self.action_dim), np.float32))
         try:
@@ -71,6 +73,7 @@ def policy_of(checkpoint: Checkpoint) -> Policy:
     return Policy(
         name=name,
         method=checkpoint.method.name,
+        task=interface.task,
         state_dim=len(interface.state.mean),
         horizon=interface.horizon,
         action_dim=len(interface.action.mean),

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.data.npz import LARGEST
-from pipeline.env.channels import CHANNELS
 from pipeline.errors import RunError
 
 Floats = NDArray[np.float32]
@@ -20,18 +19,15 @@ def is_name(name: object) -> bool:
     return isinstance(name, str) and len(name) <= MAX_NAME and name.isprintable()
 
 
-def channels_of(state_dim: int) -> tuple[str, ...]:
-    """Return the column names of states `(B, S)`; none if they are not known."""
-    return CHANNELS if state_dim == len(CHANNELS) else ()
-
-
-def checked_states(name: str, state_dim: int, states: ArrayLike | Mapping[str, ArrayLike]) -> Floats:
+def checked_states(
+    name: str, state_dim: int, states: ArrayLike | Mapping[str, ArrayLike], channels: tuple[str, ...] = ()
+) -> Floats:
     """Return the states as float32 `(B, S)`, from any type of number.
 
-    Named columns, as of a DataFrame or a mapping, are ordered by name.
+    Named columns, as of a DataFrame or a mapping, are ordered as `channels`, the names that the model knows.
     Raises `ValueError` for other columns, another shape, or values that are not numbers up to 1e18, the limit of data.
     """
-    found = np.asarray(_in_order(name, channels_of(state_dim), states))
+    found = np.asarray(_in_order(name, channels, states))
     if found.dtype.kind not in NUMBERS:
         raise ValueError(f"{name}: expected numbers as states, found the type {found.dtype}.")
     with np.errstate(over="ignore"):  # values beyond float32 become infinite

@@ -19,7 +19,6 @@ import numpy as np
 from filelock import Timeout
 
 from pipeline.config import AVERAGE, BEST, NONE
-from pipeline.env.score_table import PRIMARY, SCORES
 from pipeline.errors import RunError, SettingsError
 from pipeline.files import file_digest
 from pipeline.locks import file_lock
@@ -27,10 +26,12 @@ from pipeline.methods.registry import METHODS
 from pipeline.registry.register import best_of, register_runs
 from pipeline.registry.settings import PromoteSettings
 from pipeline.report.contest import Contest, Watch, judge
+from pipeline.report.scores import PRIMARY, SCORES
 from pipeline.report.statistics import Floats
 from pipeline.stages.compare import blocks_of
 from pipeline.stages.contenders import from_file, play_blocks
 from pipeline.stages.evaluate import require_finished
+from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tracking.names import METHOD, NAME
 from pipeline.tracking.query import StoredRun, artifact, fetch, is_average, search_study
 from pipeline.tracking.registry import (
@@ -136,12 +137,14 @@ def decide(
     settings: PromoteSettings, champion: Version | None, ours: Path, theirs: Path | None, watch: Watch
 ) -> tuple[Decision, Contest | None]:
     """Let the candidate's file play, against the champion's if there is one; the contest, if there was one."""
-    contenders = [from_file(path) for path in (ours, theirs) if path]
-    blocks = blocks_of(settings.max_episodes) if theirs else min(ALONE, blocks_of(settings.max_episodes))
+    contenders = [from_file(PENDULUM, path) for path in (ours, theirs) if path]
+    blocks = (
+        blocks_of(PENDULUM, settings.max_episodes) if theirs else min(ALONE, blocks_of(PENDULUM, settings.max_episodes))
+    )
     upright: list[Floats] = []  # of the candidate
 
     def pairs() -> Iterator[tuple[Floats, Floats]]:
-        for columns in play_blocks(contenders, blocks, 0, PURPOSE):
+        for columns in play_blocks(PENDULUM, contenders, blocks, 0, PURPOSE):
             upright.append(columns[0]["success"].astype(np.float64))
             yield columns[0][PRIMARY], columns[-1][PRIMARY]
 

@@ -24,7 +24,7 @@ from pipeline.report.model_card import SHARES, model_card, training_facts
 from pipeline.report.scores import COSTS
 from pipeline.results.gather import to_model
 from pipeline.stages.evaluate import MEAN, models_of_study, require_finished
-from pipeline.stages.train import CHECK, CHECK_EPISODES, FINAL_METRICS
+from pipeline.stages.train import CHECK_EPISODES, FINAL_METRICS
 from pipeline.tracking.names import METHOD, NAME, STUDY, Kind
 from pipeline.tracking.query import StoredRun, artifact, fetch, is_average, is_model, search_study
 from pipeline.tracking.registry import (
@@ -40,8 +40,8 @@ from pipeline.tracking.registry import (
 from pipeline.tracking.store import Store, home, open_store
 
 CHOSEN_BY = (
-    f"by converge, then success, in the first look after training ({CHECK_EPISODES} episodes, action noise "
-    f"{CHECK.action_noise}, replan {CHECK.replan}), which are not the episodes reported below, then by validation loss"
+    f"by converge, then success, in the first look after training ({CHECK_EPISODES} episodes, in the middle "
+    f"condition), which are not the episodes reported below, then by validation loss"
 )
 CHOOSING = ("check_converge", "check_success", "best_val_loss")
 Say = Callable[[str], None]

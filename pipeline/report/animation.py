@@ -12,8 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.env.pendulum import ACTION_LIMIT, CART, POLE_LENGTH, applied, fallen
-from pipeline.env.scores import CONVERGE_STEPS, converge_steps
+from pipeline.tasks.pendulum import PENDULUM
+from pipeline.tasks.pendulum.scores import CONVERGE_STEPS, converge_steps
+from pipeline.tasks.pendulum.world import ACTION_LIMIT, CART, POLE_LENGTH, fallen
+from pipeline.tasks.task import Task
+
+applied = PENDULUM.applied
 from pipeline.files import whole_file
 from pipeline.report.plotting import Axes, Figure, FigureCanvasAgg, Rectangle, plain, to_rgb
 
@@ -52,15 +56,10 @@ class Shown:
 @plain()
 def animate_episode(
     path: Path,
+    task: Task,
     title: str,
     subtitle: str,
-    states: Floats,
-    actions: Floats,
-    noise: Floats,
-    chunks: Chunks,
-    asked: Ints,
-    taken: Ints,
-    seconds: float,
+    record: Any,
 ) -> None:
     """Write an episode atomically to `path` as a GIF that plays in real time, in a loop.
 
@@ -71,13 +70,13 @@ def animate_episode(
 
     The first action dimension is shown. An episode that falls is shown until shortly after.
     """
-    shown = _cut(states, actions, noise, chunks, asked, taken, seconds)
+    shown = _cut(**vars(record), seconds=task.control_seconds)
     palette = _palette()
     frames = [
         Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE)
         for frame in _frames(title, subtitle, shown)
     ]
-    durations = [round(1000 * seconds)] * (len(frames) - 1) + [round(1000 * LAST_FRAME)]
+    durations = [round(1000 * task.control_seconds)] * (len(frames) - 1) + [round(1000 * LAST_FRAME)]
     with whole_file(path) as temporary:  # optimised: frames hold only the pixels that change
         frames[0].save(
             temporary, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True
@@ -103,7 +102,7 @@ def _cut(
     return Shown(
         states[: steps + 1],
         actions[:steps, 0].clip(-ACTION_LIMIT, ACTION_LIMIT),
-        applied(actions, noise)[:steps, 0],
+        PENDULUM.applied(actions, noise)[:steps, 0],
         chunks[:, :, 0],
         asked,
         taken,

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.env.pendulum import ACTION_LIMIT, ANGLE_LIMIT, CART, CONTROL_SECONDS, POLE_LENGTH
-from pipeline.env.scores import CALM_ANGLE
+from pipeline.tasks.pendulum.scores import CALM_ANGLE
+from pipeline.tasks.pendulum.world import ACTION_LIMIT, ANGLE_LIMIT, CART, CONTROL_SECONDS, POLE_LENGTH
 
 Floats = NDArray[np.float64]
 Kind = Literal["good", "bad"]

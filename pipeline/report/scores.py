@@ -1,6 +1,9 @@
 """The numbers of a report: the scores of episodes, and what a model has without conditions."""
 
-from pipeline.env.score_table import PRIMARY, SCORES, Score
+from pipeline.tasks.pendulum import PENDULUM
+from pipeline.tasks.score import Score
+
+PRIMARY, SCORES = PENDULUM.primary, PENDULUM.scores
 
 __all__ = ["COSTS", "LOSSES", "PRIMARY", "SCORES", "Score"]
 

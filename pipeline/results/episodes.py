@@ -7,16 +7,18 @@ import numpy as np
 import torch
 
 from pipeline.config import NONE
-from pipeline.env.pendulum import EPISODE_STEPS, applied, fallen
-from pipeline.env.scores import score
 from pipeline.errors import RunError, one_line
 from pipeline.evaluation.control import draw_episodes, policy_planner
-from pipeline.evaluation.protocol import CONDITIONS, Condition, Protocol
+from pipeline.evaluation.protocol import Protocol
 from pipeline.evaluation.record import Record, record_planner
 from pipeline.report.comparison import Group, Model
 from pipeline.report.episodes import Drawing, Episode, Kind, Plan, draw_episode
 from pipeline.results.gather import Gathered
-from pipeline.stages.evaluate import load_for_pendulum
+from pipeline.stages.evaluate import load_for
+from pipeline.tasks.pendulum import PENDULUM
+from pipeline.tasks.pendulum.scores import score
+from pipeline.tasks.pendulum.world import EPISODE_STEPS, fallen
+from pipeline.tasks.task import Condition
 from pipeline.tracking.query import artifact, fetch
 from pipeline.tracking.store import Store
 
@@ -48,7 +50,7 @@ class Scored:
 def show_episodes(store: Store, gathered: Gathered) -> tuple[list[Drawing], str, list[str]]:
     """Choose and replay; return the drawings, the rule of the choice, and what could not be shown."""
     comparison, protocol = gathered.comparison, gathered.protocol
-    known = {(condition.action_noise, condition.replan): condition for condition in CONDITIONS}
+    known = {(condition.action_noise, condition.replan): condition for condition in PENDULUM.conditions}
     judged = [group for group in comparison.of_kind("model") if any(model.episodes for model in group.models)]
     if not judged or not protocol or comparison.conditions[-1] not in known:
         return [], "There is no evaluation whose episodes could be replayed.", []
@@ -69,10 +71,10 @@ def play_group(store: Store, group: Group, condition: Condition, protocol: Proto
     chosen = choose([scored for model in group.models for scored in episodes_of(model, condition)])
     run = fetch(store, chosen[0][1].model.run_id)
     with artifact(store, run.run_id, f"{run.tags['name']}.pth") as path:
-        policy = load_for_pendulum(path, NONE)
+        policy = load_for(PENDULUM, path, NONE)
     torch.set_num_threads(1)
-    first = CONDITIONS.index(condition) * protocol.episodes
-    episodes = draw_episodes(CONDITIONS, protocol.episodes, protocol.seed)
+    first = PENDULUM.conditions.index(condition) * protocol.episodes
+    episodes = draw_episodes(PENDULUM, PENDULUM.conditions, protocol.episodes, protocol.seed)
     numbers = [first + scored.number for _, scored in chosen]
     records = record_planner(policy_planner(policy, episodes, protocol.seed), episodes, numbers, threads=1)
     return [to_episode(group, *each, record) for each, record in zip(chosen, records, strict=True)]
@@ -80,7 +82,7 @@ def play_group(store: Store, group: Group, condition: Condition, protocol: Proto
 
 def episodes_of(model: Model, condition: Condition) -> list[Scored]:
     """Return all episodes of a model in a condition."""
-    here = {name: scores[CONDITIONS.index(condition)] for name, scores in model.episodes.items()}
+    here = {name: scores[PENDULUM.conditions.index(condition)] for name, scores in model.episodes.items()}
     rows = zip(*(values.tolist() for values in here.values()), strict=True)
     return [Scored(model, number, dict(zip(here, row, strict=True))) for number, row in enumerate(rows)]
 
@@ -108,7 +110,9 @@ def to_episode(group: Group, kind: Kind, stored: Scored, record: Record) -> Epis
         outcome = f"It stays up and {ends}."
     if not all(np.isclose(stored.scores[name], value, rtol=1e-9, atol=0) for name, value in scores.items()):
         outcome += " In the evaluation the result differed: code, versions or processor have changed."
-    executed, with_noise = (applied(record.actions, noise)[:last, 0] for noise in (0 * record.noise, record.noise))
+    executed, with_noise = (
+        PENDULUM.applied(record.actions, noise)[:last, 0] for noise in (0 * record.noise, record.noise)
+    )
     plans = [
         Plan(int(step), chunk[:, 0].astype(np.float64))
         for step, chunk in zip(record.taken, record.chunks, strict=True)

@@ -9,14 +9,14 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.env.pendulum import CONTROL_SECONDS, EPISODE_STEPS
 from pipeline.errors import StoreError, one_line
-from pipeline.evaluation.protocol import CONDITIONS
 from pipeline.evaluation.stored import FOLDER, PLANS_FILE
 from pipeline.report import figures
 from pipeline.report.comparison import Comparison, Group, Model
 from pipeline.report.plotting import Figure
 from pipeline.report.scores import COSTS
+from pipeline.tasks.pendulum import PENDULUM
+from pipeline.tasks.pendulum.world import CONTROL_SECONDS, EPISODE_STEPS
 from pipeline.tracking.query import artifact, fetch, history
 from pipeline.tracking.store import Store
 
@@ -67,7 +67,7 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
                 planned, errors = (np.stack([found[name] for found in same]) for name in ("planned", "mae_by_step"))
                 plans[group.name] = figures.Plans(expert, planned, errors)
     if steps:
-        conditions = [(each.action_noise, each.replan) for each in CONDITIONS]
+        conditions = [(each.action_noise, each.replan) for each in PENDULUM.conditions]
         drawn["converge_steps"] = figures.draw_converge_steps(title, conditions, steps, EPISODE_STEPS)
     if plans:
         errors_of = {group.name: _errors(group) for group in groups if group.name in plans}

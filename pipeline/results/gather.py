@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from pipeline.config import ALL
 from pipeline.errors import SettingsError, StoreError, one_line
-from pipeline.evaluation.protocol import CONDITIONS, VERSION, Protocol
+from pipeline.evaluation.protocol import VERSION, Protocol
 from pipeline.evaluation.stored import EPISODES_FILE, FOLDER, protocol_of, read_episodes
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.design import MARGIN, NO_LOOKS, PREFIX, Design, design_of
 from pipeline.report.scores import COSTS, PRIMARY
+from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tracking.names import EARLIER, LOOKED, TRAINED, Kind
 from pipeline.tracking.query import (
     StoredRun,
@@ -90,7 +91,7 @@ def gather(store: Store, study: str = ALL, experiment: str = ALL) -> Gathered:
     title = "all runs" if study == ALL else f"study {study}"
     if design is None:
         episodes, seed = (protocol.episodes, protocol.seed) if protocol else (0, 0)
-        design = Design(PRIMARY, MARGIN, ", ".join(map(str, CONDITIONS)), episodes, seed)
+        design = Design(PRIMARY, MARGIN, ", ".join(map(str, PENDULUM.conditions)), episodes, seed)
         notes += ["The terms of this comparison were not fixed before the evaluation."] if protocol else []
     return Gathered(compare_models(title, str(protocol or "none yet"), design, read, notes), protocol)
 
@@ -226,7 +227,7 @@ def to_model(store: Store, run: StoredRun, group: str, protocol: Protocol | None
     if protocol is not None and protocol.version == VERSION and protocol_of(run.tags) == protocol:
         try:
             with artifact(store, run.run_id, f"{FOLDER}/{EPISODES_FILE}") as path:
-                episodes = read_episodes(path, protocol.episodes)
+                episodes = read_episodes(path, protocol.episodes, PENDULUM)
         except (StoreError, ValueError) as error:
             notes.append(f"{run.name}: its scores cannot be read and are left out: {one_line(error)[:200]}")
     return Model(
@@ -236,7 +237,9 @@ def to_model(store: Store, run: StoredRun, group: str, protocol: Protocol | None
         seed=int(run.params["seed"]) if kind == Kind.MODEL else None,
         name=run.name,
         run_id=run.run_id,
-        conditions=tuple((condition.action_noise, condition.replan) for condition in CONDITIONS) if episodes else (),
+        conditions=tuple((condition.action_noise, condition.replan) for condition in PENDULUM.conditions)
+        if episodes
+        else (),
         episodes=episodes,
         costs={name: value for name, value in costs.items() if name not in odd},
     )

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from pipeline.methods.method import Method, Prepared
 from pipeline.methods.settings import TrainSettings
+from pipeline.tasks.task import Task
 from pipeline.tracking.mirror import Mirror
-from pipeline.tracking.names import LOCK_FILE, METHOD, NAME, SETTINGS_FILE, Kind
+from pipeline.tracking.names import LOCK_FILE, METHOD, NAME, SETTINGS_FILE, TASK, Kind
 from pipeline.tracking.run import TrackedRun
 from pipeline.training.device import NO_PROMISE, choose_device
 from pipeline.training.fit import STEP_EVENTS, Epoch, Problem, Step
@@ -103,6 +104,7 @@ class Training:
     """A training under way: what is trained, the run and the files that it is recorded in, and what they tell."""
 
     method: Method
+    task: Task
     settings: TrainSettings
     prepared: Prepared
     problem: Problem
@@ -151,7 +153,7 @@ class Training:
         settings, prepared, run = self.settings, self.prepared, self.run
         commit, tree = code_state()
         digests = {f"{what}_sha256": digest for what, digest in prepared.digests.items()}
-        tags = {"kind": Kind.MODEL, METHOD: self.method.name, NAME: self.mirror.name}
+        tags = {"kind": Kind.MODEL, METHOD: self.method.name, NAME: self.mirror.name, TASK: self.task.name}
         tags |= {"code_commit": commit, "code_tree": tree}
         tags |= {"split_digest": prepared.split.digest, "device": choose_device(settings).type, **digests}
         tags |= {"pairs_sha256": prepared.pairs_sha256} if prepared.pairs_sha256 else {}

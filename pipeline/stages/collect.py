@@ -11,22 +11,14 @@ from numpy.typing import NDArray
 from pipeline.data.lock import data_lock
 from pipeline.data.pairs import save_action_pairs
 from pipeline.data.trajectories import Trajectories, cut_pairs, save_trajectories
-from pipeline.env.pendulum import (
-    ACTION_DIM,
-    CONTROL_SECONDS,
-    EPISODE_STEPS,
-    LABELS,
-    XML_FILE,
-    draw_starts,
-    fallen,
-    simulate,
-)
-from pipeline.env.pid import NestedPID, draw_gains
-from pipeline.env.scores import converge_steps
-from pipeline.errors import RunError
+from pipeline.errors import RunError, SettingsError
 from pipeline.files import check_folder, file_digest
 from pipeline.stages.settings import CollectSettings
 from pipeline.streams import numpy_stream
+from pipeline.tasks.facts import KEY, facts_of
+from pipeline.tasks.registry import find_task
+from pipeline.tasks.settings import at_task, horizon_of
+from pipeline.tasks.task import Array, Demonstrator, Task
 from pipeline.versions import installed_versions
 
 STAGES = logging.getLogger(__name__)
@@ -34,7 +26,6 @@ STAGES = logging.getLogger(__name__)
 Floats = NDArray[np.float32]
 
 MAX_ATTEMPTS = 10
-ACTION_NOISE = 0.05  # added to the applied action, not recorded: it widens the distribution of states
 TRAJECTORIES_FILE, PAIRS_FILE = "trajectories.npz", "training_pairs_original.npz"
 
 
@@ -42,90 +33,103 @@ TRAJECTORIES_FILE, PAIRS_FILE = "trajectories.npz", "training_pairs_original.npz
 class Collected:
     """The written files, and their quality."""
 
+    task: str
     trajectories: int
     pairs: int
-    converge_step: float  # mean over trajectories
+    primary: float  # the demonstrations' mean of the task's primary score
+    label: str  # of that score
     refused: dict[str, int]  # number of faulty trajectories that were replaced, by fault
     files: tuple[Path, ...]
 
 
-def demonstrate(settings: CollectSettings) -> tuple[Trajectories, dict[str, int]]:
-    """Simulate the demonstrator, each trajectory with its own gains, start and noise; return them and count refusals.
+def demonstrate(settings: CollectSettings, task: Task) -> tuple[Trajectories, float, dict[str, int]]:
+    """Simulate the demonstrator, each trajectory with its own variation, start and noise.
 
-    A trajectory that falls, does not converge or is not finite is refused and replaced by a new one.
-    Raises `RunError` if too many are refused, which means that the demonstrator itself is wrong.
+    A trajectory with a fault is refused and replaced by a new one. Returns the trajectories, their mean of the primary
+    score, and the number of refusals by fault.
+    Raises `SettingsError` for a task without a demonstrator, `RunError` if too many are refused, which means that the
+    demonstrator itself is wrong.
     """
+    demonstrator = task.demonstrator
+    if demonstrator is None:
+        raise SettingsError(
+            f"task: '{task.name}' has no demonstrator, so its data are imported, not collected. See --help."
+        )
     wanted, missing = settings.trajectories, settings.trajectories
     good: list[tuple[Floats, Floats, Floats]] = []
+    scores: list[NDArray[np.float64]] = []
     refused = Counter[str]()
     for attempt in range(MAX_ATTEMPTS):
-        states, actions, gains = _simulate(settings, missing, attempt)
-        faults = find_faults(states, actions)
+        states, actions, variation = _simulate(settings, task, demonstrator, missing, attempt)
+        rounded = states[:, :-1].astype(np.float32).astype(np.float64)  # as they are stored
+        faults = demonstrator.find_faults(rounded, actions.astype(np.float32).astype(np.float64))
         refused.update({name: int(found.sum()) for name, found in faults.items() if found.any()})
         keep = ~np.logical_or.reduce(list(faults.values()))
-        good.append((states[keep], actions[keep], gains[keep]))
+        steps = task.episode_steps
+        scores.append(task.score(states[keep, : steps + 1], actions[keep, :steps])[task.primary])
+        observed = task.world.observe(states[keep, :-1]).astype(np.float32)
+        good.append((observed, actions[keep].astype(np.float32), variation[keep].astype(np.float32)))
         missing -= int(keep.sum())
         if missing == 0:
             break
     else:
         raise RunError(
-            f"demonstrations: expected {wanted} that stay upright, converge and are finite; after {MAX_ATTEMPTS} "
-            f"attempts refused {dict(refused)}. Nothing was written; the demonstrator or its simulation has changed."
+            f"demonstrations: expected {wanted} without faults; after {MAX_ATTEMPTS} attempts refused {dict(refused)}. "
+            "Nothing was written; the demonstrator or its simulation has changed."
         )
     metadata = {
         "made_by": "tinypi collect",
         "seed": settings.seed,
         "trajectories": wanted,
         "refused": dict(refused),
-        "action_noise": ACTION_NOISE,
-        "model_sha256": file_digest(XML_FILE),
+        "action_noise": demonstrator.action_noise,
+        KEY: facts_of(task).values(),
         "versions": installed_versions("numpy", "mujoco"),
     }
-    states, actions, gains = (np.concatenate(column) for column in zip(*good, strict=True))
-    return Trajectories(states, actions, gains, metadata), dict(refused)
+    observed, actions32, drawn = (np.concatenate(column) for column in zip(*good, strict=True))
+    made = Trajectories(observed, actions32, drawn, metadata)
+    return made, float(np.concatenate(scores).mean()), dict(refused)
 
 
-def _simulate(settings: CollectSettings, count: int, attempt: int) -> tuple[Floats, Floats, Floats]:
+def _simulate(
+    settings: CollectSettings, task: Task, demonstrator: Demonstrator, count: int, attempt: int
+) -> tuple[Array, Array, Array]:
+    """Return `states (N, T+1, P)`, `actions (N, T, A)` and `variation (N, G)` of new trajectories."""
+
     def stream(name: str) -> np.random.Generator:
         return numpy_stream(settings.seed, "collect", name, attempt)
 
-    gains = draw_gains(stream("gains"), count)
-    noise = stream("noise").uniform(-ACTION_NOISE, ACTION_NOISE, (count, EPISODE_STEPS, ACTION_DIM))
-    states, actions = simulate(NestedPID(gains), draw_starts(stream("starts"), count), noise, settings.threads)
-    return states[:, :EPISODE_STEPS].astype(np.float32), actions.astype(np.float32), gains.astype(np.float32)
-
-
-def find_faults(states: Floats, actions: Floats) -> dict[str, NDArray[np.bool_]]:
-    """Find the faults of trajectories `states (N, T, S)`, `actions (N, T, A)`: a boolean array `(N,)` per fault."""
-    exact = states.astype(np.float64)
-    steps = states.shape[1]
-    fell, converged = np.asarray(fallen(exact).any(1)), converge_steps(exact, steps) < steps
-    finite = np.isfinite(states).all((1, 2)) & np.isfinite(actions).all((1, 2))
-    return {
-        "not finite": np.asarray(~finite),
-        "fallen": finite & fell,
-        "not converged": finite & ~fell & ~converged,
-    }
+    steps = max(task.demonstration_steps, task.pair_steps[-1] + horizon_of(settings, task))
+    variation = demonstrator.draw_variation(stream("gains"), count)
+    largest = demonstrator.action_noise
+    noise = stream("noise").uniform(-largest, largest, (count, steps, task.action_dim))
+    starts = task.world.draw_starts(stream("starts"), count)
+    controller = demonstrator.controller(variation, starts)
+    return *task.world.simulate(controller, starts, noise, settings.threads), variation
 
 
 def collect(settings: CollectSettings) -> Collected:
     """Write trajectories and training pairs to `settings.out`; the same seed gives the same bytes."""
+    task = find_task(settings.task)
+    settings = at_task(settings, task)
     check_folder(settings.out, "trajectories and pairs")
-    trajectories, refused = demonstrate(settings)
+    trajectories, primary, refused = demonstrate(settings, task)
     STAGES.debug("%s demonstrations simulated and checked", settings.trajectories)
-    converge_step = float(converge_steps(trajectories.states.astype(np.float64), EPISODE_STEPS).mean())
     files = [settings.out / TRAJECTORIES_FILE, settings.out / PAIRS_FILE]
     settings.out.mkdir(parents=True, exist_ok=True)
     with data_lock(settings.out):
         save_trajectories(files[0], trajectories)
-        pairs = cut_pairs(trajectories, trajectories.metadata | {"trajectories_sha256": file_digest(files[0])})
+        metadata = trajectories.metadata | {"trajectories_sha256": file_digest(files[0])}
+        pairs = cut_pairs(trajectories, task.pair_steps, horizon_of(settings, task), metadata)
         save_action_pairs(files[1], pairs)
     STAGES.debug("trajectories and pairs written")
     if settings.plots:
         from pipeline.report.trajectory_plots import plot_trajectories  # matplotlib is slow to import
 
         folder = settings.out / "plots"
+        labels = tuple(map(str, (*task.observation, *task.action)))
         files += plot_trajectories(
-            trajectories.states, trajectories.actions, LABELS, CONTROL_SECONDS, settings.plots, folder
+            trajectories.states, trajectories.actions, labels, task.control_seconds, settings.plots, folder
         )
-    return Collected(settings.trajectories, len(pairs.state), converge_step, refused, tuple(files))
+    label = task.scores[task.primary].label
+    return Collected(task.name, settings.trajectories, len(pairs.state), primary, label, refused, tuple(files))

@@ -7,21 +7,18 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import AUTO
-from pipeline.env.score_table import PRIMARY, SCORES
-from pipeline.env.scores import Columns
 from pipeline.errors import SettingsError
-from pipeline.evaluation.protocol import CONDITIONS
 from pipeline.report.contest import Contest, Watch, judge
 from pipeline.report.statistics import Floats
 from pipeline.stages.contenders import Contender, open_contender, play_blocks
 from pipeline.stages.recorded import EVAL_INFO, read_eval_infos
 from pipeline.stages.settings import CompareSettings
+from pipeline.tasks.registry import find_task
+from pipeline.tasks.score import shares_of
+from pipeline.tasks.task import Columns, Task
 
-CONDITION_NAMES = tuple(f"{condition.action_noise:g}, {condition.replan}" for condition in CONDITIONS)
 PURPOSE = "comparison"  # of episodes that are drawn for it alone
 SUCCESS = "success"
-BOUNDED = tuple(name for name, score in SCORES.items() if score.primary or score.binary)
-"""The scores that lie in [0, 1], where more is better."""
 
 
 @dataclass(frozen=True)
@@ -48,30 +45,44 @@ def compare(settings: CompareSettings, watch: Watch) -> Compared:
         conditions, first, second = read_eval_infos(Path(a), Path(b))
         contest = judge([(first, second)], settings.margin, True, watch)
         return Compared((a, b), SUCCESS, "success of recorded episodes", conditions, contest)
-    score = bounded_score(settings.score)
-    contenders = [open_contender(place, settings.tokenizer) for place in settings.policy]
-    contest = meet(contenders, score, settings.margin, blocks_of(settings.max_episodes), settings.seed, PURPOSE, watch)
+    task = find_task(settings.task)
+    score = bounded_score(task, settings.score)
+    contenders = [open_contender(task, place, settings.tokenizer) for place in settings.policy]
+    blocks = blocks_of(task, settings.max_episodes)
+    contest = meet(task, contenders, score, settings.margin, blocks, settings.seed, PURPOSE, watch)
     names = (f"{a}, {contenders[0].name}", f"{b}, {contenders[1].name}")
-    return Compared(names, score, str(SCORES[score]), CONDITION_NAMES, contest)
+    return Compared(names, score, str(task.scores[score]), condition_names(task), contest)
 
 
-def bounded_score(name: str) -> str:
+def condition_names(task: Task) -> tuple[str, ...]:
+    """The conditions of a task as headings: noise and replan interval."""
+    return tuple(f"{condition.action_noise:g}, {condition.replan}" for condition in task.conditions)
+
+
+def bounded_score(task: Task, name: str) -> str:
     """The score that two policies are compared by; raises `SettingsError` for one that does not lie in [0, 1]."""
-    score = PRIMARY if name == AUTO else name
-    if score not in BOUNDED:
+    score, bounded = task.primary if name == AUTO else name, shares_of(task.scores)
+    if score not in bounded:
         raise SettingsError(
-            f"score: expected one of {', '.join(BOUNDED)}, which lie in [0, 1], found '{name}'. See --help."
+            f"score: expected one of {', '.join(bounded)}, which lie in [0, 1], found '{name}'. See --help."
         )
     return score
 
 
-def blocks_of(episodes: int) -> int:
+def blocks_of(task: Task, episodes: int) -> int:
     """How many blocks of one episode in every condition there are in so many episodes."""
-    return episodes // len(CONDITIONS)
+    return episodes // len(task.conditions)
 
 
 def meet(
-    contenders: Sequence[Contender], score: str, margin: float, blocks: int, seed: int, purpose: str, watch: Watch
+    task: Task,
+    contenders: Sequence[Contender],
+    score: str,
+    margin: float,
+    blocks: int,
+    seed: int,
+    purpose: str,
+    watch: Watch,
 ) -> Contest:
     """Let A and B play until it is decided, at most so many blocks; raises `RunError` if one of them fails."""
 
@@ -79,4 +90,5 @@ def meet(
         a, b = (each[score].astype(np.float64) for each in columns)
         return a, b
 
-    return judge(map(pair, play_blocks(contenders, blocks, seed, purpose)), margin, SCORES[score].binary, watch)
+    played = play_blocks(task, contenders, blocks, seed, purpose)
+    return judge(map(pair, played), margin, task.scores[score].binary, watch)

@@ -16,17 +16,15 @@ import numpy as np
 import torch
 
 from pipeline.config import NONE
-from pipeline.env.pendulum import ACTION_DIM, STATE_DIM, Array
-from pipeline.env.scores import Columns
 from pipeline.errors import PolicyError, RunError, SettingsError, one_line
 from pipeline.evaluation.control import Episodes, Ints, Planner, draw_episodes, evaluate_planner, policy_planner
-from pipeline.evaluation.protocol import CONDITIONS, LONGEST_REPLAN
 from pipeline.files import file_digest
 from pipeline.methods.method import Plans
 from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.open import open_policy
 from pipeline.policies.remote import RemotePolicy, connect
-from pipeline.stages.evaluate import check_pendulum, require_finished
+from pipeline.stages.evaluate import check_policy, require_finished
+from pipeline.tasks.task import Array, Columns, Task
 from pipeline.tracking.names import NAME
 from pipeline.tracking.query import artifact, fetch
 from pipeline.tracking.registry import MODELS, model_file, named_version
@@ -50,59 +48,59 @@ class Contender:
     planner_for: PlannerFor
 
 
-def open_contender(place: str, tokenizer: str = NONE) -> Contender:
-    """Open what `place` names; raises `UserError` kinds where there is no such policy, or not for the pendulum."""
+def open_contender(task: Task, place: str, tokenizer: str = NONE) -> Contender:
+    """Open what `place` names; raises `UserError` kinds where there is no such policy, or not for the task."""
     if place.startswith(SERVERS):
-        return served(place)
+        return served(task, place)
     if place.startswith(MODELS):
         store = open_store()
         with model_file(store, named_version(store, place)) as path:
-            return from_file(path, tokenizer)
+            return from_file(task, path, tokenizer)
     if not Path(place).exists() and RUN_ID.fullmatch(place):
         store = open_store()
         run = fetch(store, place)
         require_finished(run)
         with artifact(store, place, f"{run.tags[NAME]}.pth") as path:
-            return from_file(path, tokenizer)
+            return from_file(task, path, tokenizer)
     if not Path(place).exists():
         raise SettingsError(
             "policy: expected a model file, a run's id, models:/NAME@ALIAS, models:/NAME/NUMBER or a server's address, "
             f"found '{place}'. See --help."
         )
-    return from_file(Path(place), tokenizer)
+    return from_file(task, Path(place), tokenizer)
 
 
-def from_file(path: Path, tokenizer: str = NONE) -> Contender:
+def from_file(task: Task, path: Path, tokenizer: str = NONE) -> Contender:
     """Open a model file, `.pth` or `.onnx`; raises `CheckpointError`."""
     policy = open_policy(path, None if tokenizer == NONE else tokenizer)
-    check_pendulum(path, policy)
+    check_policy(task, path, policy)
     if isinstance(policy, ExportedPolicy):
-        return Contender(policy.name, file_digest(path), act_planner(policy.act))
+        return Contender(policy.name, file_digest(path), act_planner(task, policy.act))
     return Contender(policy.name, file_digest(path), partial(policy_planner, policy))
 
 
-def served(address: str) -> Contender:
+def served(task: Task, address: str) -> Contender:
     """Ask the server for a plan; raises `PolicyError` if it is away, or does not plan far enough."""
-    policy = connect(address, STATE_DIM, ACTION_DIM)
-    horizon = policy.act(np.zeros((1, STATE_DIM))).shape[1]
-    if horizon < LONGEST_REPLAN:
+    policy = connect(address, task.state_dim, task.action_dim)
+    horizon = policy.act(np.zeros((1, task.state_dim))).shape[1]
+    if horizon < task.longest_replan:
         raise PolicyError(
-            f"{address}: expected a policy that plans at least {LONGEST_REPLAN} actions, found {horizon}."
+            f"{address}: expected a policy that plans at least {task.longest_replan} actions, found {horizon}."
         )
-    return Contender(address, sha256(address.encode()).hexdigest(), act_planner(partial(ask, policy)))
+    return Contender(address, sha256(address.encode()).hexdigest(), act_planner(task, partial(ask, policy)))
 
 
-def act_planner(act: Callable[[Array], np.ndarray]) -> PlannerFor:
+def act_planner(task: Task, act: Callable[[Array], np.ndarray]) -> PlannerFor:
     """Make planners of a policy that only acts: what it draws, if anything, it draws by itself."""
 
     def plan(states: Array, _episodes: Ints, _step: int) -> Plans:
-        return Plans(act(states))
+        return Plans(act(task.world.observe(states)))
 
     return lambda _episodes, _seed, *_purpose: plan
 
 
 def ask(policy: RemotePolicy, states: Array) -> np.ndarray:
-    """Let a server plan for `states (B, S)`, some at a time; raises `RunError` where it fails: nothing is made up."""
+    """Let a server plan for observed `states (B, S)`, some at a time; raises `RunError` where it fails."""
     parts = np.array_split(states, -(-len(states) // MOST_STATES))
     try:
         return np.concatenate([policy.act(part) for part in parts])
@@ -110,7 +108,9 @@ def ask(policy: RemotePolicy, states: Array) -> np.ndarray:
         raise RunError(f"during the comparison: {one_line(error)}") from error
 
 
-def play_blocks(contenders: Sequence[Contender], blocks: int, seed: int, purpose: str) -> Iterator[list[Columns]]:
+def play_blocks(
+    task: Task, contenders: Sequence[Contender], blocks: int, seed: int, purpose: str
+) -> Iterator[list[Columns]]:
     """Let all contenders meet the same blocks, batch after batch; yields their scores, columns `(C, b)` by name.
 
     The episodes are drawn for these policies and this purpose alone, by a stream named after the policies' digests.
@@ -121,7 +121,7 @@ def play_blocks(contenders: Sequence[Contender], blocks: int, seed: int, purpose
     with ThreadPoolExecutor(len(contenders)) as threads:
         for begin in range(0, blocks, BATCH):
             words = purpose, stream, str(begin)
-            episodes = draw_episodes(CONDITIONS, min(BATCH, blocks - begin), seed, *words)
+            episodes = draw_episodes(task, task.conditions, min(BATCH, blocks - begin), seed, *words)
             yield list(threads.map(partial(_play, episodes=episodes, seed=seed, words=words), contenders))
 
 

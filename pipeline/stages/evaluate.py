@@ -1,4 +1,4 @@
-"""Evaluate models under the nine conditions: files, MLflow runs, studies, and baseline controllers."""
+"""Evaluate models under the conditions of a task: files, MLflow runs, studies, and baseline controllers."""
 
 import math
 import tempfile
@@ -14,14 +14,15 @@ import torch
 from pipeline.config import ALL, NONE
 from pipeline.data.pairs import load_action_pairs
 from pipeline.data.split import split_pairs
-from pipeline.env.pendulum import ACTION_DIM, STATE_DIM
 from pipeline.errors import CheckpointError, RunError, SettingsError
 from pipeline.evaluation.control import Evaluation, draw_episodes, evaluate_planner, mean_scores, policy_planner
 from pipeline.evaluation.expert import COMPARED, ChunkErrors, compare_chunks, spread
-from pipeline.evaluation.protocol import CONDITIONS, LONGEST_REPLAN, Protocol
+from pipeline.evaluation.protocol import Protocol
 from pipeline.evaluation.stored import (
     EPISODES_FILE,
     FOLDER,
+    MOST_PATHS,
+    PATHS_FILE,
     PLANS_FILE,
     SCORES_FILE,
     UNFINISHED,
@@ -29,7 +30,7 @@ from pipeline.evaluation.stored import (
     scores_table,
     write_episodes,
 )
-from pipeline.evaluation.yardsticks import YARDSTICKS
+from pipeline.evaluation.yardsticks import evaluate_yardstick
 from pipeline.executors.jobs import Job, Report
 from pipeline.executors.run import Watch, run_all
 from pipeline.files import file_digest
@@ -40,12 +41,25 @@ from pipeline.policies.policy import Policy, noise_of
 from pipeline.report.design import design_of
 from pipeline.stages.settings import EvaluateSettings
 from pipeline.streams import torch_stream
+from pipeline.tasks.facts import require_fit
+from pipeline.tasks.registry import find_task
+from pipeline.tasks.settings import at_task
+from pipeline.tasks.task import Task
 from pipeline.tracking.names import Kind
-from pipeline.tracking.query import StoredRun, artifact, fetch, is_acting, is_average, is_model, search_study
+from pipeline.tracking.query import StoredRun, artifact, fetch, is_acting, is_average, is_model, search_study, task_of
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store, open_store, ui_command
 
 MEAN = "mean"  # a score's mean over the conditions
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How models are evaluated."""
+
+    task: str  # as it is named on the command line: each process finds it
+    protocol: Protocol
+    pairs: Path  # with the expert's chunks
 
 
 @dataclass(frozen=True)
@@ -58,45 +72,43 @@ class Judged:
     chunks: ChunkErrors | None = None  # against the expert, on the test split; None without it
 
 
-def load_for_pendulum(path: Path, tokenizer: str, act: Mapping[str, Any] | None = None) -> Policy:
+def load_for(task: Task, path: Path, tokenizer: str, act: Mapping[str, Any] | None = None) -> Policy:
     """Open a model file, to act by `act`, see `load_policy`.
 
-    Raises `CheckpointError`, also if it is not for the pendulum or its horizon is too short; `SettingsError`.
+    Raises `CheckpointError`, also if it is not for the task or its horizon is too short; `SettingsError`.
     """
     policy = load_policy(path, None if tokenizer == NONE else tokenizer, act)
-    check_pendulum(path, policy)
+    check_policy(task, path, policy)
     return policy
 
 
-def check_pendulum(path: Path, policy: Policy | ExportedPolicy) -> None:
-    """Raise `CheckpointError` unless a model is for the pendulum and plans far enough for all conditions."""
-    check_dimensions(path, policy.state_dim, policy.action_dim)
-    if policy.horizon < LONGEST_REPLAN:
+def check_policy(task: Task, path: Path, policy: Policy | ExportedPolicy) -> None:
+    """Raise `CheckpointError` unless a model is for the task and plans far enough for all conditions."""
+    check_task(task, path, policy)
+    if policy.horizon < task.longest_replan:
         raise CheckpointError(
-            f"{path}: expected a model that plans at least {LONGEST_REPLAN} actions, found {policy.horizon}."
+            f"{path}: expected a model that plans at least {task.longest_replan} actions, found {policy.horizon}."
         )
 
 
-def check_dimensions(path: Path, state_dim: int, action_dim: int) -> None:
-    """Raise `CheckpointError` unless a model file is for the pendulum."""
-    if (state_dim, action_dim) != (STATE_DIM, ACTION_DIM):
-        raise CheckpointError(
-            f"{path}: expected a model of {STATE_DIM} state and {ACTION_DIM} action dimensions, "
-            f"found {state_dim} and {action_dim}."
-        )
+def check_task(task: Task, path: Path, policy: Policy | ExportedPolicy) -> None:
+    """Raise `CheckpointError` unless a model is for the task."""
+    sizes = policy.state_dim, policy.action_dim
+    require_fit(str(path), policy.task, sizes, task, CheckpointError, "Name its task by --task, or another model.")
 
 
 def judge_file(
-    path: Path, tokenizer: str, protocol: Protocol, pairs: Path, report: Report, act: Mapping[str, Any] | None = None
+    path: Path, tokenizer: str, trial: Trial, report: Report, act: Mapping[str, Any] | None = None
 ) -> Judged:
     """Evaluate a model file on one thread, acting by `act`.
 
-    Its plans are compared with the expert's chunks in the test split of the file `pairs`, if it was trained on these
+    Its plans are compared with the expert's chunks in the test split of the trial's pairs, if it was trained on these
     pairs or has no provenance, as the reference system's weights.
     """
     torch.set_num_threads(1)
-    policy = load_for_pendulum(path, tokenizer, act)
-    episodes = draw_episodes(CONDITIONS, protocol.episodes, protocol.seed)
+    task, protocol, pairs = find_task(trial.task), trial.protocol, trial.pairs
+    policy = load_for(task, path, tokenizer, act)
+    episodes = draw_episodes(task, task.conditions, protocol.episodes, protocol.seed)
     evaluation = evaluate_planner(policy_planner(policy, episodes, protocol.seed), episodes, 1, report)
     chunks = None
     if pairs.is_file() and is_trained_on(policy, pairs):
@@ -114,23 +126,22 @@ def is_trained_on(policy: Policy, pairs: Path) -> bool:
     return not policy.provenance or policy.provenance.get("pairs_sha256") == file_digest(pairs)
 
 
-def judge_run(
-    run_id: str, protocol: Protocol, pairs: Path, report: Report, act: Mapping[str, Any] | None = None
-) -> Judged:
+def judge_run(run_id: str, trial: Trial, report: Report, act: Mapping[str, Any] | None = None) -> Judged:
     """Evaluate the model of an MLflow run, and log the scores to the run unless `act` chooses how it acts."""
     client = open_store()
     stored = fetch(client, run_id)
     with artifact(client, run_id, f"{stored.tags['name']}.pth") as path:
-        judged = judge_file(path, NONE, protocol, pairs, report, act)
+        judged = judge_file(path, NONE, trial, report, act)
     if not act:
-        log_judged(TrackedRun(client, run_id), judged, protocol)
+        log_judged(TrackedRun(client, run_id), judged, trial.protocol)
     return judged
 
 
-def judge_yardstick(name: str, protocol: Protocol, report: Report) -> Judged:
+def judge_yardstick(name: str, trial: Trial, report: Report) -> Judged:
     """Evaluate a yardstick on one thread."""
-    episodes = draw_episodes(CONDITIONS, protocol.episodes, protocol.seed)
-    return Judged(name, "yardstick", YARDSTICKS[name](episodes, 1))
+    task = find_task(trial.task)
+    episodes = draw_episodes(task, task.conditions, trial.protocol.episodes, trial.protocol.seed)
+    return Judged(name, "yardstick", evaluate_yardstick(name, episodes, 1))
 
 
 def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
@@ -144,13 +155,17 @@ def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
     run.table(f"{FOLDER}/{SCORES_FILE}", scores_table(judged.evaluation.conditions, rows))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_episodes(folder / EPISODES_FILE, judged.evaluation.conditions, judged.evaluation.by_condition())
+        write_episodes(folder / EPISODES_FILE, judged.evaluation.task, judged.evaluation.by_condition())
         run.file(folder / EPISODES_FILE, FOLDER)
         if (chunks := judged.chunks) is not None:
             metrics |= {"chunk_mae": chunks.mae, "chunk_mse": chunks.mse}
             shown = {key: getattr(chunks, key) for key in ("mae_by_step", "states", "expert", "planned")}
             np.savez(folder / PLANS_FILE, **shown)
             run.file(folder / PLANS_FILE, FOLDER)
+        if (paths := judged.evaluation.paths) is not None:
+            hardest = paths[-protocol.episodes :][:MOST_PATHS]
+            np.savez(folder / PATHS_FILE, paths=hardest)
+            run.file(folder / PATHS_FILE, FOLDER)
     earlier = fetch(open_store(), run.run_id).metrics
     stale = {name for name in earlier if name.endswith(f"/{MEAN}") or name in ("chunk_mae", "chunk_mse")}
     run.metrics({name: value for name, value in metrics.items() if math.isfinite(value)}, model_id=run.model_id)
@@ -188,6 +203,15 @@ def require_finished(run: StoredRun, acting: bool = False) -> None:
         )
 
 
+def require_task(run: StoredRun, task: Task) -> None:
+    """Raise `SettingsError` unless a run is of the task."""
+    if (found := task_of(run)) != task.name:
+        raise SettingsError(
+            f"run: expected one of the task '{task.name}', found that '{run.name}' ({run.run_id}) is of '{found}'. "
+            "Name its task by --task."
+        )
+
+
 def protocol_for(settings: EvaluateSettings) -> Protocol:
     """The protocol to evaluate by: of a study its own, which was fixed before its first evaluation.
 
@@ -215,33 +239,40 @@ def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
 
     Bad input raises a `UserError` before any work; `RunError` names the models that could not be evaluated.
     """
+    task = find_task(settings.task)
+    default = at_task(EvaluateSettings(task=settings.task), task).pairs
+    settings = at_task(settings, task)
     protocol, act = protocol_for(settings), settings.acting
+    trial = Trial(settings.task, protocol, settings.pairs)
     jobs: list[Job[Judged]] = []
     for path in settings.checkpoint:
-        policy = load_for_pendulum(path, settings.tokenizer, act)
-        work = partial(judge_file, path, settings.tokenizer, protocol, settings.pairs, act=act)
+        policy = load_for(task, path, settings.tokenizer, act)
+        work = partial(judge_file, path, settings.tokenizer, trial, act=act)
         jobs.append(Job(policy.name, "file", work))
-    if settings.pairs.exists() or settings.pairs != EvaluateSettings.model_fields["pairs"].default:
+    if settings.pairs.exists() or settings.pairs != default:
         load_action_pairs(settings.pairs)  # raises here, not in every process
     if settings.run or settings.study != NONE:
         store = open_store()
         runs = [fetch(store, run_id) for run_id in dict.fromkeys(settings.run)]
         for run in runs:
             require_finished(run, acting=True)
+            require_task(run, task)
         if settings.study != NONE:
             known = {run.run_id for run in runs}
             members = models_of_study(store, settings.study, settings.experiment, acting=not act)
+            for run in members:
+                require_task(run, task)
             runs += [run for run in members if run.run_id not in known]
         if act:
             for method in dict.fromkeys(run.tags["method"] for run in runs):
                 METHODS[method].check_acting(act)
         for run in runs:
-            work = partial(judge_run, run.run_id, protocol, settings.pairs, act=act)
+            work = partial(judge_run, run.run_id, trial, act=act)
             jobs.append(Job(run.name, run.tags["method"], work))
     if act and not jobs:
         raise SettingsError("act: name models that are to act so: files, --run or --study. See --help.")
     if settings.yardsticks:
-        jobs += [Job(name, "yardstick", partial(judge_yardstick, name, protocol)) for name in YARDSTICKS]
+        jobs += [Job(name, "yardstick", partial(judge_yardstick, name, trial)) for name in task.yardsticks]
     if not jobs:
         raise SettingsError("checkpoint: name model files, or --run, --study or --yardsticks. See --help.")
     executor = settings.executor if len(jobs) > 1 else "serial"  # a process of its own takes longer than one model

@@ -12,23 +12,42 @@ from pipeline.methods.settings import BinningSettings, Pi0FastSettings, TrainSet
 from pipeline.stages.collect import collect
 from pipeline.stages.settings import CollectSettings, TokenizeSettings
 from pipeline.stages.tokenize import tokenize
+from pipeline.tasks.settings import at_task
+from pipeline.tasks.task import Task
 
 
-def make_missing_data(settings: TrainSettings, say: Callable[[str], None]) -> None:
-    """Collect or tokenize if a default file is missing. A file that the user named is never made.
+def make_missing_data(settings: TrainSettings, task: Task, say: Callable[[str], None]) -> None:
+    """Collect or tokenize if a default file of the task is missing. A file that the user named is never made.
 
     Raises `DataError` if the default token pairs were made from other pairs than the present ones.
     """
-    fields = type(settings).model_fields
-    files = {name: getattr(settings, name) for name in ("pairs", "tokenizer") if name in fields}
-    if any(path != fields[name].default for name, path in files.items()):
+    chosen = {"task": settings.task, "horizon": settings.horizon}
+    default = at_task(make(type(settings), chosen), task)
+    names = [name for name in ("pairs", "tokenizer") if name in type(settings).model_fields]
+    if any(getattr(settings, name) != getattr(default, name) for name in names):
         return
-    CollectSettings().out.mkdir(parents=True, exist_ok=True)
-    with data_lock(CollectSettings().out):  # other processes that need the same data wait
-        for path in files.values():
-            _make(path, say)
-    if "tokenizer" in files and TokenizeSettings().pairs.exists():
-        require_same_data(files["pairs"], TokenizeSettings().pairs)
+    collecting = at_task(make(CollectSettings, chosen), task)
+    tokenizing = at_task(make(TokenizeSettings, chosen), task)
+
+    def make_file(path: Path) -> None:
+        if path.exists():
+            return
+        if path == tokenizing.pairs:
+            say(f"{path} is missing: collecting {collecting.trajectories:,} demonstrations")
+            collect(collecting)
+        for scheme, name, kind in (("fast", "FAST", Pi0FastSettings), ("bins", "binning", BinningSettings)):
+            made = at_task(make(kind, chosen), task)
+            if path in (made.pairs, made.tokenizer):
+                make_file(tokenizing.pairs)
+                say(f"{path} is missing: fitting the {name} tokenizer")
+                tokenize(tokenizing.model_copy(update={"scheme": scheme}))
+
+    collecting.out.mkdir(parents=True, exist_ok=True)
+    with data_lock(collecting.out):  # other processes that need the same data wait
+        for name in names:
+            make_file(getattr(settings, name))
+    if "tokenizer" in names and tokenizing.pairs.exists():
+        require_same_data(getattr(settings, names[0]), tokenizing.pairs)
 
 
 def require_same_data(tokens: Path, actions: Path) -> None:
@@ -39,16 +58,3 @@ def require_same_data(tokens: Path, actions: Path) -> None:
             f"{tokens}: was made from pairs {str(made_from)[:12]}, but {actions} is now {file_digest(actions)[:12]}: "
             "the methods would train on different data. Run 'python -m pipeline tokenize'."
         )
-
-
-def _make(path: Path, say: Callable[[str], None]) -> None:
-    if path.exists():
-        return
-    if path == TokenizeSettings().pairs:
-        say(f"{path} is missing: collecting {CollectSettings().trajectories:,} demonstrations")
-        collect(CollectSettings())
-    for scheme, name, kind in (("fast", "FAST", Pi0FastSettings()), ("bins", "binning", BinningSettings())):
-        if path in (kind.pairs, kind.tokenizer):
-            _make(TokenizeSettings().pairs, say)
-            say(f"{path} is missing: fitting the {name} tokenizer")
-            tokenize(make(TokenizeSettings, {"scheme": scheme}))

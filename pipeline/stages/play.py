@@ -8,21 +8,21 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import NONE
-from pipeline.env.pendulum import ACTION_DIM, CONTROL_SECONDS, STATE_DIM
-from pipeline.env.scores import score
 from pipeline.errors import SettingsError
 from pipeline.evaluation import realtime
 from pipeline.evaluation.control import draw_episodes
-from pipeline.evaluation.protocol import Condition
 from pipeline.evaluation.realtime import Act, Played, ThreadAsking, Watch
 from pipeline.files import check_folder
 from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.open import open_policy as open_file
 from pipeline.policies.remote import connect
 from pipeline.report.animation import animate_episode
-from pipeline.stages.evaluate import check_dimensions
+from pipeline.stages.evaluate import check_task
 from pipeline.stages.settings import PlaySettings
 from pipeline.streams import torch_stream
+from pipeline.tasks.registry import find_task
+from pipeline.tasks.score import shares_of
+from pipeline.tasks.task import Condition, Task
 
 STAGES = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Shown:
     verdict: str
     played: Played
     latencies: dict[str, float]  # s, percentiles over all answers after the first; empty if there were none
-    seconds: float  # of the episode, up to a fall
+    seconds: float  # of the episode, up to its end
     step_ms: float
     path: Path | None
 
@@ -46,45 +46,47 @@ class Shown:
 def play(settings: PlaySettings, watch: Watch) -> Shown:
     """Play an episode; raises `UserError` kinds before the clock starts, and `RunError` for later failures."""
     path = None if settings.out == NONE else Path(settings.out)
+    task = find_task(settings.task)
     if path:
         check_out(path)
-    name, act = open_policy(settings)
+    name, act = open_policy(task, settings)
     STAGES.debug("policy %s opened", name)
     condition = Condition(settings.action_noise, settings.replan)
-    episodes = draw_episodes([condition], settings.episode + 1, settings.seed)
+    episodes = draw_episodes(task, [condition], settings.episode + 1, settings.seed)
     start, noise = episodes.starts[-1], episodes.noise[-1]
-    played = realtime.play(ThreadAsking(act), start, noise, settings.replan, settings.lockstep, watch)
+    played = realtime.play(task, ThreadAsking(act), start, noise, settings.replan, settings.lockstep, watch)
 
     STAGES.debug("episode played: plans requested at steps %s", played.record.asked.tolist())
     record = played.record
-    scores = score(record.states[None], record.actions[None])
-    upright, converged = int(scores["return"][0]), int(scores["converge_step"][0])
-    verdict = "upright to the end" if scores["success"][0] else f"fell after {upright * CONTROL_SECONDS:.2f} s"
-    verdict += f"; converged at {converged * CONTROL_SECONDS:.2f} s" if scores["converge"][0] else "; did not converge"
+    scores = task.score(record.states[None], record.actions[None])
+    over = np.flatnonzero(task.world.ended(record.states))
+    steps = int(over[0]) if len(over) else task.episode_steps
+    seconds = steps * task.control_seconds
+    verdict = f"{task.end} after {seconds:.2f} s" if len(over) else "played to the end"
+    verdict += "".join(f"; {name} {task.scores[name].text(scores[name][0])}" for name in shares_of(task.scores))
     about = (
         f"action noise ±{settings.action_noise:g}, a plan every {settings.replan} steps, "
         f"episode {settings.episode} of seed {settings.seed}"
     )
     if path:
         late = f"; {played.late} answer{'s' * (played.late > 1)} late" if played.late else ""
-        animate_episode(path, name, about + late, **vars(record), seconds=CONTROL_SECONDS)
+        animate_episode(path, task, name, about + late, record)
     STAGES.debug("GIF written" if path else "no GIF requested")
     latencies = {
         name: float(np.percentile(played.latencies, percent))
         for name, percent in PERCENTILES.items()
         if len(played.latencies)
     }
-    seconds = upright * CONTROL_SECONDS
-    return Shown(name, about, verdict, played, latencies, seconds, 1000 * CONTROL_SECONDS, path)
+    return Shown(name, about, verdict, played, latencies, seconds, 1000 * task.control_seconds, path)
 
 
-def open_policy(settings: PlaySettings) -> tuple[str, Act]:
+def open_policy(task: Task, settings: PlaySettings) -> tuple[str, Act]:
     """Return the policy's name and its `act`; raises `UserError` kinds."""
     if settings.policy != NONE:
-        return settings.policy, connect(settings.policy, STATE_DIM, ACTION_DIM).act
+        return settings.policy, connect(settings.policy, task.state_dim, task.action_dim).act
     path = Path(settings.checkpoint)
     policy = open_file(path, None if settings.tokenizer == NONE else settings.tokenizer, settings.acting)
-    check_dimensions(path, policy.state_dim, policy.action_dim)
+    check_task(task, path, policy)
     if isinstance(policy, ExportedPolicy):
         return policy.name, policy.act
     import torch

@@ -6,13 +6,14 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.config import ALL, AUTO, BARE, FLAGS, MAX_SEED, NAME_PATTERN, NONE, Settings
+from pipeline.tasks.settings import ForTask, WithHorizon
 
 
-class CollectSettings(Settings):
+class CollectSettings(WithHorizon):
     """Simulate demonstrations and cut them into training pairs."""
 
     trajectories: int = Field(4000, ge=1, le=1_000_000, description="demonstrations to simulate")
-    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of starts, gains and noise")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of starts, noise and the demonstrator's variation")
     plots: int = Field(0, ge=0, le=1000, description="number of trajectories to draw into OUT/plots")
     threads: int = Field(
         0, ge=0, le=1024, description="simulation threads, 0 for all cores; the data do not depend on it"
@@ -20,7 +21,7 @@ class CollectSettings(Settings):
     out: Path = Field(Path("data"), description="folder for trajectories.npz and training_pairs_original.npz")
 
 
-class TokenizeSettings(Settings):
+class TokenizeSettings(WithHorizon):
     """Fit a tokenizer, FAST or plain bins, on the training split, and write the token pairs."""
 
     scheme: Literal["fast", "bins"] = Field("fast", description="FAST, or one token per action")
@@ -64,8 +65,8 @@ class ChoosesActing(Settings):
         return dict(word.split("=", 1) for word in self.act)
 
 
-class EvaluateSettings(ChoosesActing):
-    """Score how models control the pendulum, under nine conditions of noise and replan interval.
+class EvaluateSettings(ChoosesActing, ForTask):
+    """Score how models control a task, under its conditions of noise and replan interval.
 
     Models are files (A.pth B.pth ...), MLflow runs (--run), or all models of a study (--study). The scores of runs are
     logged to the runs.
@@ -80,7 +81,7 @@ class EvaluateSettings(ChoosesActing):
     run: tuple[str, ...] = Field((), description="ids of MLflow runs with models")
     study: str = Field(NONE, pattern=f"^{NAME_PATTERN}$", description="name of a study: all its models")
     experiment: str = Field(ALL, pattern=f"^{NAME_PATTERN}$", description="MLflow experiment of the study; all: any")
-    yardsticks: bool = Field(False, description="also score PID, LQR and zero action")
+    yardsticks: bool = Field(False, description="also score the task's yardsticks, such as PID, LQR and zero action")
     tokenizer: str = Field(NONE, description="the tokenizer of the reference system's FAST weights")
     episodes: int = Field(100, ge=1, le=1_000_000, description="episodes per condition; a study has its own")
     seed: int = Field(
@@ -94,13 +95,13 @@ class EvaluateSettings(ChoosesActing):
     format: Literal["text", "json"] = Field("text", description="tables, or one JSON object", json_schema_extra=FLAGS)
 
 
-class CompareSettings(Settings):
+class CompareSettings(ForTask):
     """Compare two policies, A and B, on the same episodes, until it is decided which is better, or that neither is.
 
     A policy is a model file, the id of an MLflow run, a registered model (models:/pi0@champion, models:/pi0/3) or the
-    address of a policy server. Both meet the same starts and the same noise, one start in all nine conditions at a
-    time, drawn for these two policies alone. After each start there may be a verdict: better, worse, equivalent
-    (the difference lies within the margin), each wrong with a chance of at most 5%.
+    address of a policy server. Both meet the same starts and the same noise, one start in all conditions at a time,
+    drawn for these two policies alone. After each start there may be a verdict: better, worse, equivalent (the
+    difference lies within the margin), each wrong with a chance of at most 5%.
 
     Results that other systems made: two files eval_info.json of lerobot, compared by success; or --csv with the columns
     method, model, episode, score and, if there are several, condition, where all pairs of methods are compared over
@@ -109,7 +110,7 @@ class CompareSettings(Settings):
 
     policy: tuple[str, ...] = Field((), description="two policies, A and B", json_schema_extra=BARE)
     csv: str = Field(NONE, min_length=1, description="a table of results instead of policies; its margin may exceed 1")
-    score: str = Field(AUTO, min_length=1, description="calm, success or converge; auto: calm, the primary score")
+    score: str = Field(AUTO, min_length=1, description="a score in [0, 1]; auto: the task's primary score")
     margin: float = Field(0.02, gt=0, le=1e9, description="differences within it do not matter")
     max_episodes: int = Field(20_000, ge=9, le=10_000_000, description="episodes of each policy, at most")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="of the episodes, beside the policies themselves")
@@ -127,12 +128,11 @@ class CompareSettings(Settings):
         return self
 
 
-class PlaySettings(ChoosesActing):
-    """Balance the pendulum with a policy in real time, and draw the episode as a GIF.
+class PlaySettings(ChoosesActing, ForTask):
+    """Play an episode of a task with a policy in real time, and draw it as a GIF.
 
-    The policy is a model file (--checkpoint) or a server (--policy). A step takes 0.04 s, an episode 100 steps. The
-    state is sent when a plan is due; until the answer arrives, the last plan continues. Answers that arrive after their
-    step are counted as late.
+    The policy is a model file (--checkpoint) or a server (--policy). The state is sent when a plan
+    is due; until the answer arrives, the last plan continues. Answers that arrive after their step are counted as late.
     """
 
     checkpoint: str = Field(
@@ -141,7 +141,7 @@ class PlaySettings(ChoosesActing):
     policy: str = Field(NONE, min_length=1, description="address of a policy server, such as http://127.0.0.1:5001")
     tokenizer: str = Field(NONE, description="the tokenizer of the reference system's FAST weights")
     action_noise: float = Field(
-        0.03, ge=0, le=3, description="amplitude of the uniform noise on every action, in 100 N"
+        0.03, ge=0, le=3, description="amplitude of the uniform noise on every action, action units"
     )
     replan: int = Field(10, ge=1, le=100, description="steps between two plans")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of start and noise, as in evaluate")

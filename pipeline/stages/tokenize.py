@@ -10,14 +10,18 @@ import numpy as np
 from pipeline.data.lock import data_lock
 from pipeline.data.pairs import TokenPairs, load_action_pairs, save_token_pairs
 from pipeline.data.split import split_pairs
-from pipeline.errors import RunError
+from pipeline.errors import DataError, RunError
 from pipeline.files import check_folder, file_digest
 from pipeline.stages.settings import TokenizeSettings
+from pipeline.tasks.facts import KEY, facts_of, require_fit
+from pipeline.tasks.registry import find_task
+from pipeline.tasks.settings import at_task
 from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, Floats
 from pipeline.tokenizer.fit import fit_bins, fit_tokenizer
 
 STAGES = logging.getLogger(__name__)
 
+REBUILD = "Name the task by --task, or make its pairs with 'python -m pipeline collect --task NAME'."
 TOKENIZER_FILE, PAIRS_FILE = "{scheme}_tokenizer.json", "training_pairs_{scheme}.npz"
 
 
@@ -39,9 +43,13 @@ class Tokenized:
 
 def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
     """Write the tokenizer and the token pairs to `settings.out`; the same input gives the same bytes."""
+    task = find_task(settings.task)
+    settings = at_task(settings, task)
     check_folder(settings.out, "tokens")
     with data_lock(settings.pairs.parent):
         pairs, digest = load_action_pairs(settings.pairs), file_digest(settings.pairs)
+    sizes = pairs.state.shape[1], pairs.action_chunk.shape[2]
+    require_fit(str(settings.pairs), pairs.task, sizes, task, DataError, REBUILD)
     STAGES.debug("%s read", settings.pairs)
     split = split_pairs(pairs.trajectory, len(pairs.state))
     tokenizer = fit(pairs.action_chunk[split.train], settings)
@@ -74,6 +82,7 @@ def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
         "tokenizer_sha256": tokenizer.digest,
         "pairs_sha256": digest,
         "split_digest": split.digest,
+        KEY: facts_of(task).values(),
         "summary": json.loads(json.dumps(asdict(summary))),
     }
     rows = pad_sequences(sequences)

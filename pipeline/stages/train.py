@@ -3,18 +3,16 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
 import torch
 
 from pipeline.config import AUTO, NONE
-from pipeline.env.pendulum import ACTION_DIM, STATE_DIM
 from pipeline.errors import DataError, RunError, StoreError, one_line
 from pipeline.evaluation.control import draw_episodes, evaluate_planner, mean_scores, policy_planner
-from pipeline.evaluation.protocol import LONGEST_REPLAN, Condition
-from pipeline.methods.method import Interface, Method, Prepared
+from pipeline.methods.method import Method, Prepared
 from pipeline.methods.settings import TrainSettings
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint, weights_digest
 from pipeline.policies.policy import Policy, policy_of
@@ -22,8 +20,14 @@ from pipeline.report.loss_curves import draw_loss_curves
 from pipeline.report.model_card import model_card, training_facts
 from pipeline.stages.account import LOSSES, Keeper, Say, Training, account_of
 from pipeline.stages.make_data import make_missing_data
+from pipeline.stages.tokenize import REBUILD
 from pipeline.stages.unfinished import Unfinished, find_unfinished, say_what_was_left
 from pipeline.streams import global_torch_stream
+from pipeline.tasks.facts import facts_of, require_fit
+from pipeline.tasks.registry import DEFAULT, find_task
+from pipeline.tasks.score import shares_of
+from pipeline.tasks.settings import at_task
+from pipeline.tasks.task import Task
 from pipeline.tracking.delivery import BRIEFLY
 from pipeline.tracking.mirror import MIRROR, Mirror, reserve
 from pipeline.tracking.names import WEIGHTS
@@ -39,11 +43,12 @@ from pipeline.versions import code_digest
 STAGES = logging.getLogger(__name__)
 
 # A first look at control after training, on other episodes than an evaluation meets, unless it is given this seed.
-CHECK_SEED, CHECK_EPISODES, CHECK = 1_000_003, 100, Condition(action_noise=0.03, replan=13)
+CHECK_SEED, CHECK_EPISODES = 1_000_003, 100
+
+CHECK = "check_"  # before the names of scores
 
 FINAL_METRICS = (
-    "best_val_loss", "best_epoch", "test_loss_at_best_val", "check_success", "check_converge", "train_seconds",
-    "parameters",
+    "best_val_loss", "best_epoch", "test_loss_at_best_val", "train_seconds", "parameters",
 )  # fmt: skip
 
 Watch = Callable[[Step], None]
@@ -58,6 +63,7 @@ class Trained:
     url: str  # of the run, below the UI's address
     best_epoch: int
     metrics: dict[str, float]
+    check: dict[str, float]  # scores of a first look at control, by their names
     weights_digest: str
     undelivered: int  # calls that wait for a store that is away
 
@@ -79,9 +85,10 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place
             say("warning: the code has changed since the run was started, so its bits may be others")
     torch.set_num_threads(settings.threads)
     device = choose_device(settings)
-    make_missing_data(settings, say)
-    prepared = method.prepare(settings)
-    check_sizes(prepared.interface)
+    task = find_task(settings.task)
+    settings = at_task(settings, task)
+    make_missing_data(settings, task, say)
+    prepared = prepare(method, settings, task)
     STAGES.debug("the data is read and split")
     for warning in (*prepared.warnings, *training_warnings(settings, prepared)):
         say(f"warning: {warning}")
@@ -94,7 +101,7 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place
     problem = problem_of(method, network, prepared, settings)
     try:
         training = Training(
-            method=method, settings=settings, prepared=prepared, problem=problem,
+            method=method, task=task, settings=settings, prepared=prepared, problem=problem,
             run=run, mirror=mirror, account=account_of(snapshot), say=say,
         )  # fmt: skip
         with system_metrics(run):
@@ -115,7 +122,9 @@ def begin(
         snapshot = load_snapshot(path) if path.exists() else None
         run = resume_run(client, unfinished.journal, in_study=place is not None)
         return run, Mirror(unfinished.name, MIRROR), snapshot
-    mirror = reserve(method.prefix, datetime.now())
+    mirror = reserve(
+        method.prefix if settings.task == DEFAULT else f"{method.prefix}_{prepared.interface.task.name}", datetime.now()
+    )
     try:
         chosen = settings.run_name != AUTO
         name = settings.run_name if chosen else (place and place.name) or mirror.name
@@ -148,15 +157,19 @@ def _publish_log(run: TrackedRun, mirror: Mirror, last_line: str) -> None:
     run.file(mirror.log)
 
 
-def check_sizes(interface: Interface) -> None:
-    """Raise `DataError` if the pairs are not of the pendulum, or too short for the conditions of an evaluation."""
-    found = len(interface.state.mean), len(interface.action.mean), interface.horizon
-    if found[:2] != (STATE_DIM, ACTION_DIM) or interface.horizon < LONGEST_REPLAN:
+def prepare(method: Method, settings: TrainSettings, task: Task) -> Prepared:
+    """Load and check a training's data; raises `UserError` kinds if they are not of the task, or of other chunks."""
+    prepared = method.prepare(settings)
+    interface, where = prepared.interface, str(prepared.files["data"])
+    sizes = len(interface.state.mean), len(interface.action.mean)
+    require_fit(where, interface.task, sizes, task, DataError, REBUILD)
+    wanted = settings.horizon or interface.horizon
+    if interface.horizon != wanted or interface.horizon < task.longest_replan:
         raise DataError(
-            f"training pairs: expected {STATE_DIM} state and {ACTION_DIM} action dimensions and chunks of at least "
-            f"{LONGEST_REPLAN} actions, for the pendulum; found {found[0]}, {found[1]} and {found[2]}. "
-            "Make them with 'python -m pipeline collect'."
+            f"{where}: expected chunks of {settings.horizon or f'at least {task.longest_replan}'} actions, for the "
+            f"task '{task.name}', found {interface.horizon}. {REBUILD}"
         )
+    return replace(prepared, interface=replace(interface, task=facts_of(task)))
 
 
 def _fit(training: Training, snapshot: Snapshot | None, keeper: Keeper, watch: Watch) -> Trained:
@@ -202,10 +215,13 @@ def _finish(training: Training) -> Trained:
     interface = training.prepared.interface
     checkpoint = Checkpoint(training.method, training.settings, interface, account.best, provenance)
     policy = policy_of(checkpoint)
-    episodes = draw_episodes((CHECK,), CHECK_EPISODES, CHECK_SEED)
+    task = training.task
+    condition = task.conditions[len(task.conditions) // 2]
+    episodes = draw_episodes(task, (condition,), CHECK_EPISODES, CHECK_SEED)
     planner = policy_planner(policy, episodes, CHECK_SEED)
     (scores,) = mean_scores(evaluate_planner(planner, episodes, training.settings.threads))
-    final |= {"check_success": scores["success"], "check_converge": scores["converge"]}
+    check = {name: scores[name] for name in shares_of(task.scores)}
+    final |= {f"{CHECK}{name}": value for name, value in check.items()}
     metrics = final | {"train_seconds": account.seconds}
     parameters = float(sum(weight.numel() for weight in account.best.values()))
     run.metrics(metrics | {"parameters": parameters}, time_ms=int(account.epochs[-1]["time_ms"]))
@@ -216,8 +232,8 @@ def _finish(training: Training) -> Trained:
         f"weights sha256 {digest[:16]}"
     )
     training.note(
-        f"control, a first look: success {final['check_success']:.2f}, converge {final['check_converge']:.2f} "
-        f"({CHECK_EPISODES} episodes, action noise {CHECK.action_noise}, replan {CHECK.replan})"
+        f"control, a first look: {', '.join(f'{name} {value:.2f}' for name, value in check.items())} "
+        f"({CHECK_EPISODES} episodes, action noise {condition.action_noise:g}, replan {condition.replan})"
     )
     training.note(f"finished after {account.seconds:.1f} s of training", aloud=False)
     save_checkpoint(mirror.model, checkpoint)
@@ -228,7 +244,7 @@ def _finish(training: Training) -> Trained:
         run.file(path)
     _log_model(training, policy)
     undelivered = run.end("FINISHED")
-    return Trained(mirror, run.run_id, run.url, account.best_epoch, metrics, digest, undelivered)
+    return Trained(mirror, run.run_id, run.url, account.best_epoch, metrics, check, digest, undelivered)
 
 
 def _log_model(training: Training, policy: Policy) -> None:
@@ -240,7 +256,8 @@ def _log_model(training: Training, policy: Policy) -> None:
         if run.deliver_waiting()[1]:
             raise StoreError("the store is away")
         with mlflow_settings(BRIEFLY):
-            log_model(run.client, run.run_id, policy, training.mirror.model, card, FINAL_METRICS)
+            checks = [f"{CHECK}{name}" for name in shares_of(training.task.scores)]
+            log_model(run.client, run.run_id, policy, training.mirror.model, card, (*FINAL_METRICS, *checks))
     except Exception as error:  # whatever it is: the run has all of its files
         training.say(
             f"warning: no logged model in MLflow: {one_line(error)[:200]}; "

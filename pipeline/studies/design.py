@@ -6,14 +6,15 @@ from hashlib import sha256
 from typing import Any
 
 from pipeline.config import AUTO, MAX_SEED, NONE
-from pipeline.evaluation.protocol import CONDITIONS
 from pipeline.report.design import Design, design_of
-from pipeline.report.scores import PRIMARY
 from pipeline.studies.settings import EnsembleSettings
+from pipeline.tasks.task import Task
 from pipeline.tracking.names import EARLIER, LOOKED, VERDICT
 
 
-def design_for(settings: EnsembleSettings, recipes: Mapping[str, Mapping[str, str]], tags: Mapping[str, str]) -> Design:
+def design_for(
+    task: Task, settings: EnsembleSettings, recipes: Mapping[str, Mapping[str, str]], tags: Mapping[str, str]
+) -> Design:
     """The design that a call asks for. `tags` are of the study's run, if there is one already.
 
     By default the episodes of a new study come from its recipes: a changed recipe meets episodes that nobody has seen,
@@ -25,9 +26,9 @@ def design_for(settings: EnsembleSettings, recipes: Mapping[str, Mapping[str, st
     else:
         seed = known.seed if known else seed_of(recipes)
     return Design(
-        primary=PRIMARY,
+        primary=task.primary,
         margin=settings.margin,
-        conditions=", ".join(map(str, CONDITIONS)),
+        conditions=", ".join(map(str, task.conditions)),
         episodes=settings.episodes,
         seed=seed,
         looks=settings.looks if settings.until == "decided" else NONE,

@@ -16,20 +16,20 @@ from pipeline.errors import RunError
 from pipeline.evaluation.expert import spread
 from pipeline.evaluation.protocol import Protocol
 from pipeline.evaluation.stored import FOLDER, protocol_of
-from pipeline.evaluation.yardsticks import YARDSTICKS
 from pipeline.executors.jobs import Job, Report
 from pipeline.files import file_digest
 from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.policies.ensemble import MOST_MEMBERS, members_digest, save_ensemble
 from pipeline.results.figures import TRADEOFF_FILE, TRADEOFF_TAG
-from pipeline.stages.evaluate import Judged, judge_file, judge_run, judge_yardstick, log_judged
+from pipeline.stages.evaluate import Judged, Trial, judge_file, judge_run, judge_yardstick, log_judged
 from pipeline.stages.train import train
 from pipeline.stages.unfinished import can_resume
 from pipeline.studies.plan import Member, member_name
+from pipeline.tasks.registry import find_task
 from pipeline.tokenizer.fast import FastTokenizer
 from pipeline.tokenizer.tradeoff import SCALES, measure_tradeoff
-from pipeline.tracking.names import NAME, TRAINED, WEIGHTS, Kind
+from pipeline.tracking.names import NAME, TASK, TRAINED, WEIGHTS, Kind
 from pipeline.tracking.owner import owner_elsewhere
 from pipeline.tracking.query import StoredRun, artifact, group_of, is_acting, is_model, search
 from pipeline.tracking.run import Place, TrackedRun, start_run, status_of
@@ -40,14 +40,6 @@ OF_TRAINING = (WEIGHTS, "device", "data_sha256", "tokenizer_sha256", "pairs_sha2
 NOT_IN_FILES, MOST_LETTERS = re.compile(r"[^\w.=-]+"), 100  # of the names of files
 TRAINING_SHARE = 0.9  # of a member's time; the rest is its evaluation
 TRADEOFF_CHUNKS = 10_000  # of each part of the split: enough for two digits
-
-
-@dataclass(frozen=True)
-class Trial:
-    """How everything in a study is evaluated."""
-
-    protocol: Protocol
-    pairs: Path  # with the expert's chunks
 
 
 @dataclass(frozen=True)
@@ -63,12 +55,13 @@ class Runs:
     """The runs of a study under way: its own, and one per group by the group's name."""
 
     name: str
+    task: str  # its name
     study: TrackedRun
     groups: dict[str, TrackedRun]
 
     def place(self, parent: TrackedRun, kind: Kind, name: str = "", **tags: str) -> Place:
         """Where a run of the study goes: below which run, with which tags, as what."""
-        return Place(parent.run_id, {"study": self.name, "kind": kind, **tags}, name)
+        return Place(parent.run_id, {"study": self.name, TASK: self.task, "kind": kind, **tags}, name)
 
 
 @dataclass(frozen=True)
@@ -129,7 +122,7 @@ def missing_jobs(
         judge(
             Kind.ORIGINAL,
             f"original {path.stem}",
-            partial(judge_file, path, tokenizer, trial.protocol, trial.pairs),
+            partial(judge_file, path, tokenizer, trial),
         )
     reused = 0
     for member in members:
@@ -147,8 +140,8 @@ def missing_jobs(
             else partial(make_member, member, place, trial, runs.study.experiment_id)
         )
         jobs.append(Job(member.name, member.group, work))
-    for name in YARDSTICKS:
-        judge(Kind.YARDSTICK, name, partial(judge_yardstick, name, trial.protocol))
+    for name in find_task(trial.task).yardsticks:
+        judge(Kind.YARDSTICK, name, partial(judge_yardstick, name, trial))
     return jobs, reused
 
 
@@ -210,7 +203,7 @@ def make_member(member: Member, place: Place, trial: Trial, experiment_id: str, 
             raise RunError(f"{member.name}: expected nobody to train it, found run {run.run_id}: {who}. Wait for it.")
     finished = [run.run_id for run in earlier if run.status == "FINISHED" and is_model(run)]
     run_id = finished[-1] if finished else _train_member(member, place, earlier, report)
-    judge_run(run_id, trial.protocol, trial.pairs, lambda share: report(TRAINING_SHARE + (1 - TRAINING_SHARE) * share))
+    judge_run(run_id, trial, lambda share: report(TRAINING_SHARE + (1 - TRAINING_SHARE) * share))
     return run_id
 
 
@@ -233,14 +226,14 @@ def make_acting(member: Member, model: StoredRun, place: Place, trial: Trial, re
         checkpoint = load_checkpoint(trained).acting_by(method.acting(member.settings).model_dump())
         file = Path(folder) / f"{file_name(member.name)}.pth"
         save_checkpoint(file, replace(checkpoint, provenance=checkpoint.provenance | {NAME: file.stem}))
-        judge = partial(judge_file, file, NONE, trial.protocol, trial.pairs)
+        judge = partial(judge_file, file, NONE, trial)
         params = checkpoint.settings.model_dump(mode="json", exclude={"resume"})
         return judge_beside(judge, place, trial.protocol, report, file, params)
 
 
 def judge_again(run_id: str, trial: Trial, report: Report) -> str:
     """Evaluate the model of a run and log the scores to it; returns the run's id."""
-    judge_run(run_id, trial.protocol, trial.pairs, report)
+    judge_run(run_id, trial, report)
     return run_id
 
 
@@ -251,7 +244,7 @@ def make_average(name: str, members: Sequence[StoredRun], place: Place, trial: T
         file = Path(stack.enter_context(TemporaryDirectory())) / f"{file_name(name)}.pth"
         files = [stack.enter_context(artifact(store, run.run_id, f"{run.tags['name']}.pth")) for run in members]
         save_ensemble(file, name, files)
-        judge = partial(judge_file, file, NONE, trial.protocol, trial.pairs)
+        judge = partial(judge_file, file, NONE, trial)
         return judge_beside(judge, place, trial.protocol, report, file)
 
 

@@ -113,9 +113,10 @@ def _trained(group: Group, groups: Sequence[Group]) -> str:
 def _settings_of(settings: EnsembleSettings, method: Method, chosen: dict[str, str]) -> TrainSettings:
     kind = method.settings_type
     values: dict[str, Any] = {"seed": settings.base_seed, "experiment": settings.experiment}
+    values |= {"task": settings.task, "horizon": settings.horizon}
     if kind.model_fields["pairs"].default == EnsembleSettings.model_fields["pairs"].default:
         values["pairs"] = settings.pairs
-    refused = {"seed", "resume", "run_name"} & chosen.keys()
+    refused = {"seed", "resume", "run_name", "task", "horizon"} & chosen.keys()
     if refused:
         raise SettingsError(f"set: expected a setting that all models of a group share, found '{refused.pop()}'.")
     return make(kind, values | chosen)

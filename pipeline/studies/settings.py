@@ -6,14 +6,15 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from pipeline.config import ALL, AUTO, EXPERIMENT_NAME, MAX_SEED, NAME_PATTERN, NONE, RUN_NAME, Settings, fields_of
+from pipeline.config import ALL, AUTO, EXPERIMENT_NAME, MAX_SEED, NAME_PATTERN, NONE, RUN_NAME, fields_of
 from pipeline.methods.settings import ChunkRecipe, FlowActing, Recipe, TokenActing, TokenRecipe
 from pipeline.report.design import MARGIN
+from pipeline.tasks.settings import WithHorizon
 
 GROUP = r"\w+( +\w+=[^\s,'\"]+)*"
 
 
-class EnsembleSettings(Settings):
+class EnsembleSettings(WithHorizon):
     """Train, evaluate and compare groups of models: one method and several seeds per group.
 
     A group is a method with its defaults, such as pi0, or with other settings, such as "pi0 width=128"; this is also

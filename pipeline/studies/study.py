@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -30,8 +30,9 @@ from pipeline.report.words import verdict_words
 from pipeline.results.figures import TRADEOFF_TAG
 from pipeline.results.gather import Gathered, gather
 from pipeline.results.write import write_files
+from pipeline.stages.evaluate import Trial
 from pipeline.stages.make_data import make_missing_data, require_same_data
-from pipeline.stages.train import check_sizes
+from pipeline.stages.train import prepare
 from pipeline.stages.unfinished import end_abandoned
 from pipeline.studies.design import design_for, tags_of
 from pipeline.studies.jobs import (
@@ -39,7 +40,6 @@ from pipeline.studies.jobs import (
     Beside,
     Earlier,
     Runs,
-    Trial,
     acting_jobs,
     average_jobs,
     job_name,
@@ -48,8 +48,11 @@ from pipeline.studies.jobs import (
 from pipeline.studies.plan import Group, Member, plan_groups, plan_members
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.studies.verdict import group_metrics, study_metrics, verdict_tags
+from pipeline.tasks.registry import find_task
+from pipeline.tasks.settings import at_task
+from pipeline.tasks.task import Task
 from pipeline.tracking.mirror import MIRROR
-from pipeline.tracking.names import LOOKED, NAME, Kind
+from pipeline.tracking.names import LOOKED, NAME, TASK, Kind
 from pipeline.tracking.owner import is_ours
 from pipeline.tracking.query import StoredRun, fetch, group_of, search, search_study
 from pipeline.tracking.run import TrackedRun, experiment_of, status_of, system_metrics
@@ -87,6 +90,7 @@ class Study:
 class Plan:
     """What a study is to be, checked: its groups with their data, and what is evaluated beside them."""
 
+    task: Task
     settings: EnsembleSettings
     experiment: str
     groups: Sequence[Group]
@@ -98,7 +102,7 @@ class Plan:
     @property
     def trial(self) -> Trial:
         """How everything is evaluated."""
-        return Trial(Protocol(self.design.episodes, self.design.seed), self.settings.pairs)
+        return Trial(self.settings.task, Protocol(self.design.episodes, self.design.seed), self.settings.pairs)
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -123,10 +127,12 @@ def run_study(settings: EnsembleSettings, say: Say, watch: Watch) -> Study:
     the others go on.
     """
     started = time.monotonic()
-    groups = plan_groups(settings)
+    task = find_task(settings.task)
+    settings = at_task(settings, task)
+    groups = [replace(group, settings=at_task(group.settings, task)) for group in plan_groups(settings)]
     members = plan_members(settings, groups)
     originals = find_originals(settings)
-    prepared = prepare_data(settings, groups, say)
+    prepared = prepare_data(task, settings, groups, say)
     tokenizers = [one.interface.tokenizer for one in prepared.values() if one.interface.tokenizer is not None]
     recipes = {group.name: group.recipe(prepared[group.name]) for group in groups}
     beside = Beside(originals, tokenizers[0] if tokenizers else None)
@@ -134,11 +140,11 @@ def run_study(settings: EnsembleSettings, say: Say, watch: Watch) -> Study:
     experiment = experiment_of(store, settings.experiment)
     with one_at_a_time(settings.study):
         trained = {group.name: recipes[group.name] for group in groups if group.trained == group.name}
-        design = design_for(settings, trained, study_tags(store, settings.study, experiment))
-        plan = Plan(settings, experiment, groups, members, recipes, beside, design)
+        design = design_for(task, settings, trained, study_tags(store, settings.study, experiment))
+        plan = Plan(task, settings, experiment, groups, members, recipes, beside, design)
         require_same_recipes(store, plan)
         study = open_study(store, settings.study, plan.experiment)
-        runs = Runs(settings.study, study, {})
+        runs = Runs(settings.study, task.name, study, {})
         try:
             with system_metrics(study):
                 describe(store, plan, runs, say)
@@ -155,15 +161,14 @@ def run_study(settings: EnsembleSettings, say: Say, watch: Watch) -> Study:
     return Study(study.run_id, study.url, tally.done, tally.reused, tuple(tally.failures), seconds, gathered, files)
 
 
-def prepare_data(settings: EnsembleSettings, groups: Sequence[Group], say: Say) -> dict[str, Prepared]:
+def prepare_data(task: Task, settings: EnsembleSettings, groups: Sequence[Group], say: Say) -> dict[str, Prepared]:
     """Make missing default data, and check each group's data before anything is started; raises `UserError` kinds."""
     prepared: dict[str, Prepared] = {}
     warnings: list[str] = []
     for group in groups:
         choose_device(group.settings)
-        make_missing_data(group.settings, say)
-        prepared[group.name] = group.method.prepare(group.settings)
-        check_sizes(prepared[group.name].interface)
+        make_missing_data(group.settings, task, say)
+        prepared[group.name] = prepare(group.method, group.settings, task)
         warnings += (*prepared[group.name].warnings, *training_warnings(group.settings, prepared[group.name]))
     for warning in dict.fromkeys(warnings):
         say(f"warning: {warning}")
@@ -235,7 +240,7 @@ def describe(store: Store, plan: Plan, runs: Runs, say: Say) -> None:
     tags = fetch(store, runs.study.run_id).tags
     if (known := design_of(tags)) is not None and known != plan.design:
         say(f"another verdict of this study, on other terms: {plan.design}. The terms before were {known}")
-    runs.study.tags(tags_of(plan.design, tags))
+    runs.study.tags(tags_of(plan.design, tags) | {TASK: plan.task.name})
     settings = plan.settings.model_dump(mode="json")
     runs.study.params({name: value for name, value in settings.items() if name not in GROWS})
     runs.study.json("settings.json", settings)

@@ -2,9 +2,12 @@
 
 from functools import cache
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from pipeline.errors import SettingsError
-from pipeline.tasks.task import Task
+
+if TYPE_CHECKING:  # names alone need no NumPy: settings are read for --help
+    from pipeline.tasks.task import Task
 
 DEFAULT = "pendulum"
 TASKS = {
@@ -14,7 +17,7 @@ TASKS = {
 
 
 @cache
-def find_task(reference: str) -> Task:
+def find_task(reference: str) -> "Task":
     """Return a task by its name; raises `SettingsError` for a name that is not known."""
     if reference not in TASKS:
         raise SettingsError(f"task: expected one of {', '.join(TASKS)}, found '{reference}'. See --help.")

@@ -22,9 +22,7 @@ class Shape:
 
     kind: Kind
     role: Role
-    points: (
-        Array  # (T+1, n, 2), one position per state; (1, n, 2) if it never moves; a disc: n = 1
-    )
+    points: Array  # (T+1, n, 2), one position per state; (1, n, 2) if it never moves; a disc: n = 1
     size: float  # the width of a line, or the radius of a disc; of a polygon 0
 
 

@@ -89,6 +89,7 @@ class Ways:
     """The several good ways of a task, such as left or right of a post."""
 
     decisions: tuple[tuple[str, ...], ...]  # D decisions, each with the names of its options
+    entropy: float  # bits, of the demonstrators' own choice
     taken: Callable[[Array], Ints]
     """`taken(states (B, T+1, P)) -> (B, D)`: the option that an episode took at each decision, -1 where none."""
     planned: Callable[[Array, Array], Ints]

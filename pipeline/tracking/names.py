@@ -17,6 +17,7 @@ class Kind(StrEnum):
 
 
 STUDY, GROUP, METHOD, NAME = "study", "group", "method", "name"  # NAME: of the files in the mirror
+TASK = "task"  # the name of the task
 MEMBERS = "members"  # digest of the models behind an average
 WEIGHTS = "weights_sha256"
 VERDICT = "verdict"  # of a study, in words

@@ -16,8 +16,9 @@ from requests import RequestException
 
 from pipeline.config import ALL
 from pipeline.errors import SettingsError, StoreError, one_line
+from pipeline.tasks.registry import DEFAULT
 from pipeline.tracking.delivery import patiently
-from pipeline.tracking.names import TRAINED, Kind
+from pipeline.tracking.names import TASK, TRAINED, Kind
 from pipeline.tracking.store import advice, ui_command
 
 PAGE = 1000
@@ -59,6 +60,11 @@ def is_acting(run: StoredRun) -> bool:
 def group_of(run: StoredRun) -> str:
     """The group of a run within its study; studies of early versions have one per method."""
     return run.tags.get("group") or run.tags.get("method", "")
+
+
+def task_of(run: StoredRun) -> str:
+    """The name of a run's task; runs of early versions do not tell theirs."""
+    return run.tags.get(TASK, DEFAULT)
 
 
 def search(client: MlflowClient, experiment: str | None = None, **tags: str) -> list[StoredRun]:

@@ -30,7 +30,6 @@ from requests import RequestException
 from pipeline.config import ROOT
 from pipeline.errors import SettingsError, StoreError, one_line
 from pipeline.policies.policy import Policy
-from pipeline.policies.states import channels_of
 from pipeline.tracking.query import all_pages
 from pipeline.tracking.store import advice, mlflow_settings
 
@@ -39,8 +38,8 @@ VERSION_URI = re.compile(r"models:/([^/@]+)(?:@([^/@]+)|/([1-9]\d*))")
 # What acting needs: the packages, and the part of our code that MLflow copies into each model.
 REQUIREMENTS = ("mlflow", "torch", "numpy", "scipy", "tokenizers", "pydantic")
 CODE = (
-    "__init__.py", "config.py", "errors.py", "files.py", "locks.py", "streams.py", "env/__init__.py", "env/channels.py",
-    "data", "models", "tokenizer", "methods", "policies",
+    "__init__.py", "config.py", "errors.py", "files.py", "locks.py", "streams.py", "tasks/__init__.py",
+    "tasks/facts.py", "tasks/registry.py", "tasks/settings.py", "data", "models", "tokenizer", "methods", "policies",
 )  # fmt: skip
 MODEL_FILE, POLICY, CARD, ARTIFACTS = "served_model.py", "policy", "card", "artifacts"
 logging.getLogger("mlflow.models.model").setLevel(logging.ERROR)  # it would have us infer what we state
@@ -223,7 +222,7 @@ def _save(folder: Path, model: Model, policy: Policy, path: Path, card: str) -> 
     card_file.write_text(card, encoding="utf-8")
     # Inputs are not declared: MLflow would drop the names of columns, or refuse arrays without, and all other types
     # of number. The model checks them itself; what its columns are called stands in the example and the metadata.
-    channels = channels_of(policy.state_dim)
+    channels = policy.task.observation
     actions = TensorSpec(np.dtype(np.float32), (-1, policy.horizon, policy.action_dim))
     example = np.zeros((1, policy.state_dim))
     mlflow.pyfunc.save_model(

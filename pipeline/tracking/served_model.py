@@ -36,7 +36,9 @@ class ServedPolicy(PythonModel):
     ) -> np.ndarray:
         """Plan for all states; a server answers 400, with the reason, where they are not fit to act on."""
         try:
-            states = checked_states(self._policy.name, self._policy.state_dim, model_input)
+            states = checked_states(
+                self._policy.name, self._policy.state_dim, model_input, self._policy.task.observation
+            )
             if len(states) > MOST_STATES:
                 raise ValueError(f"expected at most {MOST_STATES:,} states in a request, found {len(states):,}.")
             return self._policy.act(states)
