@@ -15,16 +15,16 @@ from numpy.testing import assert_allclose, assert_array_equal
 import pipeline
 from pipeline.config import make
 from pipeline.data.normalisation import Normalisation
-from pipeline.data.pairs import ActionPairs, load_action_pairs, save_action_pairs
+from pipeline.data.pairs import ActionPairs, TokenPairs, load_action_pairs, save_action_pairs, save_token_pairs
 from pipeline.data.split import split_pairs
 from pipeline.methods import pi0_fast
 from pipeline.methods.registry import METHODS
 from pipeline.models.token_transformer import TokenTransformer
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
 from pipeline.policies.ensemble import save_ensemble
+from pipeline.stages import tokenize
 from pipeline.stages.export import export
 from pipeline.stages.settings import ExportSettings, TokenizeSettings
-from pipeline.stages.tokenize import tokenize
 from pipeline.tokenizer.fast import FastTokenizer
 from pipeline.tokenizer.fit import fit_bins, fit_tokenizer
 from pipeline.tokenizer.stored import load_tokenizer
@@ -53,8 +53,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     chunks = chunks_of(states, random.normal(0, 1, (len(states), HORIZON, 2)))
     trajectory, step = np.divmod(np.arange(len(states)), EACH)
     save_action_pairs(folder / "training_pairs_original.npz", ActionPairs(states, chunks, trajectory, step, {}))
+    train = chunks[split_pairs(trajectory, len(states)).train]
     for scheme in TOKEN_METHODS.values():
-        tokenize(TokenizeSettings(scheme=scheme, pairs=folder / "training_pairs_original.npz", out=folder))
+        fitted = tokenize.fit(train, TokenizeSettings(scheme=scheme))
+        rows = tokenize.pad_sequences(fitted.encode(fitted.quantise(chunks)[0]))
+        about = {"tokenizer_sha256": fitted.digest}
+        fitted.save(folder / f"{scheme}_tokenizer.json")
+        save_token_pairs(folder / f"training_pairs_{scheme}.npz", TokenPairs(states, rows, trajectory, step, about))
     return folder
 
 
