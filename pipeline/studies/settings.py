@@ -114,8 +114,8 @@ class EnsembleSettings(WithHorizon):
 class SuiteSettings(Settings):
     """Compare the same groups of models on several tasks: a study per task, below one run, and one report.
 
-    The study of a task is called SUITE-TASK, and is one as `ensemble` makes it. The same command with the same name does
-    only what is missing.
+    The study of a task is called SUITE-TASK, and is one as `ensemble` makes it. The same command with the same name
+    does only what is missing.
     """
 
     suite: str = Field(

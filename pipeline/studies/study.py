@@ -121,7 +121,9 @@ class Tally:
 
 
 def run_study(settings: EnsembleSettings, say: Say, watch: Watch, suite: TrackedRun | None = None) -> Study:
-    """Do what is missing of a study, one torch thread per process, and report on all of it; below a suite's run, if it has one.
+    """Do what is missing of a study, one torch thread per process, and report on all of it.
+
+    Its run is below that of its suite, if it has one.
 
     Bad input raises a `UserError` before any work. A member that fails is tried once more, then recorded as failed;
     the others go on.
