@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    make_missing_data(Pi0FastSettings(), print)
+    make_missing_data(Pi0FastSettings(), PENDULUM, print)
     jobs = [(setting, seed) for setting in SETTINGS for seed in range(options.seeds)]
     with ProcessPoolExecutor(options.workers) as pool:
         rows = [row for found in pool.map(measure, *zip(*jobs, strict=True)) for row in found]
@@ -110,7 +110,7 @@ def main() -> None:
             grid = f"{fine_scale:g} x {fine}" if fine else "-"
             first = same[0]
             OUT.print(
-                f"{scale:>5g} {grid:>9} {vocabulary:>5} {first['tokens_mean']:>6.2f} {first['error_mean']:>6.4f} "
+                f"{scale:>5g} {grid:>9} {first['vocabulary']:>5} {first['tokens_mean']:>6.2f} {first['error_mean']:>6.4f} "
                 f"{seconds:>7.0f} {decoding:>9}  " + "  ".join(f"{cell:>13}" for cell in cells)
             )
 
