@@ -50,11 +50,11 @@ def ended(states: Array) -> Bools:
 
 
 def score(states: Array, actions: Array) -> Columns:
-    touched = ended(states).any(1)
+    touched = np.asarray(ended(states).any(1))
     distance = np.hypot(*(states[:, -1, :2] - GOAL).T)
     return {
         "near": np.where(touched, 0, np.clip(1 - distance, 0, 1)),
-        "success": ~touched & (distance < 0.3),
+        "success": np.logical_and(~touched, distance < 0.3),
         "effort": np.abs(actions).mean((1, 2)),
     }
 

@@ -20,8 +20,8 @@ Suite = Mapping[str, Comparison]
 
 FORMAT = "tinypi-suite-1"
 UNIT = (
-    "Each task's primary score, on average over its conditions: mean ± standard deviation over models. Groups of a task "
-    "that share a letter are not shown to differ by more than the margin. Scores of different tasks do not compare."
+    "Each task's primary score, on average over its conditions: mean ± standard deviation over models. Groups of a "
+    "task that share a letter are not shown to differ by more than the margin. Scores of two tasks do not compare."
 )
 YARDSTICK = "#6e7781"
 
@@ -38,38 +38,43 @@ def primary_of(comparison: Comparison, group: Group) -> Summary | None:
 
 
 def best_of(comparison: Comparison) -> set[str]:
-    """Return the groups of models that no other is shown to be better than; none of fewer than two groups."""
-    judged = [group.name for group in comparison.of_kind("model") if primary_of(comparison, group)]
-    if len(judged) < 2:
-        return set()
-    beaten = {verdict.second if verdict.better == verdict.first else verdict.first for verdict in _shown(comparison)}
-    return set(judged) - beaten
+    """Return the groups of models that no other is shown to be better than; none if no difference is shown."""
+    judged = {group.name for group in comparison.of_kind("model") if primary_of(comparison, group)}
+    beaten = {loser for _, loser in _shown(comparison)}
+    return judged - beaten if beaten else set()
 
 
 def _verdicts(comparison: Comparison) -> list[Verdict]:
     return [each.verdict for each in comparison.contrasts if each.verdict is not None]
 
 
-def _shown(comparison: Comparison) -> list[Verdict]:
-    return [verdict for verdict in _verdicts(comparison) if verdict.better is not None]
+def _shown(comparison: Comparison) -> list[tuple[str, str]]:
+    """Return the better and the worse group of every difference that is shown."""
+    return [
+        (each.better, each.second if each.better == each.first else each.first)
+        for each in _verdicts(comparison)
+        if each.better is not None
+    ]
 
 
 def verdict_of(comparison: Comparison) -> str:
-    """Return a task's verdicts in words: those that are shown, or all, if none is."""
-    found = _shown(comparison) or _verdicts(comparison)
-    return "; ".join(map(verdict_words, found)) or "nothing to compare"
+    """Return a task's verdict in words: what the best groups are better than; letters tell the rest."""
+    words = []
+    for name in sorted(best_of(comparison)):
+        worse = [loser for winner, loser in _shown(comparison) if winner == name]
+        words += [f"{name} is better than {' and '.join(worse)}"] if worse else []
+    return "; ".join(words or map(verdict_words, _verdicts(comparison))) or "nothing to compare"
 
 
 def suite_table(suite: Suite, bold: bool = False) -> Table:
-    """Return a row per task and a column per method; with `bold`, groups that none is shown to beat are so (Markdown)."""
+    """Return a row per task and a column per method; with `bold`, the best ones are so, as in Markdown."""
     methods = methods_of(suite)
     rows = []
     for name, comparison in suite.items():
         best, groups = best_of(comparison), {group.name: group for group in comparison.of_kind("model")}
         cells = [_cell(comparison, groups.get(method)) for method in methods]
-        shown = [
-            f"**{text}**" if bold and method in best else text for method, text in zip(methods, cells, strict=True)
-        ]
+        marks = ["**" if bold and method in best else "" for method in methods]
+        shown = [f"{mark}{text}{mark}" for mark, text in zip(marks, cells, strict=True)]
         rows.append((name, comparison.primary.short, *shown, verdict_of(comparison)))
     return Table("All tasks", ("task", "score", *methods, "verdict"), rows, UNIT)
 
@@ -176,7 +181,7 @@ def draw_suite(title: str, suite: Suite) -> Figure:
     methods = methods_of(suite)
     columns = min(len(suite), 3)
     rows = math.ceil(len(suite) / columns)
-    figure = Figure(figsize=(4.1 * columns + 0.8, rows * (1.5 + 0.42 * len(methods)) + 0.7), layout="constrained")
+    figure = Figure(figsize=(4.1 * columns + 0.8, rows * (1.9 + 0.42 * len(methods)) + 0.7), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel().tolist()
     for number, (axes, (name, comparison)) in enumerate(zip(panels, suite.items(), strict=False)):
         _draw_task(axes, name, comparison, methods)
@@ -184,18 +189,19 @@ def draw_suite(title: str, suite: Suite) -> Figure:
             axes.set_yticks(range(len(methods)), methods, fontsize=11, parse_math=False)
     for axes in panels[len(suite) :]:
         axes.set_visible(False)
-    panels[0].set_ylim(len(methods) - 0.5, -0.5)
+    panels[0].set_ylim(len(methods) - 0.5, -1.6)  # above the methods, names of yardsticks
     figure.suptitle(f"{title}: primary score of each task, mean and 95% interval, a dot per model; grey: yardsticks")
     return figure
 
 
 def _draw_task(axes: Axes, name: str, comparison: Comparison, methods: list[str]) -> None:
     groups, best = {group.name: group for group in comparison.of_kind("model")}, best_of(comparison)
-    for yardstick, found in _yardsticks(comparison):
-        axes.axvline(found.mean, color=YARDSTICK, linewidth=1, linestyle=":", zorder=0)
+    for yardstick, reached in _yardsticks(comparison):
+        axes.axvline(reached.mean, color=YARDSTICK, linewidth=1, linestyle=":", zorder=0)
         axes.annotate(
-            yardstick.name, (found.mean, 1), xycoords=("data", "axes fraction"), xytext=(-2, -3),
-            textcoords="offset points", rotation=90, ha="right", va="top", fontsize=7, color=YARDSTICK, parse_math=False,
+            yardstick.name, (reached.mean, 1), xycoords=("data", "axes fraction"), xytext=(-2, -3),
+            textcoords="offset points", rotation=90, ha="right", va="top", fontsize=7, color=YARDSTICK,
+            parse_math=False,
         )  # fmt: skip
     for row, method in enumerate(methods):
         group = groups.get(method)
@@ -214,9 +220,13 @@ def _draw_task(axes: Axes, name: str, comparison: Comparison, methods: list[str]
             comparison.primary.text(found.mean), (found.mean, row), xytext=(0, 8), textcoords="offset points",
             ha="center", fontsize=9, fontweight="bold" if method in best else "normal",
         )  # fmt: skip
-    axes.set_title(name, fontsize=12, fontweight="bold", loc="left", parse_math=False)
+    axes.set_title(name, fontsize=12, fontweight="bold", loc="left", pad=18, parse_math=False)
+    axes.annotate(
+        verdict_of(comparison), (0, 1), xycoords="axes fraction", xytext=(0, 5), textcoords="offset points", fontsize=9,
+        parse_math=False,
+    )  # fmt: skip
     axes.set_xlim(-0.04, 1.06)
-    axes.set_xlabel(f"{comparison.primary.short}; {verdict_of(comparison)}", fontsize=9, parse_math=False)
+    axes.set_xlabel(comparison.primary.short, parse_math=False)
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["left", "right", "top"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
