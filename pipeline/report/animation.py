@@ -215,7 +215,8 @@ class _Actions:
         values = np.concatenate((self._actions, self._applied, [-least, least]))
         low, high = values.min(), values.max()
         room = 0.12 * (high - low) or 1
-        axes.set(xlim=(0, steps * seconds), ylim=(low - room, high + room), ylabel=str(channel))
+        axes.set(xlim=(0, steps * seconds), ylim=(low - room, high + room))
+        axes.set_ylabel(str(channel).replace(", ", ",\n"), fontsize=9)
         axes.spines[["right", "top"]].set_visible(False)
         axes.grid(alpha=0.25)
         foot = axes.get_xaxis_transform()

@@ -24,6 +24,7 @@ TOP, WIDE, TALL = 10.0, 128.0, 240.0  # the scene's top, and its height
 AXIS, TITLE, FOOT = 16.0, 24.0, 22.0  # room below the scene for its axis, above a panel, below the last one
 ACTION, ACTIONS, OBSERVED = 76.0, 46.0, 44.0  # heights of panels: of one action, of several, of what is observed
 MOST_ACTIONS, MOST_OBSERVED = 3, 2  # panels
+LEAST = 1 / 6  # of an action's limit: what its panel shows at least, either way
 GHOSTS = 9  # positions in the still picture
 
 
@@ -146,7 +147,8 @@ def _action(task: Task, episode: Episode, number: int, box: tuple[float, float],
     """Lay out one dimension of the actions, around zero, within the limits."""
     limit, plans = task.limits[number], [plan.actions[:, number] for plan in episode.plans]
     executed, applied = episode.executed[:, number], episode.applied[:, number]
-    reach = max(float(np.abs(values).max(initial=0)) for values in (executed, applied, *plans))
+    least = LEAST * (task.action[number].limit or 0.0)
+    reach = max(least, *(float(np.abs(values).max(initial=0)) for values in (executed, applied, *plans)))
     most = min(limit, rounded_up(reach))
 
     def places(first: float, values: Floats) -> list[tuple[float, float]]:

@@ -52,7 +52,8 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
         for group in groups
         if any("best_val_loss" in model.costs for model in group.models)  # or they were trained in another group
     }
-    drawn["losses"] = figures.draw_losses(title, curves)
+    if curves:
+        drawn["losses"] = figures.draw_losses(title, curves)
 
     steps: dict[str, NDArray[np.float64]] = {}  # (models, C, S)
     paths: dict[str, NDArray[np.float64]] = {}
