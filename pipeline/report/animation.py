@@ -177,7 +177,7 @@ def _frames(title: str, subtitle: str, shown: Shown, channels: tuple[Channel, ..
     panels = []
     for number, channel in enumerate(channels[:count]):
         bottom = FOOT + (count - 1 - number) * (low + BETWEEN)
-        axes = figure.add_axes((0.13, bottom / height, 0.85, low / height))
+        axes = figure.add_axes((0.155, bottom / height, 0.815, low / height))
         panels.append(_Actions(axes, shown, number, channel))
         moving += panels[-1].artists
     panels[0].legend()
@@ -217,6 +217,7 @@ class _Actions:
         room = 0.12 * (high - low) or 1
         axes.set(xlim=(0, steps * seconds), ylim=(low - room, high + room))
         axes.set_ylabel(str(channel).replace(", ", ",\n"), fontsize=9)
+        axes.yaxis.set_label_coords(-0.105, 0.5)  # the same for all panels
         axes.spines[["right", "top"]].set_visible(False)
         axes.grid(alpha=0.25)
         foot = axes.get_xaxis_transform()

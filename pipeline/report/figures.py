@@ -268,7 +268,7 @@ def draw_converge_steps(
     for axes in panels[-1]:
         axes.set_xlabel("step")
     panels[0, 0].legend(loc="lower right")
-    figure.suptitle(f"Converged by each step, without a fall, in {title}: thin lines are models, thick their mean")
+    figure.suptitle(f"Converged by each step, and not ended early, in {title}: thin lines are models, thick their mean")
     return figure
 
 

@@ -103,7 +103,7 @@ def _scores(facts: CardFacts) -> str:
 
     def cell(name: str, where: Where) -> str:
         # No score in [0, 1] varies more over starts than a share of as many: the interval is not too narrow for the
-        # mean over the conditions, which have their starts in common, nor for calm.
+        # mean over the conditions, which have their starts in common, nor for a share of an episode.
         value = facts.scores[name][where]
         interval = exact_bound(round(value * facts.episodes), facts.episodes)
         return f"{table[name].text(value)} [{interval.low:.3f}, {interval.high:.3f}]"

@@ -61,7 +61,7 @@ CAPTIONS = {
     ),
     "converge_steps": Caption(
         "When episodes converge",
-        "Share of all episodes that have converged by each step and never fall. Thin lines are models.",
+        "Share of all episodes that have converged by each step and do not end early. Thin lines are models.",
         "Rising curves, one panel for each condition: the share of episodes that have converged by each step, for "
         "every group. The table of converge steps has their averages.",
     ),
