@@ -23,8 +23,8 @@ def mujoco_world(
 ) -> World:
     """Make the world of a model, which is an XML file or its text.
 
-    A state is `qpos (nq,)` and `qvel (nv,)`, a control step `frame_skip` steps of MuJoCo. Actions reach the model as `ctrl`, which its `ctrlrange` clips. Without `contacts` nothing is looked for that could
-    touch, which saves time.
+    A state is `qpos (nq,)` and `qvel (nv,)`, a control step `frame_skip` steps of MuJoCo. Actions reach the model as
+    `ctrl`, which its `ctrlrange` clips. Without `contacts` nothing is looked for that could touch, which saves time.
     """
 
     def simulate(controller: Controller, starts: Array, noise: Array, threads: int = 0) -> tuple[Array, Array]:
