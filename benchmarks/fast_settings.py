@@ -33,16 +33,15 @@ from pipeline.tasks.task import Condition
 from pipeline.training.fit import Epoch, fit, problem_of
 
 SETTINGS = (  # scale, scale of the lowest frequencies, how many these are, vocabulary
-    (10.0, 10.0, 0, 256),
-    (15.0, 15.0, 0, 256),
-    (20.0, 20.0, 0, 512),
-    (10.0, 40.0, 8, 512),
-    (10.0, 60.0, 8, 768),
-    (10.0, 60.0, 12, 768),
+    (2.0, 2.0, 0, 256),
+    (3.0, 3.0, 0, 256),
+    (4.0, 4.0, 0, 512),
+    (2.0, 8.0, 8, 0),
+    (2.0, 12.0, 8, 0),
+    (2.0, 12.0, 12, 0),
 )
 CONDITIONS = (Condition(0.01, 10), Condition(0.03, 13), Condition(0.05, 15))
 NAMES = [f"{condition.action_noise}, {condition.replan}" for condition in CONDITIONS]
-DECODINGS = ("expected", "greedy")
 DECODINGS = ("expected", "greedy")
 EPISODES, EPISODE_SEED = 200, 2_000_003
 RESULTS = Path(__file__).parent / "results" / "fast_settings.json"

@@ -1,4 +1,4 @@
-"""tinypi: train, evaluate and honestly compare pi0 and pi0-FAST on a MuJoCo inverted pendulum."""
+"""tinypi: train, evaluate and honestly compare pi0 and pi0-FAST on tasks simulated by MuJoCo."""
 
 from __future__ import annotations
 

@@ -120,8 +120,10 @@ class Tally:
     failures: list[str] = field(default_factory=list)
 
 
-def run_study(settings: EnsembleSettings, say: Say, watch: Watch) -> Study:
+def run_study(settings: EnsembleSettings, say: Say, watch: Watch, suite: TrackedRun | None = None) -> Study:
     """Do what is missing of a study, one torch thread per process, and report on all of it.
+
+    Its run is below that of its suite, if it has one.
 
     Bad input raises a `UserError` before any work. A member that fails is tried once more, then recorded as failed;
     the others go on.
@@ -143,7 +145,7 @@ def run_study(settings: EnsembleSettings, say: Say, watch: Watch) -> Study:
         design = design_for(task, settings, trained, study_tags(store, settings.study, experiment))
         plan = Plan(task, settings, experiment, groups, members, recipes, beside, design)
         require_same_recipes(store, plan)
-        study = open_study(store, settings.study, plan.experiment)
+        study = open_study(store, settings.study, plan.experiment, suite=suite)
         runs = Runs(settings.study, task.name, study, {})
         try:
             with system_metrics(study):

@@ -21,6 +21,10 @@ if TYPE_CHECKING:  # names alone need no NumPy: settings are read for --help
 DEFAULT = "pendulum"
 TASKS = {
     "pendulum": "pipeline.tasks.pendulum:PENDULUM",
+    "double_pendulum": "pipeline.tasks.double_pendulum:DOUBLE_PENDULUM",
+    "swing_up": "pipeline.tasks.swing_up:SWING_UP",
+    "reacher": "pipeline.tasks.reacher:REACHER",
+    "avoiding": "pipeline.tasks.avoiding:AVOIDING",
 }
 """Where each task's record is: a module is imported when its task is used."""
 

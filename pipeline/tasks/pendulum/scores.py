@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from pipeline.tasks.pendulum.world import ACTION_LIMIT, CONTROL_SECONDS, fallen
 from pipeline.tasks.score import Score
-from pipeline.tasks.task import Array, Columns
+from pipeline.tasks.task import Array, Bools, Columns
 
 CALM_ANGLE = 0.02  # rad
 CONVERGE_STEPS = 10
@@ -39,6 +39,13 @@ def converge_steps(states: Array, steps: int) -> NDArray[np.int64]:
     return np.where(runs.any(axis=1) & ~fallen(states).any(axis=1), runs.argmax(1), steps)
 
 
+def action_change(actions: Array, limit: float, running: Bools) -> Array:
+    """Return the mean |change| between the steps of `actions (B, T, A)` that are `running (B, T)`: `(B,)`."""
+    change = np.abs(np.diff(actions.clip(-limit, limit), axis=1)).mean(-1)
+    mean: Array = np.where(running[:, 1:], change, 0).sum(1) / np.maximum(1, running[:, 1:].sum(1))
+    return mean
+
+
 def score(states: Array, actions: Array) -> Columns:
     """Score episodes given `states (B, T+1, S)`, the last one after the last action, and `actions (B, T, A)`.
 
@@ -58,7 +65,6 @@ def score(states: Array, actions: Array) -> Columns:
     success, running = ~ended[:, -1], ~ended[:, :steps]
     angle = np.abs(states[:, :steps, 1])
     converge_step = converge_steps(states, steps)
-    change = np.abs(np.diff(actions.clip(-ACTION_LIMIT, ACTION_LIMIT), axis=1)).mean(-1)
     return {
         "success": success,
         "calm": np.where(success, (angle[:, -REST_STEPS:] < CALM_ANGLE).mean(1), 0),
@@ -66,6 +72,6 @@ def score(states: Array, actions: Array) -> Columns:
         "converge_step": converge_step,
         "velocity_std": states[:, :steps, 2].std(1, where=running),
         "angle": angle.mean(1, where=running),
-        "action_change": np.where(running[:, 1:], change, 0).sum(1) / np.maximum(1, running[:, 1:].sum(1)),
+        "action_change": action_change(actions, ACTION_LIMIT, running),
         "return": (~ended[:, 1:]).sum(1),
     }
