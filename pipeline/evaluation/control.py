@@ -16,6 +16,7 @@ from pipeline.errors import RunError
 from pipeline.methods.method import Plans, joined
 from pipeline.policies.policy import Policy
 from pipeline.streams import numpy_stream, torch_stream
+from pipeline.tasks.score import Scores
 from pipeline.tasks.task import Array, Columns, Condition, Controller, Task
 from pipeline.tasks.ways import count_switches, entropy_terms
 
@@ -156,9 +157,12 @@ class ChunkExecutor:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Every episode's scores, those of the task's that a method has, as columns `(E,)`; and what was seen of ways."""
+    """Every episode's scores, those of the task's that a method has, as columns `(E,)`; and what was seen of ways.
 
-    task: Task
+    It goes from process to process, which a task with its functions cannot.
+    """
+
+    scores: Scores  # all of the task's
     conditions: tuple[Condition, ...]
     columns: Columns
     paths: NDArray[np.float32] | None = None  # (E, T+1, 2), NaN after an early end; None without several ways
@@ -194,11 +198,11 @@ def evaluate_controller(
             paths.append(np.where(over[..., None], np.nan, task.ways.path(states)).astype(np.float32))
     whole = joined_columns(columns)
     if not task.ways:
-        return Evaluation(task, episodes.conditions, whole)
+        return Evaluation(task.scores, episodes.conditions, whole)
     by_condition = np.split(np.concatenate(taken), len(episodes.conditions))
     terms = np.concatenate([entropy_terms(each, task.ways.entropy) for each in by_condition])
     whole |= {"ways": terms, "switches": np.zeros(count, np.int64)}
-    return Evaluation(task, episodes.conditions, whole, np.concatenate(paths))
+    return Evaluation(task.scores, episodes.conditions, whole, np.concatenate(paths))
 
 
 def joined_columns(blocks: Sequence[Columns]) -> Columns:
@@ -226,6 +230,6 @@ def mean_scores(evaluation: Evaluation) -> list[dict[str, float]]:
     """Return a model's scores per condition: means over all its episodes, by the names and in the order of the task."""
     columns = evaluation.by_condition()
     return [
-        {name: float(columns[name][number].mean()) for name in evaluation.task.scores if name in columns}
+        {name: float(columns[name][number].mean()) for name in evaluation.scores if name in columns}
         for number in range(len(evaluation.conditions))
     ]
