@@ -39,7 +39,7 @@ from pipeline.stages import export as export_workflow
 from pipeline.stages.settings import EvaluateSettings, ExportSettings
 from pipeline.studies.settings import shorthands
 from pipeline.tasks.pendulum.world import draw_starts
-from pipeline.tokenizer.fast import load_tokenizer
+from pipeline.tokenizer.stored import load_tokenizer
 from tests.conftest import ROOT, files_of
 from tests.test_project import ENTRY_POINTS
 
