@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.tasks.lqr import linearise, optimal_gain
 from pipeline.tasks.pendulum.world import REST_ANGLE
-from pipeline.tasks.swing_up.scores import REST_STEPS, UP_ANGLE
+from pipeline.tasks.swing_up.scores import UP_ANGLE, UP_STEPS
 from pipeline.tasks.swing_up.world import ACTION_LIMIT, WORLD, broken, wrapped
 from pipeline.tasks.task import Array, Bools, Controller, Demonstrator
 
@@ -71,7 +71,7 @@ def swinger(variation: Array) -> Controller:
 def find_faults(states: Array, actions: Array) -> dict[str, Bools]:
     """Find the faults of trajectories `states (B, T, P)`, `actions (B, T, A)`: a boolean array `(B,)` per fault."""
     finite = ~broken(states).any(1) & np.isfinite(actions).all((1, 2))
-    up = (np.abs(wrapped(states[:, -REST_STEPS:, 1])) < UP_ANGLE).all(1)
+    up = (np.abs(wrapped(states[:, -UP_STEPS:, 1])) < UP_ANGLE).all(1)
     return {"not finite": np.asarray(~finite), "not up": np.asarray(finite & ~up)}
 
 
