@@ -13,7 +13,7 @@ def score_tables(judged: Sequence[Judged]) -> list[Table]:
     """Make a table per model: its mean scores, a row per condition."""
     tables = []
     for model in judged:
-        rows, table = mean_scores(model.evaluation), model.evaluation.task.scores
+        rows, table = mean_scores(model.evaluation), model.evaluation.scores
         names = [name for name in table if any(name in row for row in rows)]
         cells = [
             (
