@@ -27,7 +27,7 @@ def run(settings: ReportSettings) -> None:
     if settings.out != NONE:
         check_folder(Path(settings.out), "the report")
     store = open_store()
-    gathered = gather(store, settings.study, settings.experiment)
+    gathered = gather(store, settings.study, settings.experiment, settings.task)
     match settings.format:
         case "text":
             print_result(as_text(gathered.comparison))

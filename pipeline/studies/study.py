@@ -281,7 +281,7 @@ def run_jobs(store: Store, plan: Plan, runs: Runs, watch: Watch, say: Say) -> Ta
 def is_decided(store: Store, plan: Plan, look: int, say: Say) -> bool:
     """Whether the models up to a look decide between every two groups."""
     try:
-        comparison = gather(store, plan.settings.study, plan.experiment).comparison
+        comparison = gather(store, plan.settings.study, plan.experiment, plan.settings.task).comparison
     except SettingsError:  # no model is finished
         return False
     verdicts = [each.verdict for each in comparison.contrasts]
@@ -326,7 +326,7 @@ def publish(store: Store, plan: Plan, runs: Runs, say: Say) -> tuple[Gathered | 
     """Report on the study to its runs, into the mirror and into the registry, unless nothing has changed since."""
     settings = plan.settings
     try:
-        gathered = gather(store, settings.study, plan.experiment)
+        gathered = gather(store, settings.study, plan.experiment, settings.task)
     except SettingsError:  # no model is finished
         return None, ()
     folder = REPORTS / settings.study
@@ -345,7 +345,7 @@ def publish(store: Store, plan: Plan, runs: Runs, say: Say) -> tuple[Gathered | 
             runs.groups[group.name].flush()
     runs.study.metrics(study_metrics(gathered.comparison))
     runs.study.flush()
-    registered = register_members(store, settings.study, plan.experiment, say)
+    registered = register_members(store, settings.study, plan.experiment, say, settings.task)
     looked = fetch(store, runs.study.run_id).tags.get(LOOKED, "")
     told = verdict_tags(gathered.comparison, settings.study, looked)
     runs.study.tags(told | ({PUBLISHED: digest} if registered else {}))

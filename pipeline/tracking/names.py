@@ -27,6 +27,16 @@ LOOKED = "looked"  # of a study: the numbers of models per group at which its ve
 TRAINED = "trained_run"  # of a run of the kind "acting": the run that trained its weights
 FAILURE = "failure"  # why a run ended that should not have
 ENTRY_POINTS = frozenset(  # of MLproject
-    "collect tokenize ensemble suite train_pi0 train_pi0_fast train_regression train_binning main".split()
+    [
+        "collect",
+        "tokenize",
+        "ensemble",
+        "suite",
+        "train_pi0",
+        "train_pi0_fast",
+        "train_regression",
+        "train_binning",
+        "main",
+    ]
 )
 SETTINGS_FILE, LOCK_FILE = "settings.json", "lock.json"  # artifacts of a training: all that `reproduce` needs

@@ -31,7 +31,7 @@ def open_study(
             raise _running(name, who)
     if not earlier:
         tags = {"kind": kind, "study": name}
-        run = start_run(client, experiment, name, chosen=True, place=suite and Place(suite.run_id, tags))
+        run = start_run(client, experiment, name, chosen=True, place=Place(suite.run_id, tags) if suite else None)
         run.tags(tags)
         begun = search(client, experiment, study=name, kind=kind)
         first = min(begun, key=lambda each: (each.started, each.run_id))
