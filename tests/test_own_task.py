@@ -236,6 +236,9 @@ OF_TASK = [
     ("pair_steps=(0, 4, 4)", "pair_steps: expected increasing steps, 0 or more, found [0, 4, 4]"),
     ("pair_steps=(-1, 4)", "pair_steps: expected a whole number, 0 or more, found -1"),
     ("pair_steps=(0, 101)", "demonstration_steps: expected at least 151"),
+    ("world=None", "world: expected a World: no task goes without a simulator, found None"),
+    ("demonstrator='me'", "demonstrator: expected a Demonstrator, or None, found me"),
+    ("demonstrator=None", "task: 'slide' has no demonstrator, so its data are imported, not collected. See --help."),
     ("own_scores={}", "own_scores: expected one or more of Score"),
     ("own_scores={'a b': Score('', '', '', 1, 1, primary=True)}", "own_scores: expected names of letters"),
     ("own_scores={'ways': Score('', '', '', 1, 1, primary=True)}", "own_scores: expected names of letters"),
@@ -393,8 +396,7 @@ def test_the_physics_are_gymnasiums_to_the_bit(own: Path) -> None:
             assert_array_equal(states[row, step + 1, :4], [*observation, reward])
 
 
-@pytest.mark.parametrize("most", [1, 5])
-@pytest.mark.parametrize("name", ["pendulum", "reacher", "swing"])
+@pytest.mark.parametrize(("name", "most"), [("pendulum", 1), ("reacher", 3), ("swing", 5)])
 def test_blocks_of_episodes_change_no_bit(name: str, most: int, own: Path) -> None:
     whole = find_task(SWING if name == "swing" else name)
     whole = replace(
