@@ -1,6 +1,7 @@
 """A user's own task: the page's code runs as it stands there, and what is wrong with a task is said in one line."""
 
 import json
+import os
 import pickle
 import re
 from dataclasses import replace
@@ -44,6 +45,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder outside the project with the page's files."""
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -60,37 +63,43 @@ def test_the_files_are_of_the_length_that_the_page_promises() -> None:
 
 
 @pytest.mark.slow(seconds=12)
-def test_the_task_of_gymnasium_through_everything(own: Path) -> None:
-    """Also a study on a pool of processes, each of which finds the task by its reference."""
+def test_the_task_of_gymnasium_through_a_study(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a pool of processes, each of which finds the task by its reference."""
     put_store(own)
     task = "--task", SWING
     assert "40 of the task swing" in call(own, "pipeline", "collect", *task, "--trajectories", "40")
-    assert "data/swing" in call(own, "pipeline", "tokenize", *task)
-    assert "control" in call(own, "train.train_pi0", *task, *TINY)
-    (model,) = (own / "train/trained_models").glob("tinypi0_swing_*.pth")
-    scored = call(own, "pipeline", "evaluate", str(model), *task, "--episodes", "2", "--yardsticks", "--json")
-    names = [each["name"] for each in json.loads(scored)["models"]]
-    assert names == [model.stem, "demonstrator", "zero action"]
     small = "--n-models", "1", "--episodes", "3", "--epochs", "1", "--layers", "1", "--set", "width=8,heads=1"
-    assert "pi0_fast seed 0: done" in call(own, "pipeline", "ensemble", *task, "--study", "swing", *small)
-    assert "Upright" in (own / "train/reports/swing/report.html").read_text().title()
-    again = warm.run(own, ["-m", "pipeline", "report", "--study", "swing"], environment())
-    assert again.returncode == 2 and again.stderr.count("\n") == 1 and "--task" in again.stderr
-    assert "upright" in call(own, "pipeline", "report", "--study", "swing", *task)
+    told = call(own, "pipeline", "ensemble", *task, "--study", "swing", *small)
+    assert "5 jobs run, 0 models reused, 0 failed" in told
+    assert "Verdict by upright" in (own / "train/reports/swing/report.md").read_text()
+
+    assert main(COMMANDS, ["report", "--study", "swing"]) == 2
+    refusal = capsys.readouterr().err
+    assert refusal.count("\n") == 1 and "found runs of 'swing'" in refusal and "--task path/to/file.py:NAME" in refusal
+    assert main(COMMANDS, ["report", "--study", "swing", *task]) == 0
+    assert "demonstrator" in capsys.readouterr().out
+    (model,) = map(str, (own / "train/trained_models").glob("tinypi0_swing_*.pth"))
+    assert main(COMMANDS, ["evaluate", model, *task, "--episodes", "2", "--yardsticks", "--json"]) == 0
+    names = [each["name"] for each in json.loads(capsys.readouterr().out)["models"]]
+    assert names == [Path(model).stem, "demonstrator", "zero action"]
 
 
-@pytest.mark.slow(seconds=8)
-def test_the_task_of_a_model_by_mlflow_run(own: Path) -> None:
-    """A relative path starts from the project's folder, as of every other parameter."""
+@pytest.mark.slow(seconds=10)
+def test_the_task_of_a_model_through_both_trainings(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In `mlflow run` a relative path starts from the project's folder, as of every other parameter."""
     (own / "project" / "mine").mkdir(parents=True)
     (own / "slide.py").rename(own / "project" / "mine" / "slide.py")
     (own / "data").mkdir()
     mlflow_run(own, "-e", "collect", "-P", "task=mine/slide.py:SLIDE", "-P", "trajectories=40")
     task = "--task", "project/mine/slide.py:SLIDE"
-    assert "control" in call(own, "train.train_pi0_fast", *task, *TINY)
-    (model,) = (own / "train/trained_models").glob("tinypi0fast_slide_*.pth")
-    played = call(own, "pipeline", "play", str(model), *task, "--lockstep", "--out", "slide.gif")
-    assert played.splitlines()[1].startswith("slide ") and (own / "slide.gif").stat().st_size > 10_000
+    for script in ("train.train_pi0", "train.train_pi0_fast"):
+        assert "a first look" in call(own, script, *task, *TINY)
+    models = sorted(map(str, (own / "train/trained_models").glob("*.pth")))
+    assert ["tinypi0_slide_" in models[0], "tinypi0fast_slide_" in models[1]] == [True, True]
+    assert main(COMMANDS, ["play", models[1], *task, "--lockstep", "--out", "slide.gif"]) == 0
+    assert "\nslide  " in capsys.readouterr().out and (own / "slide.gif").stat().st_size > 10_000
+    assert main(COMMANDS, ["evaluate", *models]) == 2
+    assert "expected one of the task 'pendulum', found one of 'slide'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -227,13 +236,16 @@ OF_TASK = [
     ("pair_steps=(0, 4, 4)", "pair_steps: expected increasing steps, 0 or more, found [0, 4, 4]"),
     ("pair_steps=(-1, 4)", "pair_steps: expected a whole number, 0 or more, found -1"),
     ("pair_steps=(0, 101)", "demonstration_steps: expected at least 151"),
+    ("world=None", "world: expected a World: no task goes without a simulator, found None"),
+    ("demonstrator='me'", "demonstrator: expected a Demonstrator, or None, found me"),
+    ("demonstrator=None", "task: 'slide' has no demonstrator, so its data are imported, not collected. See --help."),
     ("own_scores={}", "own_scores: expected one or more of Score"),
     ("own_scores={'a b': Score('', '', '', 1, 1, primary=True)}", "own_scores: expected names of letters"),
     ("own_scores={'ways': Score('', '', '', 1, 1, primary=True)}", "own_scores: expected names of letters"),
     ("own_scores={'distance': SLIDE.own_scores['distance']}", "own_scores: expected one primary score, found none"),
     ("own_scores={'stopped': Score('', '', '', 1, -1, primary=True)}", "own_scores: stopped: expected better=+1"),
     ("score=lambda s, a: {'stopped': s[:, 0, 0]}", "score: expected the columns of own_scores, stopped, distance"),
-    ("score=lambda s, a: {'stopped': 2.0 + 0 * s[:, 0, 0], 'distance': s[:, 0, 0]}", "expected a primary score in [0, 1]"),
+    ("score=lambda s, a: {'stopped': 2.0 + 0 * s[:, 0, 0], 'distance': s[:, 0, 0]}", "a primary score in [0, 1]"),
     ("score=lambda s, a: {'stopped': 0 * s[:, 0], 'distance': s[:, 0]}", "stopped: expected an array of the shape (3)"),
     ("score=lambda s, a: {'stopped': 0 * s[:, 0, 0], 'distance': np.log(-1 - s[:, 0, 0] ** 2)}", "expected finite"),
     ("score=lambda s, a: {'stopped': s['x'], 'distance': s[:, 0, 0]}", "score: IndexError: only integers"),
@@ -384,8 +396,7 @@ def test_the_physics_are_gymnasiums_to_the_bit(own: Path) -> None:
             assert_array_equal(states[row, step + 1, :4], [*observation, reward])
 
 
-@pytest.mark.parametrize("most", [1, 5])
-@pytest.mark.parametrize("name", ["pendulum", "reacher", "swing"])
+@pytest.mark.parametrize(("name", "most"), [("pendulum", 1), ("reacher", 3), ("swing", 5)])
 def test_blocks_of_episodes_change_no_bit(name: str, most: int, own: Path) -> None:
     whole = find_task(SWING if name == "swing" else name)
     whole = replace(
