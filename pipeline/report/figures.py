@@ -339,7 +339,9 @@ def draw_paths(
     if scene is not None:
         aspect = (scene.top - scene.bottom) / (scene.right - scene.left)
     rows = -(-len(paths) // columns)
-    figure = Figure(figsize=(3.3 * columns, rows * (3.1 * min(aspect, 1.6) + 0.6) + 0.5), layout="constrained")
+    figure = Figure(
+        figsize=(max(9.0, 3.3 * columns), rows * (3.1 * min(aspect, 1.6) + 0.6) + 0.5), layout="constrained"
+    )
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel().tolist()
     for number, ((group, found), axes) in enumerate(zip(paths.items(), panels, strict=False)):
         if scene is not None:

@@ -16,7 +16,7 @@ from pipeline.streams import numpy_stream
 from pipeline.tasks.registry import TASKS
 from pipeline.tasks.scene import Scene
 from pipeline.tasks.score import OF_PLANS, OF_WAYS, Score
-from pipeline.tasks.task import Array, Channel, Condition, Controller, Task, Ways, Yardstick
+from pipeline.tasks.task import Array, Channel, Condition, Controller, Demonstrator, Task, Ways, World, Yardstick
 
 NAME = re.compile(r"[A-Za-z0-9_]{1,60}")  # of folders, files and registered models
 COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")  # of scores: also of metrics
@@ -113,6 +113,7 @@ def _check_record(task: Task) -> None:
     needed = max(task.episode_steps, steps[-1] + task.horizon)
     expected = f"at least {needed}: a whole episode, and a chunk from the last of pair_steps"
     _require(task.demonstration_steps >= needed, "demonstration_steps", expected, task.demonstration_steps)
+    _require(isinstance(task.world, World), "world", "a World: no task goes without a simulator", task.world)
     _require(isinstance(task.world.source, bytes), "world.source", "bytes", type(task.world.source).__name__)
     if task.world.most is not None:
         _whole("world.most", task.world.most, 1)
@@ -211,6 +212,7 @@ def _check_scores(task: Task, states: Array, actions: Array) -> None:
 def _check_demonstrator(task: Task, starts: Array) -> None:
     if (demonstrator := task.demonstrator) is None:
         return
+    _require(isinstance(demonstrator, Demonstrator), "demonstrator", "a Demonstrator, or None", demonstrator)
     where = "demonstrator.draw_variation"
     variation = _call(where, demonstrator.draw_variation, _stream("variation"), len(starts))
     _array(where, variation, (len(starts), None))

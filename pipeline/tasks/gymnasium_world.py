@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 REWARD, SUCCESS, OVER = -3, -2, -1  # the numbers of a state after the observation
 BESIDE = 3
-MOST = 128  # environments side by side: one of MuJoCo's takes up to some MB
+MOST = 128  # environments side by side: one of MuJoCo's takes about 1 MB, and a process keeps as many
 MOST_SEEDS = 2**31  # of resets
 PAIRS = 25  # of a demonstration, spread over the episode
 
