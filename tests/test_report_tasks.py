@@ -81,6 +81,8 @@ def test_paths_lie_over_those_of_the_demonstrators() -> None:
     (cross,) = [line for line in figure.axes[1].lines if line.get_marker() == "x"]
     assert (np.stack(cross.get_data(), 1) == ending[:, 11]).all()
     assert len(figure.axes[0].patches) == 2 and b"<svg" in as_svg(figure)
+    few = demonstrated_paths(replace(PUCK, world=replace(PUCK.world, most=7)))
+    assert few is not None and (few == demonstrated).all(), "in a world with room for few episodes the same"
     assert demonstrated_paths(PENDULUM) is None and backdrop(WITHOUT_SCENE) is None
 
 

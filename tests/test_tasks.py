@@ -23,7 +23,7 @@ from tests.conftest import ROOT
 
 TRAIN = {"pi0": train_command("pi0", Pi0Settings), "pi0_fast": train_command("pi0_fast", Pi0FastSettings)}
 OTHER = "avoiding"
-OF_THE_PENDULUM = r"cart|carts|pole|pendulum|100 N|0\.04|ACTION_DIM|STATE_DIM|theta|omega"
+OF_THE_PENDULUM = r"cart|carts|pole|pendulum|100 N|0\.04 s|ACTION_DIM|STATE_DIM|theta|omega"
 
 
 def trained(method: str, *words: object) -> Path:

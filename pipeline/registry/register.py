@@ -132,7 +132,8 @@ def register_runs(store: Store, runs: Sequence[StoredRun], say: Say, task: str =
 
 
 def _log(store: Store, run: StoredRun, card: str) -> str:
-    metrics = [name for name in run.metrics if name in FINAL_METRICS or name in COSTS or name.endswith(f"/{MEAN}")]
+    metrics = [name for name in run.metrics if name in (*FINAL_METRICS, *COSTS)]
+    metrics += [name for name in run.metrics if name.startswith(CHECK) or name.endswith(f"/{MEAN}")]
     with artifact(store, run.run_id, f"{run.tags[NAME]}.pth") as path, registry_errors(f"model of {run.name}"):
         return log_model(store, run.run_id, load_policy(path), path, card, metrics)
 

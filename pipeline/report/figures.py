@@ -339,7 +339,9 @@ def draw_paths(
     if scene is not None:
         aspect = (scene.top - scene.bottom) / (scene.right - scene.left)
     rows = -(-len(paths) // columns)
-    figure = Figure(figsize=(3.3 * columns, rows * (3.1 * min(aspect, 1.6) + 0.6) + 0.5), layout="constrained")
+    figure = Figure(
+        figsize=(max(9.0, 3.3 * columns), rows * (3.1 * min(aspect, 1.6) + 0.6) + 0.5), layout="constrained"
+    )
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel().tolist()
     for number, ((group, found), axes) in enumerate(zip(paths.items(), panels, strict=False)):
         if scene is not None:
@@ -377,7 +379,7 @@ def draw_tokenizer_tradeoff(rows: Sequence[Mapping[str, float]], chosen: str) ->
     by_scale = [next(row for row in rows if row["scale"] == scale) for scale in scales]
     error.plot(scales, [row["error_mean"] for row in by_scale], **LOOKS[0], label="mean")
     error.plot(scales, [row["error_p99"] for row in by_scale], **LOOKS[1], label="99th percentile")
-    error.set(title="reconstruction error", ylabel="|decoded - original|, action units", yscale="log")
+    error.set(title="reconstruction error", ylabel="|decoded - original|, standard units", yscale="log")
     error.legend()
     alphabet.plot(scales, [row["alphabet"] for row in by_scale], **LOOKS[0])
     alphabet.set(title="alphabet", ylabel="integers of the training range")
@@ -388,7 +390,7 @@ def draw_tokenizer_tradeoff(rows: Sequence[Mapping[str, float]], chosen: str) ->
     tokens.set_ylim(bottom=0)
     tokens.legend()
     for axes in (error, alphabet, tokens):
-        axes.set_xlabel("scale, steps per action unit")
+        axes.set_xlabel("scale, steps per standard unit")
         axes.grid(alpha=0.25)
     about = f"; this study: {chosen}" if chosen else ""
     figure.suptitle(f"Trade-off of FAST with one scale for all frequencies{about}")

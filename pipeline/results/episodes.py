@@ -24,7 +24,7 @@ MOST_GROUPS = 6  # a page of more would be long
 CHOICE = (
     "All are from the hardest condition, action noise ±{noise:g} and a plan every {replan} steps. The bad episode is "
     "the worst one over all models of a group: by {primary}, and of equals by the next score of the task. The good "
-    "episode is of the same model: {those} the one with the median {primary}. They were replayed for this page, with "
+    "episode is of the same model: {those} the median one in the same order. They were replayed for this page, with "
     "the weights and the noise of the evaluation."
 )
 NO_SCENE = "The task '{task}' has no scene, so no episodes are drawn."
@@ -96,7 +96,7 @@ def choose(task: Task, scored: Sequence[Scored]) -> list[tuple[Kind, Scored]]:
     bad = min(scored, key=goodness)
     others = [each for each in scored if each.model.run_id == bad.model.run_id and each is not bad]
     well = [each for each in others if each.scores.get(SUCCESS, True)]
-    well.sort(key=lambda each: each.scores[task.primary])
+    well.sort(key=goodness)
     good: list[tuple[Kind, Scored]] = [("good", well[(len(well) - 1) // 2])] if well else []
     return [*good, ("bad", bad)]
 

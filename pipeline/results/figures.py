@@ -121,11 +121,14 @@ def demonstrated_paths(task: Task) -> NDArray[np.float64] | None:
     """Return paths of demonstrators of a task with several ways, `(N, T+1, 2)`; None if it has none."""
     if task.ways is None or task.demonstrator is None:
         return None
-    shape = (MOST_PATHS, task.episode_steps, task.action_dim)
     variation = task.demonstrator.draw_variation(numpy_stream(0, "paths", "gains"), MOST_PATHS)
     starts = task.world.draw_starts(numpy_stream(0, "paths", "starts"), MOST_PATHS)
-    controller = task.demonstrator.controller(variation, starts)
-    states, _ = task.world.simulate(controller, starts, np.zeros(shape), 1)
+    blocks = []
+    for rows in task.world.blocks(MOST_PATHS):
+        controller = task.demonstrator.controller(variation[rows], starts[rows])
+        noise = np.zeros((len(starts[rows]), task.episode_steps, task.action_dim))
+        blocks.append(task.world.simulate(controller, starts[rows], noise, 1)[0])
+    states = np.concatenate(blocks)
     over = np.logical_or.accumulate(task.world.ended(states), axis=1)
     paths: NDArray[np.float64] = np.where(over[..., None], np.nan, task.ways.path(states))
     return paths

@@ -3,8 +3,7 @@
 import numpy as np
 
 from pipeline.tasks.double_pendulum.world import ACTION_LIMIT, CONTROL_SECONDS, fallen, leans
-from pipeline.tasks.pendulum.scores import action_change
-from pipeline.tasks.score import Score
+from pipeline.tasks.score import Score, action_change
 from pipeline.tasks.task import Array, Columns
 
 CALM_LEAN = 0.01  # rad

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.tasks.pendulum.world import ACTION_LIMIT, CONTROL_SECONDS, fallen
-from pipeline.tasks.score import Score
-from pipeline.tasks.task import Array, Bools, Columns
+from pipeline.tasks.score import Score, action_change
+from pipeline.tasks.task import Array, Columns
 
 CALM_ANGLE = 0.02  # rad
 CONVERGE_STEPS = 10
@@ -37,13 +37,6 @@ def converge_steps(states: Array, steps: int) -> NDArray[np.int64]:
     windows: NDArray[np.bool_] = np.lib.stride_tricks.sliding_window_view(calm, CONVERGE_STEPS, axis=1)
     runs = np.asarray(windows.all(axis=-1))
     return np.where(runs.any(axis=1) & ~fallen(states).any(axis=1), runs.argmax(1), steps)
-
-
-def action_change(actions: Array, limit: float, running: Bools) -> Array:
-    """Return the mean |change| between the steps of `actions (B, T, A)` that are `running (B, T)`: `(B,)`."""
-    change = np.abs(np.diff(actions.clip(-limit, limit), axis=1)).mean(-1)
-    mean: Array = np.where(running[:, 1:], change, 0).sum(1) / np.maximum(1, running[:, 1:].sum(1))
-    return mean
 
 
 def score(states: Array, actions: Array) -> Columns:

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from pipeline.tasks.pendulum.scores import action_change
-from pipeline.tasks.score import Score
+from pipeline.tasks.score import Score, action_change
 from pipeline.tasks.swing_up.world import ACTION_LIMIT, CONTROL_SECONDS, broken, wrapped
 from pipeline.tasks.task import Array, Columns
 
