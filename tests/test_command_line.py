@@ -149,7 +149,7 @@ def test_verbose_says_what_is_used_and_when(run: Run) -> None:
     said = [re.fullmatch(r"\[ *(\d+) ms\] (.+)", line) for line in result.stderr.splitlines()]
     times, lines = [int(line[1]) for line in said], [line[2] for line in said]
     assert times == sorted(times)
-    assert lines[0] == "settings: trajectories=30, seed=0, plots=0, threads=0, out=own"
+    assert lines[0] == "settings: task=pendulum, horizon=0, trajectories=30, seed=0, plots=0, threads=0, out=own"
     assert "torch 2.13.0" in lines[1] and lines[2].startswith("code: commit ") and lines[3].startswith("store: sqlite:")
     assert lines[4:] == ["30 demonstrations simulated and checked", "trajectories and pairs written"]
 

@@ -133,15 +133,15 @@ def test_another_seed_has_other_episodes(
 
 
 def test_episodes_are_the_same_in_all_conditions_but_not_in_all_batches(model: Path, controls: str) -> None:
-    contenders = [open_contender(str(model)), open_contender(controls)]
-    with closing(play_blocks(contenders, BATCH + 2, 0, "test")) as played:
+    contenders = [open_contender(PENDULUM, str(model)), open_contender(PENDULUM, controls)]
+    with closing(play_blocks(PENDULUM, contenders, BATCH + 2, 0, "test")) as played:
         first, second = played
     assert [columns["calm"].shape for columns in (*first, *second)] == 2 * [(9, BATCH)] + 2 * [(9, 2)]
-    with closing(play_blocks(contenders[::-1], 2, 0, "test")) as played:
+    with closing(play_blocks(PENDULUM, contenders[::-1], 2, 0, "test")) as played:
         (fewer,) = played
     assert_allclose(fewer[1]["angle"], first[0]["angle"][:, :2], atol=1e-3)  # batches of other sizes round otherwise
     assert not np.isclose(second[0]["angle"], fewer[1]["angle"], atol=1e-3).all()
-    with closing(play_blocks(contenders, 2, 0, "other")) as played:
+    with closing(play_blocks(PENDULUM, contenders, 2, 0, "other")) as played:
         assert not np.isclose(next(played)[0]["angle"], fewer[1]["angle"], atol=1e-3).all()
 
 
@@ -169,7 +169,10 @@ def test_a_server_is_asked_for_a_few_states_at_a_time(model: Path) -> None:
         asked.append(len(states))
         return idle(states)
 
-    with server(counts) as url, closing(play_blocks([open_contender(url)], BATCH, 0, "test")) as played:
+    with (
+        server(counts) as url,
+        closing(play_blocks(PENDULUM, [open_contender(PENDULUM, url)], BATCH, 0, "test")) as played,
+    ):
         next(played)
     assert asked[0] == 1 and max(asked) <= 200 and sum(asked[1:3]) == 9 * BATCH
 
@@ -189,7 +192,7 @@ def test_a_server_is_asked_for_a_few_states_at_a_time(model: Path) -> None:
         (["MODEL", "http://127.0.0.1:9"], "http://127.0.0.1:9: expected an answer of a policy server, found: "),
         (["MODEL", "http://"], "policy: expected an address like http://127.0.0.1:5001"),
         (["MODEL", "SHORT"], ": expected a policy that plans at least 15 actions, found 5."),
-        (["MODEL", "OTHER"], "expected a model of 4 state and 1 action dimensions, found 3 and 1."),
+        (["MODEL", "OTHER"], "expected 4 state and 1 action dimensions, for the task"),
         (["MODEL", "data/trajectories.npz"], "data/trajectories.npz: expected a .pth file"),
         (["MODEL", "MODEL", "--score", "grace"], "score: expected one of calm, success, converge, which lie in [0, 1]"),
         (["MODEL", "MODEL", "--score", "angle"], "found 'angle'"),

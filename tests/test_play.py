@@ -328,7 +328,7 @@ def test_lockstep_plays_the_episode_that_evaluate_scores(model: Path, tmp_path: 
     assert scores["return"][0] == columns["return"][number] < 100
     assert scores["converge_step"][0] == columns["converge_step"][number]
     assert scores["velocity_std"][0] == pytest.approx(columns["velocity_std"][number], rel=1e-3)
-    assert f"fell after {scores['return'][0] * CONTROL_SECONDS:.2f} s" in shown.verdict
+    assert f"fell after {(scores['return'][0] + 1) * CONTROL_SECONDS:.2f} s" in shown.verdict
 
 
 def unseen(*_: object) -> None:
@@ -339,7 +339,7 @@ def test_a_server_balances_the_pendulum_in_real_time(run: Run, workplace: Path) 
     with server(good) as url:
         result = run("pipeline", "play", "--policy", url)
     assert result.returncode == 0, result.stderr
-    assert "upright to the end; converged at" in result.stdout and " late" in result.stdout
+    assert "played to the end; calm 0." in result.stdout and " late" in result.stdout
     assert all(name in result.stdout for name in ("first answer", "p50", "p90", "p99", "max", "of 9"))
     assert len(frames_of(workplace / "play.gif")[0]) == 101
 

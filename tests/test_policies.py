@@ -89,7 +89,7 @@ def test_columns_are_taken_by_name_and_numbers_of_any_type(checkpoint: Checkpoin
 )
 def test_other_columns_are_refused_with_the_names_expected(states: Any) -> None:
     with pytest.raises(ValueError, match=r"x: expected the columns x, theta, v, omega, in any order; found"):
-        checked_states("x", 4, states)
+        checked_states("x", 4, states, CHANNELS)
 
 
 def test_names_of_unknown_states_are_refused() -> None:

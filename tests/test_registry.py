@@ -210,7 +210,7 @@ def test_promotion(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "it is equivalent to" in said and "nothing was played" in said and "paired" not in said
 
     registry.set_alias(open_store(), registry.CHAMPION, registry.version_of_run(open_store(), "pi0", weak))
-    said = promote(capsys, "--candidate", strong)
+    said = promote(capsys, "--candidate", strong, "--max-episodes", 900)
     assert "it is better than pi0 version" in said and "models:/pi0@champion" in said and champion(here) == strong
 
 
