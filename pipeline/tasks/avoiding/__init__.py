@@ -5,9 +5,8 @@ from pipeline.tasks.avoiding.drawing import scene
 from pipeline.tasks.avoiding.scores import SCORES, WAYS, score
 from pipeline.tasks.avoiding.world import ACTION, CONTROL_SECONDS, EPISODE_STEPS, OBSERVATION, WORLD
 from pipeline.tasks.avoiding.yardsticks import YARDSTICKS
-from pipeline.tasks.task import Condition, Task
+from pipeline.tasks.task import HORIZON, Condition, Task
 
-HORIZON = 30  # actions of a chunk: it passes a row of posts, and no more than two
 PAIR_STEPS = tuple(range(0, EPISODE_STEPS, 6))
 
 AVOIDING = Task(
@@ -22,7 +21,6 @@ AVOIDING = Task(
     score=score,
     world=WORLD,
     pair_steps=PAIR_STEPS,
-    horizon=HORIZON,
     demonstration_steps=PAIR_STEPS[-1] + HORIZON,
     demonstrator=DEMONSTRATOR,
     ways=WAYS,

@@ -3,7 +3,7 @@
 Shapes: B episodes side by side, P state, R = 3 rows, K = 5 knots of a course.
 """
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 
@@ -11,7 +11,9 @@ from pipeline.tasks.avoiding.world import ACTION_LIMIT, DAMPING, GEAR, MASS, POS
 from pipeline.tasks.task import Array, Controller
 
 ASIDE = 0.1  # m; outer posts are passed as far off
-GAPS = tuple(np.array([row[0] - ASIDE, *np.convolve(row, (0.5, 0.5), "valid"), row[-1] + ASIDE]) for row in POSTS)
+GAPS = tuple(
+    np.array([row[0] - ASIDE, *((left + right) / 2 for left, right in pairwise(row)), row[-1] + ASIDE]) for row in POSTS
+)
 """The x of the gaps of each row, left to right: 2, 3 and 4 of them."""
 WAYS = np.array(list(product(*GAPS)))  # (24, R)
 STOP = 0.42  # m; the puck rests at this y, beyond the finish
