@@ -64,7 +64,13 @@ def test_the_puck_moves_by_its_force_alone() -> None:
 def test_touching_is_told_to_the_width_of_the_puck() -> None:
     edge = 0.03 + PUCK_RADIUS
     states = np.zeros((5, 4))
-    states[:, :2] = [(0.5 - edge - 1e-9, -0.1), (0.5 - edge + 1e-9, -0.1), (0.5, 0.26 + 0.0301), (0.5, 0.26 + 0.0299), (0, 0)]
+    states[:, :2] = [
+        (0.5 - edge - 1e-9, -0.1),
+        (0.5 - edge + 1e-9, -0.1),
+        (0.5, 0.26 + 0.0301),
+        (0.5, 0.26 + 0.0299),
+        (0, 0),
+    ]
     states[4, 3] = np.nan
     assert_array_equal(touching(states), [False, True, False, True, True])
     assert_allclose(clearance(states[0]), 1e-9, atol=1e-12)

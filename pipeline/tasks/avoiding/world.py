@@ -22,7 +22,7 @@ CONTROL_SECONDS = 0.04  # of a control step
 ACTION_LIMIT = 1.0
 MASS, DAMPING, GEAR = 1.0, 10.0, 10.0  # kg, N s/m, N for an action of 1
 PUCK_RADIUS = 0.005  # m
-EPISODE_STEPS = 150
+EPISODE_STEPS = 160
 
 START, START_RANGE = np.array([0.525, -0.28]), np.array([0.02, 0.01])  # m; starts are at rest, within +- the range
 ROWS = np.array([-0.1, 0.08, 0.26])  # m, the y of each row of posts
