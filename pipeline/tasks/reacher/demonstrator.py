@@ -1,4 +1,4 @@
-"""The demonstrator of the reacher: it solves the arm's angles for its side of the elbow, and is drawn to them.
+"""The demonstrator of the reacher: it solves the arm's angles for its side of the elbow, and turns to them.
 
 Shapes: B episodes side by side, P state, A action.
 """
@@ -28,9 +28,10 @@ def solve_angles(places: Array, sides: Array) -> Array:
 
 
 def reach(sides: Array, speeds: Array, starts: Array) -> Controller:
-    """Make the controller of episodes from `starts (B, P)`, to `sides (B,)` with `speeds (B,)`, 1/s.
+    """Make the controller of episodes from `starts (B, P)`, to `sides (B,)` with `speeds (B,)`, rad/s.
 
-    By inverse dynamics, each hinge follows a critically damped spring. It sees the state alone, no clock.
+    Each hinge turns at its speed and slows down near its goal, by inverse dynamics. Accelerations are bounded, so that
+    a chunk has no peak at the start beside which all the rest is small. It sees the state alone, no clock.
     """
     goals, fastest = solve_angles(target(starts), sides), speeds[:, None]
 
