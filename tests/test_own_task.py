@@ -15,6 +15,7 @@ from gymnasium.spaces import Box
 from numpy.testing import assert_array_equal
 
 from pipeline.cli.main import COMMANDS, main
+from pipeline.cli.train import train_command
 from pipeline.errors import RunError, SettingsError
 from pipeline.evaluation.control import draw_episodes, evaluate_planner
 from pipeline.evaluation.yardsticks import evaluate_yardstick
@@ -249,6 +250,7 @@ OF_TASK = [
     ("score=lambda s, a: {'stopped': 0 * s[:, 0], 'distance': s[:, 0]}", "stopped: expected an array of the shape (3)"),
     ("score=lambda s, a: {'stopped': 0 * s[:, 0, 0], 'distance': np.log(-1 - s[:, 0, 0] ** 2)}", "expected finite"),
     ("score=lambda s, a: {'stopped': s['x'], 'distance': s[:, 0, 0]}", "score: IndexError: only integers"),
+    ("score=lambda s, a: {k: v / len(s) for k, v in score(s, a).items()}", "expected the same of an episode alone"),
     ("score=lambda s, a: None", "score: expected columns by name, found NoneType"),
     (f"ways=Ways({WAYS.format('lambda s: s', SIDE)})", "ways.taken: expected an array of the shape (3, 1)"),
     (f"ways=Ways({WAYS.format(SIDE + ' + 2', SIDE)})", "ways.taken: expected numbers of options, or -1"),
@@ -434,18 +436,18 @@ def test_an_evaluation_goes_from_process_to_process(own: Path) -> None:
     assert_array_equal(again.columns["upright"], evaluation.columns["upright"])
 
 
-def test_a_file_never_leads_to_code(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_never_leads_to_code(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The record of a run that broke off names the task's file: the user has to name it again."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (own / "evil.py").write_text("from pathlib import Path\nPath('ran').touch()\n")
     settings = Pi0Settings(task="evil.py:TASK")
     journal = journal_of("0" * 32)
     about = {"method": "pi0", "settings": settings.model_dump(mode="json"), "files": {}, "code": "", "name": "x"}
     assert journal.make(about)
     journal.release()
-    for task in ("pendulum", "slide.py:SLIDE"):
-        with pytest.raises(SettingsError, match=r"is of your own task 'evil\.py:TASK'.*name it again by --task"):
-            find_unfinished(METHODS["pi0"], Pi0Settings(resume=journal.run_id, task=task))
+    for words in ([], ["--task", SLIDE]):
+        assert main(train_command("pi0", Pi0Settings), ["--resume", journal.run_id, *words]) == 2
+        refusal = capsys.readouterr().err
+        assert re.search(r"is of your own task 'evil\.py:TASK'.*name it again by --task", refusal), refusal
     assert find_unfinished(METHODS["pi0"], settings.model_copy(update={"resume": journal.run_id})).settings == settings
     assert not (own / "ran").exists()
 

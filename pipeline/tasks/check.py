@@ -16,7 +16,18 @@ from pipeline.streams import numpy_stream
 from pipeline.tasks.registry import TASKS
 from pipeline.tasks.scene import Scene
 from pipeline.tasks.score import OF_PLANS, OF_WAYS, Score
-from pipeline.tasks.task import Array, Channel, Condition, Controller, Demonstrator, Task, Ways, World, Yardstick
+from pipeline.tasks.task import (
+    Array,
+    Channel,
+    Columns,
+    Condition,
+    Controller,
+    Demonstrator,
+    Task,
+    Ways,
+    World,
+    Yardstick,
+)
 
 NAME = re.compile(r"[A-Za-z0-9_]{1,60}")  # of folders, files and registered models
 COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")  # of scores: also of metrics
@@ -186,7 +197,10 @@ def _check_world(task: Task, starts: Array) -> Array:
     again, _ = _simulate(task, "controller", lambda _step, _states: zeros, starts[1:2], steps, drawn[1:2])
     expected = "the same states of an episode alone, whether its actions are the controller's or its noise"
     _require(np.array_equal(again, states[1:2], equal_nan=True), "world.simulate", expected, "others")
-    _check_scores(task, states, actions)
+    among, by_itself = _check_scores(task, states, actions), _check_scores(task, states[1:2], actions[1:2])
+    for name, column in among.items():
+        expected, found = "the same of an episode alone as among others", by_itself[name][0]
+        _require(column[1] == found, f"score: {name}", f"{expected}, {column[1]}", found)
     return states
 
 
@@ -195,7 +209,7 @@ def _observe(task: Task, states: Array) -> Array:
     return _array("world.observe", found, (*states.shape[:-1], task.state_dim), finite=False)
 
 
-def _check_scores(task: Task, states: Array, actions: Array) -> None:
+def _check_scores(task: Task, states: Array, actions: Array) -> Columns:
     columns = _call("score", task.score, states, actions)
     _require(isinstance(columns, dict), "score", "columns by name", type(columns).__name__)
     good = columns.keys() == task.own_scores.keys()
@@ -207,6 +221,7 @@ def _check_scores(task: Task, states: Array, actions: Array) -> None:
             _require(good, f"score: {name}", "a primary score in [0, 1]", column.tolist())
         if score.binary:
             _require(bool(np.isin(column, (0, 1)).all()), f"score: {name}", "0 or 1", column.tolist())
+    return columns
 
 
 def _check_demonstrator(task: Task, starts: Array) -> None:
