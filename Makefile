@@ -21,7 +21,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run study baselines results test test-long quick check browser screenshots lock audit ui server \
+.PHONY: help setup run study baselines suite results test test-long quick check browser screenshots lock audit ui server \
 	bench clean
 
 help: ## list the targets
@@ -41,6 +41,9 @@ study: $(BIN)/.installed ## train, evaluate and compare 10 models per method
 BASELINES := pi0,pi0_fast,regression,regression patch=50,binning,pi0 start_noise=1,pi0_fast decoding=greedy
 baselines: $(BIN)/.installed ## add to that study the baselines, and both methods acting as published
 	$(BIN)/mlflow run . -e ensemble --env-manager local -P 'methods=$(BASELINES)'
+
+suite: $(BIN)/.installed ## train, evaluate and compare the methods on all tasks
+	$(BIN)/mlflow run . -e suite --env-manager local
 
 results: $(BIN)/.installed ## put the results of that study into README and docs
 	$(BIN)/python -m docs.renew_results

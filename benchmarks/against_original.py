@@ -80,7 +80,7 @@ from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tasks.pendulum.gymnasium_env import ENV_ID
 from pipeline.tasks.pendulum.pid import NestedPID, draw_gains
 from pipeline.tasks.pendulum.world import ACTION_DIM, EPISODE_STEPS, WORLD, draw_starts
-from pipeline.tokenizer.fast import load_tokenizer
+from pipeline.tokenizer.stored import load_tokenizer
 from pipeline.versions import installed_versions
 
 RESULTS = Path(__file__).parent / "results" / "against_original.json"

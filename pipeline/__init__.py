@@ -1,4 +1,4 @@
-"""tinypi: train, evaluate and honestly compare pi0 and pi0-FAST on a MuJoCo inverted pendulum."""
+"""tinypi: train, evaluate and honestly compare pi0 and pi0-FAST on tasks simulated by MuJoCo."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def open_store() -> MlflowClient:
     return open_store()
 
 
-def compare(study: str = "all", experiment: str = "all") -> Comparison:
+def compare(study: str = "all", experiment: str = "all", task: str = "auto") -> Comparison:
     """Return the comparison of `python -m pipeline report` as records: groups of models, scores and differences.
 
     `compare("ensemble").groups[0].scores["converge"][None].mean` is the first group's mean over models and conditions.
@@ -52,4 +52,4 @@ def compare(study: str = "all", experiment: str = "all") -> Comparison:
     """
     from pipeline.results.gather import gather
 
-    return gather(open_store(), study, experiment).comparison
+    return gather(open_store(), study, experiment, task).comparison

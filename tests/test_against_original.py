@@ -17,7 +17,7 @@ from pipeline.policies.policy import noise_of
 from pipeline.tasks.pendulum.gymnasium_env import ENV_ID
 from pipeline.tasks.pendulum.pid import NestedPID, draw_gains
 from pipeline.tasks.pendulum.world import WORLD, draw_starts
-from pipeline.tokenizer.fast import load_tokenizer
+from pipeline.tokenizer.stored import load_tokenizer
 from pipeline.training.fit import Epoch, Problem, fit
 from tests.test_policies import REFERENCE, STATES, needs_reference
 

@@ -24,6 +24,7 @@ from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import Pi0FastSettings, Pi0Settings, TrainSettings
 from pipeline.studies.plan import plan_groups
 from pipeline.studies.settings import EnsembleSettings
+from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tracking.query import artifact
 from tests import warm
 from tests.conftest import TINY, Run, environment, runs_of, store
@@ -165,7 +166,7 @@ def test_evaluate_files_runs_and_studies(study: Path) -> None:
     assert [entry["name"] for entry in models] == [path.stem for path in files]
     mine = next(entry for entry in models if entry["name"] == model.data.tags["name"])
     with artifact(store(study), model.info.run_id, "evaluation/episodes.csv") as path:
-        stored = read_episodes(path, 3)
+        stored = read_episodes(path, 3, PENDULUM)
     for number, condition in enumerate(mine["conditions"]):
         assert {name: by[number].tolist() for name, by in stored.items()} == condition["episodes"]
         assert {name: by[number].mean() for name, by in stored.items()} == condition["scores"]

@@ -166,7 +166,7 @@ def test_mean_scores_are_over_all_episodes_of_a_condition() -> None:
         "converge_step": np.array([10, 100, 100, 20, 100, 100]),
         "tokens_per_plan": np.array([10.0, 12, 8, 9, 5, 5]),
     }
-    first, second = mean_scores(Evaluation(PENDULUM, CONDITIONS[:2], columns))
+    first, second = mean_scores(Evaluation(PENDULUM.scores, CONDITIONS[:2], columns))
     assert first == {"success": pytest.approx(2 / 3), "converge_step": 70, "tokens_per_plan": 10}
     assert second == {
         "success": pytest.approx(1 / 3),

@@ -25,7 +25,7 @@ from pipeline.policies.checkpoint import Checkpoint, save_checkpoint, weights_di
 from pipeline.policies.exported import seal
 from pipeline.stages import export as workflow
 from pipeline.stages.settings import ExportSettings
-from pipeline.tokenizer.fast import fit_bins, fit_tokenizer
+from pipeline.tokenizer.fit import fit_bins, fit_tokenizer
 from tests.conftest import ROOT, files_of
 
 EXPORTABLE = [name for name, method in METHODS.items() if method.graph]
@@ -37,7 +37,8 @@ STATES = RANDOM.normal(0.5, 2, (300, STATE_DIM)).astype(np.float32)
 def random_model(method_name: str, **settings: Any) -> Checkpoint:
     """A small model with random weights of a task that is not the pendulum's: 3 states, chunks of 20 x 2 actions."""
     method = METHODS[method_name]
-    chunks = np.random.default_rng(1).normal(0, 0.5, (200, HORIZON, ACTION_DIM)).cumsum(1).astype(np.float32)
+    walks = np.random.default_rng(1).normal(0, 0.5, (200, HORIZON, ACTION_DIM)).cumsum(1)
+    chunks = (walks * [1, 0.01] + [0, 0.2]).astype(np.float32)
     tokenizer = {"pi0_fast": fit_tokenizer(chunks, 4.0, 400, 6.0, 3), "binning": fit_bins(chunks, 4.0)}.get(method_name)
     interface = Interface(HORIZON, Normalisation.of(STATES), Normalisation.of(chunks), tokenizer)
     made = make(method.settings_type, {"width": 16, "layers": 2, **settings})
@@ -61,7 +62,7 @@ def exported(model: Path) -> Path:
 def test_acts_as_the_model(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(COMMANDS, ["export", "--checkpoint", str(model)]) == 0
     said = capfd.readouterr()
-    assert said.err == "" and "action units at most, over 256 states" in said.out
+    assert said.err == "" and "of the actions' size at most, over 256 states" in said.out
     policy, exported = pipeline.load_policy(model), pipeline.load_policy(model.with_suffix(".onnx"))
     expected = policy.act(STATES)
     assert np.abs(expected).max() > 0.1
@@ -183,11 +184,34 @@ class Steps:
 
 def test_ties_are_told_from_faults() -> None:
     states = np.array([[0.0], [0.25], [0.3]], np.float32)
-    rounding = np.array([1e-6], np.float32)
+    rounding, size = np.array([1e-6], np.float32), np.ones(1, np.float32)
     compare: Any = workflow.compare
-    assert compare(Steps(0.3), Steps(0.3), states, rounding) == (0, 0)
-    assert compare(Steps(0.3), Steps(0.3 - 3e-7), states, rounding) == (0, 1)
-    assert compare(Steps(0.3), Steps(0.2), states, rounding)[0] == 2
+    assert compare(Steps(0.3), Steps(0.3), states, rounding, size) == (0, 0)
+    assert compare(Steps(0.3), Steps(0.3 - 3e-7), states, rounding, size) == (0, 1)
+    assert compare(Steps(0.3), Steps(0.2), states, rounding, size)[0] == 2
+
+
+class Fixed:
+    """Plans the same chunk `(H, A)` always."""
+
+    def __init__(self, chunk: list[list[float]]) -> None:
+        self.chunk = np.array(chunk, np.float32)
+
+    def act(self, states: np.ndarray) -> np.ndarray:
+        return np.repeat(self.chunk[None], len(states), 0)
+
+
+def test_deviations_are_relative_to_the_actions_of_their_dimension() -> None:
+    states, size = np.zeros((2, 1), np.float32), np.array([0.02, 100], np.float32)
+    compare: Any = workflow.compare
+    for found, expected in (
+        ([[0.001, 10], [0, 1]], 0.05),  # of a deviation of 0.02
+        ([[0, 60], [0, 1]], 0.5),
+        ([[0, 10], [0, 2]], 0.01),
+    ):
+        model = Fixed([[0, 10], [0, 1]])
+        assert compare(model, Fixed(found), states, size[:1], size)[0] == pytest.approx(expected, rel=1e-5)
+    assert compare(Fixed([[0, 1000]]), Fixed([[0, 1001]]), states, size[:1], size)[0] == pytest.approx(1e-3)
 
 
 def test_files_of_other_kinds_are_refused(exported: Path, tmp_path: Path) -> None:

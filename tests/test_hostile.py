@@ -33,7 +33,7 @@ from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import Pi0FastSettings, Pi0Settings
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
 from pipeline.policies.exported import DIGEST, FORMAT, UNSEALED, seal
-from pipeline.tokenizer.fast import load_tokenizer
+from pipeline.tokenizer.stored import load_tokenizer
 from pipeline.tracking.mirror import reserve
 from tests.conftest import ROOT, files_of, mlflow_run
 
@@ -228,8 +228,8 @@ def _deep_pickle() -> object:
     [
         "[" * 100_000,
         '{"a":' * 100_000,
-        '{"format": "tinypi-fast-1", "bpe": ' + "[" * 900 + "]" * 900 + "}",
-        '{"format": "tinypi-fast-1", "scale": ' + "9" * 5000 + "}",
+        '{"format": "tinypi-fast-2", "bpe": ' + "[" * 900 + "]" * 900 + "}",
+        '{"format": "tinypi-fast-2", "scale": ' + "9" * 5000 + "}",
         " " * (17 * 2**20),
         '{"vocab": {"' + "1," * 10**6 + '1": 0}, "merges": []}',
         '{"vocab": {"0": 99999999999999999999, "1": -1}, "merges": []}',

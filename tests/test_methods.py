@@ -22,7 +22,8 @@ from pipeline.models.original import OriginalTokenTransformer
 from pipeline.models.token_transformer import TokenTransformer
 from pipeline.policies.policy import noise_of
 from pipeline.streams import torch_stream
-from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, load_tokenizer
+from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer
+from pipeline.tokenizer.stored import load_tokenizer
 from tests.conftest import TOKEN_METHODS, files_of
 
 PLAIN = Pi0Settings(far_weight=1)
@@ -137,18 +138,41 @@ def test_token_loss_targets_are_the_next_tokens() -> None:
     assert float(total) < 1e-6
 
 
-def test_token_loss_adds_the_squared_error_of_the_expected_integer() -> None:
-    pieces = ((), (), (), (-2,), (0,), (3,), (3, 3))  # BOS, EOS, PAD, then what tokens stand for
-    network = TokenTransformer(4, pieces, 4, width=8, layers=1, heads=1, dropout=0.0)
+def indifferent(pieces: tuple[tuple[int, ...], ...], steps: list[float]) -> TokenTransformer:
+    """A network that finds all tokens equally likely."""
+    network = TokenTransformer(4, pieces, np.array(steps), width=8, layers=1, heads=1, dropout=0.0)
     for parameter in network.parameters():
-        parameter.data *= 0  # so that all tokens are equally likely, and the expected first integer is 4 / 7
-    rows = torch.zeros(1, 4), torch.tensor([[3, 6, 5, PAD]])
+        parameter.data *= 0
+    return network
+
+
+def test_token_loss_adds_the_squared_error_of_the_expected_coefficient() -> None:
+    pieces = ((), (), (), (-2,), (0,), (3,), (3, 3))  # BOS, EOS, PAD, then what tokens stand for
+    network = indifferent(pieces, [10, 5, 2, 4])  # the expected first integer is 4 / 7
+    rows = torch.zeros(2, 4), torch.tensor([[3, 6, 5, PAD], [6, 4, 4, PAD]])  # at coefficients 0, 1, 3 and 0, 2, 3
     for weight in (0.0, 0.5):
         chosen = Pi0FastSettings(expectation_weight=weight)
         total, count = pi0_fast.loss(network, chosen, rows, torch.Generator())
-        errors = sum((4 / 7 - integer) ** 2 for integer in (-2, 3, 3))
-        assert count == 3
-        assert_close(float(total), 3 * math.log(7) + weight * errors)
+        targets = ((-2, 10), (3, 5), (3, 4), (3, 10), (0, 2), (0, 4))  # first integers, and steps there
+        errors = sum(((4 / 7 - integer) / steps) ** 2 for integer, steps in targets)
+        assert count == 6
+        assert_close(total.item(), 6 * math.log(7) + weight * errors, rtol=1e-6, atol=0)
+
+
+@given(factor=st.integers(1, 1000), weight=st.floats(0.1, 10))
+def test_the_expectations_error_does_not_depend_on_the_grid(factor: int, weight: float) -> None:
+    """The same tokens mean the same coefficients in steps of any size."""
+    chosen = Pi0FastSettings(expectation_weight=weight)
+    rows = torch.zeros(1, 4), torch.tensor([[3, 5, 4, 4]])
+    pieces = ((), (), (), (-2,), (0,), (3,))
+    finer = tuple(tuple(factor * integer for integer in piece) for piece in pieces)
+    steps = [6.0, 6.0, 1.0, 1.0]
+    (found, count), (again, same) = (
+        pi0_fast.loss(indifferent(*grid), chosen, rows, torch.Generator())
+        for grid in ((pieces, steps), (finer, [factor * each for each in steps]))
+    )
+    assert count == same
+    assert_close(found, again)
 
 
 @pytest.fixture(scope="module")
@@ -157,22 +181,22 @@ def tokenizer(data: Path) -> FastTokenizer:
 
 
 @given(seed=st.integers(0, 10_000), original=st.booleans(), expected=st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_every_decoded_sequence_fills_the_chunk(
     tokenizer: FastTokenizer, seed: int, original: bool, expected: bool
 ) -> None:
     torch.manual_seed(seed)  # an untrained network: no help from learning
     network = (
-        OriginalTokenTransformer(4, tokenizer.vocabulary)
+        OriginalTokenTransformer(4, tokenizer.vocabulary, 51)
         if original
-        else TokenTransformer(4, tokenizer.pieces, 50, width=8, layers=1, heads=1, dropout=0.0)
+        else TokenTransformer(4, tokenizer.pieces, np.ones(50), width=8, layers=1, heads=1, dropout=0.0)
     ).eval()
     for parameter in network.parameters():
         parameter.data *= 3
     with torch.inference_mode():
         sequences = pi0_fast.decode(network, tokenizer, 3 * torch.randn(8, 4), expected)
     assert tokenizer.decode(sequences).shape == (8, 50)  # raises if one is not full
-    assert all(len(sequence) < network.max_tokens for sequence in sequences)
+    assert all(len(sequence) <= 50 for sequence in sequences)
 
 
 @pytest.mark.parametrize("expected", [False, True])
@@ -182,7 +206,7 @@ def test_decoding_does_not_depend_on_the_others_in_the_batch(
 ) -> None:
     torch.manual_seed(1)
     if kind is TokenTransformer:
-        network = TokenTransformer(4, tokenizer.pieces, 50, width=8, layers=2, heads=2, dropout=0.0).eval()
+        network = TokenTransformer(4, tokenizer.pieces, np.ones(50), width=8, layers=2, heads=2, dropout=0.0).eval()
         network.token_bias.data = 2 * torch.randn(tokenizer.vocabulary) * torch.tensor(tokenizer.lengths > 1)
     else:
         network = OriginalTokenTransformer(4, tokenizer.vocabulary, 51).eval()
@@ -200,8 +224,6 @@ def test_decoding_takes_the_likeliest_token_that_fits(tokenizer: FastTokenizer) 
     longest = int(tokenizer.lengths.argmax())
 
     class Favourite(nn.Module):
-        max_tokens = 51
-
         def start(self, state: Tensor) -> None:
             return None
 
@@ -222,8 +244,6 @@ def test_expected_decoding_goes_on_near_the_expectation(tokenizer: FastTokenizer
 
     class Broad(nn.Module):
         """The likeliest integer is 9, three quarters are about -3. Of what is likely, -2 is next to the mean, 0.13."""
-
-        max_tokens = 51
 
         def start(self, state: Tensor) -> None:
             return None

@@ -1,5 +1,6 @@
 """The networks: what attention may see, packing against padding, cached against uncached decoding."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -18,7 +19,7 @@ PIECES = [(), (), (), *[(integer,) for integer in range(-15, 16)], *[(0, integer
 def token_network(**changes: int) -> TokenTransformer:
     torch.manual_seed(0)
     sizes = {"width": 16, "layers": 2, "heads": 2} | changes
-    return TokenTransformer(4, PIECES, 50, dropout=0.0, **sizes).eval()
+    return TokenTransformer(4, PIECES, np.ones(50), dropout=0.0, **sizes).eval()
 
 
 def random_sequences(lengths: list[int]) -> torch.Tensor:

@@ -49,7 +49,7 @@ def kept_outputs(name: str) -> list[dict]:
     ("name", "says", "pictures"),
     [
         ("1_data_and_demonstrator", "states (400, 100, 4), actions (400, 100, 1), gains (400, 6); refused: none", 7),
-        ("2_flow_matching_and_fast", "vocabulary 768", 9),
+        ("2_flow_matching_and_fast", "scale 2, 12 for the 8 lowest frequencies", 9),
     ],
     ids=["data", "methods"],
 )

@@ -12,7 +12,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import mujoco
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -23,9 +22,9 @@ from pipeline.config import make
 from pipeline.evaluation.protocol import Protocol
 from pipeline.methods.method import Plans
 from pipeline.methods.registry import METHODS
-from pipeline.report.animation import _cut
+from pipeline.report.animation import cut
 from pipeline.report.comparison import compare_models
-from pipeline.report.episodes import SCENE, Drawing, Kind, draw_episode
+from pipeline.report.episodes import Drawing, Kind, draw_episode
 from pipeline.report.figures import as_svg, draw_scores
 from pipeline.report.headline import headline
 from pipeline.report.overview import averages_table
@@ -34,15 +33,15 @@ from pipeline.report.page import render_page
 from pipeline.report.tables import Table
 from pipeline.results.episodes import Scored, choose, to_episode
 from pipeline.results.figures import literal
-from pipeline.stages.evaluate import judge_run
+from pipeline.stages.evaluate import Trial, judge_run
 from pipeline.stages.train import train
 from pipeline.tasks.pendulum import PENDULUM
-from pipeline.tasks.pendulum.scores import score
-from pipeline.tasks.pendulum.world import ANGLE_LIMIT, CART, CONTROL_SECONDS, EPISODE_STEPS, POLE_LENGTH, XML_FILE
-from pipeline.tasks.task import Array
+from pipeline.tasks.pendulum.world import ANGLE_LIMIT, EPISODE_STEPS, POLE_LENGTH
+from pipeline.tasks.task import Array, Task
 from pipeline.tracking.store import open_store, store_name
 from tests.conftest import ROOT, files_of
-from tests.test_animation import nothing, planned_lqr, record_one
+from tests.puck import PUCK
+from tests.test_animation import nothing, planned_lqr, push, record_one
 from tests.test_report import compared, model, ten
 
 pytestmark = pytest.mark.xdist_group("page")  # one browser, which these tests share
@@ -87,72 +86,85 @@ def test_the_answer_says_what_the_test_says() -> None:
 def test_the_answer_without_a_pair_or_without_scores() -> None:
     one = compared([model("a", 0, 0.9)])
     assert headline(one)[0] == ("Calm: 0.905 for a.", "On average over the conditions and 1 model.")
-    assert averages_table(one).rows == [("a", "1", "0.905", "1.000", "0.500", "-", "-")]
+    assert averages_table(one).rows == [("a", "1", "0.905", "1.000", "0.500")]
     none = compared([model("a", 0, 0.9, episodes={}, conditions=())])
     assert headline(none)[0][0] == "No answer yet."
 
 
 def scored(number: int, label: str = "m", **more: object) -> Scored:
-    known = {"success": True, "converge": True, "converge_step": 10, "return": 100, "angle": 0.1}
+    known = dict.fromkeys(PENDULUM.own_scores, 1.0) | {"success": True}
     return Scored(model(label, 0, 0.9), number, known | more)  # type: ignore[arg-type]
 
 
 def test_the_worst_episode_and_the_median_of_its_model() -> None:
-    calm = [scored(number, converge_step=step) for number, step in enumerate((30, 10, 20, 40))]
-    other = [scored(number, "other", converge_step=1) for number in range(3)]
-    assert [(kind, each.number) for kind, each in choose(calm + other)] == [("good", 2), ("bad", 3)]
-    leaning = [scored(7, converge=False, converge_step=100, angle=angle) for angle in (0.1, 0.3)]
-    assert choose(calm + leaning)[-1] == ("bad", leaning[1])
-    falling = [
-        scored(n, success=False, converge=False, converge_step=100, **{"return": steps})
-        for n, steps in ((8, 50), (9, 20))
-    ]
-    assert choose([*other, *leaning, *falling, *calm])[-1] == ("bad", falling[1])
-    assert choose(falling) == [("bad", falling[1])]
+    """By the primary score, and of equals by the next one."""
+    calm = [scored(number, calm=share) for number, share in enumerate((0.7, 0.9, 0.8, 0.6))]
+    other = [scored(number, "other") for number in range(3)]
+    assert [(kind, each.number) for kind, each in choose(PENDULUM, calm + other)] == [("good", 2), ("bad", 3)]
+    falling = [scored(n, calm=0.0, success=False, converge=converge) for n, converge in ((8, True), (9, False))]
+    assert choose(PENDULUM, [*other, *falling, *calm])[-1] == ("bad", falling[1])
+    assert choose(PENDULUM, falling) == [("bad", falling[1])]
+    (good, _) = choose(PENDULUM, [*calm, *falling])
+    assert good == ("good", calm[0])
 
 
 # Episodes
 
 
-def an_episode(planner: Callable[[Array], Plans], kind: Kind, group: str, **changed: object) -> Drawing:
+def an_episode(
+    planner: Callable[[Array], Plans], kind: Kind, group: str, task: Task = PENDULUM, **changed: object
+) -> Drawing:
     """A real one under the hardest condition, drawn; `changed` are scores that the store has otherwise."""
-    record = record_one(planner, CONDITIONS[-1], 0)
-    found = {name: column[0] for name, column in score(record.states[None], record.actions[None]).items()}
+    record = record_one(planner, task.conditions[-1], 0, task)
+    found = {name: column[0] for name, column in task.score(record.states[None], record.actions[None]).items()}
     stored = Scored(model(group, 3, 0.9), 1, found | changed)
-    return draw_episode(to_episode(ten(0.1).groups[0], kind, stored, record), EPISODE_STEPS)
+    return draw_episode(task, to_episode(task, ten(0.1).groups[0], kind, stored, record))
+
+
+def places(points: str) -> np.ndarray:
+    return np.array([point.split(",") for point in points.split()], dtype=np.float64)
 
 
 def test_episodes_are_told_as_they_went() -> None:
     good, bad = an_episode(planned_lqr, "good", "a"), an_episode(nothing, "bad", "a")
-    assert re.fullmatch(r"It stays up and converges at step \d+\.", good.episode.outcome)
-    assert good.steps == EPISODE_STEPS and len(good.moves["cart"]) == EPISODE_STEPS + 1
+    assert re.fullmatch(r"It ran to its end: calm [01]\.\d{3}\.", good.episode.outcome)
+    assert good.steps == EPISODE_STEPS and all(len(part) == EPISODE_STEPS + 1 for part in good.moves["parts"])
     assert [plan["step"] for plan in good.moves["plan"]] == [0, 15, 30, 45, 60, 75, 90]
-    assert bad.episode.outcome == f"It falls in step {bad.steps}." and bad.steps < EPISODE_STEPS
+    assert bad.episode.outcome == f"It fell in step {bad.steps}: calm 0.000." and bad.steps < EPISODE_STEPS
     assert abs(bad.episode.states[-1, 1]) > ANGLE_LIMIT > abs(bad.episode.states[:-1, 1]).max()
-    assert len(bad.fallen) == 2 and not good.fallen
-    tip, cart = np.array(good.moves["tip"][0]), good.moves["cart"][0]
-    lean = np.arctan2(tip[0] - cart, SCENE[1] - tip[1])  # leaning to the right is positive
-    assert lean == pytest.approx(good.episode.states[0, 1], abs=0.01)
+    assert good.moves["told"][0].startswith(f"cart position {good.episode.states[0, 0]:.3f} m, pole angle ")
+    assert good.moves["told"][0].endswith(" x 100 N") and "force" not in good.moves["told"][-1]
 
 
 def test_an_episode_is_drawn_as_in_the_moving_picture() -> None:
-    """The cart in the size of the model's, and executed is without noise."""
+    """The same scene, upright and to scale; executed is without noise."""
     record, drawn = record_one(planned_lqr, CONDITIONS[-1], 0), an_episode(planned_lqr, "good", "a")
-    cart = mujoco.MjModel.from_xml_path(str(XML_FILE)).geom("cart").size
-    assert (2 * (cart[0] + cart[1]), 2 * cart[0]) == CART
-    pole = np.hypot(drawn.moves["tip"][0][0] - drawn.moves["cart"][0], drawn.moves["tip"][0][1] - SCENE[1])
-    assert np.array([drawn.cart_width, drawn.cart_height]) / pole == pytest.approx(
-        np.array(CART) / POLE_LENGTH, abs=0.01
-    )
-    shown = _cut(**vars(record), seconds=CONTROL_SECONDS)
+    assert [(each.kind, each.role) for each in drawn.back] == [("polyline", "ground")]
+    assert [each.role for each in drawn.front] == ["body", "body", "light", "force", "force"]
+    pole, rail = places(drawn.moves["parts"][1][0]), places(drawn.back[0].points)
+    scale = np.ptp(rail[:, 0]) / (2 * 0.7 + np.ptp(record.states[:, 0]))
+    assert np.hypot(*(pole[1] - pole[0])) / scale == pytest.approx(POLE_LENGTH, rel=0.01)
+    lean = np.arctan2(pole[1, 0] - pole[0, 0], pole[0, 1] - pole[1, 1])  # leaning to the right is positive
+    assert lean == pytest.approx(record.states[0, 1], abs=0.01)
+    shown = cut(PENDULUM, record)
     assert_array_equal(drawn.episode.executed, shown.actions)
     assert_array_equal(drawn.episode.applied, shown.applied)
-    assert (drawn.episode.executed != drawn.episode.applied).any() and len(drawn.applied) == EPISODE_STEPS
+    assert (drawn.episode.executed != drawn.episode.applied).any() and len(drawn.actions[0].dots) == EPISODE_STEPS
 
 
 def test_an_episode_that_went_otherwise_says_so() -> None:
     told = an_episode(planned_lqr, "good", "a", velocity_std=0.1).episode.outcome
     assert told.endswith("In the evaluation the result differed: code, versions or processor have changed.")
+
+
+def test_two_action_dimensions_have_two_panels_and_a_tall_scene_its_height() -> None:
+    drawn = an_episode(push, "good", "a", PUCK)
+    assert [panel.label for panel in drawn.actions] == ["push along, N", "push across, N"]
+    assert [panel.label for panel in drawn.observed] == ["place along, m", "place across, m"] and not drawn.axis
+    assert all(len(plan["points"]) == 2 for plan in drawn.moves["plan"]) and drawn.height > 372
+    post, goal = (places(each.points)[0] for each in drawn.back)
+    assert post[0] < goal[0] and post[1] == goal[1] and [each.role for each in drawn.back] == ["obstacle", "goal"]
+    assert drawn.moves["told"][0].count("push") == 2
 
 
 # The file
@@ -164,7 +176,7 @@ def a_page(group: str = "a") -> str:
     comparison = ten(0.1)
     models = [replace(each, group=group) if each.group == "a" else each for g in comparison.groups for each in g.models]
     comparison = compare_models(
-        f"study {group}", comparison.protocol, comparison.design, models, [f"a note on {group}"]
+        PENDULUM, f"study {group}", comparison.protocol, comparison.design, models, [f"a note on {group}"]
     )
     episodes = [an_episode(planned_lqr, "good", group), an_episode(nothing, "bad", group)]
     episodes = [replace(each, episode=replace(each.episode, group=group)) for each in episodes]
@@ -228,7 +240,7 @@ def study(workplace: Path, with_store: None, data: Path) -> dict[str, str]:
     for method in ("pi0", "pi0_fast"):
         small = {"epochs": 1, "width": 16, "layers": 1, "heads": 1, **files_of(method, data)}
         made = train(METHODS[method], make(METHODS[method].settings_type, small), lambda *_: None, lambda *_: None)
-        judge_run(made.run_id, Protocol(2, 0), Path("none"), lambda _: None)
+        judge_run(made.run_id, Trial("pendulum", Protocol(2, 0), Path("none")), lambda _: None)
         client.set_tag(made.run_id, "study", "s")
         runs[method] = made.run_id
     client.set_tag(runs["pi0_fast"], "method", HOSTILE)
@@ -364,17 +376,17 @@ def test_episodes_play_pause_and_go_where_they_are_told(opened: Callable[..., Pa
     page = opened(reduced_motion="reduce")
     episode = page.locator(".episode").first
     play, slider = episode.locator(".play"), episode.locator("input")
-    cart = episode.locator(".moving rect")
+    cart = episode.locator(".moving polygon").first
     assert episode.locator(".moving").get_attribute("visibility") == "hidden", "nothing moves by itself"
     play.click()
     readout = episode.locator(".readout")
     expect(readout).to_have_text(re.compile(r"step ([4-9]|\d\d) of 100"))
     play.click()
-    step, place = slider.input_value(), cart.get_attribute("x")
+    step, place = slider.input_value(), cart.get_attribute("points")
     page.wait_for_timeout(200)  # five steps, were it not standing
-    assert (slider.input_value(), cart.get_attribute("x"), play.inner_text()) == (step, place, "Play")
+    assert (slider.input_value(), cart.get_attribute("points"), play.inner_text()) == (step, place, "Play")
     slider.fill("50")
-    assert str(slider.get_attribute("aria-valuetext")).startswith("step 50 of 100, 2.00 s: cart ")
+    assert str(slider.get_attribute("aria-valuetext")).startswith("step 50 of 100, 2.00 s: cart position ")
     assert episode.locator(".current").get_attribute("points") == episode.locator(".planned").nth(3).get_attribute(
         "points"
     )

@@ -7,11 +7,12 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
+from pipeline.evaluation.record import Record
 from pipeline.report.animation import animate_episode
 from pipeline.report.figures import as_svg, draw_losses, save
 from pipeline.report.loss_curves import draw_loss_curves
 from pipeline.report.trajectory_plots import plot_trajectories
-from pipeline.tasks.pendulum.world import CONTROL_SECONDS
+from pipeline.tasks.pendulum import PENDULUM
 from tests.conftest import environment
 
 HOSTILE = {"lines.linewidth": 9, "font.size": 30, "savefig.facecolor": "red", "axes.grid": True, "text.usetex": True}
@@ -28,9 +29,9 @@ def draw_all(folder: Path) -> None:
     (folder / "losses.svg").write_bytes(as_svg(figure))
     states, noise = np.zeros((13, 4)), np.zeros((12, 1))
     plot_trajectories(states[None, :12].astype(np.float32), noise[None].astype(np.float32), ("a",) * 5, 1, 1, folder)
-    record = {"states": states, "actions": noise, "noise": noise, "chunks": np.zeros((1, 12, 1), np.float32)}
     steps = np.zeros(1, np.int64)
-    animate_episode(folder / "x.gif", "a", "b", **record, asked=steps, taken=steps, seconds=CONTROL_SECONDS)
+    record = Record(states, noise, noise, np.zeros((1, 12, 1), np.float32), steps, steps)
+    animate_episode(folder / "x.gif", PENDULUM, "a", "b", record)
 
 
 def content(folder: Path) -> dict[str, bytes]:

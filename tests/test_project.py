@@ -25,7 +25,7 @@ from pipeline.cli.options import settings_command
 from pipeline.cli.train import train_command
 from pipeline.methods.settings import BinningSettings, Pi0FastSettings, Pi0Settings, RegressionSettings
 from pipeline.stages.settings import CollectSettings, TokenizeSettings
-from pipeline.studies.settings import EnsembleSettings, shorthands
+from pipeline.studies.settings import EnsembleSettings, SuiteSettings, shorthands
 from pipeline.tracking import names
 from pipeline.tracking.store import database_file, home
 from tests.conftest import ROOT, TRAIN_SCRIPTS, environment, mlflow_command, put_store
@@ -36,6 +36,7 @@ ENTRY_POINTS = {
     "collect": ("pipeline collect", CollectSettings),
     "tokenize": ("pipeline tokenize", TokenizeSettings),
     "ensemble": ("pipeline ensemble", EnsembleSettings),
+    "suite": ("pipeline suite", SuiteSettings),
     "train_pi0": ("train.train_pi0", Pi0Settings),
     "train_pi0_fast": ("train.train_pi0_fast", Pi0FastSettings),
     "train_regression": ("train.train_regression", RegressionSettings),

@@ -28,6 +28,7 @@ from pipeline.errors import StoreError
 from pipeline.methods.settings import Pi0FastSettings, Pi0Settings
 from pipeline.policies.remote import connect
 from pipeline.registry.register import best_alias, best_of, register_runs
+from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tracking import registry
 from pipeline.tracking.query import fetch
 from pipeline.tracking.store import experiment_id, open_store
@@ -191,7 +192,7 @@ def test_a_registered_model_loads_without_the_project(here: Path, tmp_path: Path
 def test_promotion(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weak, strong, again = (run_id(here, name) for name in ("weak", "strong", "again"))
     said = promote(capsys, "--candidate", weak)  # nobody is champion, and this one falls
-    assert "Not promoted: 0.0" in said and "end upright, and a champion needs 0.5." in said and champion(here) is None
+    assert "Not promoted: its success is 0.0" in said and "and a champion needs 0.5." in said and champion(here) is None
     said = promote(capsys, "--candidate", weak, "--max-episodes", 270)
     assert "decided before, by 20 episodes per condition: nothing was played" in said and champion(here) is None
     assert "Promoted: pi0 has no champion yet, and " in promote(capsys, "--candidate", strong)
@@ -268,7 +269,7 @@ def test_models_without_a_first_look_are_registered_though_none_is_the_best(here
     client.set_tag(run.run_id, "study", "early")
     try:
         early = replace(fetch(client, run.run_id), metrics={})
-        assert best_of(client, "none-such", "pi0") is None
+        assert best_of(client, PENDULUM, "none-such", "pi0") is None
         (made,) = register_runs(client, [replace(early, tags=early.tags | {"study": "none-such"})], print)
         assert made.version.run_id == run.run_id and not made.best
     finally:

@@ -26,12 +26,12 @@ from pipeline.evaluation.stored import (
     read_episodes,
     write_episodes,
 )
-from pipeline.evaluation.yardsticks import YARDSTICKS
+from pipeline.evaluation.yardsticks import evaluate_yardstick
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.design import Design
 from pipeline.report.figures import draw_scores
 from pipeline.report.overview import as_csv, as_markdown, as_rows, as_text, as_values, verdict_table, verdicts
-from pipeline.report.scores import COSTS, PRIMARY, SCORES
+from pipeline.report.scores import COSTS
 from pipeline.report.tables import Table
 from pipeline.report.verdicts import Verdict
 from pipeline.report.words import verdict_sentence
@@ -43,7 +43,7 @@ from pipeline.tracking.query import StoredRun, artifact, fetch
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import open_store
 
-CONDITIONS = PENDULUM.conditions
+CONDITIONS, SCORES = PENDULUM.conditions, PENDULUM.scores
 
 WHERE = [(noise, replan) for noise in (0.01, 0.03, 0.05) for replan in (10, 13, 15)]
 
@@ -68,7 +68,7 @@ def model(label: str, number: int, calm: float, **more: object) -> Model:
 
 
 def compared(models: list[Model], notes: tuple[str, ...] = (), design: Design = DESIGN) -> Comparison:
-    return compare_models("study x", "50 episodes per condition, seed 0", design, models, notes)
+    return compare_models(PENDULUM, "study x", "50 episodes per condition, seed 0", design, models, notes)
 
 
 def ten(difference: float, design: Design = DESIGN) -> Comparison:
@@ -96,11 +96,12 @@ def verdict(comparison: Comparison) -> Verdict:
 )
 def test_verdicts(difference: float, margin: float, word: str, told: str) -> None:
     found = verdict(ten(difference, replace(DESIGN, margin=margin)))
-    assert found.word == word and verdict_sentence(found).startswith(told)
+    sentence = verdict_sentence(found, "calm", 3)
+    assert found.word == word and sentence.startswith(told)
     assert found.interval is not None and found.interval.low < found.difference < found.interval.high
-    assert ("is ahead, by less than the margin" in verdict_sentence(found)) == (difference == 0.02)
-    assert bool(found.needs) == ("What would probably decide" in verdict_sentence(found)) == (word == "undecided")
-    assert verdicts(ten(difference, replace(DESIGN, margin=margin)))[0] == verdict_sentence(found)
+    assert ("is ahead, by less than the margin" in sentence) == (difference == 0.02)
+    assert bool(found.needs) == ("What would probably decide" in sentence) == (word == "undecided")
+    assert verdicts(ten(difference, replace(DESIGN, margin=margin)))[0] == sentence
 
 
 def test_all_other_differences_are_one_family() -> None:
@@ -136,7 +137,7 @@ def test_three_groups_have_three_pairs_and_letters() -> None:
 def test_a_study_that_looks_early_is_judged_by_its_looks() -> None:
     found = verdict(ten(0.1, replace(DESIGN, looks="5,10")))
     assert found.word == "better" and [look.models for look in found.looks] == [5]
-    assert "Looks at 5 models a group." in verdict_sentence(found)
+    assert "Looks at 5 models a group." in verdict_sentence(found, "calm", 3)
     few = verdict(ten(0.1, replace(DESIGN, looks="12,20")))
     assert few.word == "undecided" and few.looks == ()
 
@@ -278,7 +279,7 @@ def test_groups_are_methods_and_what_differs_within_them() -> None:
 @pytest.mark.usefixtures("workplace", "with_store")
 def test_metrics_of_early_versions_are_known_by_their_name_of_now() -> None:
     run = stored("a", {"method": "pi0", "name": "a"}, {"seed": "0"}, best_test_loss=0.5)
-    assert to_model(open_store(), run, "pi0", None, notes=[]).costs == {"test_loss_at_best_val": 0.5}
+    assert to_model(open_store(), run, PENDULUM, "pi0", None, notes=[]).costs == {"test_loss_at_best_val": 0.5}
 
 
 def test_a_study_shows_its_means_and_its_verdict() -> None:
@@ -299,8 +300,7 @@ def test_a_study_shows_its_means_and_its_verdict() -> None:
 def test_every_number_is_described() -> None:
     for score in (SCORES | COSTS).values():
         assert score.label and score.short and score.better in (-1, 0, 1)
-    (primary,) = [name for name, score in SCORES.items() if score.primary]
-    assert primary == PRIMARY == "calm" and SCORES[primary].better
+    assert PENDULUM.primary == "calm" and SCORES["calm"].better
     assert [name for name, score in SCORES.items() if score.binary] == ["success", "converge"]
     assert str(SCORES["angle"]) == "mean |angle|, rad" and str(COSTS["parameters"]) == "parameters"
 
@@ -325,7 +325,7 @@ def add_run(
     client.log_param(run, "seed", seed)
     scores = {name: np.full((9, protocol.episodes), success) for name, score in SCORES.items() if score.better}
     with tempfile.TemporaryDirectory() as folder:
-        write_episodes(Path(folder, EPISODES_FILE), CONDITIONS, scores)
+        write_episodes(Path(folder, EPISODES_FILE), PENDULUM, scores)
         client.log_artifact(run, f"{folder}/{EPISODES_FILE}", FOLDER)
     client.set_terminated(run)
     return str(run)
@@ -413,7 +413,9 @@ def test_what_another_version_evaluated_is_not_mixed_in(workplace: Path) -> None
     client.delete_tag(run, "evaluation_version")
     nothing = gather(client)
     assert nothing.protocol is None and nothing.comparison.conditions == []
-    assert to_model(client, fetch(client, run), "pi0", protocol_of(fetch(client, run).tags), []).episodes == {}
+    assert (
+        to_model(client, fetch(client, run), PENDULUM, "pi0", protocol_of(fetch(client, run).tags), []).episodes == {}
+    )
 
 
 @pytest.mark.usefixtures("with_store")
@@ -431,10 +433,10 @@ def test_a_study_of_one_name_in_two_experiments_is_two(workplace: Path) -> None:
 def test_another_evaluation_leaves_nothing_of_the_first(workplace: Path) -> None:
     client = open_store()
     run = TrackedRun(client, client.create_run(client.create_experiment("e")).info.run_id)
-    calm, protocols = YARDSTICKS["LQR, planned"], [Protocol(n, 0) for n in (1, 2)]
+    protocols = [Protocol(n, 0) for n in (1, 2)]
     first, second = (
-        Judged("x", "x", judge(draw_episodes(PENDULUM, CONDITIONS, n, 0), 1))
-        for n, judge in ((1, calm), (2, YARDSTICKS["zero action"]))
+        Judged("x", "x", evaluate_yardstick(name, draw_episodes(PENDULUM, CONDITIONS, n, 0), 1))
+        for n, name in ((1, "LQR, planned"), (2, "zero action"))
     )
     client.log_metric(run.run_id, "converge_of_successful/mean", 0.9)  # by another version
     log_judged(run, first, protocols[0])
@@ -444,7 +446,9 @@ def test_another_evaluation_leaves_nothing_of_the_first(workplace: Path) -> None
     assert found.tags["evaluation"] == "2 episodes per condition, seed 0" and found.metrics["success/mean"] == 0
     assert math.isnan(found.metrics["converge_of_successful/mean"]) and protocol_of(found.tags) == protocols[1]
     with artifact(client, run.run_id, f"{FOLDER}/{EPISODES_FILE}") as path:
-        assert (read_episodes(path, 2)["converge_step"] == 100).all() and found.metrics["converge_step/mean"] == 100
+        assert (read_episodes(path, 2, PENDULUM)["converge_step"] == 100).all() and found.metrics[
+            "converge_step/mean"
+        ] == 100
     with artifact(client, run.run_id, f"{FOLDER}/{SCORES_FILE}") as path:
         table = json.loads(path.read_text())
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]

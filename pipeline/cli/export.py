@@ -16,7 +16,7 @@ def run(settings: ExportSettings) -> None:
     rows = [
         ("file", str(made.path)),
         ("size", f"{made.path.stat().st_size / 1024:,.0f} KiB"),
-        ("deviation", f"{made.deviation:.1e} action units at most, over {made.states} states{ties}"),
+        ("deviation", f"{made.deviation:.1e} of the actions' size at most, over {made.states} states{ties}"),
         ("open it with", f"pipeline.load_policy({str(made.path)!r})"),
     ]
     print_rows(f"Exported {made.name}", rows, "file")

@@ -29,6 +29,7 @@ FILES = (
     "play",
     "export",
     "ensemble",
+    "suite",
     "report",
     "plan",
     "register",

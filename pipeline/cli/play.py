@@ -17,12 +17,13 @@ def run(settings: PlaySettings) -> None:
     from pipeline.stages.play import play
     from pipeline.tasks.registry import find_task
 
-    with play_display(ERR, find_task(settings.task)) as watch:
+    task = find_task(settings.task)
+    with play_display(ERR, task) as watch:
         shown = play(settings, watch)
     played = shown.played
     late = f"{played.late} late" + (", the last one never arrived" if played.unanswered else "")
     rows = [
-        (settings.task, shown.verdict),
+        (task.name, shown.verdict),
         ("episode", shown.about),
         ("plans", f"{len(played.record.chunks)}, {'lockstep' if settings.lockstep else late}"),
         (
@@ -37,7 +38,7 @@ def run(settings: PlaySettings) -> None:
         rows.append(("clock", f"{shown.seconds:.2f} s; steps began at most {1000 * played.behind:.1f} ms late"))
     if shown.path:
         rows.append(("picture", str(shown.path)))
-    print_rows(f"played {shown.name}", rows, "picture" if shown.path else settings.task)
+    print_rows(f"played {shown.name}", rows, "picture" if shown.path else task.name)
 
 
 COMMAND = settings_command("play", PlaySettings, run, EXAMPLES)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from pipeline.cli.options import settings_command
-from pipeline.config import ALL, NONE
+from pipeline.config import ALL, AUTO, NONE
 from pipeline.results.settings import ReportSettings
 
 EXAMPLES = (
@@ -20,14 +20,17 @@ def run(settings: ReportSettings) -> None:
     from pipeline.files import check_folder
     from pipeline.report.overview import as_csv, as_markdown, as_text, as_values
     from pipeline.results.gather import gather
+    from pipeline.tasks.registry import find_task
     from pipeline.tracking.names import Kind
     from pipeline.tracking.query import search_study
     from pipeline.tracking.store import open_store
 
     if settings.out != NONE:
         check_folder(Path(settings.out), "the report")
+    if settings.task != AUTO:
+        find_task(settings.task)
     store = open_store()
-    gathered = gather(store, settings.study, settings.experiment)
+    gathered = gather(store, settings.study, settings.experiment, settings.task)
     match settings.format:
         case "text":
             print_result(as_text(gathered.comparison))

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.evaluation.control import mean_scores
-from pipeline.report.scores import SCORES
 from pipeline.report.tables import Table
 from pipeline.stages.evaluate import Judged
 from pipeline.stages.settings import EvaluateSettings
@@ -14,17 +13,17 @@ def score_tables(judged: Sequence[Judged]) -> list[Table]:
     """Make a table per model: its mean scores, a row per condition."""
     tables = []
     for model in judged:
-        rows = mean_scores(model.evaluation)
-        names = [name for name in SCORES if any(name in row for row in rows)]
+        rows, table = mean_scores(model.evaluation), model.evaluation.scores
+        names = [name for name in table if any(name in row for row in rows)]
         cells = [
             (
                 f"{condition.action_noise:g}, {condition.replan}",
-                *(SCORES[name].text(row[name]) if name in row else "-" for name in names),
+                *(table[name].text(row[name]) if name in row else "-" for name in names),
             )
             for condition, row in zip(model.evaluation.conditions, rows, strict=True)
         ]
         note = f"Plan against expert: MAE {model.chunks.mae:.4f}, MSE {model.chunks.mse:.5f}." if model.chunks else ""
-        tables.append(Table(model.name, ("noise, replan", *(SCORES[name].short for name in names)), cells, note))
+        tables.append(Table(model.name, ("noise, replan", *(table[name].short for name in names)), cells, note))
     return tables
 
 

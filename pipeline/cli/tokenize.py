@@ -27,7 +27,7 @@ def run(settings: TokenizeSettings) -> None:
             "vocabulary",
             f"{made.vocabulary_used} of {made.vocabulary} entries used ({made.alphabet} integers, 3 specials)",
         ),
-        ("error, action units", f"{made.error_mean:.4f} on average, {made.error_max:.4f} at most"),
+        ("error, standard units", f"{made.error_mean:.4f} on average, {made.error_max:.4f} at most"),
         ("coefficients", f"all decode exactly; {made.clipped} clipped to the training range"),
         ("fitted on", "training split, by trajectory" if made.by_trajectory else f"training split, by pair: {BY_PAIR}"),
         ("files", "\n".join(map(str, files))),

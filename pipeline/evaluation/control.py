@@ -16,6 +16,7 @@ from pipeline.errors import RunError
 from pipeline.methods.method import Plans, joined
 from pipeline.policies.policy import Policy
 from pipeline.streams import numpy_stream, torch_stream
+from pipeline.tasks.score import Scores
 from pipeline.tasks.task import Array, Columns, Condition, Controller, Task
 from pipeline.tasks.ways import count_switches, entropy_terms
 
@@ -25,6 +26,8 @@ Planner = Callable[[Array, Ints, int], Plans]
 
 Actions beyond the replan interval are discarded.
 """
+ControllerFor = Callable[[slice], Controller]
+"""`controller_for(rows) -> controller` of the episodes with these numbers."""
 Report = Callable[[float], None]
 """`report(fraction)` is called with the fraction of the work that is done."""
 
@@ -154,9 +157,12 @@ class ChunkExecutor:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Every episode's scores, those of the task's that a method has, as columns `(E,)`; and what was seen of ways."""
+    """Every episode's scores, those of the task's that a method has, as columns `(E,)`; and what was seen of ways.
 
-    task: Task
+    It goes from process to process, which a task with its functions cannot.
+    """
+
+    scores: Scores  # all of the task's
     conditions: tuple[Condition, ...]
     columns: Columns
     paths: NDArray[np.float32] | None = None  # (E, T+1, 2), NaN after an early end; None without several ways
@@ -167,37 +173,63 @@ class Evaluation:
 
 
 def evaluate_controller(
-    controller: Controller, episodes: Episodes, threads: int = 0, report: Report = _unwatched
+    controller_for: ControllerFor, episodes: Episodes, threads: int = 0, report: Report = _unwatched
 ) -> Evaluation:
-    """Run a controller on all episodes at once and score them; `threads` 0 means all cores, with equal results."""
-    task = episodes.task
+    """Run controllers on all episodes and score them; `threads` 0 means all cores, with equal results.
 
-    def watched(step: int, states: Array) -> Array:
-        report(step / task.episode_steps)
-        return controller(step, states)
+    All episodes are simulated at once, or in blocks where the task's world takes no more: the results are equal.
+    """
+    task, count = episodes.task, len(episodes.starts)
+    columns: list[Columns] = []
+    taken: list[Ints] = []
+    paths: list[NDArray[np.float32]] = []
+    for rows in task.world.blocks(count):
+        controller = controller_for(rows)
 
-    states, actions = task.world.simulate(watched, episodes.starts, episodes.noise, threads)
-    columns, paths = task.score(states, actions), None
-    if task.ways:
-        taken = np.split(task.ways.taken(states), len(episodes.conditions))
-        terms = np.concatenate([entropy_terms(each, task.ways.entropy) for each in taken])
-        columns = columns | {"ways": terms, "switches": np.zeros(len(terms), np.int64)}
-        over = np.logical_or.accumulate(task.world.ended(states), axis=1)
-        paths = np.where(over[..., None], np.nan, task.ways.path(states)).astype(np.float32)
-    return Evaluation(task, episodes.conditions, columns, paths)
+        def watched(step: int, states: Array, controller: Controller = controller, first: int = rows.start) -> Array:
+            report((first + len(states) * step / task.episode_steps) / count)
+            return controller(step, states)
+
+        states, actions = task.world.simulate(watched, episodes.starts[rows], episodes.noise[rows], threads)
+        columns.append(task.score(states, actions))
+        if task.ways:
+            taken.append(task.ways.taken(states))
+            over = np.logical_or.accumulate(task.world.ended(states), axis=1)
+            paths.append(np.where(over[..., None], np.nan, task.ways.path(states)).astype(np.float32))
+    whole = joined_columns(columns)
+    if not task.ways:
+        return Evaluation(task.scores, episodes.conditions, whole)
+    by_condition = np.split(np.concatenate(taken), len(episodes.conditions))
+    terms = np.concatenate([entropy_terms(each, task.ways.entropy) for each in by_condition])
+    whole |= {"ways": terms, "switches": np.zeros(count, np.int64)}
+    return Evaluation(task.scores, episodes.conditions, whole, np.concatenate(paths))
+
+
+def joined_columns(blocks: Sequence[Columns]) -> Columns:
+    """Return the columns of all blocks of episodes."""
+    return {name: np.concatenate([each[name] for each in blocks]) for name in blocks[0]}
 
 
 def evaluate_planner(planner: Planner, episodes: Episodes, threads: int = 0, report: Report = _unwatched) -> Evaluation:
     """Run a planner on all episodes, executing its chunks, and score them."""
-    executor = ChunkExecutor(episodes.task, planner, episodes.replan)
+    executors: list[ChunkExecutor] = []
+
+    def executor(rows: slice) -> Controller:
+        def plan(states: Array, due: Ints, step: int) -> Plans:
+            return planner(states, rows.start + due, step)
+
+        executors.append(ChunkExecutor(episodes.task, plan, episodes.replan[rows]))
+        return executors[-1]
+
     scored = evaluate_controller(executor, episodes, threads, report)
-    return replace(scored, columns=scored.columns | executor.scores())
+    of_plans = joined_columns([each.scores() for each in executors])
+    return replace(scored, columns=scored.columns | of_plans)
 
 
 def mean_scores(evaluation: Evaluation) -> list[dict[str, float]]:
     """Return a model's scores per condition: means over all its episodes, by the names and in the order of the task."""
     columns = evaluation.by_condition()
     return [
-        {name: float(columns[name][number].mean()) for name in evaluation.task.scores if name in columns}
+        {name: float(columns[name][number].mean()) for name in evaluation.scores if name in columns}
         for number in range(len(evaluation.conditions))
     ]

@@ -12,13 +12,16 @@ Shapes: C conditions, S starts, which are the same in all conditions.
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation.protocol import Protocol
 from pipeline.tasks.task import Condition, Task
+
+if TYPE_CHECKING:  # it imports torch, which a report does not
+    from pipeline.evaluation.control import Evaluation
 
 FOLDER, SCORES_FILE, EPISODES_FILE, PLANS_FILE = "evaluation", "scores.json", "episodes.csv", "plans.npz"
 PATHS_FILE, MOST_PATHS = "paths.npz", 200
@@ -58,14 +61,14 @@ def scores_table(conditions: Sequence[Condition], rows: Sequence[Mapping[str, fl
     return {"columns": [*CONDITION_COLUMNS, *rows[0]], "data": data}
 
 
-def write_episodes(path: Path, task: Task, scores: Mapping[str, NDArray[Any]]) -> None:
+def write_episodes(path: Path, judged: "Task | Evaluation", scores: Mapping[str, NDArray[Any]]) -> None:
     """Write the scores of every episode, arrays `(C, S)` by name, so that they can be read back exactly."""
-    names = [name for name in task.scores if name in scores]
+    names = [name for name in judged.scores if name in scores]
     columns = [scores[name].astype(np.int64) if scores[name].dtype == bool else scores[name] for name in names]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*EPISODE_COLUMNS, *names])
-        for number, condition in enumerate(task.conditions):
+        for number, condition in enumerate(judged.conditions):
             rows = zip(*(column[number].tolist() for column in columns), strict=True)
             where = condition.action_noise, condition.replan
             writer.writerows([*where, episode, *row] for episode, row in enumerate(rows))

@@ -2,29 +2,46 @@
 
 import numpy as np
 
-from pipeline.evaluation.control import Episodes, Evaluation, Ints, evaluate_controller, evaluate_planner
+from pipeline.evaluation.control import (
+    Episodes,
+    Evaluation,
+    Ints,
+    Planner,
+    evaluate_controller,
+    evaluate_planner,
+)
 from pipeline.methods.method import Plans
-from pipeline.tasks.task import Array
+from pipeline.tasks.task import Array, Controller, Yardstick
 
 
 def evaluate_yardstick(name: str, episodes: Episodes, threads: int) -> Evaluation:
-    """Run a yardstick of the task on the episodes.
-
-    One that plans runs its controllers for B fresh episodes in the true simulator, without noise. Its plan, the mean of
-    theirs, is executed open-loop as a policy's chunks are.
-    """
-    task = episodes.task
-    yardstick = task.yardsticks[name]
+    """Run a yardstick of the task on the episodes."""
+    yardstick = episodes.task.yardsticks[name]
     if not yardstick.planned:
-        (controller,) = yardstick.controllers(episodes.starts)
+
+        def controller(rows: slice) -> Controller:
+            (found,) = yardstick.controllers(episodes.starts[rows])
+            return found
+
         return evaluate_controller(controller, episodes, threads)
-    horizon = int(episodes.replan.max())
+    return evaluate_planner(yardstick_planner(yardstick, episodes, threads), episodes, threads)
+
+
+def yardstick_planner(yardstick: Yardstick, episodes: Episodes, threads: int) -> Planner:
+    """Make the planner of a yardstick that plans, for these episodes.
+
+    It runs its controllers for B fresh episodes in the true simulator, without noise. Its plan, the mean of theirs, is
+    executed open-loop as a policy's chunks are.
+    """
+    task, horizon = episodes.task, int(episodes.replan.max())
 
     def plan(states: Array, _episodes: Ints, _step: int) -> Plans:
-        noise = np.zeros((len(states), horizon, task.action_dim))
-        plans = [
-            task.world.simulate(controller, states, noise, threads)[1] for controller in yardstick.controllers(states)
-        ]
-        return Plans(np.mean(plans, axis=0).astype(np.float32))
+        blocks = []
+        for rows in task.world.blocks(len(states)):
+            noise = np.zeros((len(states[rows]), horizon, task.action_dim))
+            controllers = yardstick.controllers(states[rows])
+            blocks.append([task.world.simulate(each, states[rows], noise, threads)[1] for each in controllers])
+        plans = [np.mean(block, axis=0).astype(np.float32) for block in blocks]
+        return Plans(np.concatenate(plans))
 
-    return evaluate_planner(plan, episodes, threads)
+    return plan

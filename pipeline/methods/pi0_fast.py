@@ -36,7 +36,8 @@ from pipeline.methods.pi0_fast_graph import MIN_P, pi0_fast_graph
 from pipeline.methods.settings import BinningSettings, Pi0FastSettings, TokenActing
 from pipeline.models.original import OriginalTokenTransformer
 from pipeline.models.token_transformer import TokenTransformer
-from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, load_tokenizer
+from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer
+from pipeline.tokenizer.stored import load_tokenizer
 
 Ints = NDArray[np.int64]
 
@@ -54,9 +55,8 @@ def prepare(settings: Pi0FastSettings) -> Prepared:
         digests = {what: file_digest(path) for what, path in files.items()}
     sequences, warnings = check_tokens(pairs, tokenizer, settings)
     split = split_pairs(pairs.trajectory, len(pairs.state))
-    unit = np.ones(tokenizer.action_dim, np.float32)  # the tokenizer takes actions in physical units
-    state, action = Normalisation.of(pairs.state[split.train]), Normalisation(0 * unit, unit)
-    interface = Interface(tokenizer.horizon, state, action, tokenizer, pairs.task)
+    state = Normalisation.of(pairs.state[split.train])
+    interface = Interface(tokenizer.horizon, state, tokenizer.actions, tokenizer, pairs.task)
     states = torch.from_numpy(interface.state.apply(pairs.state))
     starts = split_starts(pairs.trajectory, pairs.step, split)
     train, val, test = split_rows((states, torch.from_numpy(sequences)), split)
@@ -137,7 +137,7 @@ def build(settings: Pi0FastSettings, interface: Interface) -> nn.Module:
     return TokenTransformer(
         state_dim,
         tokenizer.pieces,
-        tokenizer.coefficients,
+        np.repeat(tokenizer.steps, tokenizer.action_dim),
         width=settings.width,
         layers=settings.layers,
         heads=settings.heads,
@@ -150,8 +150,9 @@ def loss(network: nn.Module, settings: Pi0FastSettings, rows: Rows, generator: t
     `expectation_weight`.
 
     The network reads BOS and all but the last token, and predicts the sequence. PAD and EOS are neither read nor
-    predicted: a chunk ends when it is full. The added term is the squared error of the expected first integer of the
-    next token. Acting uses this expectation, which is less exact if only likelihood is trained.
+    predicted: a chunk ends when it is full. The added term is the squared error of the expected next coefficient (the
+    first of the next token) in standard units, whatever the steps are. Acting uses this expectation, which is less
+    exact if only likelihood is trained.
     """
     state, sequences = rows
     sequences = sequences[:, : int((sequences != PAD).sum(1).max())]
@@ -161,7 +162,9 @@ def loss(network: nn.Module, settings: Pi0FastSettings, rows: Rows, generator: t
     total = F.nll_loss(log_p, targets, reduction="sum")
     first = cast(Tensor | None, network.first)  # the first integer of each token; None: likelihood only
     if settings.expectation_weight and first is not None:
-        miss = log_p.exp() @ first - first[targets]
+        lengths, steps = cast(Tensor, network.lengths)[sequences], cast(Tensor, network.steps)
+        next_up = (lengths.cumsum(1) - lengths)[real].clamp(max=len(steps) - 1)  # coefficients before each token
+        miss = (log_p.exp() @ first - first[targets]) / steps[next_up]
         total = total + settings.expectation_weight * miss.square().sum()
     return total, len(targets)
 
@@ -173,24 +176,19 @@ def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor, expected
     integer nearest to the expectation of the next coefficient: the peak of a broad distribution is random, its mean is
     well determined. (In flow matching, the equivalent is to start from zero instead of noise.) Tokens less likely than
     `MIN_P` times the likeliest are excluded from the expectation and from the choice.
-    Tokens are masked that do not fit (`FastTokenizer.fits`) or that leave a chunk impossible to fill in the network's
-    remaining positions. EOS comes exactly when the chunk is full. So every sequence decodes to C coefficients.
+    Tokens are masked that do not fit (`FastTokenizer.fits`). EOS comes exactly when the chunk is full. So every
+    sequence decodes to C coefficients; it has C tokens at most, and the network has a position for each.
     """
     lengths = torch.from_numpy(tokenizer.lengths).to(state.device)
     first = torch.from_numpy(tokenizer.first).to(state.device).float()
-    fewest = torch.from_numpy(tokenizer.fewest).to(state.device)
     fits = torch.from_numpy(tokenizer.fits).to(state.device)
-    after = (torch.arange(len(fits), device=state.device)[:, None] - lengths).clamp(min=0)  # (C+1, V)
-    needed = fewest[after].masked_fill(~fits, tokenizer.coefficients + 1)  # positions that a choice leaves to fill
+    mask = torch.zeros(fits.shape, device=state.device).masked_fill_(~fits, -torch.inf)  # by coefficients remaining
     token = torch.full((len(state),), BOS, device=state.device)
     remaining = torch.full_like(token, tokenizer.coefficients)
     cache = network.start(state)  # type: ignore[operator]  # both token networks have start and next_logits
-    positions = int(network.max_tokens) - 1  # type: ignore[arg-type]
-    generated = torch.full((len(state), positions), EOS, device=state.device)
+    generated = torch.full((len(state), tokenizer.coefficients), EOS, device=state.device)
     rows = torch.arange(len(state), device=state.device)  # the sequences still in progress
-    for position in range(positions):
-        mask = torch.zeros(needed.shape, device=state.device)  # (C+1, V); adding it is quicker than masking each row
-        mask.masked_fill_(needed >= positions - position, -torch.inf)
+    for position in range(tokenizer.coefficients):
         logits = network.next_logits(token, cache) + mask[remaining]  # type: ignore[operator]
         if expected:
             least = logits.amax(1, keepdim=True) + math.log(MIN_P)

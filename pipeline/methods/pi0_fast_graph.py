@@ -123,16 +123,16 @@ def chunks(graph: Graph, tokenizer: FastTokenizer, batch: str, written: str, pla
     ]
     zeros = graph.filled(graph.op("Concat", batch, np.array([size + longest]), axis=0), 0)
     coefficients = graph.op("ScatterElements", zeros, *by_row, axis=1, reduction="add")
-    units = tokenizer.dequantise(np.eye(size + longest, size, dtype=np.int64))  # the chunk of each single coefficient
-    actions = graph.op("MatMul", coefficients, units.reshape(size + longest, size))
+    units = tokenizer.standardised(np.eye(size + longest, size, dtype=np.int64))  # chunks of single coefficients
+    units, rest = units * tokenizer.actions.std, np.tile(tokenizer.actions.mean, tokenizer.horizon)
+    actions = graph.op("Gemm", coefficients, units.reshape(size + longest, size), rest)
     return graph.op("Reshape", actions, np.array([-1, tokenizer.horizon, tokenizer.action_dim]))
 
 
 def allowed(tokenizer: FastTokenizer) -> Floats:
     """Return the mask of the logits when r coefficients remain, `(C + 1, V)`: 0 for tokens that fit, -inf for others.
 
-    It allows the same tokens as `pi0_fast.decode`: the network has a position for each coefficient, and each
-    coefficient has a token of its own, so the positions always suffice. When none remain, only EOS is allowed.
+    It allows the same tokens as `pi0_fast.decode`. When none remain, only EOS is allowed.
     """
     fits = tokenizer.fits.copy()
     fits[0, EOS] = True

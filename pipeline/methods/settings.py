@@ -80,7 +80,7 @@ class TokenRecipe(Settings):
     """Settings of methods that predict the chunk as tokens."""
 
     expectation_weight: float = Field(
-        0.001, ge=0, le=1000, description="weight of the expected integer's squared error in the loss"
+        0.15, ge=0, le=1000, description="weight of the expected coefficient's squared error, in standard units"
     )
 
 

@@ -60,7 +60,6 @@ class OriginalTokenTransformer(nn.Module):
 
     def __init__(self, state_dim: int, vocabulary: int, max_tokens: int = MAX_TOKENS) -> None:
         super().__init__()
-        self.max_tokens = max_tokens
         self.state_embedding = nn.Linear(state_dim, WIDTH)
         self.token_embedding = nn.Embedding(vocabulary, WIDTH)
         self.position_embedding = nn.Embedding(max_tokens, WIDTH)

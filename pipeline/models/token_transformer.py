@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.models.transformer import (
@@ -61,33 +62,35 @@ class TokenTransformer(nn.Module):
     features: Tensor
     lengths: Tensor
     first: Tensor
+    steps: Tensor
 
     def __init__(
         self,
         state_dim: int,
         pieces: Sequence[tuple[int, ...]],
-        coefficients: int,
+        steps: NDArray[np.float64],
         *,
         width: int,
         layers: int,
         heads: int,
         dropout: float,
     ) -> None:
-        """`pieces` are the integers of each token, `V` tuples, and `coefficients` those of a whole chunk."""
+        """`pieces` are the integers of each token, `V` tuples; `steps (C,)` are those per unit of each coefficient."""
         super().__init__()
-        self.max_tokens = coefficients + 1  # BOS and, at worst, one token per coefficient
+        self.max_tokens = len(steps) + 1  # BOS and, at worst, one token per coefficient
         self.heads = heads
         self.register_buffer("features", token_features(pieces), persistent=False)
         self.register_buffer("lengths", torch.tensor([len(piece) for piece in pieces]), persistent=False)
         first = torch.tensor([float(piece[0]) if piece else 0.0 for piece in pieces])
         self.register_buffer("first", first, persistent=False)  # first integers, 0 for specials
+        self.register_buffer("steps", torch.from_numpy(steps).float(), persistent=False)
         count = self.features.shape[1] + CODE
         self.state_embedding = mlp_embedding(state_dim, width)
         self.code = nn.Parameter(0.3 * torch.randn(len(pieces), CODE))
         self.token_embedding = nn.Linear(count, width)
         self.token_head = nn.Parameter(0.02 * torch.randn(count, width))
         self.token_bias = nn.Parameter(torch.zeros(len(pieces)))
-        self.positions = learned_positions(coefficients + 1, width)  # by coefficients filled, not by tokens
+        self.positions = learned_positions(len(steps) + 1, width)  # by coefficients filled, not by tokens
         self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 

@@ -38,7 +38,8 @@ from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import Acting, TrainSettings
 from pipeline.policies.states import is_name
 from pipeline.tasks.facts import BEFORE, read_facts
-from pipeline.tokenizer.fast import MAX_CHUNK, parse_tokenizer
+from pipeline.tokenizer.fast import MAX_CHUNK
+from pipeline.tokenizer.stored import parse_tokenizer
 
 FORMAT = "tinypi-1"
 DIGEST = "content_sha256"

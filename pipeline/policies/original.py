@@ -14,7 +14,8 @@ from pipeline.models.original import MAX_TOKENS, OriginalFlowTransformer, Origin
 from pipeline.policies.checkpoint import check_weights
 from pipeline.policies.policy import Act, Policy
 from pipeline.tasks.facts import BEFORE
-from pipeline.tokenizer.fast import BOS, EOS, FastTokenizer, load_tokenizer
+from pipeline.tokenizer.fast import BOS, EOS, FastTokenizer
+from pipeline.tokenizer.stored import load_tokenizer
 
 HORIZON, STATE_DIM, FLOW_STEPS = 50, 4, 10
 

@@ -1,12 +1,14 @@
 """Registering trained models in MLflow's model registry, and choosing a study's best.
 
-The best member of a method is the one that controls best in the first look after its training: `check_converge`, then
-`check_success`, then the lower validation loss. Those 100 episodes are not the ones that an evaluation reports, so
-that the scores of the best are not flattered by the choice; neither test loss nor reported scores have a say.
-Where seeds differ much, as by an earlier recipe, the rank correlation of `check_converge` with the converge that was
-reported lay between 0.54 and 0.87 over ten seeds of a method, that of the validation loss between -0.66 and +0.33
-(minus is the right sign). By the recipe of now seeds are so alike that 100 episodes do not tell them apart (-0.20 and
-+0.24), nor does the validation loss (-0.43 and -0.30): then the best is one of equals.
+The best member of a method is the one that controls best in the first look after its training: by `check_SCORE` of the
+task's scores in [0, 1], the last of its table first, then by the lower validation loss. Those 100 episodes are not the
+ones that an evaluation reports, so that the scores of the best are not flattered by the choice; neither test loss nor
+reported scores have a say.
+
+On the default task, where seeds differ much, as by an earlier recipe, the rank correlation of `check_converge` with the
+converge that was reported lay between 0.54 and 0.87 over ten seeds of a method, that of the validation loss between
+-0.66 and +0.33 (minus is the right sign). By the recipe of now seeds are so alike that 100 episodes do not tell them
+apart (-0.20 and +0.24), nor does the validation loss (-0.43 and -0.30): then the best is one of equals.
 """
 
 import math
@@ -14,19 +16,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from pipeline.config import ALL, NONE
+from pipeline.config import ALL, AUTO, NONE
 from pipeline.errors import SettingsError, UserError, one_line
 from pipeline.evaluation.stored import protocol_of
 from pipeline.locks import file_lock
 from pipeline.policies.load import load_policy
 from pipeline.registry.settings import RegisterSettings
-from pipeline.report.model_card import SHARES, model_card, training_facts
+from pipeline.report.model_card import model_card, training_facts
 from pipeline.report.scores import COSTS
 from pipeline.results.gather import to_model
+from pipeline.results.task import task_of_runs
 from pipeline.stages.evaluate import MEAN, models_of_study, require_finished
-from pipeline.stages.train import CHECK_EPISODES, FINAL_METRICS
+from pipeline.stages.train import CHECK, CHECK_EPISODES, FINAL_METRICS
+from pipeline.tasks.registry import DEFAULT
+from pipeline.tasks.score import shares_of
+from pipeline.tasks.task import Task
 from pipeline.tracking.names import METHOD, NAME, STUDY, Kind
-from pipeline.tracking.query import StoredRun, artifact, fetch, is_average, is_model, search_study
+from pipeline.tracking.query import StoredRun, artifact, fetch, is_average, is_model, search_study, task_of
 from pipeline.tracking.registry import (
     Version,
     add_version,
@@ -40,10 +46,9 @@ from pipeline.tracking.registry import (
 from pipeline.tracking.store import Store, home, open_store
 
 CHOSEN_BY = (
-    f"by converge, then success, in the first look after training ({CHECK_EPISODES} episodes, in the middle "
-    f"condition), which are not the episodes reported below, then by validation loss"
+    "by {scores}, in the first look after training ({episodes} episodes, action noise {noise:g}, replan {replan}), "
+    "which are not the episodes reported below, then by validation loss"
 )
-CHOOSING = ("check_converge", "check_success", "best_val_loss")
 Say = Callable[[str], None]
 
 
@@ -68,13 +73,13 @@ def register_models(settings: RegisterSettings, say: Say) -> list[Registered]:
         runs += [run for run in members if run.run_id not in settings.run]
     if not runs:
         raise SettingsError("run: name MLflow runs, or a study with --study. See --help.")
-    return register_runs(store, runs, say)
+    return register_runs(store, runs, say, settings.task)
 
 
-def register_members(store: Store, study: str, experiment: str, say: Say) -> bool:
+def register_members(store: Store, study: str, experiment: str, say: Say, task: str = AUTO) -> bool:
     """Register all models of a study; False, and a warning, where the store has no registry that takes them."""
     try:
-        made = register_runs(store, models_of_study(store, study, experiment), lambda _line: None)
+        made = register_runs(store, models_of_study(store, study, experiment), lambda _line: None, task)
     except UserError as error:
         say(f"warning: not registered: {one_line(error)} 'python -m pipeline register --study {study}' tries again")
         return False
@@ -83,27 +88,35 @@ def register_members(store: Store, study: str, experiment: str, say: Say) -> boo
     return True
 
 
-def register_runs(store: Store, runs: Sequence[StoredRun], say: Say) -> list[Registered]:
+def registered_name(task: str, method: str) -> str:
+    """The registered model of a method: `pi0`, and of another task than the default one `TASK-pi0`."""
+    return method if task == DEFAULT else f"{task}-{method}"
+
+
+def register_runs(store: Store, runs: Sequence[StoredRun], say: Say, task: str = AUTO) -> list[Registered]:
     """Register each run's model with its card, and let `best-STUDY` stand for the best of a study.
 
-    A model that its training has logged is taken as it is; of others the file is fetched and logged now.
+    A model that its training has logged is taken as it is; of others the file is fetched and logged now. `task` is a
+    reference to a user's own task, if they are of one.
     """
     made = []
+    tasks = {name: task_of_runs([name], task) for name in {task_of(run) for run in runs}}
+    names = {run.run_id: registered_name(task_of(run), run.tags[METHOD]) for run in runs}
     home().mkdir(parents=True, exist_ok=True)
     with file_lock(home() / ".registry.lock"):  # two at once would register a run twice
-        versions = {name: versions_of(store, name) for name in {run.tags[METHOD] for run in runs}}
+        versions = {name: versions_of(store, name) for name in set(names.values())}
         experiments = {number: store.get_experiment(number).name for number in {run.experiment_id for run in runs}}
         parts = {
-            (run.tags[STUDY], run.tags[METHOD], experiments[run.experiment_id])
+            (task_of(run), run.tags[STUDY], run.tags[METHOD], experiments[run.experiment_id])
             for run in runs
             if is_model(run) and STUDY in run.tags
         }
-        bests = {found.run_id for part in parts if (found := best_of(store, *part))}
+        bests = {found.run_id for part in parts if (found := best_of(store, tasks[part[0]], *part[1:]))}
         for run in runs:
-            name, study, best = run.tags[METHOD], run.tags.get(STUDY), run.run_id in bests
+            name, study, best = names[run.run_id], run.tags.get(STUDY), run.run_id in bests
             tags = {"kind": run.tags.get("kind", Kind.MODEL), "experiment": experiments[run.experiment_id]}
             tags |= {STUDY: study} if study else {}
-            card = card_of(store, run, best)
+            card = card_of(store, tasks[task_of(run)], run, best)
             version = next((each for each in versions[name] if each.run_id == run.run_id), None)
             new = version is None
             if version is None:
@@ -119,7 +132,8 @@ def register_runs(store: Store, runs: Sequence[StoredRun], say: Say) -> list[Reg
 
 
 def _log(store: Store, run: StoredRun, card: str) -> str:
-    metrics = [name for name in run.metrics if name in FINAL_METRICS or name in COSTS or name.endswith(f"/{MEAN}")]
+    metrics = [name for name in run.metrics if name in (*FINAL_METRICS, *COSTS)]
+    metrics += [name for name in run.metrics if name.startswith(CHECK) or name.endswith(f"/{MEAN}")]
     with artifact(store, run.run_id, f"{run.tags[NAME]}.pth") as path, registry_errors(f"model of {run.name}"):
         return log_model(store, run.run_id, load_policy(path), path, card, metrics)
 
@@ -130,34 +144,52 @@ def best_alias(study: str) -> str:
     return f"best-{plain}" if plain == study else f"best-{plain}-{sha256(study.encode()).hexdigest()[:6]}"
 
 
-def best_of(store: Store, study: str, method: str, experiment: str = ALL) -> StoredRun | None:
-    """The best member of a method in a study, as said at the top; None if none was looked at."""
+def choosing(task: Task) -> tuple[str, ...]:
+    """The scores that choose a study's best, the first before the others."""
+    return shares_of(task.scores)[::-1]
+
+
+def best_of(store: Store, task: Task, study: str, method: str, experiment: str = ALL) -> StoredRun | None:
+    """The best member of a method in a study of a task, as said at the top; None if none was looked at."""
+    first, *others = (f"{CHECK}{name}" for name in choosing(task))
+
+    def looked(run: StoredRun, name: str) -> float:
+        value = run.metrics.get(name, math.nan)
+        return value if math.isfinite(value) else -math.inf  # runs of early versions have fewer scores
+
     found = [
         run
         for run in search_study(store, study, experiment)
         if run.status == "FINISHED"
         and is_model(run)
         and run.tags[METHOD] == method
-        and all(math.isfinite(run.metrics.get(name, math.nan)) for name in CHOOSING)
+        and all(math.isfinite(run.metrics.get(name, math.nan)) for name in (first, "best_val_loss"))
     ]
     return max(
         found,
         default=None,
         key=lambda run: (
-            run.metrics["check_converge"],
-            run.metrics["check_success"],
+            *(looked(run, name) for name in (first, *others)),
             -run.metrics["best_val_loss"],
             -run.started,
         ),
     )
 
 
-def card_of(store: Store, run: StoredRun, best: bool) -> str:
+def chosen_by(task: Task) -> str:
+    """Say how a study's best is chosen."""
+    looked = task.conditions[len(task.conditions) // 2]
+    return CHOSEN_BY.format(
+        scores=", then ".join(choosing(task)), episodes=CHECK_EPISODES, noise=looked.action_noise, replan=looked.replan
+    )
+
+
+def card_of(store: Store, task: Task, run: StoredRun, best: bool) -> str:
     """The card of a run's model as Markdown."""
     method, protocol = run.tags[METHOD], protocol_of(run.tags)
-    scores = to_model(store, run, method, protocol, notes=[]).scores
-    complete = all(name in scores for name in SHARES)
-    facts = training_facts(run.name, run.run_id, run.tags, run.params)
+    scores = to_model(store, run, task, method, protocol, notes=[]).scores
+    complete = all(name in scores for name in shares_of(task.scores))
+    facts = training_facts(task, run.name, run.run_id, run.tags, run.params)
     if is_average(run):
         about = f"The mean of the chunks of all {method} models of the study '{run.tags[STUDY]}': one policy."
         facts = replace(
@@ -165,7 +197,7 @@ def card_of(store: Store, run: StoredRun, best: bool) -> str:
         )
     elif study := run.tags.get(STUDY):
         chosen = f"{'The best' if best else 'A member'} of its method in the study '{study}'"
-        facts = replace(facts, chosen=chosen + (f", chosen {CHOSEN_BY}." if best else ", and not its best."))
+        facts = replace(facts, chosen=chosen + (f", chosen {chosen_by(task)}." if best else ", and not its best."))
     return model_card(
         replace(
             facts,

@@ -1,4 +1,4 @@
-"""Groups of models, summarised and compared. Depends on neither MLflow nor torch.
+"""Groups of models of one task, summarised and compared. Depends on neither MLflow nor torch.
 
 Shapes: n models, C conditions, S starts. All models meet the same starts in every condition.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.report.design import NO_LOOKS, Design
-from pipeline.report.scores import COSTS, LOSSES, SCORES
+from pipeline.report.scores import COSTS, LOSSES
 from pipeline.report.statistics import (
     ALPHA,
     Difference,
@@ -27,6 +27,8 @@ from pipeline.report.statistics import (
     summarise,
 )
 from pipeline.report.verdicts import Verdict, judge_pairs, letters_of
+from pipeline.tasks.score import OF_WAYS, Score, Scores, shares_of
+from pipeline.tasks.task import Task
 
 Floats = NDArray[np.float64]
 Where = tuple[float, int] | None
@@ -100,6 +102,7 @@ class Contrast:
 class Comparison:
     """The content of a report."""
 
+    task: Task
     title: str
     protocol: str
     design: Design
@@ -107,6 +110,21 @@ class Comparison:
     contrasts: tuple[Contrast, ...]
     letters: dict[str, str]  # by group; groups that share a letter are not shown to differ in the primary score
     notes: tuple[str, ...] = field(default=())
+
+    @property
+    def scores(self) -> Scores:
+        """The table of the task's scores."""
+        return self.task.scores
+
+    @property
+    def primary(self) -> Score:
+        """The score that decides."""
+        return self.scores[self.design.primary]
+
+    @property
+    def main(self) -> tuple[str, ...]:
+        """The scores that are shown first: those in [0, 1], and how the ways of a task with several were chosen."""
+        return (*shares_of(self.scores), *(name for name in OF_WAYS if name in self.scores))
 
     @property
     def conditions(self) -> list[tuple[float, int]]:
@@ -119,13 +137,13 @@ class Comparison:
 
 
 def compare_models(
-    title: str, protocol: str, design: Design, models: Sequence[Model], notes: Sequence[str]
+    task: Task, title: str, protocol: str, design: Design, models: Sequence[Model], notes: Sequence[str]
 ) -> Comparison:
-    """Group the models, summarise each group, and compare every two groups of models."""
+    """Group the models of a task, summarise each group, and compare every two groups of models."""
     names = dict.fromkeys(model.group for model in sorted(models, key=lambda model: KINDS.index(model.kind)))
-    groups = [_summarise([model for model in models if model.group == name]) for name in names]
+    groups = [_summarise([model for model in models if model.group == name], task.scores) for name in names]
     pairs = list(combinations([group for group in groups if group.kind == "model"], 2))
-    better = SCORES[design.primary].better
+    better = task.scores[design.primary].better
     starts = {group.name: over_starts(group, design.primary) for group in groups if group.kind == "model"}
     outcomes = {name: y for name, y in starts.items() if y is not None}
     looks = [] if design.looks == NO_LOOKS else [int(look) for look in design.looks.split(",")]
@@ -133,10 +151,10 @@ def compare_models(
     of_pair = {(each.first, each.second): each for each in verdicts}
     contrasts = tuple(
         Contrast(first.name, second.name, of_pair.get((first.name, second.name)), found, _costs(first, second))
-        for (first, second), found in zip(pairs, _cells(pairs, design.primary), strict=True)
+        for (first, second), found in zip(pairs, _cells(pairs, task.scores, design.primary), strict=True)
     )
     shared = letters_of(outcomes, verdicts, better) if len(outcomes) > 2 else {}
-    return Comparison(title, protocol, design, tuple(groups), contrasts, shared, tuple(notes))
+    return Comparison(task, title, protocol, design, tuple(groups), contrasts, shared, tuple(notes))
 
 
 def _stack(group: Group | Sequence[Model], name: str) -> Floats | None:
@@ -152,10 +170,10 @@ def over_starts(group: Group, name: str) -> Floats | None:
     return None if y is None else over_conditions(y)
 
 
-def _summarise(models: Sequence[Model]) -> Group:
+def _summarise(models: Sequence[Model], table: Scores) -> Group:
     models = sorted(models, key=lambda model: (model.seed is None, model.seed or 0, model.name))
     scores: dict[str, dict[Where, Summary]] = {}
-    for name, score in SCORES.items():
+    for name, score in table.items():
         having = [model for model in models if name in model.episodes]
         if (y := _stack(having, name)) is None:
             continue
@@ -174,7 +192,7 @@ def _summarise(models: Sequence[Model]) -> Group:
     return Group(models[0].group, models[0].kind, tuple(models), scores, costs)
 
 
-def _cells(pairs: Sequence[tuple[Group, Group]], primary: str) -> list[dict[str, dict[Where, Cell]]]:
+def _cells(pairs: Sequence[tuple[Group, Group]], table: Scores, primary: str) -> list[dict[str, dict[Where, Cell]]]:
     """All other differences of all pairs: one family."""
     found: list[tuple[int, str, Where, float, Estimate | None]] = []
 
@@ -182,7 +200,7 @@ def _cells(pairs: Sequence[tuple[Group, Group]], primary: str) -> list[dict[str,
         found.append((number, name, where, float(a.mean() - b.mean()), difference_estimate(a, b)))
 
     for number, (first, second) in enumerate(pairs):
-        for name, score in SCORES.items():
+        for name, score in table.items():
             a, b = _stack(first, name), _stack(second, name)
             if a is None or b is None or not score.better:
                 continue
@@ -195,7 +213,7 @@ def _cells(pairs: Sequence[tuple[Group, Group]], primary: str) -> list[dict[str,
     cells: list[dict[str, dict[Where, Cell]]] = [{} for _ in pairs]
     for (number, name, where, value, estimate), p, level in zip(found, holm(ps), holm_levels(ps), strict=True):
         first, second = pairs[number]
-        better = (first.name if value * SCORES[name].better > 0 else second.name) if p < ALPHA else None
+        better = (first.name if value * table[name].better > 0 else second.name) if p < ALPHA else None
         interval = estimate.interval(1 - level) if estimate else None
         cells[number].setdefault(name, {})[where] = Cell(value, interval, p, better)
     return cells

@@ -1,6 +1,6 @@
-"""Episodes as drawings: a still picture, and its moving parts, in the style of `animation`.
+"""Episodes as drawings for the page: a still picture, and its moving parts, in the style of `animation`.
 
-Shapes: T steps, S = 4 state (cart m, pole rad, cart m/s, pole rad/s), H horizon. Action: one unit is 100 N.
+Shapes: T steps, P state of the simulator, H horizon, A action.
 """
 
 import math
@@ -11,18 +11,21 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.tasks.pendulum.scores import CALM_ANGLE
-from pipeline.tasks.pendulum.world import ACTION_LIMIT, ANGLE_LIMIT, CART, CONTROL_SECONDS, POLE_LENGTH
+from pipeline.report.scenes import Element, as_points, element, frame, ghosts_of, is_tall, layers, reading
+from pipeline.tasks.task import Task
 
 Floats = NDArray[np.float64]
 Kind = Literal["good", "bad"]
+Ticks = tuple[tuple[float, str], ...]  # positions and labels
 
-WIDTH, HEIGHT = 420, 372
-LEFT, RIGHT = 40.0, 412.0  # edges of all three panels
-SCENE, ACTION, ANGLE = (10.0, 126.0), (178.0, 254.0), (278.0, 348.0)  # top and bottom; the scene's bottom is the rail
-ROOM = 0.35  # m, margin beside the outermost positions of the cart
-GHOSTS = 9  # positions of the cart in the still picture
-MOST_SCALE = 165.0  # drawing units per metre, so that an upright pole fits the scene
+WIDTH = 420
+LEFT, RIGHT = 40.0, 412.0  # edges of all panels
+TOP, WIDE, TALL = 10.0, 128.0, 240.0  # the scene's top, and its height
+AXIS, TITLE, FOOT = 16.0, 24.0, 22.0  # room below the scene for its axis, above a panel, below the last one
+ACTION, ACTIONS, OBSERVED = 76.0, 46.0, 44.0  # heights of panels: of one action, of several, of what is observed
+MOST_ACTIONS, MOST_OBSERVED = 3, 2  # panels
+LEAST = 1 / 6  # of an action's limit: what its panel shows at least, either way
+GHOSTS = 9  # positions in the still picture
 
 
 @dataclass(frozen=True)
@@ -30,30 +33,34 @@ class Plan:
     """A chunk, and the first step that executed it."""
 
     step: int
-    actions: Floats  # (H,)
+    actions: Floats  # (H, A)
 
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode of one model, up to any fall: states (T+1, S) and actions (T,)."""
+    """One episode of one model, up to any early end: states (T+1, P) and actions (T, A)."""
 
     group: str
     kind: Kind
     about: str  # model, condition and number
     outcome: str
     states: Floats
-    executed: Floats  # as planned, within the motor's range
+    executed: Floats  # as planned, within the limits
     applied: Floats  # with the noise
     plans: tuple[Plan, ...]
 
 
 @dataclass(frozen=True)
-class Ghost:
-    """The cart and its pole at one step: x of the cart, tip of the pole, opacity."""
+class Panel:
+    """A quantity over time, in drawing units."""
 
-    cart: float
-    tip: tuple[float, float]
-    opacity: float
+    top: float
+    bottom: float
+    label: str
+    ticks: Ticks
+    line: str  # points of a polyline
+    planned: tuple[str, ...] = ()  # of an action, a line for each plan
+    dots: tuple[tuple[float, float], ...] = ()  # of an action, with the noise
 
 
 @dataclass(frozen=True)
@@ -61,20 +68,17 @@ class Drawing:
     """The data of the page's template and script, in drawing units."""
 
     episode: Episode
-    ghosts: tuple[Ghost, ...]
-    rail: tuple[tuple[float, str], ...]  # positions and labels
-    times: tuple[tuple[float, str], ...]
-    action_ticks: tuple[tuple[float, str], ...]
-    angle_ticks: tuple[tuple[float, str], ...]
-    planned: tuple[str, ...]  # points of polylines
-    executed: str
-    applied: tuple[tuple[float, float], ...]  # dots
-    angle: str
-    calm: tuple[float, float]  # top and height of the band of calm angles
-    fallen: tuple[float, ...]  # positions of the limit angles that are within the panel
+    height: float
+    back: tuple[Element, ...]
+    ghosts: tuple[tuple[float, tuple[Element, ...]], ...]  # opacities, and what moves at several times
+    front: tuple[Element, ...]  # what moves, in the first step
+    trace: str
+    axis: Ticks  # of the scene, and its height; empty if it has none
+    axis_at: float
+    actions: tuple[Panel, ...]
+    observed: tuple[Panel, ...]
+    times: Ticks
     moves: dict[str, Any]
-    cart_width: float
-    cart_height: float
 
     @property
     def steps(self) -> int:
@@ -82,74 +86,123 @@ class Drawing:
         return len(self.episode.executed)
 
 
-def draw_episode(episode: Episode, steps: int) -> Drawing:
-    """Lay an episode out; `steps` is the length of the time axis."""
-    states, count = episode.states, len(episode.executed)
-    low, high = states[:, 0].min() - ROOM, states[:, 0].max() + ROOM
-    scale = min(MOST_SCALE, (RIGHT - LEFT) / (high - low))
-    middle = (low + high) / 2
-    carts, pole = (LEFT + RIGHT) / 2 + scale * (states[:, 0] - middle), scale * POLE_LENGTH
-    tips = np.stack([carts + pole * np.sin(states[:, 1]), SCENE[1] - pole * np.cos(states[:, 1])], axis=1)
-    width = (RIGHT - LEFT) / steps
+def draw_episode(task: Task, episode: Episode) -> Drawing:
+    """Lay an episode out. Raises `ValueError` for a task without a scene."""
+    if task.scene is None:
+        raise ValueError(f"{task.name}: expected a task with a scene, found none.")
+    scene, count = task.scene(episode.states, episode.applied), len(episode.executed)
+    bottom = TOP + (TALL if is_tall(scene) else WIDE)
+    where = frame(scene, LEFT, RIGHT, TOP, bottom)
+    back, front = layers(scene)
+    ghosts = [
+        (opacity, tuple(element(shape, step, where) for shape in front if shape.role != "force"))
+        for step, opacity in ghosts_of(GHOSTS, count)
+    ]
+    axis = _horizontal(where.scale, where.origin[0], scene.label) if scene.label else ()
 
-    reach = max(abs(plan.actions).max() for plan in episode.plans) if episode.plans else 0.0
-    actions = np.concatenate((episode.executed, episode.applied))
-    most_action = min(ACTION_LIMIT, _round_up(max(reach, abs(actions).max(initial=0.0)), 0.5))
-    most_angle = _round_up(min(abs(states[:, 1]).max(), 2 * ANGLE_LIMIT), 0.1)
-
-    def places(first: float, values: Floats, most: float, panel: tuple[float, float]) -> list[tuple[float, float]]:
-        shown = values[: math.ceil(steps + 1 - first)].clip(-most, most)
-        ys = (panel[0] + panel[1]) / 2 - shown / most * (panel[1] - panel[0]) / 2
-        return [(round(LEFT + width * (first + i), 1), round(float(y), 1)) for i, y in enumerate(ys)]
-
-    def line(first: int, values: Floats, most: float, panel: tuple[float, float]) -> str:
-        return _points(places(first, values, most, panel))
-
-    def ticks(most: float, panel: tuple[float, float]) -> tuple[tuple[float, str], ...]:
-        return (panel[0], f"{most:g}"), ((panel[0] + panel[1]) / 2, "0"), (panel[1], f"{-most:g}")
-
-    planned = tuple(line(plan.step, plan.actions, most_action, ACTION) for plan in episode.plans)
-    shown = sorted({round(i * count / (GHOSTS - 1)) for i in range(GHOSTS)})
-    half = min(CALM_ANGLE / most_angle, 1) * (ANGLE[1] - ANGLE[0]) / 2
+    width = (RIGHT - LEFT) / task.episode_steps
+    heights = [ACTION if task.action_dim == 1 else ACTIONS] * min(task.action_dim, MOST_ACTIONS)
+    heights += [OBSERVED] * min(task.state_dim, MOST_OBSERVED)
+    tops, below = [], bottom + (AXIS if axis else 0)
+    for height in heights:
+        tops.append(below + TITLE)
+        below += TITLE + height
+    boxes = [(top, top + height) for top, height in zip(tops, heights, strict=True)]
+    shown = min(task.action_dim, MOST_ACTIONS)
+    actions = tuple(_action(task, episode, number, boxes[number], width) for number in range(shown))
+    observed = task.world.observe(episode.states)
     return Drawing(
         episode=episode,
-        ghosts=tuple(
-            Ghost(round(float(carts[i]), 1), (round(float(tips[i, 0]), 1), round(float(tips[i, 1]), 1)), opacity)
-            for i, opacity in zip(shown, np.linspace(0.15, 1, len(shown)).round(2).tolist(), strict=True)
-        ),
-        rail=tuple(
-            (round((LEFT + RIGHT) / 2 + scale * (place - middle), 1), f"{place:g}")
-            for place in _places(middle - (RIGHT - LEFT) / 2 / scale, middle + (RIGHT - LEFT) / 2 / scale)
+        height=below + FOOT,
+        back=tuple(element(shape, 0, where) for shape in back),
+        ghosts=tuple(ghosts),
+        front=tuple(element(shape, 0, where) for shape in front),
+        trace="" if scene.trace is None else as_points(where.places(scene.trace)),
+        axis=axis,
+        axis_at=bottom + AXIS - 4,
+        actions=actions,
+        observed=tuple(
+            _observation(str(channel), values, box, width)
+            for channel, values, box in zip(task.observation, observed.T, boxes[shown:], strict=False)
         ),
         times=tuple(
-            (round(LEFT + width * second / CONTROL_SECONDS, 1), str(second))
-            for second in range(math.floor(steps * CONTROL_SECONDS) + 1)
-        ),
-        action_ticks=ticks(most_action, ACTION),
-        angle_ticks=ticks(most_angle, ANGLE),
-        planned=planned,
-        executed=_points(_held(places(0, episode.executed, most_action, ACTION), width)),
-        applied=tuple(places(0.5, episode.applied, most_action, ACTION)),
-        angle=line(0, states[:, 1], most_angle, ANGLE),
-        calm=(round((ANGLE[0] + ANGLE[1]) / 2 - half, 1), round(2 * half, 1)),
-        fallen=tuple(
-            round((ANGLE[0] + ANGLE[1]) / 2 + sign * ANGLE_LIMIT / most_angle * (ANGLE[1] - ANGLE[0]) / 2, 1)
-            for sign in (-1, 1)
-            if most_angle >= ANGLE_LIMIT
+            (round(LEFT + width * second / task.control_seconds, 1), f"{second:g}")
+            for second in nice_places(0, task.episode_steps * task.control_seconds, 6)
         ),
         moves={
-            "seconds": CONTROL_SECONDS,
+            "seconds": task.control_seconds,
             "left": LEFT,
             "width": round(width, 3),
-            "cart": carts.round(1).tolist(),
-            "tip": tips.round(1).tolist(),
-            "state": states[:, :2].round(3).tolist(),
-            "action": episode.executed.round(2).tolist(),
-            "plan": [{"step": p.step, "points": points} for p, points in zip(episode.plans, planned, strict=True)],
+            "parts": [[element(shape, step, where).points for step in range(count + 1)] for shape in front],
+            "told": [_told(task, observed[step], episode.executed[step : step + 1]) for step in range(count + 1)],
+            "plan": [
+                {"step": plan.step, "points": [panel.planned[number] for panel in actions]}
+                for number, plan in enumerate(episode.plans)
+            ],
         },
-        cart_width=round(CART[0] * scale, 1),
-        cart_height=round(CART[1] * scale, 1),
     )
+
+
+def _action(task: Task, episode: Episode, number: int, box: tuple[float, float], width: float) -> Panel:
+    """Lay out one dimension of the actions, around zero, within the limits."""
+    limit, plans = task.limits[number], [plan.actions[:, number] for plan in episode.plans]
+    executed, applied = episode.executed[:, number], episode.applied[:, number]
+    least = LEAST * (task.action[number].limit or 0.0)
+    reach = max(least, *(float(np.abs(values).max(initial=0)) for values in (executed, applied, *plans)))
+    most = min(limit, rounded_up(reach))
+
+    def places(first: float, values: Floats) -> list[tuple[float, float]]:
+        return _places(first, values.clip(-most, most), (-most, most), box, width, task.episode_steps)
+
+    return Panel(
+        top=box[0],
+        bottom=box[1],
+        label=str(task.action[number]),
+        ticks=_ticks((-most, 0.0, most), (-most, most), box),
+        line=_points(_held(places(0, executed), width)),
+        planned=tuple(_points(places(plan.step, values)) for plan, values in zip(episode.plans, plans, strict=True)),
+        dots=tuple(places(0.5, applied)),
+    )
+
+
+def _observation(label: str, values: Floats, box: tuple[float, float], width: float) -> Panel:
+    """Lay out one observed number, from its lowest to its highest value."""
+    values = np.nan_to_num(values)
+    ticks = nice_places(float(values.min()), float(values.max()), 2, outer=True)
+    ends = ticks[0], ticks[-1]
+    line = _points(_places(0, values, ends, box, width, len(values)))
+    return Panel(box[0], box[1], label, _ticks(ticks if len(ticks) < 4 else ends, ends, box), line)
+
+
+def _places(
+    first: float, values: Floats, ends: tuple[float, float], box: tuple[float, float], width: float, steps: int
+) -> list[tuple[float, float]]:
+    shown = values[: math.ceil(steps + 1 - first)]
+    ys = box[1] - (shown - ends[0]) / (ends[1] - ends[0]) * (box[1] - box[0])
+    return [(round(LEFT + width * (first + i), 1), round(float(y), 1)) for i, y in enumerate(ys)]
+
+
+def _ticks(values: Sequence[float], ends: tuple[float, float], box: tuple[float, float]) -> Ticks:
+    places = (box[1] - (value - ends[0]) / (ends[1] - ends[0]) * (box[1] - box[0]) for value in values)
+    return tuple((round(y, 1), f"{value:g}") for y, value in zip(places, values, strict=True))
+
+
+def _horizontal(scale: float, origin: float, label: str) -> Ticks:
+    """Label the scene's axis across the whole box, with the unit at its last place."""
+    unit = label.rpartition(", ")[2] if ", " in label else ""
+    values = nice_places((LEFT - origin) / scale, (RIGHT - 8 - origin) / scale, 7)
+    names = [f"{value:g}" for value in values[:-1]] + [f"{value:g} {unit}".rstrip() for value in values[-1:]]
+    return tuple((round(origin + scale * value, 1), name) for value, name in zip(values, names, strict=True))
+
+
+def _told(task: Task, observed: Floats, action: Floats) -> str:
+    """Say the first numbers of a step: what is observed, and the actions, if there are any (1 or 0, A)."""
+    words = [
+        reading(channel, value) for channel, value in zip(task.observation[:MOST_OBSERVED], observed, strict=False)
+    ]
+    for row in action:
+        words += [reading(channel, value) for channel, value in zip(task.action[:MOST_ACTIONS], row, strict=False)]
+    return ", ".join(words)
 
 
 def _points(places: Sequence[tuple[float, float]]) -> str:
@@ -161,10 +214,27 @@ def _held(places: Sequence[tuple[float, float]], width: float) -> list[tuple[flo
     return [held for x, y in places for held in ((x, y), (x + width, y))]
 
 
-def _round_up(value: float, unit: float) -> float:
-    return max(1, math.ceil(value / unit - 1e-9)) * unit
+def step_of(span: float, most: int) -> float:
+    """Return the smallest of ..., 0.1, 0.2, 0.5, 1, 2, 5, ... that divides a span into at most so many parts."""
+    least = span / most
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(unit * power for unit in (1, 2, 5, 10) if unit * power >= least * (1 - 1e-9))
 
 
-def _places(low: float, high: float) -> Sequence[float]:
-    unit = next(unit for unit in (0.5, 1, 2, 5) if (high - low) / unit <= 8 or unit == 5)
-    return [n * unit for n in range(math.ceil(low / unit), math.floor(high / unit) + 1)]
+def nice_places(low: float, high: float, most: int, outer: bool = False) -> list[float]:
+    """Return round numbers from `low` to `high`, about `most` steps apart; with `outer`, around them."""
+    if not high > low:
+        low, high = low - 0.5, high + 0.5
+    unit = step_of(high - low, most)
+    first, last = math.ceil(low / unit - 1e-9), math.floor(high / unit + 1e-9)
+    if outer:
+        first, last = math.floor(low / unit + 1e-9), math.ceil(high / unit - 1e-9)
+    return [round(number * unit, 12) for number in range(first, last + 1)]
+
+
+def rounded_up(value: float) -> float:
+    """Return a round number that is no less than a value, at most half as much again; 1 for 0."""
+    if not value > 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(unit * power for unit in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if unit * power >= value * (1 - 1e-9))

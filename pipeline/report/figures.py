@@ -17,8 +17,9 @@ from pipeline.files import whole_file
 from pipeline.report.comparison import Comparison, Group
 from pipeline.report.loss_curves import is_wide
 from pipeline.report.plotting import Axes, Figure, FixedLocator, MaxNLocator, NullLocator, plain
-from pipeline.report.scores import SCORES
+from pipeline.report.scenes import draw_back
 from pipeline.report.words import verdict_label
+from pipeline.tasks.scene import Scene
 
 Floats = NDArray[np.float64]
 
@@ -32,6 +33,7 @@ LOOKS: tuple[dict[str, Any], ...] = (
     {"color": "#E69F00", "marker": "P", "linestyle": "--"},
     {"color": "#000000", "marker": "X", "linestyle": "-."},
 )
+MOST_ACTIONS = 3  # dimensions that are shown
 YARDSTICK_LINES = ("-", "--", ":", "-.")
 CURVES = {"train": ":", "val": "-", "test": "--"}
 
@@ -70,7 +72,8 @@ def draw_scores(comparison: Comparison) -> Figure:
     """Main scores against the replan interval, one column per noise: mean with interval, one dot per model."""
     noises = sorted({noise for noise, _ in comparison.conditions})
     replans = sorted({replan for _, replan in comparison.conditions})
-    names = tuple(dict.fromkeys((comparison.design.primary, "success", "converge")))
+    names = [name for name in comparison.main if any(name in group.scores for group in comparison.groups)]
+    names = names or [comparison.design.primary]
     figure = Figure(figsize=(3.6 * len(noises) + 0.6, 3 * len(names) + 0.6), layout="constrained")
     panels = figure.subplots(len(names), len(noises), sharex=True, sharey="row", squeeze=False)
     groups, yardsticks = comparison.of_kind("model", "original"), comparison.of_kind("yardstick")
@@ -88,8 +91,8 @@ def draw_scores(comparison: Comparison) -> Figure:
             axes.xaxis.set_minor_locator(NullLocator())
             axes.grid(alpha=0.25)
         bottom = _bottom(groups, name)
-        panels[row, 0].set_ylim(bottom, 1 + 0.04 * (1 - bottom))
-        panels[row, 0].set_ylabel(SCORES[name].short)
+        panels[row, 0].set_ylim(bottom, _top(groups, name) + 0.04 * (1 - bottom))
+        panels[row, 0].set_ylabel(comparison.scores[name].short)
         hidden = [
             group.name for group in yardsticks if all(s.mean < bottom for s in group.scores.get(name, {}).values())
         ]
@@ -138,11 +141,23 @@ def _bottom(groups: Sequence[Group], name: str) -> float:
     return max(-0.04, math.floor(10 * min(values, default=0)) / 10 - 0.1)
 
 
+def _top(groups: Sequence[Group], name: str) -> float:
+    """Return an upper limit of the axis: 1, or more where a score exceeds it."""
+    values = [value for group in groups for model in group.models for value in model.scores.get(name, {}).values()]
+    return max(1.0, *values) if values else 1.0
+
+
+def _unit(replans: Sequence[int]) -> float:
+    """Return half of the smallest distance of two replan intervals."""
+    return float(np.diff(replans).min()) / 2 if len(replans) > 1 else 1.0
+
+
 def _score_line(
     axes: Axes, group: Group, name: str, noise: float, replans: Sequence[int], number: int, groups: int
 ) -> None:
     summaries = [group.scores.get(name, {}).get((noise, replan)) for replan in replans]
-    shift = 0.28 * (number - (groups - 1) / 2)  # side by side, so that intervals do not overlap
+    unit = _unit(replans)
+    shift = 0.28 * unit * (number - (groups - 1) / 2)  # side by side, so that intervals do not overlap
     found = [(replan + shift, summary) for replan, summary in zip(replans, summaries, strict=True) if summary]
     if not found:
         return
@@ -157,7 +172,7 @@ def _score_line(
     for replan in replans:
         values = [model.scores.get(name, {}).get((noise, replan)) for model in group.models]
         dots = [value for value in values if value is not None]
-        axes.plot([replan + shift + 0.12] * len(dots), dots, ".", color=style["color"], markersize=3, alpha=0.6)
+        axes.plot([replan + shift + 0.12 * unit] * len(dots), dots, ".", color=style["color"], markersize=3, alpha=0.6)
 
 
 def _members(average: Group, groups: Sequence[Group]) -> int | None:
@@ -173,7 +188,8 @@ def _average_marks(
 ) -> None:
     """Draw a star for an averaged policy, beside its group's models; grey in the middle if its group is unknown."""
     found = [(replan, s.mean) for replan in replans if (s := average.scores.get(name, {}).get((noise, replan)))]
-    shift = 0.0 if number is None else 0.28 * (number - (groups - 1) / 2) - 0.14
+    unit = _unit(replans)
+    shift = 0.0 if number is None else unit * (0.28 * (number - (groups - 1) / 2) - 0.14)
     places, means = [replan + shift for replan, _ in found], [mean for _, mean in found]
     colour = "0.6" if number is None else look(number)["color"]
     axes.plot(
@@ -234,6 +250,9 @@ def draw_converge_steps(
     at = np.arange(horizon)
     for (row, noise), (column, replan) in ((a, b) for a in enumerate(noises) for b in enumerate(replans)):
         axes = panels[row, column]
+        if (noise, replan) not in conditions:
+            axes.set_visible(False)
+            continue
         for number, (group, by_condition) in enumerate(steps.items()):
             style = {key: look(number)[key] for key in ("color", "linestyle")}
             found = by_condition[:, conditions.index((noise, replan)), :, None]  # (models, S, 1)
@@ -249,37 +268,48 @@ def draw_converge_steps(
     for axes in panels[-1]:
         axes.set_xlabel("step")
     panels[0, 0].legend(loc="lower right")
-    figure.suptitle(f"Converged by each step, without a fall, in {title}: thin lines are models, thick their mean")
+    figure.suptitle(f"Converged by each step, and not ended early, in {title}: thin lines are models, thick their mean")
     return figure
 
 
 @plain()
-def draw_plans(title: str, plans: Mapping[str, Plans], errors: Mapping[str, str], seconds: float) -> Figure:
-    """Plans of every model with the expert's chunks, and the error along the chunk.
+def draw_plans(
+    title: str, plans: Mapping[str, Plans], errors: Mapping[str, str], labels: Sequence[str], seconds: float
+) -> Figure:
+    """Plans of every model with the expert's chunks, a row per action dimension, and the error along the chunk.
 
-    `errors` is a text with each group's MAE and MSE; `seconds` is the length of a step.
+    `errors` is a text with each group's MAE and MSE; `labels` name the A actions, of which MOST_ACTIONS are shown;
+    `seconds` is the length of a step.
     """
     first = next(iter(plans.values()))
     examples, horizon = first.expert.shape[:2]
-    figure = Figure(figsize=(3.4 * examples, 6.4), layout="constrained")
-    grid = figure.add_gridspec(2, examples)
+    labels = labels[:MOST_ACTIONS]
+    figure = Figure(figsize=(3.4 * examples, 3.2 + 3.2 * len(labels) ** 0.7), layout="constrained")
+    grid = figure.add_gridspec(len(labels) + 1, examples)
     time = np.arange(horizon) * seconds
-    shared: Axes | None = None
-    for example in range(examples):
-        axes = figure.add_subplot(grid[0, example], sharey=shared)
-        shared = shared or axes
-        for number, (group, found) in enumerate(plans.items()):
-            style = {key: look(number)[key] for key in ("color", "linestyle")}
-            for model in found.planned[:, example, :, 0]:
-                axes.plot(time, model, **style, linewidth=0.5, alpha=0.5)
-            axes.plot(time, found.planned[:, example, :, 0].mean(0), **style, linewidth=1.8, label=group)
-        axes.plot(time, first.expert[example, :, 0], color="black", linewidth=1.6, dashes=(1, 1), label="expert")
-        axes.set(title=f"test chunk {example + 1}", xlabel="time, s")
-        axes.grid(alpha=0.25)
-        if example == 0:
-            axes.set_ylabel("action, 100 N")
-            axes.legend()
-    axes = figure.add_subplot(grid[1, :])
+    for action, label in enumerate(labels):
+        shared: Axes | None = None
+        for example in range(examples):
+            axes = figure.add_subplot(grid[action, example], sharey=shared)
+            shared = shared or axes
+            for number, (group, found) in enumerate(plans.items()):
+                style = {key: look(number)[key] for key in ("color", "linestyle")}
+                planned = found.planned[:, example, :, action]
+                for model in planned:
+                    axes.plot(time, model, **style, linewidth=0.5, alpha=0.5)
+                axes.plot(time, planned.mean(0), **style, linewidth=1.8, label=group)
+            expert = first.expert[example, :, action]
+            axes.plot(time, expert, color="black", linewidth=1.6, dashes=(1, 1), label="expert")
+            axes.grid(alpha=0.25)
+            if action == 0:
+                axes.set_title(f"test chunk {example + 1}")
+            if action == len(labels) - 1:
+                axes.set_xlabel("time, s")
+            if example == 0:
+                axes.set_ylabel(label)
+            if example == 0 and action == 0:
+                axes.legend()
+    axes = figure.add_subplot(grid[-1, :])
     for number, (group, found) in enumerate(plans.items()):
         style = {key: look(number)[key] for key in ("color", "linestyle")}
         for model in found.mae_by_step:
@@ -289,6 +319,51 @@ def draw_plans(title: str, plans: Mapping[str, Plans], errors: Mapping[str, str]
     axes.grid(alpha=0.25)
     axes.legend()
     figure.suptitle(f"Plans of {title} against the expert's chunks of the test split: thin lines are models")
+    return figure
+
+
+@plain()
+def draw_paths(
+    title: str,
+    paths: Mapping[str, Floats],
+    notes: Mapping[str, str],
+    demonstrated: Floats | None = None,
+    scene: Scene | None = None,
+) -> Figure:
+    """The paths of episodes `(N, T+1, 2)` of each group over those of demonstrators, a panel per group.
+
+    Paths are NaN after an early end, which a cross marks. `notes` stand in the panels' titles. What never moves in the
+    scene is drawn beneath.
+    """
+    aspect, columns = 1.0, min(len(paths), 4)
+    if scene is not None:
+        aspect = (scene.top - scene.bottom) / (scene.right - scene.left)
+    rows = -(-len(paths) // columns)
+    figure = Figure(
+        figsize=(max(9.0, 3.3 * columns), rows * (3.1 * min(aspect, 1.6) + 0.6) + 0.5), layout="constrained"
+    )
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel().tolist()
+    for number, ((group, found), axes) in enumerate(zip(paths.items(), panels, strict=False)):
+        if scene is not None:
+            axes.set(xlim=(scene.left, scene.right), ylim=(scene.bottom, scene.top))
+        if demonstrated is not None:
+            axes.plot(*demonstrated.transpose(2, 1, 0), color="0.8", linewidth=0.5, zorder=-2)
+        axes.plot(*found.transpose(2, 1, 0), color=look(number)["color"], linewidth=0.7, alpha=0.45, zorder=-1)
+        ended = np.isnan(found[:, -1, 0])
+        last = np.where(np.isfinite(found[ended, :, 0]), np.arange(found.shape[1]), 0).max(1)
+        axes.plot(*found[ended, last].T, "x", color="black", markersize=4, zorder=100)
+        axes.set_aspect("equal")
+        axes.set_title("\n".join(filter(None, (group, notes.get(group)))), fontsize=10)
+        axes.tick_params(labelsize=8)
+    for axes in panels[len(paths) :]:
+        axes.remove()
+    del panels[len(paths) :]
+    beneath = " over the demonstrators' (grey)" if demonstrated is not None else ""
+    figure.suptitle(f"Ways taken in {title}: paths of episodes{beneath}")
+    figure.draw_without_rendering()  # the layout must be known, so that lines of the scene have their width
+    if scene is not None:
+        for axes in panels:
+            draw_back(axes, scene)
     return figure
 
 
@@ -304,7 +379,7 @@ def draw_tokenizer_tradeoff(rows: Sequence[Mapping[str, float]], chosen: str) ->
     by_scale = [next(row for row in rows if row["scale"] == scale) for scale in scales]
     error.plot(scales, [row["error_mean"] for row in by_scale], **LOOKS[0], label="mean")
     error.plot(scales, [row["error_p99"] for row in by_scale], **LOOKS[1], label="99th percentile")
-    error.set(title="reconstruction error", ylabel="|decoded - original|, action units", yscale="log")
+    error.set(title="reconstruction error", ylabel="|decoded - original|, standard units", yscale="log")
     error.legend()
     alphabet.plot(scales, [row["alphabet"] for row in by_scale], **LOOKS[0])
     alphabet.set(title="alphabet", ylabel="integers of the training range")
@@ -315,7 +390,7 @@ def draw_tokenizer_tradeoff(rows: Sequence[Mapping[str, float]], chosen: str) ->
     tokens.set_ylim(bottom=0)
     tokens.legend()
     for axes in (error, alphabet, tokens):
-        axes.set_xlabel("scale, steps per action unit")
+        axes.set_xlabel("scale, steps per standard unit")
         axes.grid(alpha=0.25)
     about = f"; this study: {chosen}" if chosen else ""
     figure.suptitle(f"Trade-off of FAST with one scale for all frequencies{about}")

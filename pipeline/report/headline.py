@@ -1,21 +1,20 @@
 """The summary of a comparison: a few sentences, first on the page."""
 
 from pipeline.report.comparison import Comparison
-from pipeline.report.scores import SCORES
 from pipeline.report.words import verdict_numbers, verdict_words
 
 
 def headline(comparison: Comparison) -> list[tuple[str, str]]:
     """Return a verdict and its numbers for each pair of groups; without pairs, each group's mean."""
-    primary = comparison.design.primary
+    primary, score = comparison.design.primary, comparison.primary
     answers = []
     for contrast in comparison.contrasts:
         if (verdict := contrast.verdict) is not None:
             words = verdict_words(verdict)
-            answers.append((f"{words[:1].upper()}{words[1:]} in {primary}.", verdict_numbers(verdict)))
+            answers.append((f"{words[:1].upper()}{words[1:]} in {primary}.", verdict_numbers(verdict, score.digits)))
     alone = [
         (
-            f"{primary.capitalize()}: {SCORES[primary].text(group.scores[primary][None].mean)} for {group.name}.",
+            f"{primary.capitalize()}: {score.text(group.scores[primary][None].mean)} for {group.name}.",
             f"On average over the conditions and {len(group.models)} model{'s' * (len(group.models) > 1)}.",
         )
         for group in comparison.of_kind("model")

@@ -1,15 +1,15 @@
 """The model card: input and output, data, training, selection, scores and limits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.report.comparison import Where
 from pipeline.report.overview import where_text
-from pipeline.report.scores import SCORES
 from pipeline.report.statistics import exact_bound
 from pipeline.report.tables import Table
+from pipeline.tasks.score import shares_of
+from pipeline.tasks.task import Task
 
-SHARES = tuple(name for name, score in SCORES.items() if score.primary or score.binary)  # each in [0, 1]
 SHOWN_SETTINGS = ("seed", "epochs", "batch_size", "lr", "width", "layers", "heads", "ema", "arch")
 DIGESTS = {
     "training pairs, sha256": "data_sha256",
@@ -18,11 +18,10 @@ DIGESTS = {
     "members, sha256": "members",
 }
 LIMITS = """\
-* It was trained on demonstrations of one task and tested only in simulation: not on a real pendulum, which has delays,
+* It was trained on demonstrations of one task and tested only in simulation: not on a real machine, which has delays,
   friction and sensor noise that the simulation lacks.
-* It is trained on the states that the demonstrations visit (starts within ±0.5 in each number, pole within ±π/4).
-  It also answers for other states, without a warning.
-* Chunks are executed open-loop. Tested were the first 10, 13 and 15 actions, and uniform action noise up to ±0.05.
+* It is trained on the states that the demonstrations visit. It also answers for other states, without a warning.
+* Chunks are executed open-loop. Tested were the first {replans} actions, and uniform action noise up to ±{noise:g}.
 * The intervals are for this one model over these episodes. They do not tell how another training would perform."""
 
 
@@ -30,6 +29,8 @@ LIMITS = """\
 class CardFacts:
     """The facts about a model from the store, as plain values."""
 
+    task: Task
+    horizon: int  # actions of a chunk
     name: str
     about: str  # one line: method and seed, or the members of an averaged policy
     run_id: str
@@ -38,13 +39,17 @@ class CardFacts:
     chosen: str  # how this model was selected
     protocol: str  # of the evaluation; empty if there was none
     episodes: int  # per condition
-    scores: Mapping[str, Mapping[Where, float]]  # SHARES, by score and condition, None: the mean
+    scores: Mapping[str, Mapping[Where, float]]  # shares, by score and condition, None: the mean
 
 
-def training_facts(name: str, run_id: str, tags: Mapping[str, str], params: Mapping[str, object]) -> CardFacts:
-    """What is known of a model once it is trained: from its run's tags and params."""
+def training_facts(
+    task: Task, name: str, run_id: str, tags: Mapping[str, str], params: Mapping[str, object]
+) -> CardFacts:
+    """What is known of a task's model once it is trained: from its run's tags and params."""
     code = {"code": f"{tags['code_commit']}, {tags.get('code_tree', '')}"} if "code_commit" in tags else {}
     return CardFacts(
+        task=task,
+        horizon=int(str(params.get("horizon", 0))) or task.horizon,
         name=name,
         about=f"{tags['method']}, seed {params['seed']}." if "seed" in params else f"{tags['method']}.",
         run_id=run_id,
@@ -59,18 +64,30 @@ def training_facts(name: str, run_id: str, tags: Mapping[str, str], params: Mapp
 
 def model_card(facts: CardFacts) -> str:
     """Return the card as Markdown."""
+    task = facts.task
+    actions = "; ".join(f"{each}" + (f", applied within ±{each.limit:g}" if each.limit else "") for each in task.action)
+    replans = sorted({condition.replan for condition in task.conditions})
+    noise = max(condition.action_noise for condition in task.conditions)
     parts = [
         f"# {facts.name}",
         facts.about,
-        "**Input**: states `(N, 4)`: cart position m, pole angle rad, cart velocity m/s, pole rate rad/s. "
-        "**Output**: chunks `(N, 50, 1)`: actions for the next 50 steps of 0.04 s, 1 unit is 100 N, applied within ±3.",
+        f"**Task** `{task.name}`: {task.description}",
+        f"**Input**: states `(N, {task.state_dim})`: {'; '.join(map(str, task.observation))}. "
+        f"**Output**: chunks `(N, {facts.horizon}, {task.action_dim})`: actions for the next {facts.horizon} steps of "
+        f"{task.control_seconds:g} s: {actions}.",
         f"## Data\n\n{_lines(facts.data)}",
         f"## Training\n\n{_lines({'MLflow run': facts.run_id, **facts.settings})}",
         f"## How it was chosen\n\n{facts.chosen}",
         f"## Scores\n\n{_scores(facts)}",
-        f"## Limits\n\n{LIMITS}",
+        f"## Limits\n\n{LIMITS.format(replans=listed(replans), noise=noise)}",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def listed(values: Sequence[object]) -> str:
+    """Return "10, 13 and 15"."""
+    *most, last = map(str, values)
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _lines(values: Mapping[str, str]) -> str:
@@ -80,16 +97,18 @@ def _lines(values: Mapping[str, str]) -> str:
 def _scores(facts: CardFacts) -> str:
     if not facts.protocol:
         return "Not evaluated yet: `python -m pipeline evaluate --run " + facts.run_id + "`, then register again."
-    places = list(facts.scores[SHARES[0]])
+    table = facts.task.scores
+    shares = shares_of(table)
+    places = list(facts.scores[shares[0]])
 
     def cell(name: str, where: Where) -> str:
         # No score in [0, 1] varies more over starts than a share of as many: the interval is not too narrow for the
-        # mean over the conditions, which have their starts in common, nor for calm.
+        # mean over the conditions, which have their starts in common, nor for a share of an episode.
         value = facts.scores[name][where]
         interval = exact_bound(round(value * facts.episodes), facts.episodes)
-        return f"{SCORES[name].text(value)} [{interval.low:.3f}, {interval.high:.3f}]"
+        return f"{table[name].text(value)} [{interval.low:.3f}, {interval.high:.3f}]"
 
-    rows = [(where_text(where), *(cell(name, where) for name in SHARES)) for where in places]
+    rows = [(where_text(where), *(cell(name, where) for name in shares)) for where in places]
     title = f"Scores with exact 95% intervals (Clopper-Pearson) of so many episodes; {facts.protocol}"
-    about = "; ".join(str(SCORES[name]) for name in SHARES)
-    return Table(title, ("noise, replan", *SHARES), rows, f"{about}.".capitalize()).markdown()
+    about = "; ".join(str(table[name]) for name in shares)
+    return Table(title, ("noise, replan", *shares), rows, f"{about}.".capitalize()).markdown()

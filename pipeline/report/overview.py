@@ -7,16 +7,17 @@ from typing import Any
 import pandas as pd
 
 from pipeline.report.comparison import Cell, Comparison, Contrast, Group, Where
-from pipeline.report.scores import COSTS, SCORES, Score
+from pipeline.report.scores import COSTS
 from pipeline.report.statistics import Interval, Summary
 from pipeline.report.tables import Table
+from pipeline.report.verdicts import Verdict
 from pipeline.report.words import verdict_label, verdict_sentence
+from pipeline.tasks.score import Score
 
-MAIN = ("calm", "success", "converge", "converge_step", "velocity_std")  # in the terminal; files have all scores
 UNIT = (
     "Models and episodes are both drawn: intervals are over both. Means and standard deviations (ddof=1) are over the "
-    "models of a group. A model's score is its mean over the episodes of a condition, falls included. All models meet "
-    "the same starts in every condition. Models of two groups are not paired. 'by episodes' is the part of the "
+    "models of a group. A model's score is its mean over the episodes of a condition, failures included. All models "
+    "meet the same starts in every condition. Models of two groups are not paired. 'by episodes' is the part of the "
     "standard deviation that the draw of episodes alone explains. Where outcomes are too much alike for an interval, "
     "an exact bound (Clopper-Pearson) for these models on new episodes stands in brackets with an asterisk. The "
     "primary score decides. All other differences are one family: their intervals and p-values are by Holm's procedure."
@@ -30,7 +31,7 @@ def where_text(where: Where) -> str:
 
 def verdict_table(comparison: Comparison) -> Table:
     """The primary score of every two groups, on average over the conditions."""
-    digits = SCORES[comparison.design.primary].digits
+    digits = comparison.primary.digits
     rows = [
         (
             f"{found.first} and {found.second}",
@@ -50,35 +51,36 @@ def verdict_table(comparison: Comparison) -> Table:
     if comparison.letters:
         shared = "; ".join(f"{name} {letter}" for name, letter in comparison.letters.items())
         note += f" Groups that share a letter are not shown to differ by more than the margin: {shared}."
-    return Table(f"Verdict by {SCORES[comparison.design.primary]}", columns, rows, note)
+    return Table(f"Verdict by {comparison.primary}", columns, rows, note)
 
 
 def averages_table(comparison: Comparison) -> Table:
     """Each group's main scores, on average over the conditions: mean and standard deviation over models."""
+    table = {name: comparison.scores[name] for name in comparison.main}
 
     def cell(group: Group, name: str) -> str:
         found = group.scores.get(name, {}).get(None)
         if found is None:
             return "-"
-        spread = "" if found.std is None else f" ± {SCORES[name].text(found.std)}"
-        return SCORES[name].text(found.mean) + spread
+        spread = "" if found.std is None else f" ± {table[name].text(found.std)}"
+        return table[name].text(found.mean) + spread
 
-    rows = [(group.name, str(len(group.models)), *(cell(group, name) for name in MAIN)) for group in comparison.groups]
-    columns = ("group", "models", *(SCORES[name].short for name in MAIN))
-    note = f"{'; '.join(str(SCORES[name]) for name in MAIN)}."
+    rows = [(group.name, str(len(group.models)), *(cell(group, name) for name in table)) for group in comparison.groups]
+    columns = ("group", "models", *(score.short for score in table.values()))
+    note = f"{'; '.join(map(str, table.values()))}."
     title = "On average over the conditions: mean ± standard deviation over models"
     return Table(title, columns, rows, note[:1].upper() + note[1:])
 
 
 def condition_table(comparison: Comparison, name: str) -> Table:
     """The means of one score, a row per group and a column per condition."""
-    places = (*comparison.conditions, None)
+    places, score = (*comparison.conditions, None), comparison.scores[name]
     rows = [
-        (group.name, *(SCORES[name].text(found[where].mean) if where in found else "-" for where in places))
+        (group.name, *(score.text(found[where].mean) if where in found else "-" for where in places))
         for group in comparison.groups
         if (found := group.scores.get(name))
     ]
-    title = f"{_title(SCORES[name])}, by action noise and replan interval: means over models"
+    title = f"{_title(score)}, by action noise and replan interval: means over models"
     return Table(title, ("noise, replan", *map(where_text, places)), rows)
 
 
@@ -88,12 +90,12 @@ SUMMARY_COLUMNS = ("models of", "n", "mean", "std", "by episodes", "95% interval
 def score_table(comparison: Comparison, name: str) -> Table:
     """Summaries of one score, a row per condition and group."""
     rows = [
-        (where_text(where), group.name, *_summary_cells(group.scores[name][where], SCORES[name]))
+        (where_text(where), group.name, *_summary_cells(group.scores[name][where], comparison.scores[name]))
         for where in (*comparison.conditions, None)
         for group in comparison.of_kind("model", "average", "original")
         if where in group.scores.get(name, {})
     ]
-    return Table(_title(SCORES[name]), ("noise, replan", *SUMMARY_COLUMNS), rows)
+    return Table(_title(comparison.scores[name]), ("noise, replan", *SUMMARY_COLUMNS), rows)
 
 
 def cost_table(comparison: Comparison) -> Table:
@@ -108,9 +110,9 @@ def cost_table(comparison: Comparison) -> Table:
     return Table("Losses and costs", ("", *SUMMARY_COLUMNS), rows, note)
 
 
-def contrast_table(contrast: Contrast, name: str) -> Table:
-    """The differences of one score, a row per condition."""
-    digits = SCORES[name].digits
+def contrast_table(contrast: Contrast, name: str, score: Score) -> Table:
+    """The differences of one score, called `name`, a row per condition."""
+    digits = score.digits
     rows = [
         (
             where_text(where),
@@ -122,7 +124,7 @@ def contrast_table(contrast: Contrast, name: str) -> Table:
         for where, found in contrast.scores[name].items()
     ]
     columns = ("noise, replan", "difference", "interval", "p", "better")
-    return Table(f"{_title(SCORES[name])}: {contrast.first} minus {contrast.second}", columns, rows)
+    return Table(f"{_title(score)}: {contrast.first} minus {contrast.second}", columns, rows)
 
 
 def cost_contrast_table(contrast: Contrast) -> Table:
@@ -144,20 +146,25 @@ def verdicts(comparison: Comparison) -> list[str]:
     lines = []
     for contrast in comparison.contrasts:
         if contrast.verdict is not None:
-            lines.append(verdict_sentence(contrast.verdict))
-        lines += [_secondary(contrast, name) for name in MAIN if contrast.scores.get(name)]
+            lines.append(_sentence(comparison, contrast.verdict))
+        found = [name for name in comparison.main if contrast.scores.get(name)]
+        lines += [_secondary(contrast, name, comparison.scores[name]) for name in found]
     return lines
 
 
-def _secondary(contrast: Contrast, name: str) -> str:
-    cells, digits = contrast.scores[name], SCORES[name].digits
+def _sentence(comparison: Comparison, verdict: Verdict) -> str:
+    return verdict_sentence(verdict, comparison.design.primary, comparison.primary.digits)
+
+
+def _secondary(contrast: Contrast, name: str, score: Score) -> str:
+    cells, digits = contrast.scores[name], score.digits
     places = [where for where in cells if where]
     parts = [
         f"{group} is better in {count} of {len(places)} conditions"
         for group in (contrast.first, contrast.second)
         if (count := sum(cells[where].better == group for where in places))
     ]
-    line = f"{contrast.first} and {contrast.second}, {SCORES[name]}: "
+    line = f"{contrast.first} and {contrast.second}, {score}: "
     line += ("; ".join(parts) or "no difference shown in any condition") + "."
     if (mean := cells.get(None)) is not None:
         between = f" {interval_text(mean.interval, digits)}" if mean.interval else ""
@@ -166,14 +173,17 @@ def _secondary(contrast: Contrast, name: str) -> str:
     return line
 
 
-def as_text(comparison: Comparison, names: Sequence[str] = MAIN) -> str:
-    """Return the text for a terminal: verdict, overview, the scores `names` in detail, losses and costs."""
-    return "\n\n".join(_parts(comparison, names, Table.text))
+def as_text(comparison: Comparison, names: Sequence[str] | None = None) -> str:
+    """Return the text for a terminal: verdict, overview, the scores `names` in detail, losses and costs.
+
+    By default these are the main scores; files have all.
+    """
+    return "\n\n".join(_parts(comparison, comparison.main if names is None else names, Table.text))
 
 
 def as_markdown(comparison: Comparison) -> str:
     """Return all scores as Markdown."""
-    return "\n\n".join(_parts(comparison, tuple(SCORES), Table.markdown)) + "\n"
+    return "\n\n".join(_parts(comparison, tuple(comparison.scores), Table.markdown)) + "\n"
 
 
 def _parts(comparison: Comparison, names: Sequence[str], render: Callable[[Table], str]) -> list[str]:
@@ -181,17 +191,19 @@ def _parts(comparison: Comparison, names: Sequence[str], render: Callable[[Table
     told = verdicts(comparison) if comparison.conditions else []
     main = [each.verdict for each in comparison.contrasts if each.verdict is not None]
     if main:
-        parts += [*map(verdict_sentence, main), render(verdict_table(comparison))]
+        parts += [*(_sentence(comparison, each) for each in main), render(verdict_table(comparison))]
     parts += [f"Note: {note}" for note in comparison.notes]
     if comparison.conditions:
         parts += [render(averages_table(comparison)), render(condition_table(comparison, comparison.design.primary))]
-        parts += [line for line in told if line not in set(map(verdict_sentence, main))]
+        parts += [line for line in told if line not in parts]
     parts += cautions(comparison)
     for name in names:
         if any(name in group.scores for group in comparison.of_kind("model", "average", "original")):
             parts.append(render(score_table(comparison, name)))
         parts += [
-            render(contrast_table(contrast, name)) for contrast in comparison.contrasts if contrast.scores.get(name)
+            render(contrast_table(contrast, name, comparison.scores[name]))
+            for contrast in comparison.contrasts
+            if contrast.scores.get(name)
         ]
     parts.append(render(cost_table(comparison)))
     parts += [render(cost_contrast_table(contrast)) for contrast in comparison.contrasts if contrast.costs]
@@ -218,6 +230,7 @@ def as_values(comparison: Comparison) -> dict[str, Any]:
 
     return {
         "format": "tinypi-report-2",
+        "task": comparison.task.name,
         "title": comparison.title,
         "evaluation": comparison.protocol,
         "design": asdict(comparison.design),

@@ -29,7 +29,7 @@ from pipeline.report.overview import (
     verdict_table,
     verdicts,
 )
-from pipeline.report.scores import SCORES
+from pipeline.report.scenes import inks_css
 from pipeline.report.tables import Table
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -56,21 +56,29 @@ CAPTIONS = {
         "Main scores in every condition",
         "Mean over models with its 95% interval over models and episodes, one dot per model. Hollow marks are trained "
         "weights of the reference system, grey lines are baseline controllers.",
-        "Three rows of line charts, the primary score, success and convergence, one column for each action noise, "
-        "against the replan interval. The tables of these scores have the same numbers.",
+        "A row of line charts for each main score, one column for each action noise, against the replan interval. The "
+        "tables of these scores have the same numbers.",
     ),
     "converge_steps": Caption(
         "When episodes converge",
-        "Share of all episodes that have converged by each step and never fall. Thin lines are models.",
-        "Rising curves, one panel for each condition: the share of episodes that have converged by each of the 100 "
-        "steps, for every group. The table of converge steps has their averages.",
+        "Share of all episodes that have converged by each step and do not end early. Thin lines are models.",
+        "Rising curves, one panel for each condition: the share of episodes that have converged by each step, for "
+        "every group. The table of converge steps has their averages.",
+    ),
+    "paths": Caption(
+        "The ways that are taken",
+        "Paths of episodes in the hardest condition, in colour, over paths of the demonstrators, in grey. Where "
+        "several ways are good, a method that takes them all spreads as the demonstrators do.",
+        "A map of the task for each group, with the paths of its episodes over those of the demonstrators. The table "
+        "of the entropy over the ways has a number for it.",
     ),
     "plans": Caption(
         "Plans and the expert's chunks",
         "Above, plans of every model from four states of the test split, with the expert's actions. Below, the mean "
         "absolute error along the chunk.",
-        "Four line charts of planned actions over time with the expert's dotted line, and one chart of the mean "
-        "absolute error along the chunk. The table of losses and costs has the mean errors.",
+        "Line charts of planned actions over time, a column for each state and a row for each action dimension, with "
+        "the expert's dotted line, and one chart of the mean absolute error along the chunk. The table of losses and "
+        "costs has the mean errors.",
     ),
     "losses": Caption(
         "Losses of all models",
@@ -86,8 +94,8 @@ CAPTIONS = {
 }
 
 LIMITS = (
-    "One task: a simulated inverted pendulum, and one set of demonstrations by one kind of expert. No real machine, no "
-    "other task, no other amount of data.",
+    "One task, {task}, in simulation, and one set of demonstrations by one kind of expert. No real machine, no other "
+    "task, no other amount of data.",
     "Intervals and tests are over training seeds, for these episodes: other episodes would shift all models together.",
     "'No difference shown' does not mean that there is none: the interval tells how large it could still be.",
     "One recipe per method. With other tuning a method may do better; only the settings below were compared.",
@@ -119,8 +127,8 @@ def render_page(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    comparison = page.comparison
+    sheet, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style, comparison = sheet + inks_css(), page.comparison
     models = [group.name for group in comparison.of_kind("model")]
     episodes: dict[str, list[Drawing]] = {}
     for drawing in page.episodes:
@@ -144,7 +152,7 @@ def render_page(page: Page) -> str:
         tables=main_tables(comparison),
         more=more_tables(comparison),
         verdicts=verdicts(comparison),
-        limits=[*cautions(comparison), *LIMITS],
+        limits=[*cautions(comparison), *(limit.format(task=comparison.task.name) for limit in LIMITS)],
         left_out=[*comparison.notes, *page.missing],
         unit=UNIT,
         drawing=drawings,
@@ -156,17 +164,17 @@ def main_tables(comparison: Comparison) -> list[Table]:
     if not comparison.conditions:
         return [cost_table(comparison)]
     judged = [verdict_table(comparison)] if any(each.verdict for each in comparison.contrasts) else []
-    names = dict.fromkeys((comparison.design.primary, "success", "converge"))
-    return [*judged, *(condition_table(comparison, name) for name in names), cost_table(comparison)]
+    return [*judged, *(condition_table(comparison, name) for name in comparison.main), cost_table(comparison)]
 
 
 def more_tables(comparison: Comparison) -> list[Table]:
     """Return the other tables: every score of every group, and every other difference."""
-    scored = [name for name in SCORES if any(name in group.scores for group in comparison.of_kind("model", "original"))]
+    groups = comparison.of_kind("model", "original")
+    scored = [name for name in comparison.scores if any(name in group.scores for group in groups)]
     contrasts = [
-        contrast_table(contrast, name)
+        contrast_table(contrast, name, score)
         for contrast in comparison.contrasts
-        for name in SCORES
+        for name, score in comparison.scores.items()
         if contrast.scores.get(name)
     ]
     costs = [cost_contrast_table(contrast) for contrast in comparison.contrasts if contrast.costs]

@@ -17,7 +17,8 @@ try:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Circle, Polygon
     from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 finally:
     if _chosen is not None:
@@ -27,7 +28,8 @@ if _chosen is not None:
         matplotlib.rcParams["backend"] = _chosen
 
 __all__ = [
-    "Axes", "Figure", "FigureCanvasAgg", "FixedLocator", "MaxNLocator", "NullLocator", "Rectangle", "plain", "to_rgb"
+    "Axes", "Circle", "Figure", "FigureCanvasAgg", "FixedLocator", "Line2D", "MaxNLocator", "NullLocator", "Polygon",
+    "plain", "to_rgb",
 ]  # fmt: skip
 
 

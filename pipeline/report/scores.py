@@ -1,11 +1,10 @@
-"""The numbers of a report: the scores of episodes, and what a model has without conditions."""
+"""The numbers of a model of any task, beside the scores that its task declares."""
 
-from pipeline.tasks.pendulum import PENDULUM
+from collections.abc import Mapping
+
 from pipeline.tasks.score import Score
 
-PRIMARY, SCORES = PENDULUM.primary, PENDULUM.scores
-
-__all__ = ["COSTS", "LOSSES", "PRIMARY", "SCORES", "Score"]
+SUCCESS = "success"  # a task's score of this name, if it has one, is 1 of an episode that went well, else 0
 
 COSTS = {
     "best_val_loss": Score("val loss", "val loss", "", 5, -1),
@@ -19,3 +18,8 @@ COSTS = {
 """Numbers of a model without conditions: losses, errors against the expert's chunks on the test split, cost."""
 
 LOSSES = ("best_val_loss", "test_loss_at_best_val")
+
+
+def went_well(scores: Mapping[str, float]) -> bool:
+    """Tell from the scores of an episode whether it succeeded; in a task without `success` one that ended did not."""
+    return bool(scores.get(SUCCESS, False))

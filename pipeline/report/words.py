@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from pipeline.report.planning import Need
-from pipeline.report.scores import PRIMARY, SCORES
 from pipeline.report.verdicts import Verdict
 
 
@@ -28,9 +27,8 @@ def verdict_label(verdict: Verdict) -> str:
     return f"equivalent within {verdict.margin:g}" if verdict.word == "equivalent" else verdict.word
 
 
-def verdict_numbers(verdict: Verdict) -> str:
-    """Return what the verdict rests on, and what would decide if it is undecided."""
-    digits = SCORES[PRIMARY].digits
+def verdict_numbers(verdict: Verdict, digits: int) -> str:
+    """Return what the verdict rests on, with so many digits, and what would decide if it is undecided."""
     means = " against ".join(f"{mean:.{digits}f}" for mean in verdict.means)
     text = f"{means}; {verdict.first} minus {verdict.second} is {verdict.difference:+.{digits}f}"
     if verdict.interval is None or verdict.inner is None:
@@ -57,7 +55,7 @@ def needs_words(needs: Sequence[Need]) -> str:
     return f"What would probably decide: {options}."
 
 
-def verdict_sentence(verdict: Verdict) -> str:
-    """Return the verdict and its numbers in one line."""
+def verdict_sentence(verdict: Verdict, primary: str, digits: int) -> str:
+    """Return the verdict by the score `primary` and its numbers in one line."""
     words = verdict_words(verdict)
-    return f"{words[:1].upper()}{words[1:]} in {PRIMARY}: {verdict_numbers(verdict)}"
+    return f"{words[:1].upper()}{words[1:]} in {primary}: {verdict_numbers(verdict, digits)}"

@@ -10,16 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import StoreError, one_line
-from pipeline.evaluation.stored import FOLDER, PLANS_FILE
+from pipeline.evaluation.stored import FOLDER, MOST_PATHS, PATHS_FILE, PLANS_FILE
 from pipeline.report import figures
 from pipeline.report.comparison import Comparison, Group, Model
 from pipeline.report.plotting import Figure
 from pipeline.report.scores import COSTS
-from pipeline.tasks.pendulum import PENDULUM
-from pipeline.tasks.pendulum.world import CONTROL_SECONDS, EPISODE_STEPS
+from pipeline.streams import numpy_stream
+from pipeline.tasks.scene import Scene
+from pipeline.tasks.task import Task
 from pipeline.tracking.query import artifact, fetch, history
 from pipeline.tracking.store import Store
 
+CONVERGE_STEP = "converge_step"  # a score that a task may have: the step of convergence, or the number of steps
 TRADEOFF_FILE, TRADEOFF_TAG = "fast_tradeoff.json", "fast_tradeoff"
 T = TypeVar("T")
 
@@ -27,7 +29,7 @@ T = TypeVar("T")
 def draw_figures(store: Store, comparison: Comparison, study_run: str | None) -> tuple[dict[str, Figure], list[str]]:
     """Draw all figures that have data; return the pictures by name, and what was missing for the others."""
     comparison = literal(comparison)
-    title = comparison.title
+    title, task = comparison.title, comparison.task
     drawn: dict[str, Figure] = {}
     missing: list[str] = []
     groups = comparison.of_kind("model")
@@ -50,14 +52,20 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
         for group in groups
         if any("best_val_loss" in model.costs for model in group.models)  # or they were trained in another group
     }
-    drawn["losses"] = figures.draw_losses(title, curves)
+    if curves:
+        drawn["losses"] = figures.draw_losses(title, curves)
 
     steps: dict[str, NDArray[np.float64]] = {}  # (models, C, S)
+    paths: dict[str, NDArray[np.float64]] = {}
     plans: dict[str, figures.Plans] = {}
     for group in comparison.of_kind("model", "original"):
         judged = [model for model in group.models if model.episodes]
-        if judged:
-            steps[group.name] = np.stack([model.episodes["converge_step"] for model in judged])
+        if judged and CONVERGE_STEP in task.scores:
+            steps[group.name] = np.stack([model.episodes[CONVERGE_STEP] for model in judged])
+        with_paths = judged if task.ways else []
+        ways = [way for model in with_paths if (way := read(model, PATHS_FILE, load_paths)) is not None]
+        if ways:  # as many of each model
+            paths[group.name] = np.concatenate([way[: -(-MOST_PATHS // len(ways))] for way in ways])
         with_plans = [model for model in judged if "chunk_mae" in model.costs and group.kind == "model"]
         found_plans = [found for model in with_plans if (found := read(model, PLANS_FILE, load_plans)) is not None]
         if found_plans:
@@ -67,11 +75,15 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
                 planned, errors = (np.stack([found[name] for found in same]) for name in ("planned", "mae_by_step"))
                 plans[group.name] = figures.Plans(expert, planned, errors)
     if steps:
-        conditions = [(each.action_noise, each.replan) for each in PENDULUM.conditions]
-        drawn["converge_steps"] = figures.draw_converge_steps(title, conditions, steps, EPISODE_STEPS)
+        conditions = [(each.action_noise, each.replan) for each in task.conditions]
+        drawn["converge_steps"] = figures.draw_converge_steps(title, conditions, steps, task.episode_steps)
+    if paths:
+        notes = {group.name: _ways(comparison, group) for group in comparison.groups}
+        drawn["paths"] = figures.draw_paths(title, paths, notes, demonstrated_paths(task), backdrop(task))
     if plans:
         errors_of = {group.name: _errors(group) for group in groups if group.name in plans}
-        drawn["plans"] = figures.draw_plans(title, plans, errors_of, CONTROL_SECONDS)
+        labels = tuple(map(str, task.action))
+        drawn["plans"] = figures.draw_plans(title, plans, errors_of, labels, task.control_seconds)
     if study_run is not None and TRADEOFF_TAG in fetch(store, study_run).tags:
         with artifact(store, study_run, f"{FOLDER}/{TRADEOFF_FILE}") as stored:
             found = json.loads(stored.read_text())
@@ -94,6 +106,49 @@ def load_plans(path: Path) -> dict[str, NDArray[np.float64]]:
     """Read the arrays of a model's plans and the expert's chunks."""
     with np.load(path) as arrays:
         return {name: arrays[name] for name in ("expert", "planned", "mae_by_step")}
+
+
+def load_paths(path: Path) -> NDArray[np.float64]:
+    """Read the paths of a model's episodes `(N, T+1, 2)`."""
+    with np.load(path) as arrays:
+        found: NDArray[np.float64] = arrays["paths"].astype(np.float64)
+    if found.ndim != 3 or found.shape[2] != 2 or not len(found):
+        raise ValueError(f"{path.name}: expected paths of the shape (N, T+1, 2), found {found.shape}.")
+    return found
+
+
+def demonstrated_paths(task: Task) -> NDArray[np.float64] | None:
+    """Return paths of demonstrators of a task with several ways, `(N, T+1, 2)`; None if it has none."""
+    if task.ways is None or task.demonstrator is None:
+        return None
+    variation = task.demonstrator.draw_variation(numpy_stream(0, "paths", "gains"), MOST_PATHS)
+    starts = task.world.draw_starts(numpy_stream(0, "paths", "starts"), MOST_PATHS)
+    blocks = []
+    for rows in task.world.blocks(MOST_PATHS):
+        controller = task.demonstrator.controller(variation[rows], starts[rows])
+        noise = np.zeros((len(starts[rows]), task.episode_steps, task.action_dim))
+        blocks.append(task.world.simulate(controller, starts[rows], noise, 1)[0])
+    states = np.concatenate(blocks)
+    over = np.logical_or.accumulate(task.world.ended(states), axis=1)
+    paths: NDArray[np.float64] = np.where(over[..., None], np.nan, task.ways.path(states))
+    return paths
+
+
+def backdrop(task: Task) -> Scene | None:
+    """Return a scene of the task for what never moves in it; None if it has no scene."""
+    if task.scene is None:
+        return None
+    actions = np.zeros((1, 2, task.action_dim))
+    starts = task.world.draw_starts(numpy_stream(0, "paths", "starts"), 1)
+    states, _ = task.world.simulate(lambda step, _states: actions[:, step], starts, actions, 1)
+    return task.scene(states[0], actions[0])
+
+
+def _ways(comparison: Comparison, group: Group) -> str:
+    """Say how a group chooses among the ways, in the hardest condition."""
+    hardest = comparison.task.conditions[-1]
+    found = group.scores.get("ways", {}).get((hardest.action_noise, hardest.replan))
+    return f"entropy {comparison.scores['ways'].text(found.mean)} of the demonstrators'" if found else ""
 
 
 def _errors(group: Group) -> str:

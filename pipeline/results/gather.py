@@ -9,14 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import ALL
+from pipeline.config import ALL, AUTO
 from pipeline.errors import SettingsError, StoreError, one_line
 from pipeline.evaluation.protocol import VERSION, Protocol
 from pipeline.evaluation.stored import EPISODES_FILE, FOLDER, protocol_of, read_episodes
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.design import MARGIN, NO_LOOKS, PREFIX, Design, design_of
-from pipeline.report.scores import COSTS, PRIMARY
-from pipeline.tasks.pendulum import PENDULUM
+from pipeline.report.scores import COSTS
+from pipeline.results.task import task_of_runs
+from pipeline.tasks.task import Task
 from pipeline.tracking.names import EARLIER, LOOKED, TRAINED, Kind
 from pipeline.tracking.query import (
     StoredRun,
@@ -27,6 +28,7 @@ from pipeline.tracking.query import (
     is_model,
     search,
     search_study,
+    task_of,
 )
 from pipeline.tracking.store import Store
 
@@ -42,6 +44,7 @@ NOT_A_DIFFERENCE = {
     "threads",
     "pairs",
     "tokenizer",
+    "task",
 }  # of training
 EARLIER_NAMES = {"best_test_loss": "test_loss_at_best_val"}  # of metrics, in runs of early versions
 
@@ -54,26 +57,31 @@ class Gathered:
     protocol: Protocol | None
 
 
-def gather(store: Store, study: str = ALL, experiment: str = ALL) -> Gathered:
-    """Query the store and compare; `study` "all" means every finished model, of a study or not.
+def gather(store: Store, study: str = ALL, experiment: str = ALL, task: str = AUTO) -> Gathered:
+    """Query the store and compare; `study` "all" means every finished model of the task, of a study or not.
 
-    Raises `SettingsError` if there is nothing to compare.
+    `task` is a name or a reference, or "auto", see `task_of_runs`. Raises `SettingsError` if there is nothing to
+    compare, or it is of another task.
     """
     found = search(store, None if experiment == ALL else experiment) if study == ALL else None
     found = search_study(store, study, experiment) if found is None else found
     studied = [run.tags for run in found if study != ALL and run.tags.get("kind") == Kind.STUDY]
     found = [run for run in found if run.status == "FINISHED"]
     models = [run for run in found if is_model(run)]
-    beside = newest_averages([run for run in found if run.tags.get("kind") in BESIDE and "method" in run.tags])
     if not models:
         what = "a store with finished models" if study == ALL else f"a study '{study}' with finished models"
         raise SettingsError(
             f"report: expected {what}, found none. Train some, e.g. with 'python -m pipeline ensemble'."
         )
-    models += [run for run in found if is_acting(run)]
+    known = task_of_runs([task_of(run) for run in models], task)
+    others = sum(task_of(run) != known.name for run in models)
+    found = [run for run in found if task_of(run) == known.name]
+    models = [run for run in found if is_model(run)] + [run for run in found if is_acting(run)]
+    beside = newest_averages([run for run in found if run.tags.get("kind") in BESIDE and "method" in run.tags])
     design = design_of(studied[-1]) if studied else None
     protocol = Protocol(design.episodes, design.seed) if design else most_common_protocol(models)
-    notes = evaluation_notes(models, beside, protocol)
+    notes = [f"{others} models of other tasks are left out: name one by --task."] if others else []
+    notes += evaluation_notes(models, beside, protocol)
     notes += design_notes(studied[-1]) if studied and design else []
     names = computed_groups(models) if study == ALL else {run.run_id: group_of(run) for run in models}
     chosen = one_per_seed(models, names, protocol)
@@ -83,17 +91,17 @@ def gather(store: Store, study: str = ALL, experiment: str = ALL) -> Gathered:
             f"{repeated} runs repeat the settings and seed of another run, which is used instead (evaluated or newer)."
         )
     notes += acting_notes(chosen, names)
-    read = [to_model(store, run, names[run.run_id], protocol, notes) for run in chosen]
+    read = [to_model(store, run, known, names[run.run_id], protocol, notes) for run in chosen]
     judged = [run for run in beside if protocol is not None and protocol_of(run.tags) == protocol]
-    read += [to_model(store, run, name_beside(run, beside), protocol, notes) for run in judged]
+    read += [to_model(store, run, known, name_beside(run, beside), protocol, notes) for run in judged]
     methods = {run.run_id: run.tags["method"] for run in [*models, *beside]}
     read.sort(key=lambda model: (_rank(methods[model.run_id]), methods[model.run_id], model.group))
     title = "all runs" if study == ALL else f"study {study}"
     if design is None:
         episodes, seed = (protocol.episodes, protocol.seed) if protocol else (0, 0)
-        design = Design(PRIMARY, MARGIN, ", ".join(map(str, PENDULUM.conditions)), episodes, seed)
+        design = Design(known.primary, MARGIN, ", ".join(map(str, known.conditions)), episodes, seed)
         notes += ["The terms of this comparison were not fixed before the evaluation."] if protocol else []
-    return Gathered(compare_models(title, str(protocol or "none yet"), design, read, notes), protocol)
+    return Gathered(compare_models(known, title, str(protocol or "none yet"), design, read, notes), protocol)
 
 
 def most_common_protocol(models: Sequence[StoredRun]) -> Protocol | None:
@@ -203,7 +211,8 @@ def computed_groups(models: Sequence[StoredRun]) -> dict[str, str]:
 
 
 def _recipe(run: StoredRun) -> dict[str, str]:
-    settings = {name: _number(value) for name, value in run.params.items() if name not in NOT_A_DIFFERENCE}
+    known = {"horizon": "0"}  # early runs do not tell it
+    settings = known | {name: _number(value) for name, value in run.params.items() if name not in NOT_A_DIFFERENCE}
     settings["device"] = run.tags.get("device", "cpu")  # the resolved device; early runs have no such tag
     return settings | {name: run.tags[name][:12] for name in DIGESTS if name in run.tags}
 
@@ -215,7 +224,9 @@ def _number(text: str) -> str:
         return text
 
 
-def to_model(store: Store, run: StoredRun, group: str, protocol: Protocol | None, notes: list[str]) -> Model:
+def to_model(
+    store: Store, run: StoredRun, task: Task, group: str, protocol: Protocol | None, notes: list[str]
+) -> Model:
     """Read a run's scores, if they are of this protocol, and its costs; unusable values are left out and noted."""
     kind = Kind.MODEL if is_acting(run) else run.tags.get("kind", Kind.MODEL)
     metrics = {EARLIER_NAMES.get(name, name): value for name, value in run.metrics.items()}
@@ -227,7 +238,7 @@ def to_model(store: Store, run: StoredRun, group: str, protocol: Protocol | None
     if protocol is not None and protocol.version == VERSION and protocol_of(run.tags) == protocol:
         try:
             with artifact(store, run.run_id, f"{FOLDER}/{EPISODES_FILE}") as path:
-                episodes = read_episodes(path, protocol.episodes, PENDULUM)
+                episodes = read_episodes(path, protocol.episodes, task)
         except (StoreError, ValueError) as error:
             notes.append(f"{run.name}: its scores cannot be read and are left out: {one_line(error)[:200]}")
     return Model(
@@ -237,9 +248,7 @@ def to_model(store: Store, run: StoredRun, group: str, protocol: Protocol | None
         seed=int(run.params["seed"]) if kind == Kind.MODEL else None,
         name=run.name,
         run_id=run.run_id,
-        conditions=tuple((condition.action_noise, condition.replan) for condition in PENDULUM.conditions)
-        if episodes
-        else (),
+        conditions=tuple((each.action_noise, each.replan) for each in task.conditions) if episodes else (),
         episodes=episodes,
         costs={name: value for name, value in costs.items() if name not in odd},
     )

@@ -69,6 +69,7 @@ def origin_table(comparison: Comparison, study_run: str | None, runs: Sequence[S
     started = sorted(run.started for run in runs)
     rows = [
         ("store", store_name()),
+        ("task", f"{comparison.task.name}: {comparison.task.description}"),
         ("what", comparison.title),
         ("run of the study", study_run or "-"),
         ("evaluation", comparison.protocol),

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from pipeline.config import NONE
+from pipeline.config import AUTO, NONE
 from pipeline.errors import SettingsError
 from pipeline.report.comparison import Group, over_starts
 from pipeline.report.planning import EPISODES, expected_half_width, needed, shared_variance
-from pipeline.report.scores import PRIMARY
 from pipeline.report.statistics import Components, components
 from pipeline.report.tables import Table
 from pipeline.results.gather import gather
 from pipeline.results.settings import PlanSettings
+from pipeline.tasks.registry import DEFAULT, find_task
 from pipeline.tracking.store import open_store
 
 
@@ -19,6 +19,7 @@ class Assumed:
     """Two methods as a plan takes them."""
 
     source: str
+    primary: str  # the score that is planned for
     first: Components
     second: Components
     shared: float  # variance of what episodes do to both alike
@@ -46,23 +47,25 @@ def make_plan(settings: PlanSettings) -> Table:
     if not rows:
         note = f"No number of models and of episodes up to {EPISODES[1]:,} is enough. {note}"
     columns = ("models a group", "episodes per condition", "half-width", "training, core minutes")
-    title = f"For a 95% interval of ±{settings.half_width:g} of a difference in {PRIMARY}"
+    title = f"For a 95% interval of ±{settings.half_width:g} of a difference in {assumed.primary}"
     return Table(title, columns, rows, note)
 
 
 def given(settings: PlanSettings) -> Assumed:
     """The variances that the settings name, for both methods."""
     one = Components(settings.std_models**2, settings.std_episodes**2, settings.std_rest**2)
-    return Assumed("assumptions", one, one, 0.0, None)
+    primary = find_task(DEFAULT if settings.task == AUTO else settings.task).primary
+    return Assumed("assumptions", primary, one, one, 0.0, None)
 
 
 def of_study(settings: PlanSettings) -> Assumed:
     """The variances of the first two groups of a study with at least two evaluated models each."""
-    comparison = gather(open_store(), settings.study, settings.experiment).comparison
+    comparison = gather(open_store(), settings.study, settings.experiment, settings.task).comparison
+    primary = comparison.design.primary
     groups = [
         (group, y)
         for group in comparison.of_kind("model")
-        if (y := over_starts(group, PRIMARY)) is not None and len(y) > 1
+        if (y := over_starts(group, primary)) is not None and len(y) > 1
     ]
     if len(groups) < 2:
         raise SettingsError(
@@ -74,7 +77,7 @@ def of_study(settings: PlanSettings) -> Assumed:
     if ours is None or others is None:
         raise SettingsError(f"study: expected two episodes per condition or more in '{settings.study}', found one.")
     source = f"{first.name} and {second.name} of study {settings.study}"
-    return Assumed(source, ours, others, shared_variance(a, b), _seconds(first, second))
+    return Assumed(source, primary, ours, others, shared_variance(a, b), _seconds(first, second))
 
 
 def _seconds(*groups: Group) -> float | None:

@@ -4,8 +4,11 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config import ALL, FLAGS, NAME_PATTERN, NONE, Settings
+from pipeline.config import ALL, AUTO, FLAGS, NAME_PATTERN, NONE, Settings
 from pipeline.report.design import MARGIN
+from pipeline.tasks.settings import ABOUT
+
+TASK = f"auto: that of the runs; or a task: {ABOUT}"
 
 
 class ReportSettings(Settings):
@@ -15,6 +18,7 @@ class ReportSettings(Settings):
     format: Literal["text", "json", "csv", "markdown"] = Field(
         "text", description="tables, or one JSON object, comma-separated values or Markdown", json_schema_extra=FLAGS
     )
+    task: str = Field(AUTO, min_length=1, description=TASK)
     experiment: str = Field(ALL, pattern=f"^{NAME_PATTERN}$", description="MLflow experiment; all: any")
     out: str = Field(NONE, min_length=1, description='folder for tables and figures, or "none" to print only')
     html: bool = Field(False, description="with --out: also write report.html, one self-contained page")
@@ -36,6 +40,7 @@ class PlanSettings(Settings):
     study: str = Field(
         "ensemble", pattern=f"^{NAME_PATTERN}$", description="a study whose first two groups are taken; none: assume"
     )
+    task: str = Field(AUTO, min_length=1, description=TASK)
     half_width: float = Field(MARGIN, gt=0, le=1, description="half of the width of the 95% interval of the difference")
     std_models: float = Field(0.01, ge=0, le=1, description="with study=none: assumed between models of a method")
     std_episodes: float = Field(0.0, ge=0, le=1, description="with study=none: between episodes, beyond what is shared")

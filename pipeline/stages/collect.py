@@ -64,7 +64,7 @@ def demonstrate(settings: CollectSettings, task: Task) -> tuple[Trajectories, fl
         rounded = states[:, :-1].astype(np.float32).astype(np.float64)  # as they are stored
         faults = demonstrator.find_faults(rounded, actions.astype(np.float32).astype(np.float64))
         refused.update({name: int(found.sum()) for name, found in faults.items() if found.any()})
-        keep = ~np.logical_or.reduce(list(faults.values()))
+        keep = ~np.logical_or.reduce([np.zeros(len(states), bool), *faults.values()])
         steps = task.episode_steps
         scores.append(task.score(states[keep, : steps + 1], actions[keep, :steps])[task.primary])
         observed = task.world.observe(states[keep, :-1]).astype(np.float32)
@@ -104,8 +104,12 @@ def _simulate(
     largest = demonstrator.action_noise
     noise = stream("noise").uniform(-largest, largest, (count, steps, task.action_dim))
     starts = task.world.draw_starts(stream("starts"), count)
-    controller = demonstrator.controller(variation, starts)
-    return *task.world.simulate(controller, starts, noise, settings.threads), variation
+    blocks = []
+    for rows in task.world.blocks(count):
+        controller = demonstrator.controller(variation[rows], starts[rows])
+        blocks.append(task.world.simulate(controller, starts[rows], noise[rows], settings.threads))
+    states, actions = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    return states, actions, variation
 
 
 def collect(settings: CollectSettings) -> Collected:

@@ -155,7 +155,7 @@ def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
     run.table(f"{FOLDER}/{SCORES_FILE}", scores_table(judged.evaluation.conditions, rows))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_episodes(folder / EPISODES_FILE, judged.evaluation.task, judged.evaluation.by_condition())
+        write_episodes(folder / EPISODES_FILE, judged.evaluation, judged.evaluation.by_condition())
         run.file(folder / EPISODES_FILE, FOLDER)
         if (chunks := judged.chunks) is not None:
             metrics |= {"chunk_mae": chunks.mae, "chunk_mse": chunks.mse}

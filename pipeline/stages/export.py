@@ -21,7 +21,7 @@ STAGES = logging.getLogger(__name__)
 
 STATES, SINGLE = 256, 16  # number of states of the comparison, and how many of them also one at a time
 RANGE = 2.0  # the states are within so many standard deviations of the training states' mean
-TOLERANCE = 1e-5  # action units, relative to a chunk's largest action if that is above 1
+TOLERANCE = 1e-5  # of an action dimension's deviation, or of a chunk's largest action in it if that is larger
 NUDGES, ROUNDING = 64, 1e-6  # perturbed copies of a state, and the perturbation in standard deviations
 
 Floats = NDArray[np.float32]
@@ -34,7 +34,7 @@ class Exported:
     name: str
     path: Path
     states: int
-    deviation: float  # the largest, action units
+    deviation: float  # the largest, in the units of `TOLERANCE`
     ties: int  # states for which rounding decides between two plans of the model
 
 
@@ -45,12 +45,12 @@ def export(settings: ExportSettings) -> Exported:
     _check_out(path, settings.checkpoint)
     content, policy = onnx_bytes(settings.checkpoint, checkpoint), policy_of(checkpoint)
     STAGES.debug("graph made: %s bytes", len(content))
-    spread = checkpoint.interface.state.std
+    spread, size = checkpoint.interface.state.std, checkpoint.interface.action.std
     offsets = numpy_stream(0, "export").uniform(-RANGE, RANGE, (STATES, policy.state_dim))
     states = (checkpoint.interface.state.mean + spread * offsets).astype(np.float32)
     with whole_file(path) as temporary:
         temporary.write_bytes(content)
-        deviation, ties = compare(policy, load_exported(temporary), states, ROUNDING * spread)
+        deviation, ties = compare(policy, load_exported(temporary), states, ROUNDING * spread, size)
         if not deviation <= TOLERANCE:
             raise RunError(
                 f"{path}: not written, because it does not act like {settings.checkpoint}: its actions deviate by up "
@@ -59,8 +59,12 @@ def export(settings: ExportSettings) -> Exported:
     return Exported(policy.name, path, STATES, deviation, ties)
 
 
-def compare(policy: Policy, exported: ExportedPolicy, states: Floats, rounding: Floats) -> tuple[float, int]:
+def compare(
+    policy: Policy, exported: ExportedPolicy, states: Floats, rounding: Floats, size: Floats
+) -> tuple[float, int]:
     """Return the largest deviation over `states (B, S)`, in a batch and one at a time, and the number of ties.
+
+    Deviations are relative to `size (A,)`, the standard deviations of the actions, or to larger actions of the chunk.
 
     A plan of tokens can depend on rounding, if two tokens are equally likely. So if the plans differ, the file's plan
     may also be the model's plan for one of several states perturbed by `rounding (S,)`.
@@ -68,20 +72,20 @@ def compare(policy: Policy, exported: ExportedPolicy, states: Floats, rounding: 
     plans = policy.act(states)
     singles = [exported.act(state[None]) for state in states[:SINGLE]]
     found = np.concatenate((exported.act(states), *singles))
-    deviations = _largest(found, np.concatenate((plans, plans[:SINGLE])))
+    deviations = _largest(found, np.concatenate((plans, plans[:SINGLE])), size)
     differing = np.flatnonzero(~(deviations <= TOLERANCE))
     random = numpy_stream(0, "export", "nudges")
     for row in differing:
         nudged = states[row % len(states)] + rounding * random.standard_normal((NUDGES, states.shape[1]))
-        deviations[row] = min(deviations[row], _largest(found[row], policy.act(nudged)).min())
+        deviations[row] = min(deviations[row], _largest(found[row], policy.act(nudged), size).min())
         if not deviations[row] <= TOLERANCE:
             break  # one fault is enough
     return float(deviations.max()), len(np.unique(differing % len(states)))
 
 
-def _largest(found: Floats, expected: Floats) -> Floats:
-    """Return each chunk's largest deviation `(B, H, A) -> (B,)`, relative to the chunk's actions if they exceed 1."""
-    largest: Floats = np.abs(found - expected).max((1, 2)) / np.maximum(1, np.abs(expected).max((1, 2)))
+def _largest(found: Floats, expected: Floats, size: Floats) -> Floats:
+    """Return each chunk's largest deviation, `(B, H, A) -> (B,)`, relative as said in `compare`."""
+    largest: Floats = (np.abs(found - expected).max(-2) / np.maximum(size, np.abs(expected).max(-2))).max(-1)
     return largest
 
 

@@ -25,14 +25,21 @@ class TokenizeSettings(WithHorizon):
     """Fit a tokenizer, FAST or plain bins, on the training split, and write the token pairs."""
 
     scheme: Literal["fast", "bins"] = Field("fast", description="FAST, or one token per action")
-    scale: float = Field(10.0, ge=1e-6, le=10_000, description="quantisation steps per action unit (FAST's gamma)")
+    scale: float = Field(
+        2.0, ge=1e-6, le=10_000, description="quantisation steps per standard deviation of an action (FAST's gamma)"
+    )
     fine_scale: float = Field(
-        60.0, ge=1e-6, le=10_000, description="steps per action unit of the lowest frequencies, and of bins"
+        12.0, ge=1e-6, le=10_000, description="steps per standard deviation of the lowest frequencies, and of bins"
     )
     fine: int = Field(
-        8, ge=0, le=100_000, description="number of lowest frequencies with the fine scale; 0: FAST as published"
+        8, ge=0, le=100_000, description="lowest frequencies with the fine scale, of each dimension; 0: one scale"
     )
-    vocabulary: int = Field(768, ge=5, le=65_536, description="number of FAST tokens, specials included")
+    vocabulary: int = Field(
+        0,
+        ge=0,
+        le=65_536,
+        description="number of FAST tokens, specials included; 0: as the integers and 128 merges need",
+    )
     pairs: Path = Field(Path("data/training_pairs_original.npz"), description="action pairs to tokenize")
     out: Path = Field(Path("data"), description="folder for SCHEME_tokenizer.json and training_pairs_SCHEME.npz")
 

@@ -16,7 +16,8 @@ from pipeline.stages.settings import TokenizeSettings
 from pipeline.tasks.facts import KEY, facts_of, require_fit
 from pipeline.tasks.registry import find_task
 from pipeline.tasks.settings import at_task
-from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, Floats, fit_bins, fit_tokenizer
+from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, Floats
+from pipeline.tokenizer.fit import fit_bins, fit_tokenizer
 
 STAGES = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Tokenized:
     tokens_mean: float  # per chunk, without BOS and EOS
     tokens_max: int
     clipped: int  # coefficients outside the training range
-    error_mean: float  # |decoded - original|, action units
+    error_mean: float  # |decoded - original|, standard units
     error_max: float
     by_trajectory: bool  # whether the split is by trajectory
 
@@ -61,7 +62,7 @@ def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
         )
 
     STAGES.debug("chunks encoded; they decode exactly")
-    error = np.abs(tokenizer.dequantise(integers) - pairs.action_chunk)
+    error = np.abs(tokenizer.standardised(integers) - tokenizer.actions.apply(pairs.action_chunk))
     lengths = np.array([len(sequence) for sequence in sequences])
     summary = Tokenized(
         scheme=settings.scheme,

@@ -250,7 +250,9 @@ def _finish(training: Training) -> Trained:
 def _log_model(training: Training, policy: Policy) -> None:
     """Log the model as MLflow's models are, with its metrics. No training fails by this: `register` makes it good."""
     run, params = training.run, training.settings.model_dump(mode="json")
-    card = model_card(training_facts(training.mirror.name, run.run_id, training.account.provenance, params))
+    card = model_card(
+        training_facts(training.task, training.mirror.name, run.run_id, training.account.provenance, params)
+    )
     try:
         run.flush()
         if run.deliver_waiting()[1]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pipeline.config import LATEST, make
 from pipeline.errors import DataError, SettingsError
 from pipeline.methods.settings import TrainSettings
+from pipeline.tasks.registry import is_own
 from pipeline.tracking.journal import ENDED, Journal, journal_of, left_journals
 from pipeline.tracking.mirror import MIRROR, Mirror
 from pipeline.tracking.names import FAILURE
@@ -85,6 +86,11 @@ def _unfinished(method: "Method", settings: TrainSettings, journal: Journal) -> 
             f"{about.get('method', 'a study')}{', and finished' if about.get(ENDED) == 'FINISHED' else ''}; {LOOK}."
         )
     kept = make(method.settings_type, about["settings"])
+    if is_own(kept.task) and settings.task != kept.task:  # what a file names is not run
+        raise SettingsError(
+            f"resume: run '{journal.run_id}' is of your own task '{kept.task}', found --task {settings.task}: name it "
+            "again by --task, for its code is run."
+        )
     for name, field in type(settings).model_fields.items():
         asked, had = getattr(settings, name), getattr(kept, name)
         if name != "resume" and asked not in (field.default, had):

@@ -35,6 +35,7 @@ class Group:
         values = self.settings.model_dump(mode="json", exclude=NOT_THE_RECIPE | files)
         digests = {f"{what}_sha256": digest for what, digest in prepared.digests.items()}
         device = choose_device(self.settings).type  # resolved, because results differ between devices
+        values["task"] = prepared.interface.task.name  # however its file is named
         return {name: str(value) for name, value in values.items()} | digests | {"device": device}
 
 

@@ -6,12 +6,33 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from pipeline.config import ALL, AUTO, EXPERIMENT_NAME, MAX_SEED, NAME_PATTERN, NONE, RUN_NAME, fields_of
+from pipeline.config import (
+    ALL,
+    AUTO,
+    EXPERIMENT_NAME,
+    MAX_SEED,
+    NAME_PATTERN,
+    NONE,
+    RUN_NAME,
+    Settings,
+    fields_of,
+    make,
+)
 from pipeline.methods.settings import ChunkRecipe, FlowActing, Recipe, TokenActing, TokenRecipe
 from pipeline.report.design import MARGIN
-from pipeline.tasks.settings import WithHorizon
+from pipeline.tasks.registry import TASKS
+from pipeline.tasks.settings import ABOUT, WithHorizon
 
 GROUP = r"\w+( +\w+=[^\s,'\"]+)*"
+
+
+def split_words(given: object) -> object:
+    """Take several settings in one text, as `mlflow run -P set=A,B` gives them; "none" is none."""
+    texts = (given,) if isinstance(given, str) else given
+    if not isinstance(texts, (tuple, list)):
+        return given
+    words = [word.strip() for text in texts for word in str(text).split(",")]
+    return tuple(word for word in words if word not in ("", NONE))
 
 
 class EnsembleSettings(WithHorizon):
@@ -63,15 +84,7 @@ class EnsembleSettings(WithHorizon):
         "tinypi", pattern=f"^{NAME_PATTERN}$", description="MLflow experiment", json_schema_extra=EXPERIMENT_NAME
     )
 
-    @field_validator("set", mode="before")
-    @classmethod
-    def _split(cls, given: object) -> object:
-        """Take several settings in one text, as `mlflow run -P set=A,B` gives them; "none" is none."""
-        texts = (given,) if isinstance(given, str) else given
-        if not isinstance(texts, (tuple, list)):
-            return given
-        words = [word.strip() for text in texts for word in str(text).split(",")]
-        return tuple(word for word in words if word not in ("", NONE))
+    _split = field_validator("set", mode="before")(split_words)
 
     @model_validator(mode="after")
     def _looks_grow(self) -> Self:
@@ -96,6 +109,47 @@ class EnsembleSettings(WithHorizon):
             if not (equals and value and all(part.isidentifier() for part in name.split(".")) and name.count(".") < 2):
                 raise ValueError(f"set: expected NAME=VALUE or METHOD.NAME=VALUE, found '{word}'")
         return self
+
+
+class SuiteSettings(Settings):
+    """Compare the same groups of models on several tasks: a study per task, below one run, and one report.
+
+    The study of a task is called SUITE-TASK, and is one as `ensemble` makes it. The same command with the same name
+    does only what is missing.
+    """
+
+    suite: str = Field(
+        "suite",
+        pattern=f"^{NAME_PATTERN}$",
+        description="name; an existing suite of that name is continued",
+        json_schema_extra=RUN_NAME,
+    )
+    tasks: str = Field(ALL, min_length=1, description=f"all, or some, separated by commas: {ABOUT}")
+    methods: str = Field(
+        "pi0,pi0_fast", pattern=f"^{GROUP}(, *{GROUP})*$", description="groups to compare, as of ensemble"
+    )
+    n_models: int = Field(3, ge=1, le=10_000, description="models per group")
+    episodes: int = Field(100, ge=1, le=1_000_000, description="episodes per condition")
+    base_seed: int = Field(0, ge=0, le=MAX_SEED, description="the first seed; the models' seeds count up from it")
+    set: tuple[str, ...] = Field((), description="training settings: NAME=VALUE or METHOD.NAME=VALUE, also A,B")
+    margin: float = Field(MARGIN, gt=0, le=1, description="differences of the primary score below it do not matter")
+    executor: Literal["pool", "serial"] = Field("pool", description="a pool of processes, or one job after another")
+    workers: int = Field(0, ge=0, le=1024, description="processes of the pool, 0 for one per core")
+    experiment: str = Field(
+        "tinypi", pattern=f"^{NAME_PATTERN}$", description="MLflow experiment", json_schema_extra=EXPERIMENT_NAME
+    )
+
+    _split = field_validator("set", mode="before")(split_words)
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The tasks, as they are named on the command line."""
+        return tuple(TASKS) if self.tasks == ALL else tuple(dict.fromkeys(map(str.strip, self.tasks.split(","))))
+
+    def study_of(self, reference: str, name: str) -> EnsembleSettings:
+        """The settings of the study of a task; raises `SettingsError`."""
+        shared = self.model_dump(include=set(EnsembleSettings.model_fields) & set(type(self).model_fields))
+        return make(EnsembleSettings, shared | {"study": f"{self.suite}-{name}", "task": reference})
 
 
 def shorthands() -> dict[str, FieldInfo]:

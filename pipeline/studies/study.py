@@ -120,8 +120,10 @@ class Tally:
     failures: list[str] = field(default_factory=list)
 
 
-def run_study(settings: EnsembleSettings, say: Say, watch: Watch) -> Study:
+def run_study(settings: EnsembleSettings, say: Say, watch: Watch, suite: TrackedRun | None = None) -> Study:
     """Do what is missing of a study, one torch thread per process, and report on all of it.
+
+    Its run is below that of its suite, if it has one.
 
     Bad input raises a `UserError` before any work. A member that fails is tried once more, then recorded as failed;
     the others go on.
@@ -143,7 +145,7 @@ def run_study(settings: EnsembleSettings, say: Say, watch: Watch) -> Study:
         design = design_for(task, settings, trained, study_tags(store, settings.study, experiment))
         plan = Plan(task, settings, experiment, groups, members, recipes, beside, design)
         require_same_recipes(store, plan)
-        study = open_study(store, settings.study, plan.experiment)
+        study = open_study(store, settings.study, plan.experiment, suite=suite)
         runs = Runs(settings.study, task.name, study, {})
         try:
             with system_metrics(study):
@@ -279,7 +281,7 @@ def run_jobs(store: Store, plan: Plan, runs: Runs, watch: Watch, say: Say) -> Ta
 def is_decided(store: Store, plan: Plan, look: int, say: Say) -> bool:
     """Whether the models up to a look decide between every two groups."""
     try:
-        comparison = gather(store, plan.settings.study, plan.experiment).comparison
+        comparison = gather(store, plan.settings.study, plan.experiment, plan.settings.task).comparison
     except SettingsError:  # no model is finished
         return False
     verdicts = [each.verdict for each in comparison.contrasts]
@@ -324,7 +326,7 @@ def publish(store: Store, plan: Plan, runs: Runs, say: Say) -> tuple[Gathered | 
     """Report on the study to its runs, into the mirror and into the registry, unless nothing has changed since."""
     settings = plan.settings
     try:
-        gathered = gather(store, settings.study, plan.experiment)
+        gathered = gather(store, settings.study, plan.experiment, settings.task)
     except SettingsError:  # no model is finished
         return None, ()
     folder = REPORTS / settings.study
@@ -343,7 +345,7 @@ def publish(store: Store, plan: Plan, runs: Runs, say: Say) -> tuple[Gathered | 
             runs.groups[group.name].flush()
     runs.study.metrics(study_metrics(gathered.comparison))
     runs.study.flush()
-    registered = register_members(store, settings.study, plan.experiment, say)
+    registered = register_members(store, settings.study, plan.experiment, say, settings.task)
     looked = fetch(store, runs.study.run_id).tags.get(LOOKED, "")
     told = verdict_tags(gathered.comparison, settings.study, looked)
     runs.study.tags(told | ({PUBLISHED: digest} if registered else {}))

@@ -9,7 +9,6 @@ from pipeline.report.words import verdict_words
 from pipeline.tracking.names import LOOKED, VERDICT
 
 NOTE = "mlflow.note.content"  # the tag that MLflow's UI shows as a run's description
-MAIN = ("calm", "success", "converge")
 NOT_IN_NAMES = re.compile(r"[^\w./ :-]")  # characters that MLflow refuses in the name of a metric
 
 
@@ -21,12 +20,13 @@ def group_metrics(group: Group) -> dict[str, float]:
 
 
 def study_metrics(comparison: Comparison) -> dict[str, float]:
-    """Each group's number of models and main means: `GROUP/models`, `GROUP/success`, `GROUP/converge`."""
+    """Each group's number of models and main means: `GROUP/models`, `GROUP/SCORE`."""
     metrics: dict[str, float] = {}
     for group in comparison.of_kind("model"):
         name = NOT_IN_NAMES.sub("_", group.name)
         metrics[f"{name}/models"] = float(len(group.models))
-        metrics |= {f"{name}/{score}": group.scores[score][None].mean for score in MAIN if score in group.scores}
+        main = [score for score in comparison.main if score in group.scores]
+        metrics |= {f"{name}/{score}": group.scores[score][None].mean for score in main}
     return metrics
 
 

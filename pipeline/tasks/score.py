@@ -3,6 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Score:
@@ -48,3 +53,10 @@ def primary_of(scores: Scores) -> str:
 def shares_of(scores: Scores) -> tuple[str, ...]:
     """Return the names of the scores that lie in [0, 1], where more is better: the primary and the binary ones."""
     return tuple(name for name, score in scores.items() if score.primary or score.binary)
+
+
+def action_change(actions: Array, limit: float, running: NDArray[np.bool_]) -> Array:
+    """Return the mean |change| between the steps of `actions (B, T, A)` that are `running (B, T)`: `(B,)`."""
+    change = np.abs(np.diff(actions.clip(-limit, limit), axis=1)).mean(-1)
+    mean: Array = np.where(running[:, 1:], change, 0).sum(1) / np.maximum(1, running[:, 1:].sum(1))
+    return mean

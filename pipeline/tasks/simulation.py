@@ -13,7 +13,7 @@ from pipeline.tasks.task import Array, Bools, Controller, World
 
 
 def mujoco_world(
-    model_file: Path,
+    xml: Path | str,
     *,
     frame_skip: int,
     draw_starts: Callable[[np.random.Generator, int], Array],
@@ -21,10 +21,10 @@ def mujoco_world(
     observe: Callable[[Array], Array] = lambda states: states,
     contacts: bool = False,
 ) -> World:
-    """Make the world of a model: a state is `qpos (nq,)` and `qvel (nv,)`, a control step `frame_skip` steps of MuJoCo.
+    """Make the world of a model, which is an XML file or its text.
 
-    Actions reach the model as `ctrl`, which its `ctrlrange` clips. Without `contacts` nothing is looked for that could
-    touch, which saves time.
+    A state is `qpos (nq,)` and `qvel (nv,)`, a control step `frame_skip` steps of MuJoCo. Actions reach the model as
+    `ctrl`, which its `ctrlrange` clips. Without `contacts` nothing is looked for that could touch, which saves time.
     """
 
     def simulate(controller: Controller, starts: Array, noise: Array, threads: int = 0) -> tuple[Array, Array]:
@@ -32,7 +32,8 @@ def mujoco_world(
         from mujoco.batch import Batch
 
         batch_size, steps, action_dim = noise.shape
-        model: Any = mujoco.MjModel.from_xml_path(str(model_file))
+        load = mujoco.MjModel.from_xml_string if isinstance(xml, str) else mujoco.MjModel.from_xml_path
+        model: Any = load(str(xml))
         if not contacts:
             model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
         batch = Batch(model, batch_size, threads)
@@ -54,5 +55,5 @@ def mujoco_world(
         simulate=simulate,
         observe=observe,
         ended=ended,
-        source=model_file.read_bytes(),
+        source=xml.encode() if isinstance(xml, str) else xml.read_bytes(),
     )

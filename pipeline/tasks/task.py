@@ -68,6 +68,12 @@ class World:
     ended: Callable[[Array], Bools]
     """`ended(states (..., P)) -> (...)`: whether the episode is over in this state, as after a fall."""
     source: bytes  # what its physics is made from, such as the model's XML: part of the task's digest
+    most: int | None = None  # episodes side by side, at most: a simulator that needs much memory for each; None: any
+
+    def blocks(self, count: int) -> list[slice]:
+        """Divide `count` episodes, one or more, into those that are simulated side by side."""
+        size = self.most or count
+        return [slice(first, min(first + size, count)) for first in range(0, count, size)]
 
 
 @dataclass(frozen=True, kw_only=True)

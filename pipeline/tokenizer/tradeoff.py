@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.errors import TokenizerError
-from pipeline.tokenizer.fast import Floats, fit_tokenizer
+from pipeline.tokenizer.fast import Floats
+from pipeline.tokenizer.fit import fit_tokenizer
 
-SCALES = (5.0, 10.0, 15.0, 20.0, 30.0, 40.0)
+SCALES = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)  # steps per standard unit
 VOCABULARIES = (128, 256, 512, 1024)
 
 
@@ -19,7 +20,7 @@ class Tradeoff:
     vocabulary: int
     alphabet: int  # integers of the training range
     tokens_mean: float  # per chunk, without BOS and EOS
-    error_mean: float  # |decoded - original|, action units
+    error_mean: float  # |decoded - original|, standard units
     error_p99: float  # 99th percentile of the same
 
 
@@ -32,7 +33,7 @@ def measure_tradeoff(train: Floats, held_out: Floats, scale: float) -> list[Trad
         except TokenizerError:
             continue
         integers, _ = tokenizer.quantise(held_out)
-        error = np.abs(tokenizer.dequantise(integers) - held_out)
+        error = np.abs(tokenizer.standardised(integers) - tokenizer.actions.apply(held_out))
         found.append(
             Tradeoff(
                 scale,

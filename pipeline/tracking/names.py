@@ -6,6 +6,7 @@ from enum import StrEnum
 class Kind(StrEnum):
     """What a run is: the tag `kind`."""
 
+    SUITE = "suite"  # studies of the same methods on several tasks
     STUDY = "study"
     GROUP = "group"  # of a study: models that differ in their seed alone
     MODEL = "model"
@@ -26,6 +27,16 @@ LOOKED = "looked"  # of a study: the numbers of models per group at which its ve
 TRAINED = "trained_run"  # of a run of the kind "acting": the run that trained its weights
 FAILURE = "failure"  # why a run ended that should not have
 ENTRY_POINTS = frozenset(  # of MLproject
-    ("collect", "tokenize", "ensemble", "train_pi0", "train_pi0_fast", "train_regression", "train_binning", "main")
+    [
+        "collect",
+        "tokenize",
+        "ensemble",
+        "suite",
+        "train_pi0",
+        "train_pi0_fast",
+        "train_regression",
+        "train_binning",
+        "main",
+    ]
 )
 SETTINGS_FILE, LOCK_FILE = "settings.json", "lock.json"  # artifacts of a training: all that `reproduce` needs

@@ -1,4 +1,4 @@
-"""The runs of a study: one for the study, below it one per group, below those one per model.
+"""The runs of a study: one for the study, below it one per group, below those one per model. Studies may have a suite.
 
 Every run of a study has the tags `study`, its name, and `kind` (see `names.Kind`).
 """
@@ -14,22 +14,26 @@ from pipeline.tracking.query import fetch, search
 from pipeline.tracking.run import Place, TrackedRun, go_on, launched_run, start_run
 
 
-def open_study(client: MlflowClient, name: str, experiment: str) -> TrackedRun:
-    """The run of the study `name` in an experiment: an earlier one is continued; otherwise one is started.
+def open_study(
+    client: MlflowClient, name: str, experiment: str, kind: Kind = Kind.STUDY, suite: TrackedRun | None = None
+) -> TrackedRun:
+    """The run of the study or suite `name` in an experiment: an earlier one is continued; otherwise one is started.
 
-    If `mlflow run` has started a run for us and the study has one already, the new one only says so.
+    A study of a suite is below the suite's run. If `mlflow run` has started a run for us and there is one already, the
+    new one only says so.
 
     Raises `SettingsError` if another machine works on the study. Of two that begin it at once the first has it;
     the other one's new run becomes a continuation of that, and ends.
     """
-    earlier = search(client, experiment, study=name, kind=Kind.STUDY)
+    earlier = search(client, experiment, study=name, kind=kind)
     for each in earlier:
         if (who := owner_elsewhere(each)) is not None:
             raise _running(name, who)
     if not earlier:
-        run = start_run(client, experiment, name, chosen=True)
-        run.tags({"kind": Kind.STUDY, "study": name})
-        begun = search(client, experiment, study=name, kind=Kind.STUDY)
+        tags = {"kind": kind, "study": name}
+        run = start_run(client, experiment, name, chosen=True, place=Place(suite.run_id, tags) if suite else None)
+        run.tags(tags)
+        begun = search(client, experiment, study=name, kind=kind)
         first = min(begun, key=lambda each: (each.started, each.run_id))
         if first.run_id != run.run_id:
             run.tags({"kind": Kind.CONTINUATION, "continued": first.run_id})
@@ -37,11 +41,13 @@ def open_study(client: MlflowClient, name: str, experiment: str) -> TrackedRun:
             raise _running(name, owner_elsewhere(first) or first.run_id)
         return run
     run_id = earlier[-1].run_id
-    if launched := patiently(lambda: launched_run(client)):
+    if suite is None and (launched := patiently(lambda: launched_run(client))):
         TrackedRun(client, launched.info.run_id).tags(
             {"kind": Kind.CONTINUATION, "continued": run_id, MLFLOW_RUN_NAME: f"{name} (continued)"}
         )
     run = go_on(TrackedRun(client, run_id))
+    if suite is not None:
+        run.tags({MLFLOW_PARENT_RUN_ID: suite.run_id})
     if not is_ours(client, run_id):
         run.leave()
         raise _running(name, owner_elsewhere(fetch(client, run_id)) or run_id)

@@ -25,7 +25,9 @@ REPORT = "python -m pipeline report"
 def info() -> Rows:
     """Return the overview as names and values, in the order of the workflow; the next step is last."""
     runs, rows = stored_runs()
-    files = sorted(path for path in (*DATA.glob("*.npz"), *DATA.glob("*.json")) if path.is_file())
+    patterns = [f"{folder}*.{kind}" for folder in ("", "*/", "*/*/") for kind in ("npz", "json")]
+    found = [path for pattern in patterns for path in DATA.glob(pattern)]
+    files = sorted(path for path in found if path.is_file())
     exported = list((MIRROR / MODELS).glob("*.onnx"))
     return [
         ("data", "\n".join(map(describe_file, files)) or f"none in {DATA}/"),

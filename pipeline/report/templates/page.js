@@ -59,26 +59,21 @@ for (const figure of document.querySelectorAll(".episode")) {
   const slider = controls.querySelector("input");
   const readout = controls.querySelector(".readout");
   const moving = figure.querySelector(".moving");
-  const [body, pole] = [moving.querySelector("rect"), moving.querySelector("line")];
-  const current = moving.querySelector(".current");
+  const parts = moving.querySelectorAll(".part");
+  const currents = moving.querySelectorAll(".current");
   const cursor = moving.querySelector(".cursor");
-  const last = moves.action.length;
+  const last = moves.told.length - 1;
   let began = null; // time of step 0; null while stopped
 
   function show(step) {
-    const [x, [tipX, tipY]] = [moves.cart[step], moves.tip[step]];
-    body.setAttribute("x", x - body.getAttribute("width") / 2);
-    for (const [name, value] of [["x1", x], ["x2", tipX], ["y2", tipY]]) pole.setAttribute(name, value);
+    parts.forEach((part, number) => part.setAttribute("points", moves.parts[number][step]));
     const due = moves.plan.filter((plan) => plan.step <= step);
-    current.setAttribute("points", due.length ? due[due.length - 1].points : "");
+    currents.forEach((line, number) => line.setAttribute("points", due.length ? due[due.length - 1].points[number] : ""));
     cursor.setAttribute("transform", `translate(${moves.left + moves.width * step} 0)`);
     moving.setAttribute("visibility", "visible");
     figure.classList.add("moves");
-    const [place, angle] = moves.state[step];
-    const action = step < last ? `, action ${moves.action[step].toFixed(2)}` : "";
-    const time = (step * moves.seconds).toFixed(2);
     slider.value = step;
-    readout.textContent = `step ${step} of ${last}, ${time} s: cart ${place.toFixed(2)} m, pole ${angle.toFixed(3)} rad${action}`;
+    readout.textContent = `step ${step} of ${last}, ${(step * moves.seconds).toFixed(2)} s: ${moves.told[step]}`;
     slider.setAttribute("aria-valuetext", readout.textContent);
   }
 

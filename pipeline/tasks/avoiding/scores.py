@@ -16,7 +16,7 @@ from pipeline.tasks.avoiding.world import (
     clearance,
     touching,
 )
-from pipeline.tasks.score import Score
+from pipeline.tasks.score import Score, action_change
 from pipeline.tasks.task import Array, Bools, Columns, Ints, Ways
 from pipeline.tasks.ways import carry_out
 
@@ -70,7 +70,6 @@ def score(states: Array, actions: Array) -> Columns:
     finish, touch = finish_steps(states), _first(touching(states))
     end = np.minimum(finish, touch)[:, None]
     running = np.arange(steps) < end  # the steps whose action belongs to the episode
-    change = np.abs(np.diff(actions.clip(-ACTION_LIMIT, ACTION_LIMIT), axis=1)).mean(-1)
     success = succeeds(states)
     space = clearance(states).min(1, where=np.arange(steps + 1) <= end, initial=np.inf)
     return {
@@ -79,7 +78,7 @@ def score(states: Array, actions: Array) -> Columns:
         "rows": (taken(states) >= 0).sum(1),
         "finish_step": np.where(success, finish, steps).clip(max=steps),
         "clearance": space,
-        "action_change": np.where(running[:, 1:], change, 0).sum(1) / np.maximum(1, running[:, 1:].sum(1)),
+        "action_change": action_change(actions, ACTION_LIMIT, running),
     }
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.tasks.pendulum.world import ACTION_LIMIT, CONTROL_SECONDS, fallen
-from pipeline.tasks.score import Score
+from pipeline.tasks.score import Score, action_change
 from pipeline.tasks.task import Array, Columns
 
 CALM_ANGLE = 0.02  # rad
@@ -58,7 +58,6 @@ def score(states: Array, actions: Array) -> Columns:
     success, running = ~ended[:, -1], ~ended[:, :steps]
     angle = np.abs(states[:, :steps, 1])
     converge_step = converge_steps(states, steps)
-    change = np.abs(np.diff(actions.clip(-ACTION_LIMIT, ACTION_LIMIT), axis=1)).mean(-1)
     return {
         "success": success,
         "calm": np.where(success, (angle[:, -REST_STEPS:] < CALM_ANGLE).mean(1), 0),
@@ -66,6 +65,6 @@ def score(states: Array, actions: Array) -> Columns:
         "converge_step": converge_step,
         "velocity_std": states[:, :steps, 2].std(1, where=running),
         "angle": angle.mean(1, where=running),
-        "action_change": np.where(running[:, 1:], change, 0).sum(1) / np.maximum(1, running[:, 1:].sum(1)),
+        "action_change": action_change(actions, ACTION_LIMIT, running),
         "return": (~ended[:, 1:]).sum(1),
     }

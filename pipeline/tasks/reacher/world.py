@@ -78,9 +78,10 @@ def ended(states: Array) -> Bools:
 
 def draw_starts(generator: np.random.Generator, count: int) -> Array:
     """Draw `count` initial states `(count, P)`, at rest."""
-    angles = generator.uniform(-1, 1, (count, 2)) * START_ANGLES
-    distance = generator.uniform(*TARGET_DISTANCE, (count, 1))
-    direction = generator.uniform(-TARGET_DIRECTION, TARGET_DIRECTION, (count, 1))
+    drawn = generator.uniform(-1, 1, (count, 4))  # row by row: the first starts do not depend on the count
+    angles, (near, far) = drawn[:, :2] * START_ANGLES, TARGET_DISTANCE
+    distance = near + (far - near) * (drawn[:, 2:3] + 1) / 2
+    direction = TARGET_DIRECTION * drawn[:, 3:]
     place = distance * np.concatenate((np.cos(direction), np.sin(direction)), 1)
     return np.concatenate((angles, place, np.zeros((count, 4))), 1)
 

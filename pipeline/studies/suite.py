@@ -1,0 +1,88 @@
+"""A suite: the same groups of models on several tasks, a study per task, and one report across them."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import NONE
+from pipeline.errors import RunError, SettingsError, one_line
+from pipeline.executors.run import Watch
+from pipeline.report.comparison import Comparison
+from pipeline.results.suite import write_suite
+from pipeline.studies.plan import plan_groups, plan_members
+from pipeline.studies.settings import EnsembleSettings, SuiteSettings
+from pipeline.studies.study import FOLDER, REPORTS, Say, one_at_a_time, run_study
+from pipeline.tasks.registry import find_task
+from pipeline.tracking.names import Kind
+from pipeline.tracking.run import TrackedRun, experiment_of, status_of
+from pipeline.tracking.store import open_store
+from pipeline.tracking.study import open_study
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What a suite left."""
+
+    run_id: str
+    url: str
+    comparisons: Mapping[str, Comparison]  # by task; none of a task without a finished model
+    failures: tuple[str, ...]
+    seconds: float
+    files: tuple[Path, ...]
+
+
+def run_suite(settings: SuiteSettings, say: Say, watch: Watch) -> Suite:
+    """Do what is missing of a suite, study after study, and report on all of it.
+
+    Bad input raises a `UserError` before any work. A study that fails is told; the others go on.
+    """
+    started = time.monotonic()
+    studies = plan_studies(settings)
+    store = open_store()
+    experiment = experiment_of(store, settings.experiment)
+    with one_at_a_time(settings.suite):
+        suite = open_study(store, settings.suite, experiment, Kind.SUITE)
+        try:
+            suite.params(settings.model_dump(mode="json", include={"suite", "base_seed", "experiment"}))
+            suite.json("settings.json", settings.model_dump(mode="json"))
+            comparisons, failures = _run_studies(studies, say, watch, suite)
+            files = write_suite(settings.suite, comparisons, REPORTS / settings.suite) if comparisons else ()
+            for path in files:
+                suite.file(path, FOLDER)
+            suite.tags({"failures": "; ".join(failures)[:5000] or NONE})
+        except BaseException as error:
+            suite.end(status_of(error))
+            raise
+        suite.end("FAILED" if failures else "FINISHED")
+    return Suite(suite.run_id, suite.url, comparisons, tuple(failures), time.monotonic() - started, files)
+
+
+def plan_studies(settings: SuiteSettings) -> dict[str, EnsembleSettings]:
+    """The settings of each task's study, by the task's name, checked; raises `SettingsError`."""
+    studies: dict[str, EnsembleSettings] = {}
+    for reference in settings.references:
+        name = find_task(reference).name
+        if name in studies:
+            raise SettingsError(f"tasks: expected each task once, found two called '{name}'. See --help.")
+        studies[name] = settings.study_of(reference, name)
+        plan_members(studies[name], plan_groups(studies[name]))
+    return studies
+
+
+def _run_studies(
+    studies: Mapping[str, EnsembleSettings], say: Say, watch: Watch, suite: TrackedRun
+) -> tuple[dict[str, Comparison], list[str]]:
+    comparisons: dict[str, Comparison] = {}
+    failures: list[str] = []
+    for number, (name, settings) in enumerate(studies.items(), start=1):
+        say(f"task {name}: study {settings.study} ({number} of {len(studies)})")
+        try:
+            study = run_study(settings, say, watch, suite)
+        except RunError as error:
+            failures.append(f"{name}: {one_line(error)}")
+            continue
+        failures += [f"{name}: {failure}" for failure in study.failures]
+        if study.gathered:
+            comparisons[name] = study.gathered.comparison
+    return comparisons, failures
