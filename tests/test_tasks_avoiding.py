@@ -53,16 +53,24 @@ def test_the_model_holds_the_posts_that_are_avoided() -> None:
 def test_the_puck_moves_by_its_force_alone() -> None:
     starts = np.array([[0.5, 0.0, 0, 0], [0.5, -0.1, 0, 0]])  # the second in the middle of a post: nothing pushes it
     actions = np.zeros((2, 25, 2))
-    actions[0, :, 1] = 0.2  # 1 N on 1 kg, damping 1 N s/m, for 1 s
+    actions[0, :, 1] = 0.1  # 1 N on 1 kg, damping 10 N s/m, for 1 s
     states, _ = WORLD.simulate(lambda step, _: actions[:, step], starts, np.zeros_like(actions), 1)
-    assert_allclose(states[0, -1], [0.5, np.exp(-1), 0, 1 - np.exp(-1)], atol=1e-8)
+    speed, lag = 0.1, 0.1  # m/s in the end, s
+    expected = [0.5, speed * (1 - lag * (1 - np.exp(-10))), 0, speed * (1 - np.exp(-10))]
+    assert_allclose(states[0, -1], expected, atol=1e-5)
     assert_array_equal(states[1, -1], starts[1])
 
 
 def test_touching_is_told_to_the_width_of_the_puck() -> None:
     edge = 0.03 + PUCK_RADIUS
     states = np.zeros((5, 4))
-    states[:, :2] = [(0.5 - edge - 1e-9, -0.1), (0.5 - edge + 1e-9, -0.1), (0.5, 0.26 + 0.0351), (0.5, 0.2949), (0, 0)]
+    states[:, :2] = [
+        (0.5 - edge - 1e-9, -0.1),
+        (0.5 - edge + 1e-9, -0.1),
+        (0.5, 0.26 + 0.0301),
+        (0.5, 0.26 + 0.0299),
+        (0, 0),
+    ]
     states[4, 3] = np.nan
     assert_array_equal(touching(states), [False, True, False, True, True])
     assert_allclose(clearance(states[0]), 1e-9, atol=1e-12)
@@ -119,7 +127,7 @@ def test_scores_by_hand() -> None:
     assert_array_equal(scores["rows"], [3, 2, 1, 3, 3])
     assert_array_equal(scores["finish_step"], [91, 120, 120, 91, 91])
     assert scores["clearance"][1] < 0 < scores["clearance"][0] < 0.041
-    assert_allclose(scores["clearance"][4], 0.35 - 0.2 - 0.035, atol=1e-5)
+    assert_allclose(scores["clearance"][4], 0.35 - 0.2 - 0.03, atol=1e-5)
     touch = touching(states[1]).argmax()
     assert_allclose(scores["action_change"], [89 * 0.25 / 90, 2 * 0.5 / (touch - 1), 0, 0, 0])
     assert scores.keys() == AVOIDING.own_scores.keys()
@@ -153,8 +161,8 @@ def test_a_plan_knows_the_rows_that_it_passes() -> None:
     taken = WAYS.taken(states[:, : EPISODE_STEPS + 1])
     planned = WAYS.planned(states[:, 0], actions[:, : AVOIDING.horizon])
     assert_array_equal(planned[:, 0], taken[:, 0])  # the first row is passed within a chunk, noise or not
-    assert (planned[:, 2] < 0).mean() > 0.5
-    later = WAYS.planned(states[:, 45], actions[:, 45 : 45 + AVOIDING.horizon])
+    assert_array_equal(planned[:, 2], -1)
+    later = WAYS.planned(states[:, 80], actions[:, 80 : 80 + AVOIDING.horizon])
     assert_array_equal(later[:, 0], -1)
     assert (later[:, 2] == taken[:, 2]).mean() > 0.9
 
@@ -162,9 +170,9 @@ def test_a_plan_knows_the_rows_that_it_passes() -> None:
 def test_the_nearest_gaps_follow_the_heading() -> None:
     states = np.array([[0.53, -0.28, 0, 0], [0.47, -0.2, 0, 0.2], [0.44, 0, -0.3, 0.2], [0.6, 0.1, 0.3, 0.2]])
     gaps = nearest_gaps(states)
-    assert_allclose(gaps[:2, :2], [[0.575, 0.5], [0.425, 0.5]])  # of two as near the inner one
-    assert_allclose(gaps[2, 1:], [0.35, 0.425])
-    assert_allclose(gaps[3, 2], 0.725)
+    assert_allclose(gaps[:2], [[0.6, 0.675, 0.75], [0.4, 0.325, 0.25]])
+    assert_allclose(gaps[2, 1:], [0.325, 0.25])
+    assert_allclose(gaps[3, 2], 0.75)
 
 
 @pytest.mark.parametrize("threads", [2, 3])

@@ -7,7 +7,7 @@ from pipeline.tasks.avoiding.world import ACTION, CONTROL_SECONDS, EPISODE_STEPS
 from pipeline.tasks.avoiding.yardsticks import YARDSTICKS
 from pipeline.tasks.task import HORIZON, Condition, Task
 
-PAIR_STEPS = tuple(range(0, EPISODE_STEPS, 5))
+PAIR_STEPS = tuple(range(0, EPISODE_STEPS, 6))
 
 AVOIDING = Task(
     name="avoiding",
@@ -16,7 +16,7 @@ AVOIDING = Task(
     action=ACTION,
     control_seconds=CONTROL_SECONDS,
     episode_steps=EPISODE_STEPS,
-    conditions=tuple(Condition(noise, replan) for noise in (0.05, 0.1, 0.15) for replan in (10, 20)),
+    conditions=tuple(Condition(noise, replan) for noise in (0.05, 0.15, 0.3) for replan in (10, 20)),
     own_scores=SCORES,
     score=score,
     world=WORLD,

@@ -3,15 +3,17 @@
 Shapes: B episodes side by side, P state, R = 3 rows, K = 5 knots of a course.
 """
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 
 from pipeline.tasks.avoiding.world import ACTION_LIMIT, DAMPING, GEAR, MASS, POSTS, ROWS
 from pipeline.tasks.task import Array, Controller
 
-ASIDE = 0.075  # m; half of the distance of two posts: gaps are passed in the middle, and outer posts as far off
-GAPS = tuple(np.array([row[0] - ASIDE, *(x + ASIDE for x in row)]) for row in POSTS)
+ASIDE = 0.1  # m; outer posts are passed as far off
+GAPS = tuple(
+    np.array([row[0] - ASIDE, *((left + right) / 2 for left, right in pairwise(row)), row[-1] + ASIDE]) for row in POSTS
+)
 """The x of the gaps of each row, left to right: 2, 3 and 4 of them."""
 WAYS = np.array(list(product(*GAPS)))  # (24, R)
 STOP = 0.42  # m; the puck rests at this y, beyond the finish
@@ -56,7 +58,7 @@ def follow(course: tuple[Array, Array, Array], speeds: Array) -> Controller:
         place = places[begin] + u * (out + u * (square + u * cube))
         slope = (out + u * (2 * square + u * 3 * cube)) / height
         curvature = (2 * square + 6 * u * cube) / height**2
-        upward = np.minimum(speeds / np.hypot(1, slope), BRAKE * (STOP - y))
+        upward = np.minimum(speeds, BRAKE * (STOP - y))
         across = ACROSS**2 * (place - x) + 2 * ACROSS * (slope * upward - velocity[:, 0]) + curvature * upward**2
         force = MASS * np.stack((across, ALONG * (upward - velocity[:, 1])), 1) + DAMPING * velocity
         actions: Array = force / GEAR

@@ -8,7 +8,7 @@ from pipeline.tasks.avoiding.world import EPISODE_STEPS
 from pipeline.tasks.task import Array, Bools, Demonstrator
 
 SPREAD = 0.01  # m; each gap is passed within +- this of its middle
-SPEED = (0.25, 0.3)  # m/s, a trajectory's own
+SPEED = (0.125, 0.135)  # m/s along y, a trajectory's own
 
 
 def draw_variation(generator: np.random.Generator, count: int) -> Array:

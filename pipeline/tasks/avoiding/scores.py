@@ -32,7 +32,7 @@ SCORES = {
     ),
     "untouched": Score("untouched", "untouched, share of episodes that touch no post", "", 3, +1, binary=True),
     "rows": Score("rows", "rows of posts passed", "of 3", 2, +1),
-    "finish_step": Score("finish", "finish step", "steps, 120 without success", 1, -1),
+    "finish_step": Score("finish", "finish step", "steps, 160 without success", 1, -1),
     "clearance": Score("clearance", "least space to a post, to the finish", "m", 4, +1),
     "action_change": Score("act. change", "mean |action change| per step", "action units", 4, -1),
 }

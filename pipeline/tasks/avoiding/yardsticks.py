@@ -11,13 +11,13 @@ AHEAD = 0.5  # of the way to the next row along the present heading: courses ben
 
 
 def nearest_gaps(states: Array) -> Array:
-    """Return the x of the gaps `(B, 3)` that cost the least way aside from `states (B, P)`; of two, the inner one."""
+    """Return the x of the gaps `(B, 3)` that cost the least way aside from `states (B, P)`."""
     x, y, across, along = states.T
     gaps = []
     for row, height in zip(GAPS, ROWS, strict=True):
         ahead = np.where((height > y) & (along > 0.05), AHEAD * (height - y) / np.maximum(along, 0.05), 0)
         aim = x + across * ahead
-        cost = np.abs(row - aim[:, None]) + 0.1 * np.abs(row - 0.5)
+        cost = np.abs(row - aim[:, None])
         gap = row[cost.argmin(1)]
         x, y, across = np.where(height > y, gap, x), np.maximum(y, height), np.where(height > y, 0, across)
         gaps.append(gap)

@@ -8,7 +8,7 @@ from pipeline.tasks.reacher.yardsticks import YARDSTICKS
 from pipeline.tasks.task import HORIZON, Condition, Task
 
 # dense while the arm moves; a plan can be asked for up to the last step, so pairs go on to it
-PAIR_STEPS = (*range(0, 48, 3), *range(48, EPISODE_STEPS, 6))
+PAIR_STEPS = (*range(0, 72, 4), *range(72, EPISODE_STEPS, 11))
 
 REACHER = Task(
     name="reacher",
@@ -17,7 +17,7 @@ REACHER = Task(
     action=ACTION,
     control_seconds=CONTROL_SECONDS,
     episode_steps=EPISODE_STEPS,
-    conditions=tuple(Condition(noise, replan) for noise in (0.02, 0.04, 0.06) for replan in (10, 20)),
+    conditions=tuple(Condition(noise, replan) for noise in (0.01, 0.02, 0.04) for replan in (10, 20)),
     own_scores=SCORES,
     score=score,
     world=WORLD,

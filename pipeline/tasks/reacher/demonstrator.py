@@ -1,4 +1,4 @@
-"""The demonstrator of the reacher: it solves the arm's angles for its side of the elbow, and is drawn to them.
+"""The demonstrator of the reacher: it solves the arm's angles for its side of the elbow, and turns to them.
 
 Shapes: B episodes side by side, P state, A action.
 """
@@ -9,7 +9,9 @@ from pipeline.tasks.reacher.scores import REST_STEPS, distances
 from pipeline.tasks.reacher.world import ACTION_LIMIT, EPISODE_STEPS, GEAR, LINKS, TOLERANCE, ended, target
 from pipeline.tasks.task import Array, Bools, Controller, Demonstrator
 
-SPEED = (5.5, 8.0)  # 1/s, a trajectory's own: it settles within some 5 / speed
+SPEED = (2.5, 3.0)  # rad/s at most, a trajectory's own
+NEAR = 0.6  # rad; a hinge slows down within this distance of its goal
+PULL, HARDEST = 10.0, 12.0  # 1/s towards the wanted rate, rad/s^2 at most
 INERTIA, DAMPING = 1.0, 1.0  # kg m^2, N m s: the armature and the damping of each hinge
 
 
@@ -26,15 +28,17 @@ def solve_angles(places: Array, sides: Array) -> Array:
 
 
 def reach(sides: Array, speeds: Array, starts: Array) -> Controller:
-    """Make the controller of episodes from `starts (B, P)`, to `sides (B,)` with `speeds (B,)`, 1/s.
+    """Make the controller of episodes from `starts (B, P)`, to `sides (B,)` with `speeds (B,)`, rad/s.
 
-    By inverse dynamics, each hinge follows a critically damped spring. It sees the state alone, no clock.
+    Each hinge turns at its speed and slows down near its goal, by inverse dynamics. Accelerations are bounded, so that
+    a chunk has no peak at the start beside which all the rest is small. It sees the state alone, no clock.
     """
-    goals, pace = solve_angles(target(starts), sides), speeds[:, None]
+    goals, fastest = solve_angles(target(starts), sides), speeds[:, None]
 
     def controller(_step: int, states: Array) -> Array:
         angles, rates = states[:, :2], states[:, 4:6]
-        acceleration = pace**2 * (goals - angles) - 2 * pace * rates
+        wanted = fastest * np.tanh((goals - angles) / NEAR)
+        acceleration = (PULL * (wanted - rates)).clip(-HARDEST, HARDEST)
         actions: Array = (INERTIA * acceleration + DAMPING * rates) / GEAR
         return actions.clip(-ACTION_LIMIT, ACTION_LIMIT)
 
@@ -58,5 +62,5 @@ DEMONSTRATOR = Demonstrator(
     draw_variation=draw_variation,
     controller=lambda variation, starts: reach(variation[:, 0], variation[:, 1], starts),
     find_faults=find_faults,
-    action_noise=0.03,
+    action_noise=0.01,
 )

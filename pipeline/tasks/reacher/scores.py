@@ -18,7 +18,7 @@ SCORES = {
     "on_target": Score("on target", "on target, share of the last second within 0.02 m", "", 3, +1, primary=True),
     "reached": Score("reached", "reached, share of episodes that end within 0.02 m", "", 3, +1, binary=True),
     "distance": Score("distance", "mean distance of the fingertip in the last second", "m", 4, -1),
-    "arrival_step": Score("arrival", "arrival step: within 0.02 m to the end", "steps, 100 without", 1, -1),
+    "arrival_step": Score("arrival", "arrival step: within 0.02 m to the end", "steps, 150 without", 1, -1),
     "action_change": Score("act. change", "mean |action change| per step", "action units", 4, -1),
     "return": Score("return", "return, Gymnasium's", "", 2, +1),
 }

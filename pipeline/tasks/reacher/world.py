@@ -18,7 +18,7 @@ CONTROL_SECONDS = 0.02  # of a control step
 ACTION_LIMIT = 1.0
 GEAR = 200.0  # N m for an action of 1
 LINKS = (0.1, 0.11)  # m
-EPISODE_STEPS = 100
+EPISODE_STEPS = 150
 TOLERANCE = 0.02  # m; the balls of the fingertip and the target touch
 
 # Starts are at rest with an almost straight arm, so that bending it to either side is as good. No target is so far

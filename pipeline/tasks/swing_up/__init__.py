@@ -19,8 +19,8 @@ SWING_UP = Task(
     own_scores=SCORES,
     score=score,
     world=WORLD,
-    # dense while the pole swings, and to the end of the episode: 27 of them
-    pair_steps=(*range(0, 72, 4), *range(72, EPISODE_STEPS, 12)),
+    # dense while the pole swings, and to the end of the episode: 28 of them
+    pair_steps=(*range(0, 60, 4), *range(60, EPISODE_STEPS, 9)),
     demonstration_steps=EPISODE_STEPS + HORIZON,
     demonstrator=DEMONSTRATOR,
     ways=WAYS,
