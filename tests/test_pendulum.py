@@ -6,8 +6,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from pipeline.streams import numpy_stream
+from pipeline.tasks.lqr import linearise
 from pipeline.tasks.pendulum.gymnasium_env import ENV_ID
-from pipeline.tasks.pendulum.lqr import REST, linearise, lqr
+from pipeline.tasks.pendulum.lqr import REST, lqr
 from pipeline.tasks.pendulum.pid import BASE_GAINS, NestedPID, draw_gains
 from pipeline.tasks.pendulum.scores import SCORES, score
 from pipeline.tasks.pendulum.world import ACTION_LIMIT, ANGLE_LIMIT, POLE_LENGTH, REST_ANGLE, WORLD, draw_starts, fallen
@@ -114,7 +115,7 @@ def test_pid_without_kick_begins_as_if_the_error_had_stood_still() -> None:
 
 
 def test_lqr_linearises_the_simulator_and_balances() -> None:
-    by_state, by_action = linearise()
+    by_state, by_action = linearise(WORLD, REST, 1)
     assert_allclose(by_state[:, 0], [1, 0, 0, 0], atol=1e-8)  # the rail is the same everywhere
     assert_allclose(by_state[0, 2], 0.04, rtol=0.01)  # position gains velocity times the step
     small = REST[None] + np.array([0, 1e-3, 0, 0])

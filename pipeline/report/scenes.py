@@ -75,7 +75,7 @@ def ghosts_of(count: int, steps: int) -> list[tuple[int, float]]:
 
 
 def reading(channel: Channel, value: float, sign: str = "-") -> str:
-    """Return a channel's value in words: "speed -0.010 m/s", "force 0.200 x 100 N"; `sign` "+" shows both signs."""
+    """Return a channel's value in words: "speed -0.010 m/s", "force 0.200 x 5 N"; `sign` "+" shows both signs."""
     times = "x " if channel.unit[:1].isdigit() else ""
     return f"{channel.label} {value:{sign}.3f} {times}{channel.unit}".rstrip()
 
