@@ -64,16 +64,18 @@ def test_teaching(name: str, says: str, pictures: int, tmp_path: Path, monkeypat
 @pytest.mark.slow(seconds=8)
 @pytest.mark.usefixtures("with_store")
 def test_comparing_runs(run: Run, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With two models by hand, one of them evaluated, the other of the time before the tag `kind`."""
+    """With three models by hand: one is not evaluated, and of the time before the tag `kind`."""
     small = ("--epochs", 1, "--width", 16, "--layers", 1)
-    for module, seed in (("train_pi0", 0), ("train_pi0_fast", 0)):
+    for module, seed in (("train_pi0", 0), ("train_pi0_fast", 0), ("train_pi0", 1)):
         assert run(f"train.{module}", *small, "--seed", seed).returncode == 0
-    found = {each.data.tags["method"]: each.info.run_id for each in runs_of(workplace)}
-    assert run("pipeline", "evaluate", "--run", found["pi0"], "--episodes", 2).returncode == 0
+    found = {(each.data.tags["method"], each.data.params["seed"]): each.info.run_id for each in runs_of(workplace)}
+    old = found.pop(("pi0", "1"))
+    assert run("pipeline", "evaluate", "--run", *found.values(), "--episodes", 2).returncode == 0
     client: MlflowClient = store(workplace)
-    client.delete_tag(found["pi0_fast"], "kind")
+    client.delete_tag(old, "kind")
 
     texts, pictures = execute("3_comparing_runs", workplace, monkeypatch)
-    assert "2 finished models; other runs: {}" in texts
-    assert "all runs - 2 episodes per condition, seed 0" in texts and "1 of 2 models have not been evaluated" in texts
-    assert pictures == 2 and not kept_outputs("3_comparing_runs")
+    assert "3 finished models; other runs: {}" in texts
+    assert "all runs - 2 episodes per condition, seed 0" in texts and "1 of 3 models have not been evaluated" in texts
+    assert "pi0 minus pi0_fast: " in texts and "difference Difference(value=" in texts
+    assert pictures == 3 and not kept_outputs("3_comparing_runs")
