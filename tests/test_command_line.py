@@ -84,6 +84,21 @@ def test_examples_are_commands_that_are_taken(name: str) -> None:
         assert make(command.settings_type, given | context.obj.get(CHOSEN, {}))
 
 
+@pytest.mark.parametrize(
+    ("words", "act", "files"),
+    [
+        ("A.pth --act start_noise=1", ("start_noise=1",), ("A.pth",)),
+        ("--act start_noise=1 A.pth B.pth", ("start_noise=1",), ("A.pth", "B.pth")),
+        ("--act start_noise=1 flow_steps=2 A.pth", ("start_noise=1", "flow_steps=2"), ("A.pth",)),
+        ("--checkpoint A.pth B.pth --act start_noise=1", ("start_noise=1",), ("A.pth", "B.pth")),
+    ],
+)
+def test_options_and_files_may_be_in_any_order(words: str, act: tuple[str, ...], files: tuple[str, ...]) -> None:
+    command = ALL["evaluate"]
+    given = command.make_context("evaluate", shlex.split(words), obj={}).params
+    assert given["act"] == act and (given["checkpoint" + BARE] or given["checkpoint"]) == files
+
+
 def test_bounds_are_said_shortly() -> None:
     fields = Pi0Settings.model_fields | PlaySettings.model_fields | TokenizeSettings.model_fields
     names = ("replan", "ema", "lr", "episode", "run_name", "grad_clip", "scale")

@@ -221,6 +221,7 @@ def test_promotion(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (("--candidate", "99"), "expected a version of pi0, found none with the number 99"),
         (("--candidate", "0" * 32), "expected a run of this store"),
         (("--study", "none-such"), "found none called 'none-such'"),
+        (("--task", "avoiding"), "pi0 models of the task avoiding, found none called 'ensemble'"),
         (("--candidate", "average"), "expected one with an averaged ensemble of pi0"),
         (("--model", "pi9"), "model: expected one of pi0, pi0_fast"),
         (("--max-episodes", "1"), "max_episodes: expected 9 or more"),

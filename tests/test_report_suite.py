@@ -5,9 +5,12 @@ import io
 import json
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.axes import Axes
 
 from pipeline.report.comparison import Comparison, Model, compare_models
@@ -16,6 +19,7 @@ from pipeline.report.suite import (
     best_of,
     draw_suite,
     methods_of,
+    spread,
     suite_csv,
     suite_markdown,
     suite_rows,
@@ -119,6 +123,29 @@ def test_the_figure_has_a_method_in_one_place_and_colour(suite: dict[str, Compar
                 mean = group.scores[comparison.design.primary][None].mean
                 assert shown[row] == (colour, pytest.approx(mean))
         assert verdict_of(comparison) in [text.get_text() for text in axes.texts]
+
+
+def test_names_of_yardsticks_that_are_close_do_not_overlap() -> None:
+    close = {"zero action": 0.0, "mean of all ways": 0.001, "demonstrator, planned": 0.99, "in closed loop": 0.97}
+    suite = {task: made_up(replace(PUCK, name=task), {"pi0": 0.5}, **close) for task in "abc"}
+    figure = draw_suite("x", suite)
+    figure.draw_without_rendering()
+    for axes, comparison in zip(figure.axes, suite.values(), strict=True):
+        primary = comparison.design.primary
+        ordered = sorted(comparison.of_kind("yardstick"), key=lambda group: group.scores[primary][None].mean)
+        texts = {text.get_text(): text for text in axes.texts}
+        boxes = [texts[group.name].get_window_extent() for group in ordered]
+        assert all(left.x1 <= right.x0 for left, right in pairwise(boxes)) and len(boxes) == len(close)
+        assert all(axes.bbox.x0 - 1 <= box.x0 and box.x1 <= axes.bbox.x1 + 1 for box in boxes)
+
+
+@given(st.lists(st.floats(0, 1), max_size=8).map(sorted), st.floats(0.001, 0.1))
+def test_spread_keeps_the_order_and_moves_only_what_is_too_close(places: list[float], apart: float) -> None:
+    found = spread(places, apart, 0.0, 1.0)
+    assert all(after - before >= apart - 1e-9 for before, after in pairwise(found))
+    assert all(-1e-9 <= place <= 1.0 for place in found)
+    if all(after - before >= apart for before, after in pairwise(places)):
+        assert found == pytest.approx(places)
 
 
 def test_without_anything_there_is_an_empty_table() -> None:

@@ -1,5 +1,6 @@
 """Commands made from settings: options, help with examples, completion."""
 
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
@@ -25,6 +26,7 @@ STARTS_RUNS = "starts_runs"
 """Key of a command's context object: whether the command starts runs of its own."""
 CHOSEN = "chosen"  # key of a command's context object: the choices made by flags such as --json
 BARE = "_bare"  # suffix of a field's name, for the argument that also sets the field
+SETTING = re.compile(r"[A-Za-z_][\w.]*=")  # NAME=VALUE
 HEADINGS: dict[type[Settings], str] = {
     TrainSettings: "This run",
     FlowActing: "Acting",
@@ -37,7 +39,10 @@ HEADINGS: dict[type[Settings], str] = {
 
 
 class Command(click.Command):
-    """A command with options that take several values in a row: `--checkpoint A.pth B.pth`."""
+    """A command with options that take several values in a row: `--checkpoint A.pth B.pth`.
+
+    After NAME=VALUE a word without "=" is no further value, but an argument: `--act start_noise=1 A.pth`.
+    """
 
     settings_type: type[Settings]  # its options are made from these
     examples: Sequence[str] = ()  # without the program's name
@@ -52,7 +57,10 @@ class Command(click.Command):
             if word.startswith("-"):
                 current = word if word in several else ""
             elif current and words[-1] != current:
-                words.append(current)
+                if SETTING.match(words[-1]) and not SETTING.match(word):
+                    current = ""
+                else:
+                    words.append(current)
             words.append(word)
         return super().parse_args(ctx, words)
 

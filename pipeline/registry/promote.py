@@ -187,7 +187,8 @@ def find_candidate(store: Store, task: Task, name: str, settings: PromoteSetting
         best = best_of(store, task, settings.study, method, settings.experiment)
         if best is None:
             raise SettingsError(
-                f"study: expected one with finished {method} models, found none called '{settings.study}'. "
+                f"study: expected one with finished {method} models of the task {task.name}, "
+                f"found none called '{settings.study}'. "
                 "Name another with --study, or a model with --candidate."
             )
         run = best

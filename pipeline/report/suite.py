@@ -1,7 +1,7 @@
 """A report across tasks: methods by their primary scores, which are each task's own and lie in [0, 1]."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -24,6 +24,8 @@ UNIT = (
     "task that share a letter are not shown to differ by more than the margin. Scores of two tasks do not compare."
 )
 YARDSTICK = "#6e7781"
+AXIS = (-0.04, 1.06)
+NAME_WIDTH = 0.042  # of a yardstick's name, upright, on the axis of scores
 
 
 def methods_of(suite: Suite) -> list[str]:
@@ -194,13 +196,28 @@ def draw_suite(title: str, suite: Suite) -> Figure:
     return figure
 
 
+def spread(places: Sequence[float], apart: float, first: float, last: float) -> list[float]:
+    """Move sorted places into `first` to `last`, with neighbours at least `apart`; too many reach below `first`."""
+    found: list[float] = []
+    for place in places:
+        found.append(max(place, first))
+        first = found[-1] + apart
+    for index in reversed(range(len(found))):
+        found[index] = min(found[index], last)
+        last = found[index] - apart
+    return found
+
+
 def _draw_task(axes: Axes, name: str, comparison: Comparison, methods: list[str]) -> None:
     groups, best = {group.name: group for group in comparison.of_kind("model")}, best_of(comparison)
-    for yardstick, reached in _yardsticks(comparison):
+    yardsticks = sorted(_yardsticks(comparison), key=lambda each: each[1].mean)
+    half = NAME_WIDTH / 2
+    places = spread([reached.mean - half for _, reached in yardsticks], NAME_WIDTH, AXIS[0] + half, AXIS[1] - half)
+    for (yardstick, reached), place in zip(yardsticks, places, strict=True):
         axes.axvline(reached.mean, color=YARDSTICK, linewidth=1, linestyle=":", zorder=0)
         axes.annotate(
-            yardstick.name, (reached.mean, 1), xycoords=("data", "axes fraction"), xytext=(-2, -3),
-            textcoords="offset points", rotation=90, ha="right", va="top", fontsize=7, color=YARDSTICK,
+            yardstick.name, (place, 1), xycoords=("data", "axes fraction"), xytext=(0, -3),
+            textcoords="offset points", rotation=90, ha="center", va="top", fontsize=7, color=YARDSTICK,
             parse_math=False,
         )  # fmt: skip
     for row, method in enumerate(methods):
@@ -225,7 +242,7 @@ def _draw_task(axes: Axes, name: str, comparison: Comparison, methods: list[str]
         verdict_of(comparison), (0, 1), xycoords="axes fraction", xytext=(0, 5), textcoords="offset points", fontsize=9,
         parse_math=False,
     )  # fmt: skip
-    axes.set_xlim(-0.04, 1.06)
+    axes.set_xlim(*AXIS)
     axes.set_xlabel(comparison.primary.short, parse_math=False)
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["left", "right", "top"]].set_visible(False)
