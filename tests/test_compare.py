@@ -22,6 +22,7 @@ from pipeline.stages.contenders import BATCH, open_contender, play_blocks
 from pipeline.stages.recorded import read_eval_infos, read_table
 from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tasks.pendulum.lqr import REST, linearise, lqr
+from pipeline.tasks.pendulum.world import WORLD
 from tests.conftest import Run, files_of
 from tests.test_play import server
 
@@ -29,7 +30,7 @@ CONDITIONS = PENDULUM.conditions
 
 HORIZON = 15
 QUICK = ("--margin", 0.3, "--max-episodes", 9 * 20)
-linear = cache(linearise)
+linear = cache(lambda: linearise(WORLD, REST, 1))
 
 
 def plan(states: np.ndarray) -> np.ndarray:

@@ -76,7 +76,7 @@ def test_what_a_run_leaves_and_that_it_repeats(
         assert len(list(mirrored.parent.iterdir())) == 3  # three runs, nothing hidden or half-written
     folder = workplace / "mlruns" / first.info.experiment_id  # as by `mlflow run`
     assert Path(first.info.artifact_uri.removeprefix("file://")) == folder / first.info.run_id / "artifacts"
-    chunks = {"action_chunk": [1500, 50, 1]} if module != "train_pi0_fast" else {"token_seq": [1500, 22]}
+    chunks = {"action_chunk": [1500, 50, 1]} if module != "train_pi0_fast" else {"token_seq": [1500, 26]}
     assert json.loads(dataset.dataset.profile)["features_shape"] == {"state": [1500, 4]} | chunks
 
     model = workplace / f"train/trained_models/{name}.pth"
