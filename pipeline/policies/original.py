@@ -17,7 +17,7 @@ from pipeline.tasks.facts import BEFORE
 from pipeline.tokenizer.fast import BOS, EOS, FastTokenizer
 from pipeline.tokenizer.stored import load_tokenizer
 
-HORIZON, STATE_DIM, FLOW_STEPS = 50, 4, 10
+HORIZON, STATE_SIZE, FLOW_STEPS = 50, 4, 10
 
 Floats = NDArray[np.float32]
 
@@ -26,7 +26,7 @@ def import_original(path: Path, weights: dict[str, Tensor], tokenizer: Path | No
     """Load weights strictly into one of the original's networks; raises `CheckpointError` if they fit neither."""
     try:
         if "flow_output.weight" in weights:
-            flow = OriginalFlowTransformer(STATE_DIM, HORIZON)
+            flow = OriginalFlowTransformer(STATE_SIZE, HORIZON)
             check_weights(weights, flow)
             flow.load_state_dict(weights)
             flow.requires_grad_(False).eval()
@@ -42,7 +42,7 @@ def import_original(path: Path, weights: dict[str, Tensor], tokenizer: Path | No
                     f"{path}: expected the original's tokenizer, of {HORIZON} x 1 actions; found {tokenizer}, of "
                     f"{fast.horizon} x {fast.action_dim}. Name another with --tokenizer."
                 )
-            tokens = OriginalTokenTransformer(STATE_DIM, fast.vocabulary)
+            tokens = OriginalTokenTransformer(STATE_SIZE, fast.vocabulary)
             check_weights(weights, tokens)
             tokens.load_state_dict(weights)
             tokens.requires_grad_(False).eval()
@@ -59,7 +59,7 @@ def import_original(path: Path, weights: dict[str, Tensor], tokenizer: Path | No
 
 def _policy(path: Path, method: str, act: Act) -> Policy:
     name = f"original {path.stem}"
-    return Policy(name=name, method=method, task=BEFORE, state_dim=STATE_DIM, horizon=HORIZON, action_dim=1, _act=act)
+    return Policy(name=name, method=method, task=BEFORE, state_dim=STATE_SIZE, horizon=HORIZON, action_dim=1, _act=act)
 
 
 def _flow_act(network: OriginalFlowTransformer) -> Act:

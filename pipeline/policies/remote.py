@@ -1,6 +1,6 @@
 """A controller behind HTTP: an MLflow scoring server (`mlflow models serve`) of one of our models. Never needs torch.
 
-request   POST URL/invocations  {"inputs": [[x, theta, ...], ...]}   B states, physical units
+request   POST URL/invocations  {"inputs": [[number, ...], ...]}          B states, physical units
 answer    200                   {"predictions": [[[a], ...], ...]}        B chunks of H actions (A,), physical units
 """
 

@@ -7,8 +7,8 @@ from pipeline.tasks.avoiding.scores import finish_steps, succeeds
 from pipeline.tasks.avoiding.world import EPISODE_STEPS
 from pipeline.tasks.task import Array, Bools, Demonstrator
 
-SPREAD = 0.01  # m; each gap is passed within +- this of its middle
-SPEED = (0.125, 0.135)  # m/s along y, a trajectory's own
+SPREAD = 0.005  # m; each gap is passed within +- this of its middle
+SPEED = (0.24, 0.26)  # m/s along y, a trajectory's own
 
 
 def draw_variation(generator: np.random.Generator, count: int) -> Array:
@@ -34,5 +34,5 @@ DEMONSTRATOR = Demonstrator(
     draw_variation=draw_variation,
     controller=lambda variation, starts: follow(plan_course(starts, variation[:, :-1]), variation[:, -1]),
     find_faults=find_faults,
-    action_noise=0.05,
+    action_noise=0.1,
 )

@@ -1,7 +1,7 @@
 """The world: a puck on two slides among three rows of posts.
 
 Shapes: B episodes side by side, P = S = 4 state, A = 2 action. A state is observed as it is.
-State: place x and y m, velocity x and y m/s. Action: [-1, 1], one unit is 10 N on 1 kg, with damping of 10 N s/m.
+State: place x and y m, velocity x and y m/s. Action: [-1, 1], one unit is 5 N on 1 kg, with damping of 1 N s/m.
 A control step is 0.04 s: two RK4 steps of 0.02 s.
 
 Geometry: the task "avoiding" of D3IL (Jia et al., 2024, https://arxiv.org/abs/2402.14606), whose code is not used.
@@ -20,11 +20,11 @@ XML_FILE = Path(__file__).with_name("avoiding.xml")
 FRAME_SKIP = 2
 CONTROL_SECONDS = 0.04  # of a control step
 ACTION_LIMIT = 1.0
-MASS, DAMPING, GEAR = 1.0, 10.0, 10.0  # kg, N s/m, N for an action of 1
+MASS, DAMPING, GEAR = 1.0, 1.0, 5.0  # kg, N s/m, N for an action of 1
 PUCK_RADIUS = 0.005  # m
-EPISODE_STEPS = 160
+EPISODE_STEPS = 120
 
-START, START_RANGE = np.array([0.525, -0.28]), np.array([0.02, 0.01])  # m; starts are at rest, within +- the range
+START, START_RANGE = np.array([0.525, -0.28]), np.array([0.05, 0.02])  # m; starts are at rest, within +- the range
 ROWS = np.array([-0.1, 0.08, 0.26])  # m, the y of each row of posts
 POSTS = ((0.5,), (0.425, 0.575), (0.35, 0.5, 0.65))  # m, the x of each row's posts, left to right
 RADII = np.array([0.03, 0.025, 0.025])  # m, of each row's posts
@@ -36,7 +36,7 @@ OBSERVATION = (
     Channel("vx", "velocity x", "m/s"),
     Channel("vy", "velocity y", "m/s"),
 )
-ACTION = (Channel("force_x", "force x", "10 N", ACTION_LIMIT), Channel("force_y", "force y", "10 N", ACTION_LIMIT))
+ACTION = (Channel("force_x", "force x", "5 N", ACTION_LIMIT), Channel("force_y", "force y", "5 N", ACTION_LIMIT))
 ACTION_DIM = len(ACTION)
 
 # all posts, as (6, 2) places and (6,) distances at which the middle of the puck touches them
