@@ -2,10 +2,12 @@
 
 import json
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_array_equal
 
 from pipeline.cli.main import COMMANDS, main
@@ -33,6 +35,25 @@ def trained(method: str, *words: object) -> Path:
     assert main(TRAIN[method], list(map(str, small))) == 0
     (made,) = set(Path("train/trained_models").glob("*.pth")) - before
     return made
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        torch.zeros(()),
+        [],
+        "reacher",
+        {"name": "reacher"},
+        {"name": 1, "digest": "", "observation": [], "action": []},
+        {"name": "a\nb", "digest": "", "observation": [], "action": []},
+        {"name": "a", "digest": "", "observation": "x", "action": []},
+        {"name": "a", "digest": "", "observation": [["x"]], "action": []},
+    ],
+)
+def test_what_tells_no_task_is_refused(values: object) -> None:
+    with warnings.catch_warnings(), pytest.raises((KeyError, TypeError, ValueError)):
+        warnings.simplefilter("error")
+        read_facts(values)
 
 
 def test_nothing_outside_a_tasks_folder_knows_it() -> None:

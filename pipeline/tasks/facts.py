@@ -49,6 +49,8 @@ def read_facts(values: Any) -> TaskFacts:
     """Read what `TaskFacts.values` wrote; None is the unknown task. Raises `ValueError`."""
     if values is None:
         return UNKNOWN
+    if not isinstance(values, dict):
+        raise ValueError("'task' must hold names and channels")
     texts = [values[key] for key in ("name", "digest")]
     names = [values[key] for key in ("observation", "action")]
     if not all(isinstance(each, list) and len(each) <= MAX_NAMES for each in names):
