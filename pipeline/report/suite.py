@@ -65,6 +65,9 @@ def verdict_of(comparison: Comparison) -> str:
     for name in sorted(best_of(comparison)):
         worse = [loser for winner, loser in _shown(comparison) if winner == name]
         words += [f"{name} is better than {' and '.join(worse)}"] if worse else []
+    told = _verdicts(comparison)
+    if len(told) > 1 and all(each.word == "undecided" for each in told):
+        return "undecided between any two"
     return "; ".join(words or map(verdict_words, _verdicts(comparison))) or "nothing to compare"
 
 
