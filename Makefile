@@ -54,7 +54,7 @@ data/training_pairs_original.npz: | $(BIN)/.installed
 $(BIN)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; name it with make PYTHON=..." >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(if $(TORCH_INDEX),@$(PIP) --no-deps --retries 2 --index-url $(TORCH_INDEX) torch 2>/dev/null || \
+	$(if $(TORCH_INDEX),@PIP_INDEX_URL=$(TORCH_INDEX) $(PIP) --no-deps --retries 2 torch 2>/dev/null || \
 		echo "$(TORCH_INDEX) does not answer: torch comes from pip's own index" >&2)
 	$(PIP) --editable .
 	@test -e mlflow.db || test -L mlflow.db || ln -s mlruns/mlflow.db mlflow.db  # where plain mlflow looks: one store

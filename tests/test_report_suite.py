@@ -5,7 +5,7 @@ import io
 import json
 import re
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -122,7 +122,19 @@ def test_the_figure_has_a_method_in_one_place_and_colour(suite: dict[str, Compar
                 colour = {"pi0": "#0072B2", "regression": "#D55E00", "pi0_fast": "#009E73"}[method]
                 mean = group.scores[comparison.design.primary][None].mean
                 assert shown[row] == (colour, pytest.approx(mean))
-        assert verdict_of(comparison) in [text.get_text() for text in axes.texts]
+        assert verdict_of(comparison) in [text.get_text().replace("\n", " ") for text in axes.texts]
+
+
+def test_a_long_verdict_stays_in_its_panel() -> None:
+    means = {"pi0_fast decoding=greedy": 0.9, "pi0": 0.8, "regression patch=50": 0.5, "pi0 start_noise=1": 0.1}
+    suite = {task: made_up(replace(PUCK, name=task), means) for task in "abcde"}
+    assert len(verdict_of(suite["a"])) > 80
+    figure = draw_suite("x", suite)
+    figure.draw_without_rendering()
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    boxes = [axes.get_tightbbox() for axes in panels]
+    for one, other in combinations(boxes, 2):
+        assert one is not None and other is not None and not one.overlaps(other)
 
 
 def test_names_of_yardsticks_that_are_close_do_not_overlap() -> None:

@@ -1,6 +1,7 @@
 """A report across tasks: methods by their primary scores, which are each task's own and lie in [0, 1]."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -25,6 +26,7 @@ UNIT = (
 )
 YARDSTICK = "#6e7781"
 AXIS = (-0.04, 1.06)
+VERDICT_WIDTH, LINE_HEIGHT = 46, 12  # letters in a line of a panel's verdict; points
 NAME_WIDTH = 0.042  # of a yardstick's name, upright, on the axis of scores
 
 
@@ -195,7 +197,9 @@ def draw_suite(title: str, suite: Suite) -> Figure:
     for axes in panels[len(suite) :]:
         axes.set_visible(False)
     panels[0].set_ylim(len(methods) - 0.5, -1.6)  # above the methods, names of yardsticks
-    figure.suptitle(f"{title}: primary score of each task, mean and 95% interval, a dot per model; grey: yardsticks")
+    figure.suptitle(
+        f"{title}: primary score of each task, mean with 95% interval or bound, a dot per model; grey: yardsticks"
+    )
     return figure
 
 
@@ -240,9 +244,12 @@ def _draw_task(axes: Axes, name: str, comparison: Comparison, methods: list[str]
             comparison.primary.text(found.mean), (found.mean, row), xytext=(0, 8), textcoords="offset points",
             ha="center", fontsize=9, fontweight="bold" if method in best else "normal",
         )  # fmt: skip
-    axes.set_title(name, fontsize=12, fontweight="bold", loc="left", pad=18, parse_math=False)
+    verdict = textwrap.wrap(verdict_of(comparison), VERDICT_WIDTH)
+    axes.set_title(
+        name, fontsize=12, fontweight="bold", loc="left", pad=6 + LINE_HEIGHT * len(verdict), parse_math=False
+    )
     axes.annotate(
-        verdict_of(comparison), (0, 1), xycoords="axes fraction", xytext=(0, 5), textcoords="offset points", fontsize=9,
+        "\n".join(verdict), (0, 1), xycoords="axes fraction", xytext=(0, 5), textcoords="offset points", fontsize=9,
         parse_math=False,
     )  # fmt: skip
     axes.set_xlim(*AXIS)

@@ -199,8 +199,8 @@ def find_originals(settings: EnsembleSettings) -> list[tuple[Path, str]]:
 
 
 @contextmanager
-def one_at_a_time(study: str) -> Iterator[None]:
-    """Hold the study's lock; raises `SettingsError` if another process has it.
+def one_at_a_time(study: str, kind: Kind = Kind.STUDY) -> Iterator[None]:
+    """Hold the lock of a study or suite; raises `SettingsError` if another process has it.
 
     It stands beside an sqlite store. For a tracking server it stands in this folder: `open_study` keeps others away.
     """
@@ -210,7 +210,7 @@ def one_at_a_time(study: str) -> Iterator[None]:
             yield
     except Timeout as error:
         raise SettingsError(
-            f"study: '{study}' is running already in another process. Wait, or name another."
+            f"{kind}: '{study}' is running already in another process. Wait, or name another."
         ) from error
 
 

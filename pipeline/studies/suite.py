@@ -41,7 +41,7 @@ def run_suite(settings: SuiteSettings, say: Say, watch: Watch) -> Suite:
     studies = plan_studies(settings)
     store = open_store()
     experiment = experiment_of(store, settings.experiment)
-    with one_at_a_time(settings.suite):
+    with one_at_a_time(settings.suite, Kind.SUITE):
         suite = open_study(store, settings.suite, experiment, Kind.SUITE)
         try:
             suite.params(settings.model_dump(mode="json", include={"suite", "base_seed", "experiment"}))
