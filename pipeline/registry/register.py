@@ -178,7 +178,7 @@ def best_of(store: Store, task: Task, study: str, method: str, experiment: str =
 
 def chosen_by(task: Task) -> str:
     """Say how a study's best is chosen."""
-    looked = task.conditions[len(task.conditions) // 2]
+    looked = task.middle_condition
     return CHOSEN_BY.format(
         scores=", then ".join(choosing(task)), episodes=CHECK_EPISODES, noise=looked.action_noise, replan=looked.replan
     )

@@ -216,7 +216,7 @@ def _finish(training: Training) -> Trained:
     checkpoint = Checkpoint(training.method, training.settings, interface, account.best, provenance)
     policy = policy_of(checkpoint)
     task = training.task
-    condition = task.conditions[len(task.conditions) // 2]
+    condition = task.middle_condition
     episodes = draw_episodes(task, (condition,), CHECK_EPISODES, CHECK_SEED)
     planner = policy_planner(policy, episodes, CHECK_SEED)
     (scores,) = mean_scores(evaluate_planner(planner, episodes, training.settings.threads))

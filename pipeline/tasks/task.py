@@ -171,6 +171,11 @@ class Task:
         """The longest replan interval of all conditions: what a policy must plan at least."""
         return max(condition.replan for condition in self.conditions)
 
+    @property
+    def middle_condition(self) -> Condition:
+        """The middle one of all conditions, for a first look at control."""
+        return self.conditions[len(self.conditions) // 2]
+
     @cached_property
     def digest(self) -> str:
         """The sha256 of what a model of the task depends on: channels, seconds of a step, and the physics."""
