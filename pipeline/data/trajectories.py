@@ -28,6 +28,15 @@ class Trajectories:
     metadata: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Episodes:
+    """N episodes laid end to end: F frames in all."""
+
+    states: NDArray[np.float32]  # (F, S)
+    actions: NDArray[np.float32]  # (F, A)
+    ends: NDArray[np.int64]  # (N,), of each episode the number of the frame after its last
+
+
 def save_trajectories(path: Path, trajectories: Trajectories) -> None:
     """Write the record to an `.npz` file with the keys states, actions, gains, metadata."""
     arrays = {"states": trajectories.states, "actions": trajectories.actions, "gains": trajectories.gains}
@@ -41,6 +50,13 @@ def load_trajectories(path: Path) -> Trajectories:
     actions = require(path, arrays, "actions", (*states.shape[:2], None), "f", REBUILD)
     gains = require(path, arrays, "gains", (len(states), None), "f", REBUILD)
     return Trajectories(states, actions, gains, metadata)
+
+
+def episodes_of(trajectories: Trajectories) -> Episodes:
+    """Lay trajectories end to end."""
+    count, steps, _ = trajectories.actions.shape
+    states, actions = (each.reshape(count * steps, -1) for each in (trajectories.states, trajectories.actions))
+    return Episodes(states, actions, np.arange(1, count + 1) * steps)
 
 
 def cut_pairs(
