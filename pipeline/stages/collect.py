@@ -67,7 +67,7 @@ def demonstrate(settings: CollectSettings, task: Task) -> tuple[Trajectories, fl
         keep = ~np.logical_or.reduce([np.zeros(len(states), bool), *faults.values()])
         steps = task.episode_steps
         scores.append(task.score(states[keep, : steps + 1], actions[keep, :steps])[task.primary])
-        observed = task.world.observe(states[keep, :-1]).astype(np.float32)
+        observed = task.simulator.observe(states[keep, :-1]).astype(np.float32)
         good.append((observed, actions[keep].astype(np.float32), variation[keep].astype(np.float32)))
         missing -= int(keep.sum())
         if missing == 0:
@@ -103,11 +103,11 @@ def _simulate(
     variation = demonstrator.draw_variation(stream("gains"), count)
     largest = demonstrator.action_noise
     noise = stream("noise").uniform(-largest, largest, (count, steps, task.action_dim))
-    starts = task.world.draw_starts(stream("starts"), count)
+    starts = task.simulator.draw_starts(stream("starts"), count)
     blocks = []
-    for rows in task.world.blocks(count):
+    for rows in task.simulator.blocks(count):
         controller = demonstrator.controller(variation[rows], starts[rows])
-        blocks.append(task.world.simulate(controller, starts[rows], noise[rows], settings.threads))
+        blocks.append(task.simulator.simulate(controller, starts[rows], noise[rows], settings.threads))
     states, actions = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     return states, actions, variation
 

@@ -94,7 +94,7 @@ def act_planner(task: Task, act: Callable[[Array], np.ndarray]) -> PlannerFor:
     """Make planners of a policy that only acts: what it draws, if anything, it draws by itself."""
 
     def plan(states: Array, _episodes: Ints, _step: int) -> Plans:
-        return Plans(act(task.world.observe(states)))
+        return Plans(act(task.simulator.observe(states)))
 
     return lambda _episodes, _seed, *_purpose: plan
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pipeline.tasks.task import Task
 
 DATA = Path("data")
-ABOUT = f"{', '.join(TASKS)}, or your own: path/to/file.py:NAME or package.module:NAME"
+ABOUT = f"{', '.join(TASKS)}, an imported data set, or your own: path/to/file.py:NAME or package.module:NAME"
 
 
 class ForTask(Settings):
