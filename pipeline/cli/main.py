@@ -28,6 +28,7 @@ FILES = (
     "compare",
     "play",
     "export",
+    "export_data",
     "ensemble",
     "suite",
     "report",

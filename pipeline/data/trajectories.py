@@ -39,6 +39,15 @@ class Trajectories:
             yield self.states[first:last], self.actions[first:last]
 
 
+@dataclass(frozen=True)
+class Episodes:
+    """N episodes laid end to end: F frames in all."""
+
+    states: NDArray[np.float32]  # (F, S)
+    actions: NDArray[np.float32]  # (F, A)
+    ends: NDArray[np.int64]  # (N,), of each episode the number of the frame after its last
+
+
 def save_trajectories(path: Path, trajectories: Trajectories) -> None:
     """Write the record to an `.npz` file with the keys states, actions, gains, metadata."""
     assert trajectories.episode_ends is None  # those are imported, and written in pieces
@@ -71,6 +80,13 @@ def check_ends(path: Path, ends: NDArray[np.int64], frames: int) -> None:
             f"{path}: 'episode_ends' must increase, from above 0 to the number of frames {frames:,}; "
             f"found {ends[0]:,} to {ends[-1]:,}{'' if rising else ', not increasing'}."
         )
+
+
+def episodes_of(trajectories: Trajectories) -> Episodes:
+    """Lay trajectories end to end."""
+    count, steps, _ = trajectories.actions.shape
+    states, actions = (each.reshape(count * steps, -1) for each in (trajectories.states, trajectories.actions))
+    return Episodes(states, actions, np.arange(1, count + 1) * steps)
 
 
 def cut_pairs(

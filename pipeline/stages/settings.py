@@ -166,3 +166,11 @@ class ExportSettings(ChoosesActing):
 
     checkpoint: Path = Field(description="model file, from train/trained_models", json_schema_extra=BARE)
     out: str = Field(AUTO, min_length=1, description="file to write; auto: the model's path, ending in .onnx")
+
+
+class ExportDataSettings(WithHorizon):
+    """Write demonstrations in a format that other systems read, with the statistics that they train by."""
+
+    format: Literal["lerobot"] = Field("lerobot", description="LeRobot's, version 3.0")
+    trajectories: Path = Field(Path("data/trajectories.npz"), description="the demonstrations")
+    out: Path = Field(description="folder to write, which must not exist yet")
