@@ -67,13 +67,16 @@ def read_dataset(name: str) -> DataSet | None:
     return dataset
 
 
-def write_dataset(dataset: DataSet) -> None:
-    """Write `data/NAME/dataset.json`; the folder must be there. Raises `SettingsError` for what could not be read."""
+def write_dataset(dataset: DataSet, folder: Path | None = None) -> None:
+    """Write `data/NAME/dataset.json`, or that in a `folder` that will be `data/NAME`; the folder must be there.
+
+    Raises `SettingsError` for what could not be read.
+    """
     try:
         _check(dataset)
     except (ValueError, TypeError) as error:
         raise SettingsError(f"data set '{dataset.name}': {one_line(error)}") from error
-    with whole_file(DATA / dataset.name / FILE) as path:
+    with whole_file((folder or DATA / dataset.name) / FILE) as path:
         path.write_text(json.dumps(asdict(dataset), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
