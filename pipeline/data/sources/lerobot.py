@@ -282,7 +282,7 @@ def _numbers(file: Path, key: str, column: Any, size: int) -> NDArray[Any]:
     import pyarrow
 
     values = column
-    if lists := not pyarrow.types.is_primitive(column.type):
+    if lists := isinstance(column, pyarrow.ListArray | pyarrow.LargeListArray | pyarrow.FixedSizeListArray):
         values = column.flatten()
     kind = values.type
     if not (pyarrow.types.is_floating(kind) or pyarrow.types.is_integer(kind) or pyarrow.types.is_boolean(kind)):
