@@ -41,6 +41,7 @@ FILES = (
     "server",
     "move_store",
     "relocate",
+    "data",
     "info",
     "completion",
 )

@@ -43,7 +43,7 @@ from pipeline.stages.settings import EvaluateSettings
 from pipeline.streams import torch_stream
 from pipeline.tasks.facts import require_fit
 from pipeline.tasks.registry import find_task
-from pipeline.tasks.settings import at_task
+from pipeline.tasks.settings import at_task, settle
 from pipeline.tasks.task import Task
 from pipeline.tracking.names import Kind
 from pipeline.tracking.query import StoredRun, artifact, fetch, is_acting, is_average, is_model, search_study, task_of
@@ -239,9 +239,8 @@ def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
 
     Bad input raises a `UserError` before any work; `RunError` names the models that could not be evaluated.
     """
-    task = find_task(settings.task)
+    settings, task = settle(settings)
     default = at_task(EvaluateSettings(task=settings.task), task).pairs
-    settings = at_task(settings, task)
     protocol, act = protocol_for(settings), settings.acting
     trial = Trial(settings.task, protocol, settings.pairs)
     jobs: list[Job[Judged]] = []

@@ -11,8 +11,7 @@ from pipeline.files import check_folder, whole_folder
 from pipeline.stages.settings import ExportDataSettings
 from pipeline.stages.tokenize import REBUILD
 from pipeline.tasks.facts import KEY, read_facts, require_fit
-from pipeline.tasks.registry import find_task
-from pipeline.tasks.settings import at_task
+from pipeline.tasks.settings import settle
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,7 @@ def export_data(settings: ExportDataSettings, watch: Callable[[int, int], None])
 
     Raises `SettingsError` if the folder is there, `DataError` for demonstrations of another task or damaged ones.
     """
-    task = find_task(settings.task)
-    settings = at_task(settings, task)
+    settings, task = settle(settings)
     if settings.out.exists() or settings.out.is_symlink():
         raise SettingsError(f"out: expected a folder that does not exist yet, found '{settings.out}'. Name another.")
     check_folder(settings.out.parent, f"'{settings.out.name}'")
