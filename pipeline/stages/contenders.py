@@ -23,6 +23,7 @@ from pipeline.methods.method import Plans
 from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.open import open_policy
 from pipeline.policies.remote import RemotePolicy, connect
+from pipeline.stages.changed import changed_data, silent
 from pipeline.stages.evaluate import check_policy, require_finished
 from pipeline.tasks.task import Array, Columns, Task
 from pipeline.tracking.names import NAME
@@ -48,8 +49,11 @@ class Contender:
     planner_for: PlannerFor
 
 
-def open_contender(task: Task, place: str, tokenizer: str = NONE) -> Contender:
-    """Open what `place` names; raises `UserError` kinds where there is no such policy, or not for the task."""
+def open_contender(task: Task, place: str, tokenizer: str = NONE, say: Callable[[str], None] = silent) -> Contender:
+    """Open what `place` names; `say` is told if a run's data has changed.
+
+    Raises `UserError` kinds where there is no such policy, or not for the task.
+    """
     if place.startswith(SERVERS):
         return served(task, place)
     if place.startswith(MODELS):
@@ -60,6 +64,8 @@ def open_contender(task: Task, place: str, tokenizer: str = NONE) -> Contender:
         store = open_store()
         run = fetch(store, place)
         require_finished(run)
+        for line in changed_data([run]):
+            say(f"warning: {line}")
         with artifact(store, place, f"{run.tags[NAME]}.pth") as path:
             return from_file(task, path, tokenizer)
     if not Path(place).exists():

@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.load import load_policy
 from pipeline.policies.policy import Policy, noise_of
 from pipeline.report.design import design_of
+from pipeline.stages.changed import changed_data, silent
 from pipeline.stages.settings import EvaluateSettings
 from pipeline.streams import torch_stream
 from pipeline.tasks.facts import require_fit
@@ -234,8 +235,8 @@ def protocol_for(settings: EvaluateSettings) -> Protocol:
     return fixed
 
 
-def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
-    """Evaluate all named models in the order given, then the yardsticks.
+def evaluate(settings: EvaluateSettings, watch: Watch, say: Callable[[str], None] = silent) -> list[Judged]:
+    """Evaluate all named models in the order given, then the yardsticks; `say` is told of data that has changed.
 
     Bad input raises a `UserError` before any work; `RunError` names the models that could not be evaluated.
     """
@@ -262,6 +263,8 @@ def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
             for run in members:
                 require_task(run, task)
             runs += [run for run in members if run.run_id not in known]
+        for line in changed_data(runs):
+            say(f"warning: {line}")
         if act:
             for method in dict.fromkeys(run.tags["method"] for run in runs):
                 METHODS[method].check_acting(act)
