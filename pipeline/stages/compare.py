@@ -1,6 +1,6 @@
 """Compare two policies on paired episodes until it is decided, or methods by the results that another system made."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ class Compared:
     label: str  # of the score
     conditions: tuple[str, ...]
     contest: Contest
+    faults: tuple[Mapping[str, int], Mapping[str, int]] = ({}, {})  # answers of A and B without a plan, by kind
 
 
 def compare(settings: CompareSettings, watch: Watch, say: Callable[[str], None] = silent) -> Compared:
@@ -48,11 +49,12 @@ def compare(settings: CompareSettings, watch: Watch, say: Callable[[str], None] 
         return Compared((a, b), SUCCESS, "success of recorded episodes", conditions, contest)
     task = find_task(settings.task)
     score = bounded_score(task, settings.score)
-    contenders = [open_contender(task, place, settings.tokenizer, say) for place in settings.policy]
+    contenders = [open_contender(task, place, settings, settings.tokenizer, say) for place in settings.policy]
     blocks = blocks_of(task, settings.max_episodes)
     contest = meet(task, contenders, score, settings.margin, blocks, settings.seed, PURPOSE, watch)
     names = (f"{a}, {contenders[0].name}", f"{b}, {contenders[1].name}")
-    return Compared(names, score, str(task.scores[score]), condition_names(task), contest)
+    faults = contenders[0].faults, contenders[1].faults
+    return Compared(names, score, str(task.scores[score]), condition_names(task), contest, faults)
 
 
 def condition_names(task: Task) -> tuple[str, ...]:
