@@ -90,15 +90,15 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def check_folder(folder: Path, content: str) -> None:
-    """Raise `SettingsError` unless `content` can be written to the folder `out`, which need not exist yet."""
+def check_folder(folder: Path, content: str, setting: str = "out") -> None:
+    """Raise `SettingsError` unless `content` can be written to a setting's folder, which need not exist yet."""
     try:
         nearest = next(place for place in (folder, *folder.parents) if place.exists())
         writable = nearest.is_dir() and os.access(nearest, os.W_OK)
     except OSError:  # a folder without permission
         nearest, writable = folder, False
     if not writable:
-        raise SettingsError(f"out: expected a folder to write {content} to, found '{nearest}'. See --help.")
+        raise SettingsError(f"{setting}: expected a folder to write {content} to, found '{nearest}'. See --help.")
 
 
 def is_file(path: Path) -> bool:

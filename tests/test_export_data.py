@@ -16,7 +16,7 @@ from pipeline.cli.main import COMMANDS, main
 from pipeline.config import make
 from pipeline.data.targets import lerobot
 from pipeline.data.targets.registry import FORMATS
-from pipeline.data.trajectories import Episodes, load_trajectories
+from pipeline.data.trajectories import Trajectories, load_trajectories
 from pipeline.errors import DataError
 from pipeline.files import whole_folder
 from pipeline.stages.export_data import export_data
@@ -157,7 +157,8 @@ def test_files_and_chunks_are_split(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ends = random.integers(40, 90, 40).cumsum()
     states, actions = (random.normal(size=(ends[-1], size)).astype(np.float32) for size in (12, 2))
     seen: list[int] = []
-    lerobot.write_lerobot(tmp_path, REACHER, Episodes(states, actions, ends), seen.append)
+    demonstrations = Trajectories(states, actions, np.empty((40, 0), np.float32), {}, ends)
+    lerobot.write_lerobot(tmp_path, REACHER, demonstrations, seen.append)
     assert seen == [*range(1, 41)]
     paths = sorted(tmp_path.glob("data/*/*.parquet"))
     places = [(int(path.parent.name[-3:]), int(path.stem[-3:])) for path in paths]

@@ -42,6 +42,7 @@ FILES = (
     "server",
     "move_store",
     "relocate",
+    "data",
     "info",
     "completion",
 )

@@ -38,14 +38,13 @@ class Trajectories:
         for first, last in pairwise([0, *self.episode_ends.tolist()]):
             yield self.states[first:last], self.actions[first:last]
 
-
-@dataclass(frozen=True)
-class Episodes:
-    """N episodes laid end to end: F frames in all."""
-
-    states: NDArray[np.float32]  # (F, S)
-    actions: NDArray[np.float32]  # (F, A)
-    ends: NDArray[np.int64]  # (N,), of each episode the number of the frame after its last
+    def end_to_end(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+        """All demonstrations as `states (F, S)`, `actions (F, A)` and the ends `(N,)` of each, without a copy."""
+        if self.episode_ends is not None:
+            return self.states, self.actions, self.episode_ends
+        count, steps, _ = self.actions.shape
+        states, actions = (each.reshape(count * steps, -1) for each in (self.states, self.actions))
+        return states, actions, np.arange(1, count + 1) * steps
 
 
 def save_trajectories(path: Path, trajectories: Trajectories) -> None:
@@ -80,13 +79,6 @@ def check_ends(path: Path, ends: NDArray[np.int64], frames: int) -> None:
             f"{path}: 'episode_ends' must increase, from above 0 to the number of frames {frames:,}; "
             f"found {ends[0]:,} to {ends[-1]:,}{'' if rising else ', not increasing'}."
         )
-
-
-def episodes_of(trajectories: Trajectories) -> Episodes:
-    """Lay trajectories end to end."""
-    count, steps, _ = trajectories.actions.shape
-    states, actions = (each.reshape(count * steps, -1) for each in (trajectories.states, trajectories.actions))
-    return Episodes(states, actions, np.arange(1, count + 1) * steps)
 
 
 def cut_pairs(

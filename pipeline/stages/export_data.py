@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.data.targets.registry import FORMATS
-from pipeline.data.trajectories import episodes_of, load_trajectories
+from pipeline.data.trajectories import load_trajectories
 from pipeline.errors import DataError, SettingsError
 from pipeline.files import check_folder, whole_folder
 from pipeline.stages.settings import ExportDataSettings
 from pipeline.stages.tokenize import REBUILD
 from pipeline.tasks.facts import KEY, read_facts, require_fit
-from pipeline.tasks.registry import find_task
-from pipeline.tasks.settings import at_task
+from pipeline.tasks.settings import settle
 
 
 @dataclass(frozen=True)
@@ -32,18 +31,16 @@ def export_data(settings: ExportDataSettings, watch: Callable[[int, int], None])
 
     Raises `SettingsError` if the folder is there, `DataError` for demonstrations of another task or damaged ones.
     """
-    task = find_task(settings.task)
-    settings = at_task(settings, task)
+    settings, task = settle(settings)
     if settings.out.exists() or settings.out.is_symlink():
         raise SettingsError(f"out: expected a folder that does not exist yet, found '{settings.out}'. Name another.")
     check_folder(settings.out.parent, f"'{settings.out.name}'")
     found = load_trajectories(settings.trajectories)
-    episodes = episodes_of(found)
-    sizes = episodes.states.shape[1], episodes.actions.shape[1]
+    sizes = found.states.shape[-1], found.actions.shape[-1]
     require_fit(str(settings.trajectories), read_facts(found.metadata.get(KEY)), sizes, task, DataError, REBUILD)
-    count = len(episodes.ends)
+    count, frames = len(found.gains), found.actions.size // sizes[1]
     with whole_folder(settings.out) as folder:
-        FORMATS[settings.format](folder, task, episodes, lambda done: watch(done, count))
+        FORMATS[settings.format](folder, task, found, lambda done: watch(done, count))
         written = [path for path in folder.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in written)
-    return ExportedData(settings.out, task.name, count, len(episodes.states), len(written), size)
+    return ExportedData(settings.out, task.name, count, frames, len(written), size)

@@ -10,6 +10,7 @@ Shapes: F frames of all episodes, T of one, D numbers of a feature.
 import json
 from collections.abc import Callable
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.data.trajectories import Episodes
+from pipeline.data.trajectories import Trajectories
 from pipeline.errors import DataError
 from pipeline.tasks.task import Task
 
@@ -35,14 +36,14 @@ QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 AT_ONCE = 500  # rows of a row group of the table of episodes
 
 
-def write_lerobot(folder: Path, task: Task, episodes: Episodes, watch: Callable[[int], None]) -> None:
+def write_lerobot(folder: Path, task: Task, demonstrations: Trajectories, watch: Callable[[int], None]) -> None:
     """Fill an empty folder; raises `DataError` where the steps of a second are no whole number."""
     fps = frames_per_second(task)
-    columns = _columns(episodes, fps)
-    starts = [0, *episodes.ends[:-1].tolist()]
+    states, actions, numbers = demonstrations.end_to_end()
+    columns, ends = _columns(states, actions, numbers, fps), numbers.tolist()
     rows: list[dict[str, Any]] = []
     with closing(Files(folder, DATA_PATH)) as frames, closing(Files(folder, EPISODES_PATH)) as table:
-        for number, (start, end) in enumerate(zip(starts, episodes.ends.tolist(), strict=True)):
+        for number, (start, end) in enumerate(pairwise([0, *ends])):
             own = {name: values[start:end] for name, values in columns.items()}
             chunk, file = frames.place(end - start)
             frames.write(pa.table({name: _arrow(values) for name, values in own.items()}))
@@ -52,7 +53,7 @@ def write_lerobot(folder: Path, task: Task, episodes: Episodes, watch: Callable[
             for name, found in statistics(own).items():
                 row |= {f"stats/{name}/{statistic}": values for statistic, values in found.items()}
             rows.append(row)
-            if len(rows) == AT_ONCE or end == episodes.ends[-1]:
+            if len(rows) == AT_ONCE or end == ends[-1]:
                 chunk, file = table.place(len(rows))
                 places = {"meta/episodes/chunk_index": chunk, "meta/episodes/file_index": file}
                 table.write(pa.Table.from_pylist([row | places for row in rows]))
@@ -61,7 +62,7 @@ def write_lerobot(folder: Path, task: Task, episodes: Episodes, watch: Callable[
     tasks = pd.DataFrame({"task_index": [0]}, index=pd.Index([task.description], name="task"))
     tasks.to_parquet(folder / "meta" / "tasks.parquet")
     _write_json(folder / "meta" / "stats.json", statistics(columns))
-    _write_json(folder / "meta" / "info.json", _info(task, fps, columns, episodes))
+    _write_json(folder / "meta" / "info.json", _info(task, fps, columns, len(ends)))
 
 
 def frames_per_second(task: Task) -> int:
@@ -129,14 +130,12 @@ class Files:
         self._rows = 0
 
 
-def _columns(episodes: Episodes, fps: int) -> Columns:
-    lengths = np.diff(episodes.ends, prepend=0)
-    count = len(episodes.states)
-    starts = np.repeat(episodes.ends - lengths, lengths)
-    frame = np.arange(count) - starts
+def _columns(states: NDArray[np.float32], actions: NDArray[np.float32], ends: NDArray[np.int64], fps: int) -> Columns:
+    lengths, count = np.diff(ends, prepend=0), len(states)
+    frame = np.arange(count) - np.repeat(ends - lengths, lengths)
     return {
-        STATE: _vector(episodes.states),
-        ACTION: _vector(episodes.actions),
+        STATE: _vector(states),
+        ACTION: _vector(actions),
         "timestamp": (frame / fps).astype(np.float32),
         "frame_index": frame,
         "episode_index": np.repeat(np.arange(len(lengths)), lengths),
@@ -156,7 +155,7 @@ def _arrow(values: NDArray[Any]) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
 
 
-def _info(task: Task, fps: int, columns: Columns, episodes: Episodes) -> dict[str, Any]:
+def _info(task: Task, fps: int, columns: Columns, episodes: int) -> dict[str, Any]:
     names = {STATE: task.observation, ACTION: task.action}
     features = {
         name: {
@@ -170,8 +169,8 @@ def _info(task: Task, fps: int, columns: Columns, episodes: Episodes) -> dict[st
         "codebase_version": VERSION,
         "fps": fps,
         "features": features,
-        "total_episodes": len(episodes.ends),
-        "total_frames": len(episodes.states),
+        "total_episodes": episodes,
+        "total_frames": len(columns["index"]),
         "total_tasks": 1,
         "chunks_size": CHUNKS_SIZE,
         "data_files_size_in_mb": DATA_MB,
@@ -179,7 +178,7 @@ def _info(task: Task, fps: int, columns: Columns, episodes: Episodes) -> dict[st
         "data_path": DATA_PATH,
         "video_path": None,
         "robot_type": task.name,
-        "splits": {"train": f"0:{len(episodes.ends)}"},
+        "splits": {"train": f"0:{episodes}"},
     }
 
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.data.targets.lerobot import write_lerobot
-from pipeline.data.trajectories import Episodes
+from pipeline.data.trajectories import Trajectories
 from pipeline.tasks.task import Task
 
 Watch = Callable[[int], None]
 """`watch(count)`: so many episodes are written."""
 
-FORMATS: dict[str, Callable[[Path, Task, Episodes, Watch], None]] = {"lerobot": write_lerobot}
-"""By name, `write(folder, task, episodes, watch)`, which fills an empty folder."""
+FORMATS: dict[str, Callable[[Path, Task, Trajectories, Watch], None]] = {"lerobot": write_lerobot}
+"""By name, `write(folder, task, demonstrations, watch)`, which fills an empty folder."""
