@@ -1,8 +1,10 @@
 """Demonstrations that people bring: read exactly, checked, refused in one line, written whole or not at all."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +28,7 @@ from pipeline.errors import DataError
 from pipeline.files import file_digest
 from pipeline.tasks.dataset import read_dataset
 from tests import layouts, warm
-from tests.conftest import environment, put_store
+from tests.conftest import ROOT, environment, put_store
 from tests.layouts import FPS, NAMES, WRITERS, Demos, demos
 
 HORIZON = 10
@@ -552,3 +554,17 @@ def test_a_model_trains_on_it(data: Path, place: Path) -> None:
     done = warm.run(place, ["-m", "train.train_pi0", *words], environment())
     assert done.returncode == 0, done.stderr
     assert len(list(place.glob("train/trained_models/*.pth"))) == 1
+
+
+@pytest.mark.slow(seconds=15)
+def test_the_commands_of_the_page(place: Path) -> None:
+    text = (ROOT / "docs" / "how-to" / "import_data.md").read_text()
+    blocks = re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    put_store(place)
+    script = "set -e\n" + "".join(blocks).replace("--epochs 1", "--epochs 1 --width 8 --layers 1")
+    env = environment(PATH=f"{Path(warm.python()).parent}:{os.environ['PATH']}")
+    done = subprocess.run(["bash", "-c", script], cwd=place, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    assert sorted(each.name for each in (place / "data").iterdir() if each.is_dir()) == ["arm", "imported"]
+    arm = load_trajectories(place / "data/arm/trajectories.npz")
+    assert arm.episode_ends is not None and len(arm.episode_ends) == 20 and arm.states.shape[1] == 6
