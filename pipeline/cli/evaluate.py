@@ -17,15 +17,19 @@ def run(settings: EvaluateSettings) -> None:
     from pipeline.cli.console import ERR, print_result
     from pipeline.cli.progress import jobs_display
     from pipeline.cli.scores import as_values, score_tables
+    from pipeline.report.words import NO_CONTROL
     from pipeline.stages.evaluate import evaluate
+    from pipeline.tasks.registry import find_task
 
     with jobs_display(ERR, "evaluating") as display:
         judged = evaluate(settings, display.show)
     if settings.format == "json":
         print(json.dumps(as_values(settings, judged), allow_nan=False))
     else:
-        for table in score_tables(judged):
+        for table in score_tables(settings, judged):
             print_result("\n" + table.text())
+        if find_task(settings.task).world is None:
+            print_result("\n" + NO_CONTROL)
 
 
 COMMAND = settings_command("evaluate", EvaluateSettings, run, EXAMPLES)

@@ -4,27 +4,52 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.evaluation.control import mean_scores
+from pipeline.evaluation.expert import ChunkErrors
+from pipeline.report.overview import where_heading, where_text
 from pipeline.report.tables import Table
 from pipeline.stages.evaluate import Judged
 from pipeline.stages.settings import EvaluateSettings
+from pipeline.tasks.registry import find_task
+from pipeline.tasks.task import Channel
 
 
-def score_tables(judged: Sequence[Judged]) -> list[Table]:
-    """Make a table per model: its mean scores, a row per condition."""
+def score_tables(settings: EvaluateSettings, judged: Sequence[Judged]) -> list[Table]:
+    """Make a table per model: its mean scores, a row per condition. Without a simulator, also one of its errors."""
     tables = []
+    task = find_task(settings.task)
     for model in judged:
         rows, table = mean_scores(model.evaluation), model.evaluation.scores
         names = [name for name in table if any(name in row for row in rows)]
         cells = [
             (
-                f"{condition.action_noise:g}, {condition.replan}",
+                where_text((condition.action_noise, condition.replan), task),
                 *(table[name].text(row[name]) if name in row else "-" for name in names),
             )
             for condition, row in zip(model.evaluation.conditions, rows, strict=True)
         ]
         note = f"Plan against expert: MAE {model.chunks.mae:.4f}, MSE {model.chunks.mse:.5f}." if model.chunks else ""
-        tables.append(Table(model.name, ("noise, replan", *(table[name].short for name in names)), cells, note))
+        heading = where_heading(task)
+        tables.append(Table(model.name, (heading, *(table[name].short for name in names)), cells, note))
+        if model.chunks and model.action:
+            tables.append(errors_table(model.chunks, model.action))
     return tables
+
+
+def errors_table(chunks: ChunkErrors, action: Sequence[Channel]) -> Table:
+    """Make a table of a model's mean |error|, a row per action, in its own unit: over the plan, and of some steps."""
+    steps = sorted({0, len(chunks.mae_by) // 2, len(chunks.mae_by) - 1})
+    alone = chunks.rebuilt_mae_by
+    rows = [
+        (
+            str(channel),
+            f"{chunks.mae_by[:, number].mean():.4g}",
+            *(f"{chunks.mae_by[step, number]:.4g}" for step in steps),
+            *([] if alone is None else [f"{alone[:, number].mean():.4g}"]),
+        )
+        for number, channel in enumerate(action)
+    ]
+    columns = ("mean |error| of plans", "all steps", *(f"step {step + 1}" for step in steps))
+    return Table("", (*columns, *([] if alone is None else ["tokenizer alone"])), rows)
 
 
 def as_values(settings: EvaluateSettings, judged: Sequence[Judged]) -> dict[str, Any]:
@@ -43,8 +68,23 @@ def as_values(settings: EvaluateSettings, judged: Sequence[Judged]) -> dict[str,
                 zip(model.evaluation.conditions, mean_scores(model.evaluation), strict=True)
             )
         ]
-        chunks = {"mae": model.chunks.mae, "mse": model.chunks.mse} if model.chunks else None
+        chunks: dict[str, Any] | None = None
+        if model.chunks:
+            chunks = {"mae": model.chunks.mae, "mse": model.chunks.mse}
+        if model.chunks and model.action:
+            by, alone = model.chunks.mae_by, model.chunks.rebuilt_mae_by
+            chunks = {**(chunks or {}), "actions": [channel.name for channel in model.action]}
+            chunks |= {
+                "mae_by_step_and_action": by.tolist(),
+                "tokenizer_alone": None if alone is None else alone.tolist(),
+            }
         models.append(
             {"name": model.name, "method": model.method, "conditions": conditions, "plan_against_expert": chunks}
         )
-    return {"format": "tinypi-evaluation-2", "episodes": settings.episodes, "seed": settings.seed, "models": models}
+    return {
+        "format": "tinypi-evaluation-2",
+        "judged": "control" if find_task(settings.task).world else "plans",
+        "episodes": settings.episodes,
+        "seed": settings.seed,
+        "models": models,
+    }
