@@ -27,7 +27,8 @@ def score_tables(settings: EvaluateSettings, judged: Sequence[Judged]) -> list[T
             )
             for condition, row in zip(model.evaluation.conditions, rows, strict=True)
         ]
-        note = f"Plan against expert: MAE {model.chunks.mae:.4f}, MSE {model.chunks.mse:.5f}." if model.chunks else ""
+        pooled = model.chunks if model.chunks and not model.action else None
+        note = f"Plan against expert: MAE {pooled.mae:.4f}, MSE {pooled.mse:.5f}." if pooled else ""
         heading = where_heading(task)
         tables.append(Table(model.name, (heading, *(table[name].short for name in names)), cells, note))
         if model.chunks and model.action:
@@ -69,11 +70,11 @@ def as_values(settings: EvaluateSettings, judged: Sequence[Judged]) -> dict[str,
             )
         ]
         chunks: dict[str, Any] | None = None
-        if model.chunks:
+        if model.chunks and not model.action:
             chunks = {"mae": model.chunks.mae, "mse": model.chunks.mse}
-        if model.chunks and model.action:
+        elif model.chunks:
             by, alone = model.chunks.mae_by, model.chunks.rebuilt_mae_by
-            chunks = {**(chunks or {}), "actions": [channel.name for channel in model.action]}
+            chunks = {"actions": [channel.name for channel in model.action]}
             chunks |= {
                 "mae_by_step_and_action": by.tolist(),
                 "tokenizer_alone": None if alone is None else alone.tolist(),

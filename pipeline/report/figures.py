@@ -283,14 +283,15 @@ def draw_plans(
 ) -> Figure:
     """Plans of every model with the expert's chunks, a row per action dimension, and the error along the chunk.
 
-    `errors` is a text with each group's MAE and MSE; `labels` name the A actions, of which MOST_ACTIONS are shown;
-    `seconds` is the length of a step.
+    `errors` is a text with each group's MAE and MSE; without it, where actions have no common unit, the error is not
+    drawn. `labels` name the A actions, of which MOST_ACTIONS are shown; `seconds` is the length of a step.
     """
     first = next(iter(plans.values()))
     examples, horizon = first.expert.shape[:2]
     labels = labels[:MOST_ACTIONS]
-    figure = Figure(figsize=(3.4 * examples, 3.2 + 3.2 * len(labels) ** 0.7), layout="constrained")
-    grid = figure.add_gridspec(len(labels) + 1, examples)
+    height = 3.2 * len(labels) ** 0.7 + (3.2 if errors else 0.6)
+    figure = Figure(figsize=(3.4 * examples, height), layout="constrained")
+    grid = figure.add_gridspec(len(labels) + bool(errors), examples)
     time = np.arange(horizon) * seconds
     for action, label in enumerate(labels):
         shared: Axes | None = None
@@ -314,15 +315,16 @@ def draw_plans(
                 axes.set_ylabel(label)
             if example == 0 and action == 0:
                 axes.legend()
-    axes = figure.add_subplot(grid[-1, :])
-    for number, (group, found) in enumerate(plans.items()):
-        style = {key: look(number)[key] for key in ("color", "linestyle")}
-        for model in found.mae_by_step:
-            axes.plot(time, model, **style, linewidth=0.5, alpha=0.5)
-        axes.plot(time, found.mae_by_step.mean(0), **style, linewidth=2.2, label=f"{group}: {errors[group]}")
-    axes.set(xlabel="time within the chunk, s", ylabel="MAE, action units")
-    axes.grid(alpha=0.25)
-    axes.legend()
+    if errors:
+        axes = figure.add_subplot(grid[-1, :])
+        for number, (group, found) in enumerate(plans.items()):
+            style = {key: look(number)[key] for key in ("color", "linestyle")}
+            for model in found.mae_by_step:
+                axes.plot(time, model, **style, linewidth=0.5, alpha=0.5)
+            axes.plot(time, found.mae_by_step.mean(0), **style, linewidth=2.2, label=f"{group}: {errors[group]}")
+        axes.set(xlabel="time within the chunk, s", ylabel="MAE, action units")
+        axes.grid(alpha=0.25)
+        axes.legend()
     figure.suptitle(f"Plans of {title} against the expert's chunks of the test split: thin lines are models")
     return figure
 

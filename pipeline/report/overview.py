@@ -15,14 +15,27 @@ from pipeline.report.words import NO_CONTROL, verdict_label, verdict_sentence
 from pipeline.tasks.score import PLANNED, REBUILT, Score, error_metrics
 from pipeline.tasks.task import Task
 
+MET = (
+    "A model's score is its mean over the episodes of a condition, failures included. All models meet the same starts "
+    "in every condition."
+)
+PLANNED_FROM = (
+    "A model's score is its mean over held-out episodes, of each the mean over its states. All models plan from the "
+    "same states. A condition is how many first actions of a plan are judged. Agreement is the mean of 1 - min(1, e), "
+    "where e is |planned - demonstrated| of an action, in standard deviations of the training split."
+)
 UNIT = (
     "Models and episodes are both drawn: intervals are over both. Means and standard deviations (ddof=1) are over the "
-    "models of a group. A model's score is its mean over the episodes of a condition, failures included. All models "
-    "meet the same starts in every condition. Models of two groups are not paired. 'by episodes' is the part of the "
+    "models of a group. {met} Models of two groups are not paired. 'by episodes' is the part of the "
     "standard deviation that the draw of episodes alone explains. Where outcomes are too much alike for an interval, "
     "an exact bound (Clopper-Pearson) for these models on new episodes stands in brackets with an asterisk. The "
     "primary score decides. All other differences are one family: their intervals and p-values are by Holm's procedure."
 )
+
+
+def unit_of(comparison: Comparison) -> str:
+    """Return how the numbers are to be read."""
+    return UNIT.format(met=MET if comparison.task.world else PLANNED_FROM)
 
 
 def where_heading(task: Task) -> str:
@@ -241,7 +254,7 @@ def _parts(comparison: Comparison, names: Sequence[str], render: Callable[[Table
     parts += [render(table)] if (table := dimension_table(comparison)) else []
     parts.append(render(cost_table(comparison)))
     parts += [render(cost_contrast_table(contrast)) for contrast in comparison.contrasts if contrast.costs]
-    return [*parts, UNIT]
+    return [*parts, unit_of(comparison)]
 
 
 def cautions(comparison: Comparison) -> list[str]:
@@ -269,7 +282,7 @@ def as_values(comparison: Comparison) -> dict[str, Any]:
         "title": comparison.title,
         "evaluation": comparison.protocol,
         "design": asdict(comparison.design),
-        "unit": UNIT,
+        "unit": unit_of(comparison),
         "notes": list(comparison.notes),
         "verdicts": verdicts(comparison),
         "groups": [

@@ -18,7 +18,6 @@ from pipeline.report.comparison import Comparison
 from pipeline.report.episodes import Drawing
 from pipeline.report.headline import headline
 from pipeline.report.overview import (
-    UNIT,
     averages_table,
     cautions,
     condition_table,
@@ -27,6 +26,7 @@ from pipeline.report.overview import (
     cost_table,
     dimension_table,
     score_table,
+    unit_of,
     verdict_table,
     verdicts,
 )
@@ -182,7 +182,7 @@ def render_page(page: Page) -> str:
         judged="" if comparison.task.world else NO_CONTROL,
         limits=[*cautions(comparison), *limits_of(comparison.task)],
         left_out=[*comparison.notes, *page.missing],
-        unit=UNIT,
+        unit=unit_of(comparison),
         drawing=drawings,
     )
 

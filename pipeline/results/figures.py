@@ -68,7 +68,9 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
         ways = [way for model in with_paths if (way := read(model, PATHS_FILE, load_paths)) is not None]
         if ways:  # as many of each model
             paths[group.name] = np.concatenate([way[: -(-MOST_PATHS // len(ways))] for way in ways])
-        with_plans = [model for model in judged if "chunk_mae" in model.costs and group.kind == "model"]
+        with_plans = [
+            model for model in judged if ("chunk_mae" in model.costs or model.errors) and group.kind == "model"
+        ]
         found_plans = [found for model in with_plans if (found := read(model, PLANS_FILE, load_plans)) is not None]
         if found_plans:
             expert = next(iter(plans.values())).expert if plans else found_plans[0]["expert"]
@@ -84,7 +86,8 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
         notes = {group.name: _ways(comparison, group) for group in comparison.groups}
         drawn["paths"] = figures.draw_paths(title, paths, notes, demonstrated_paths(task), backdrop(task))
     if plans:
-        errors_of = {group.name: _errors(group) for group in groups if group.name in plans}
+        pooled = [group for group in groups if group.name in plans and "chunk_mae" in group.costs]
+        errors_of = {group.name: _errors(group) for group in pooled}
         labels = tuple(dollars(str(channel)) for channel in task.action)
         if task.world is None:
             drawn["errors"] = figures.draw_errors(title, plans, task.action[:MOST_PANELS], task.control_seconds)

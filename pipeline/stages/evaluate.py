@@ -78,7 +78,7 @@ class Judged:
     method: str
     evaluation: Evaluation
     chunks: ChunkErrors | None = None  # against the expert, on the test split; None without it
-    action: tuple[Channel, ...] = ()  # of a task without a simulator, whose errors are told by dimension
+    action: tuple[Channel, ...] = ()  # of a task without a simulator, whose errors are told each in its own unit
 
 
 def load_for(task: Task, path: Path, tokenizer: str, act: Mapping[str, Any] | None = None) -> Policy:
@@ -166,7 +166,8 @@ def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
         write_episodes(folder / EPISODES_FILE, judged.evaluation, judged.evaluation.by_condition())
         run.file(folder / EPISODES_FILE, FOLDER)
         if (chunks := judged.chunks) is not None:
-            metrics |= {"chunk_mae": chunks.mae, "chunk_mse": chunks.mse} | errors_by_dimension(chunks, judged.action)
+            pooled = {"chunk_mae": chunks.mae, "chunk_mse": chunks.mse}
+            metrics |= errors_by_dimension(chunks, judged.action) if judged.action else pooled
             keys = ("mae_by_step", "mae_by", "rebuilt_mae_by", "states", "expert", "planned")
             shown = {key: value for key in keys if (value := getattr(chunks, key)) is not None}
             np.savez(folder / PLANS_FILE, **shown)

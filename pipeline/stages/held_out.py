@@ -58,5 +58,5 @@ def errors_by_dimension(chunks: ChunkErrors, action: Sequence[Channel]) -> dict[
         name: float(value)
         for what, errors in found.items()
         if errors is not None
-        for name, value in zip(error_metrics(what, names), errors.mean(0), strict=False)
+        for name, value in zip(error_metrics(what, names), errors.mean(0), strict=True)
     }
