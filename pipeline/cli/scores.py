@@ -8,13 +8,17 @@ from pipeline.evaluation.expert import ChunkErrors
 from pipeline.report.overview import where_heading, where_text
 from pipeline.report.tables import Table
 from pipeline.stages.evaluate import Judged
+from pipeline.stages.foreign import faults_text
 from pipeline.stages.settings import EvaluateSettings
 from pipeline.tasks.registry import find_task
 from pipeline.tasks.task import Channel
 
 
 def score_tables(settings: EvaluateSettings, judged: Sequence[Judged]) -> list[Table]:
-    """Make a table per model: its mean scores, a row per condition. Without a simulator, also one of its errors."""
+    """Make a table per model: its mean scores, a row per condition; of several models one more, a row per model.
+
+    Without a simulator there is also one of each model's errors by action.
+    """
     tables = []
     task = find_task(settings.task)
     for model in judged:
@@ -29,11 +33,31 @@ def score_tables(settings: EvaluateSettings, judged: Sequence[Judged]) -> list[T
         ]
         pooled = model.chunks if model.chunks and not model.action else None
         note = f"Plan against expert: MAE {pooled.mae:.4f}, MSE {pooled.mse:.5f}." if pooled else ""
+        note = note or faults_text(model.faults)
         heading = where_heading(task)
         tables.append(Table(model.name, (heading, *(table[name].short for name in names)), cells, note))
         if model.chunks and model.action:
             tables.append(errors_table(model.chunks, model.action))
-    return tables
+    return [*tables, means_table(judged)] if len(judged) > 1 else tables
+
+
+def means_table(judged: Sequence[Judged]) -> Table:
+    """Make the table of all models: the means of their scores over all conditions."""
+    scores = judged[0].evaluation.scores
+    shown = [name for name in scores if any(name in model.evaluation.columns for model in judged)]
+    rows = [
+        (
+            model.name,
+            *(
+                scores[name].text(float(model.evaluation.columns[name].mean()))
+                if name in model.evaluation.columns
+                else "-"
+                for name in shown
+            ),
+        )
+        for model in judged
+    ]
+    return Table("Means over all conditions", ("policy", *(scores[name].short for name in shown)), rows)
 
 
 def errors_table(chunks: ChunkErrors, action: Sequence[Channel]) -> Table:
@@ -79,9 +103,8 @@ def as_values(settings: EvaluateSettings, judged: Sequence[Judged]) -> dict[str,
                 "mae_by_step_and_action": by.tolist(),
                 "tokenizer_alone": None if alone is None else alone.tolist(),
             }
-        models.append(
-            {"name": model.name, "method": model.method, "conditions": conditions, "plan_against_expert": chunks}
-        )
+        about = {"name": model.name, "method": model.method} | ({"no_plan": model.faults} if model.faults else {})
+        models.append(about | {"conditions": conditions, "plan_against_expert": chunks})
     return {
         "format": "tinypi-evaluation-2",
         "judged": "control" if find_task(settings.task).world else "plans",

@@ -17,7 +17,7 @@ from pipeline.errors import RunError
 from pipeline.methods.method import Plans, joined
 from pipeline.policies.policy import Policy
 from pipeline.streams import numpy_stream, torch_stream
-from pipeline.tasks.score import Scores
+from pipeline.tasks.score import Scores, shares_of
 from pipeline.tasks.task import Array, Columns, Condition, Controller, Task
 from pipeline.tasks.ways import count_switches, entropy_terms
 
@@ -124,6 +124,7 @@ class ChunkExecutor:
     Episodes that have ended get no more plans. It counts the plans of every episode, of methods with tokens the tokens
     and the undecodable plans, and in tasks with several ways how often a new plan leads another way than the last.
     `keep(step, due (B,), chunks (B, H, A))` is called with each new chunk and its episode indices.
+    Where a plan is missing, the episode is given up: it gets no action and no plan any more.
     Raises `RunError` for a plan that is not finite: a simulator would treat it as no action.
     """
 
@@ -135,6 +136,7 @@ class ChunkExecutor:
         self._plans, self._tokens, self._undecodable, self._switches = (np.zeros(count, np.int64) for _ in range(4))
         self._ways = np.full((count, len(task.ways.decisions)), -1) if task.ways else None
         self._has_tokens = False
+        self._given_up: NDArray[np.bool_] | None = None  # of a policy whose plans may be missing
 
     def __call__(self, step: int, states: Array) -> Array:
         self._running &= ~self._task.simulator.ended(states)
@@ -143,6 +145,11 @@ class ChunkExecutor:
             plans = self._planner(states[due], due, step)
             if not np.isfinite(plans.actions).all():
                 raise RunError(f"plans at step {step}: expected finite actions, found NaN or infinity. Train it again.")
+            if plans.missing is not None:
+                self._given_up = np.zeros(len(states), dtype=bool) if self._given_up is None else self._given_up
+                self._given_up[due[plans.missing]] = True
+                self._running &= ~self._given_up
+                due, plans = due[~plans.missing], Plans(plans.actions[~plans.missing])
             self._keep(step, due, plans.actions)
             self._chunks[due] = plans.actions[:, : self._chunks.shape[1]]
             self._plans[due] += 1
@@ -165,6 +172,8 @@ class ChunkExecutor:
         found: Columns = {} if self._ways is None else {"switches": self._switches}
         if self._has_tokens:
             found |= {"tokens_per_plan": self._tokens / self._plans, "undecodable": self._undecodable / self._plans}
+        if self._given_up is not None:
+            found["no_plan"] = self._given_up
         return found
 
 
@@ -224,7 +233,11 @@ def joined_columns(blocks: Sequence[Columns]) -> Columns:
 
 
 def evaluate_planner(planner: Planner, episodes: Episodes, threads: int = 0, report: Report = unwatched) -> Evaluation:
-    """Run a planner on all episodes, executing its chunks, and score them."""
+    """Run a planner on all episodes, executing its chunks, and score them.
+
+    An episode that is given up for want of a plan is none that went well: its shares, see `shares_of`, are 0. Its other
+    scores are of what happened, without an action from there on.
+    """
     executors: list[ChunkExecutor] = []
 
     def executor(rows: slice) -> Controller:
@@ -236,7 +249,10 @@ def evaluate_planner(planner: Planner, episodes: Episodes, threads: int = 0, rep
 
     scored = evaluate_controller(executor, episodes, threads, report)
     of_plans = joined_columns([each.scores() for each in executors])
-    return replace(scored, columns=scored.columns | of_plans)
+    columns = scored.columns | of_plans
+    if "no_plan" in of_plans:
+        columns |= {name: columns[name] * ~of_plans["no_plan"] for name in shares_of(episodes.task.scores)}
+    return replace(scored, columns=columns)
 
 
 def mean_scores(evaluation: Evaluation) -> list[dict[str, float]]:

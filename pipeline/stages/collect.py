@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from pipeline.errors import RunError, SettingsError
 from pipeline.files import check_folder, file_digest
 from pipeline.stages.settings import CollectSettings
 from pipeline.streams import numpy_stream
+from pipeline.tasks.dataset import FILE, DataSet, name_of, write_dataset
 from pipeline.tasks.facts import KEY, facts_of
 from pipeline.tasks.registry import find_task
 from pipeline.tasks.settings import at_task, horizon_of
@@ -112,8 +114,29 @@ def _simulate(
     return states, actions, variation
 
 
+def describe(settings: CollectSettings, task: Task, trajectories: Trajectories) -> DataSet:
+    """Tell what was collected."""
+    command = f"collect --task {settings.task} --trajectories {settings.trajectories} --seed {settings.seed}"
+    count, steps, _ = trajectories.actions.shape
+    return DataSet(
+        name=name_of(settings.out, task.name),
+        task=task.name,
+        observation=task.observation,
+        action=task.action,
+        control_seconds=task.control_seconds,
+        horizon=horizon_of(settings, task),
+        episodes=count,
+        frames=count * steps,
+        format="collect",
+        source=f"python -m pipeline {command}",
+        source_sha256=task.digest,
+        simulated=True,
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
 def collect(settings: CollectSettings) -> Collected:
-    """Write trajectories and training pairs to `settings.out`; the same seed gives the same bytes."""
+    """Write trajectories and training pairs to `settings.out`, and what they are: one seed gives the same arrays."""
     task = find_task(settings.task)
     settings = at_task(settings, task)
     check_folder(settings.out, "trajectories and pairs")
@@ -126,6 +149,7 @@ def collect(settings: CollectSettings) -> Collected:
         metadata = trajectories.metadata | {"trajectories_sha256": file_digest(files[0])}
         pairs = cut_pairs(trajectories, task.pair_steps, horizon_of(settings, task), metadata)
         save_action_pairs(files[1], pairs)
+        write_dataset(describe(settings, task, trajectories), settings.out)
     STAGES.debug("trajectories and pairs written")
     if settings.plots:
         from pipeline.report.trajectory_plots import plot_trajectories  # matplotlib is slow to import
@@ -136,4 +160,5 @@ def collect(settings: CollectSettings) -> Collected:
             trajectories.states, trajectories.actions, labels, task.control_seconds, settings.plots, folder
         )
     label = task.scores[task.primary].label
+    files.append(settings.out / FILE)
     return Collected(task.name, settings.trajectories, len(pairs.state), primary, label, refused, tuple(files))

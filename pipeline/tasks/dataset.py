@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import DataError, SettingsError, one_line
 from pipeline.files import whole_file
+from pipeline.tasks.registry import DEFAULT
 
 if TYPE_CHECKING:  # names alone need no NumPy: settings are read for --help
     from pipeline.tasks.task import Channel, Task
 
 DATA = Path("data")
 FILE = "dataset.json"
+OF_HORIZON = "horizon_"  # before the actions of a chunk, in the name of a folder
 LARGEST = 10_000_000  # bytes of the file
 LONGEST_HORIZON, MOST_CHANNELS, LONGEST = 1000, 10_000, 4000  # the last in characters of a text
 
@@ -47,9 +49,23 @@ class DataSet:
         return self.simulated or self.task != self.name
 
 
-def read_dataset(name: str) -> DataSet | None:
-    """Read what `data/NAME` tells of itself; None where there is no such file. Raises `DataError` for a faulty one."""
-    path = DATA / name / FILE
+def folder_of(name: str, horizon: int = 0) -> Path:
+    """Return the folder of a data set; its chunks of another horizon than its own are in a folder below."""
+    folder = DATA if name == DEFAULT else DATA / name
+    return folder / f"{OF_HORIZON}{horizon}" if horizon else folder
+
+
+def name_of(folder: Path, task: str) -> str:
+    """Return the name of the data set in a folder; outside of `data/` it is the task's."""
+    place, data = folder.resolve(), DATA.resolve()
+    parts = place.relative_to(data).parts if place.is_relative_to(data) else ()
+    names = [part for part in parts if not part.startswith(OF_HORIZON)]
+    return names[0] if len(names) == 1 and is_dataset_name(names[0]) else task
+
+
+def read_dataset(name: str, horizon: int = 0) -> DataSet | None:
+    """Read what a data set tells of itself; None where there is no such file. Raises `DataError` for a faulty one."""
+    path = folder_of(name, horizon) / FILE
     if not path.is_file():
         return None
     try:
@@ -67,13 +83,13 @@ def read_dataset(name: str) -> DataSet | None:
     return dataset
 
 
-def write_dataset(dataset: DataSet) -> None:
-    """Write `data/NAME/dataset.json`; the folder must be there. Raises `SettingsError` for what could not be read."""
+def write_dataset(dataset: DataSet, folder: Path | None = None) -> None:
+    """Write `dataset.json` to its folder, which must be there. Raises `SettingsError` for what could not be read."""
     try:
         _check(dataset)
     except (ValueError, TypeError) as error:
         raise SettingsError(f"data set '{dataset.name}': {one_line(error)}") from error
-    with whole_file(DATA / dataset.name / FILE) as path:
+    with whole_file((folder or folder_of(dataset.name)) / FILE) as path:
         path.write_text(json.dumps(asdict(dataset), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 

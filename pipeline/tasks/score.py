@@ -42,8 +42,9 @@ OF_WAYS: Scores = {
 OF_PLANS: Scores = {
     "tokens_per_plan": Score("tokens", "tokens per plan", "", 2, 0),
     "undecodable": Score("undecod.", "undecodable plans of an episode, share", "", 4, 0),
+    "no_plan": Score("no plan", "given up for want of a plan, share of episodes", "", 3, 0),
 }
-"""Beside a task's own scores, for methods with tokens."""
+"""Beside a task's own scores: for methods with tokens, and for policies of others."""
 
 OF_HELD_OUT: Scores = {
     "agreement": Score("agreement", "agreement of plans with held-out actions", "", 3, +1, primary=True),
