@@ -77,7 +77,8 @@ def draw_scores(comparison: Comparison) -> Figure:
     replans = sorted({replan for _, replan in comparison.conditions})
     names = [name for name in comparison.main if any(name in group.scores for group in comparison.groups)]
     names = names or [comparison.design.primary]
-    figure = Figure(figsize=(3.6 * len(noises) + 0.6, 3 * len(names) + 0.6), layout="constrained")
+    width = max(9.0, 3.6 * len(noises) + 0.6)  # for the title, where there is one column
+    figure = Figure(figsize=(width, 3 * len(names) + 0.6), layout="constrained")
     panels = figure.subplots(len(names), len(noises), sharex=True, sharey="row", squeeze=False)
     groups, yardsticks = comparison.of_kind("model", "original"), comparison.of_kind("yardstick")
     averages = comparison.of_kind("average")

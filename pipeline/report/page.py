@@ -103,6 +103,23 @@ CAPTIONS = {
     ),
 }
 
+CAPTIONS_OF_PLANS = {
+    "scores": Caption(
+        "Main scores by the number of first actions",
+        "Mean over models with its 95% interval over models and held-out episodes, one dot per model, against how many "
+        "first actions of a plan are judged.",
+        "A line chart for each main score against the number of first actions of a plan. The tables of these scores "
+        "have the same numbers.",
+    ),
+    "plans": Caption(
+        "Plans and what was demonstrated",
+        "Plans of every model from four states of held-out episodes, with the demonstrated actions.",
+        "Line charts of planned actions over time, a column for each state and a row for each action, with the "
+        "demonstrated actions dotted.",
+    ),
+}
+"""Of a task without a simulator, in place of those of the same names."""
+
 IN_SIMULATION = (
     "One task, {task}, in simulation, and one set of demonstrations by one kind of expert. No real machine, no other "
     "task, no other amount of data.",
@@ -172,7 +189,7 @@ def render_page(page: Page) -> str:
         averages=averages_table(comparison),
         figures=[
             (caption, _data_uri(svg), _size(svg))
-            for name, caption in CAPTIONS.items()
+            for name, caption in (CAPTIONS if comparison.task.world else CAPTIONS | CAPTIONS_OF_PLANS).items()
             if (svg := page.figures.get(name))
         ],
         episodes=episodes,
