@@ -20,8 +20,13 @@ from pipeline.errors import DataError, SettingsError
 from pipeline.evaluation.held_out import count_held_out, evaluate_plans, hold_out
 from pipeline.methods.method import Plans
 from pipeline.policies.policy import Policy
+from pipeline.report.suite import suite_text
+from pipeline.results.gather import gather
+from pipeline.results.suite import write_suite
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.settings import EvaluateSettings
+from pipeline.studies.settings import SuiteSettings
+from pipeline.studies.suite import plan_studies
 from pipeline.tasks.facts import facts_of
 from pipeline.tasks.registry import find_task
 from tests.arm import ARM, HORIZON, make_arm
@@ -190,7 +195,11 @@ def test_evaluate_export_and_what_needs_a_simulator(
     assert call(["evaluate", "--task", "arm", model, "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
     found = values["models"][0]["plan_against_expert"]
-    assert values["judged"] == "plans" and np.shape(found["mae_by_step_and_action"]) == (HORIZON, 2)
+    assert (
+        values["judged"] == "plans"
+        and values["episodes"] == 4
+        and np.shape(found["mae_by_step_and_action"]) == (HORIZON, 2)
+    )
     assert call(["export", model]) == 0
     capsys.readouterr()
     for words, why in (
@@ -223,3 +232,15 @@ def test_a_users_own_file_without_a_world(arm: Path) -> None:
     assert task.world is None and task.primary == "agreement" and task.longest_replan == 20
     with pytest.raises(SettingsError, match="expected one with a simulator, found 'leg'"):
         _ = task.simulator
+
+
+@pytest.mark.xdist_group("armed")
+def test_a_suite_says_which_task_has_no_simulator(studied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(studied)
+    comparison = gather(store(studied), "armed").comparison
+    (path, *_) = write_suite("mine", {"arm": comparison}, Path("suite"))
+    assert "Note, arm: No control was judged" in path.read_text() and "No control was judged" in suite_text(
+        {"arm": comparison}
+    )
+    studies = plan_studies(make(SuiteSettings, {"tasks": "arm,reacher"}))
+    assert studies["arm"].task == "arm" and studies["arm"].study == "suite-arm"

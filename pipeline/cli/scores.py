@@ -60,6 +60,11 @@ def means_table(judged: Sequence[Judged]) -> Table:
     return Table("Means over all conditions", ("policy", *(scores[name].short for name in shown)), rows)
 
 
+def episodes_of(judged: Sequence[Judged]) -> int:
+    """Return how many episodes a condition had; without a simulator they may be fewer than were asked for."""
+    return next(iter(judged[0].evaluation.by_condition().values())).shape[1]
+
+
 def errors_table(chunks: ChunkErrors, action: Sequence[Channel]) -> Table:
     """Make a table of a model's mean |error|, a row per action, in its own unit: over the plan, and of some steps."""
     steps = sorted({0, len(chunks.mae_by) // 2, len(chunks.mae_by) - 1})
@@ -108,7 +113,7 @@ def as_values(settings: EvaluateSettings, judged: Sequence[Judged]) -> dict[str,
     return {
         "format": "tinypi-evaluation-2",
         "judged": "control" if find_task(settings.task).world else "plans",
-        "episodes": settings.episodes,
+        "episodes": episodes_of(judged),
         "seed": settings.seed,
         "models": models,
     }
