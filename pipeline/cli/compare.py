@@ -35,7 +35,7 @@ def run(settings: CompareSettings) -> int:
     from pipeline.tasks.registry import find_task
 
     with contest_display(ERR, blocks_of(find_task(settings.task), settings.max_episodes)) as watch:
-        made = compare(settings, watch)
+        made = compare(settings, watch, lambda line: ERR.print(line, markup=False, soft_wrap=True))
     contest = made.contest
     if settings.format == "json":
         about = {"a": made.names[0], "b": made.names[1], "score": made.score, "margin": settings.margin}

@@ -21,7 +21,7 @@ def run(settings: EvaluateSettings) -> None:
     from pipeline.stages.evaluate import evaluate
 
     with jobs_display(ERR, "evaluating") as display:
-        judged = evaluate(settings, display.show)
+        judged = evaluate(settings, display.show, display.line)
     if settings.format == "json":
         print(json.dumps(as_values(settings, judged), allow_nan=False))
     else:

@@ -64,7 +64,7 @@ def draw_episodes(task: Task, conditions: Sequence[Condition], count: int, seed:
     with less noise. The noise depends on the condition as well. The first n episodes do not depend on the count. Data
     collection and each purpose have separate streams, so equal seeds do not make them share draws.
     """
-    starts = task.world.draw_starts(numpy_stream(seed, "episodes", *purpose, "starts"), count)
+    starts = task.simulator.draw_starts(numpy_stream(seed, "episodes", *purpose, "starts"), count)
     noise = []
     for condition in conditions:
         unit = numpy_stream(seed, "episodes", *purpose, str(condition), "noise").uniform(
@@ -95,7 +95,7 @@ def policy_planner(policy: Policy, episodes: Episodes, seed: int, *purpose: str)
             ]
             return torch.stack([torch.randn(shape[1:], generator=each) for each in rows])
 
-        return policy.plan(episodes.task.world.observe(states), noise)
+        return policy.plan(episodes.task.simulator.observe(states), noise)
 
     def plan(states: Array, due: Ints, step: int) -> Plans:
         filled = np.resize(np.arange(len(due)), max(len(due), SMALLEST_BLOCK))
@@ -126,7 +126,7 @@ class ChunkExecutor:
         self._given_up: NDArray[np.bool_] | None = None  # of a policy whose plans may be missing
 
     def __call__(self, step: int, states: Array) -> Array:
-        self._running &= ~self._task.world.ended(states)
+        self._running &= ~self._task.simulator.ended(states)
         due = np.flatnonzero(self._running & (step % self._replan == 0))
         if len(due):
             plans = self._planner(states[due], due, step)
@@ -192,18 +192,18 @@ def evaluate_controller(
     columns: list[Columns] = []
     taken: list[Ints] = []
     paths: list[NDArray[np.float32]] = []
-    for rows in task.world.blocks(count):
+    for rows in task.simulator.blocks(count):
         controller = controller_for(rows)
 
         def watched(step: int, states: Array, controller: Controller = controller, first: int = rows.start) -> Array:
             report((first + len(states) * step / task.episode_steps) / count)
             return controller(step, states)
 
-        states, actions = task.world.simulate(watched, episodes.starts[rows], episodes.noise[rows], threads)
+        states, actions = task.simulator.simulate(watched, episodes.starts[rows], episodes.noise[rows], threads)
         columns.append(task.score(states, actions))
         if task.ways:
             taken.append(task.ways.taken(states))
-            over = np.logical_or.accumulate(task.world.ended(states), axis=1)
+            over = np.logical_or.accumulate(task.simulator.ended(states), axis=1)
             paths.append(np.where(over[..., None], np.nan, task.ways.path(states)).astype(np.float32))
     whole = joined_columns(columns)
     if not task.ways:

@@ -24,6 +24,7 @@ from pipeline.methods.method import Plans
 from pipeline.own_code import split_reference
 from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.open import open_policy
+from pipeline.stages.changed import changed_data, silent
 from pipeline.stages.evaluate import check_policy, require_finished
 from pipeline.stages.foreign import ADDRESS, open_foreign
 from pipeline.stages.settings import AsksPolicies
@@ -50,8 +51,13 @@ class Contender:
     faults: Mapping[str, int] = field(default_factory=dict)  # of somebody else's policy: answers without a plan so far
 
 
-def open_contender(task: Task, place: str, asks: AsksPolicies, tokenizer: str = NONE) -> Contender:
-    """Open what `place` names; raises `UserError` kinds where there is no such policy, or not for the task."""
+def open_contender(
+    task: Task, place: str, asks: AsksPolicies, tokenizer: str = NONE, say: Callable[[str], None] = silent
+) -> Contender:
+    """Open what `place` names; `say` is told if a run's data has changed.
+
+    Raises `UserError` kinds where there is no such policy, or not for the task.
+    """
     if ADDRESS in place:
         return from_elsewhere(task, place, asks)
     if place.startswith(MODELS):
@@ -62,6 +68,8 @@ def open_contender(task: Task, place: str, asks: AsksPolicies, tokenizer: str = 
         store = open_store()
         run = fetch(store, place)
         require_finished(run)
+        for line in changed_data([run]):
+            say(f"warning: {line}")
         with artifact(store, place, f"{run.tags[NAME]}.pth") as path:
             return from_file(task, path, tokenizer)
     if not Path(place).exists():
@@ -94,7 +102,7 @@ def act_planner(task: Task, act: Callable[[Array], np.ndarray]) -> PlannerFor:
     """Make planners of a policy that only acts: what it draws, if anything, it draws by itself."""
 
     def plan(states: Array, _episodes: Ints, _step: int) -> Plans:
-        return Plans(act(task.world.observe(states)))
+        return Plans(act(task.simulator.observe(states)))
 
     return lambda _episodes, _seed, *_purpose: plan
 

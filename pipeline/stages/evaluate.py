@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -39,13 +39,14 @@ from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.load import load_policy
 from pipeline.policies.policy import Policy, noise_of
 from pipeline.report.design import design_of
+from pipeline.stages.changed import changed_data, silent
 from pipeline.stages.foreign import open_foreign
 from pipeline.stages.recorded import check_table, write_table
 from pipeline.stages.settings import AsksPolicies, EvaluateSettings
 from pipeline.streams import torch_stream
 from pipeline.tasks.facts import require_fit
 from pipeline.tasks.registry import find_task
-from pipeline.tasks.settings import at_task
+from pipeline.tasks.settings import at_task, settle
 from pipeline.tasks.task import Task
 from pipeline.tracking.names import Kind
 from pipeline.tracking.query import StoredRun, artifact, fetch, is_acting, is_average, is_model, search_study, task_of
@@ -246,14 +247,15 @@ def protocol_for(settings: EvaluateSettings) -> Protocol:
     return fixed
 
 
-def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
+def evaluate(settings: EvaluateSettings, watch: Watch, say: Callable[[str], None] = silent) -> list[Judged]:
     """Evaluate all named models in the order given, then policies of others, then the yardsticks.
+
+    `say` is told of runs whose data has changed.
 
     Bad input raises a `UserError` before any work; `RunError` names the models that could not be evaluated.
     """
-    task = find_task(settings.task)
+    settings, task = settle(settings)
     default = at_task(EvaluateSettings(task=settings.task), task).pairs
-    settings = at_task(settings, task)
     protocol, act = protocol_for(settings), settings.acting
     trial = Trial(settings.task, protocol, settings.pairs)
     if settings.csv != NONE:
@@ -277,6 +279,8 @@ def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
             for run in members:
                 require_task(run, task)
             runs += [run for run in members if run.run_id not in known]
+        for line in changed_data(runs):
+            say(f"warning: {line}")
         if act:
             for method in dict.fromkeys(run.tags["method"] for run in runs):
                 METHODS[method].check_acting(act)

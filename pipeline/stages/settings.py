@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.config import ALL, AUTO, BARE, FLAGS, MAX_SEED, NAME_PATTERN, NONE, Settings
-from pipeline.tasks.settings import ForTask, WithHorizon
+from pipeline.tasks.settings import ForData, ForTask, WithHorizon
 
 
 class CollectSettings(WithHorizon):
@@ -21,7 +21,7 @@ class CollectSettings(WithHorizon):
     out: Path = Field(Path("data"), description="folder for trajectories.npz and training_pairs_original.npz")
 
 
-class TokenizeSettings(WithHorizon):
+class TokenizeSettings(ForData, WithHorizon):
     """Fit a tokenizer, FAST or plain bins, on the training split, and write the token pairs."""
 
     scheme: Literal["fast", "bins"] = Field("fast", description="FAST, or one token per action")
@@ -72,7 +72,7 @@ class AsksPolicies(Settings):
     batch: int = Field(200, ge=1, le=10_000, description="states of one request to a server or a function, at most")
 
 
-class EvaluateSettings(ChoosesActing, AsksPolicies, ForTask):
+class EvaluateSettings(ChoosesActing, AsksPolicies, ForData):
     """Score how models control a task, under its conditions of noise and replan interval.
 
     Models are files (A.pth B.pth ...), MLflow runs (--run), or all models of a study (--study). The scores of runs are
@@ -179,3 +179,11 @@ class ExportSettings(ChoosesActing):
 
     checkpoint: Path = Field(description="model file, from train/trained_models", json_schema_extra=BARE)
     out: str = Field(AUTO, min_length=1, description="file to write; auto: the model's path, ending in .onnx")
+
+
+class ExportDataSettings(ForData, WithHorizon):
+    """Write demonstrations in a format that other systems read, with the statistics that they train by."""
+
+    format: Literal["lerobot"] = Field("lerobot", description="LeRobot's, version 3.0")
+    trajectories: Path = Field(Path("data/trajectories.npz"), description="the demonstrations")
+    out: Path = Field(description="folder to write, which must not exist yet")

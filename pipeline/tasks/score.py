@@ -45,6 +45,15 @@ OF_PLANS: Scores = {
 }
 """Beside a task's own scores: for methods with tokens, and for policies of others."""
 
+OF_HELD_OUT: Scores = {
+    "agreement": Score("agreement", "agreement of plans with held-out actions", "", 3, +1, primary=True),
+    "plan_error": Score("error", "mean |error| of plans", "standard deviations", 3, -1),
+    "reconstruction": Score(
+        "tokenizer", "of it the tokenizer's: mean |error| of rebuilt chunks", "standard deviations", 3, 0
+    ),
+}
+"""Of a task without a simulator, of every held-out episode: see `evaluation/held_out.py`."""
+
 
 def primary_of(scores: Scores) -> str:
     """Return the name of the primary score."""
