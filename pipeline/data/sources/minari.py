@@ -75,7 +75,7 @@ def open_minari(path: Path) -> Source:
                     key: rows(main, group, features[key], count, more=1 if key.startswith(WITH_LAST) else 0)
                     for key in keys
                 }
-                yield Episode(f"episode_{number}", values)
+                yield Episode(values)
 
     return Source(
         format="minari",
@@ -83,6 +83,7 @@ def open_minari(path: Path) -> Source:
         ignored=tuple(ignored),
         episodes=episodes,
         frames=frames,
+        name="episode_{}".format,
         files=(text, main),
         read=read,
     )
