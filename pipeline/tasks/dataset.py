@@ -84,7 +84,10 @@ def read_dataset(name: str, horizon: int = 0) -> DataSet | None:
 
 
 def write_dataset(dataset: DataSet, folder: Path | None = None) -> None:
-    """Write `dataset.json` to its folder, which must be there. Raises `SettingsError` for what could not be read."""
+    """Write `dataset.json` to the set's folder, or to a `folder` that will be it; it must be there.
+
+    Raises `SettingsError` for what could not be read.
+    """
     try:
         _check(dataset)
     except (ValueError, TypeError) as error:
