@@ -77,7 +77,7 @@ class EvaluateSettings(ChoosesActing, AsksPolicies, ForData):
     """Score how models control a task, under its conditions of noise and replan interval.
 
     Models are files (A.pth B.pth ...), MLflow runs (--run), or all models of a study (--study). The scores of runs are
-    logged to the runs.
+    logged to the runs. In a task without a simulator, plans are compared with what held-out episodes demonstrate.
 
     --policy names policies of others: a server's address, or a Python function as module:function or
     path/to/file.py:function, whose code is run. An episode whose plan is late or cannot be used is given up.
