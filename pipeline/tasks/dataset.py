@@ -108,10 +108,10 @@ def find_dataset(name: str) -> DataSet:
 
 
 def is_dataset_name(name: str) -> bool:
-    """Whether a data set can be called so: the name of a folder in `data/`, not a path."""
+    """Whether a data set can be called so: the name of a folder in `data/`, not a path, nor that of another horizon."""
     from pipeline.tasks.check_record import NAME
 
-    return NAME.fullmatch(name) is not None
+    return NAME.fullmatch(name) is not None and not name.startswith(OF_HORIZON)
 
 
 def task_of_data(dataset: DataSet) -> "Task":
