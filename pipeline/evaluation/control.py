@@ -6,6 +6,7 @@ A action, D decisions of a task with several ways.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ LARGEST_BLOCK = 512  # states planned for at once: what the networks compute sta
 SMALLEST_BLOCK = 16  # for fewer rows a matrix product may add up in another order; a block is filled with repeats
 
 
-def _unwatched(_fraction: float) -> None:
+def unwatched(_fraction: float) -> None:
     pass
 
 
@@ -78,31 +79,43 @@ def draw_episodes(task: Task, conditions: Sequence[Condition], count: int, seed:
 def policy_planner(policy: Policy, episodes: Episodes, seed: int, *purpose: str) -> Planner:
     """Make a policy's planner for these episodes.
 
-    Noise, if the policy draws any, has a stream for each model, episode and step, and states are planned for in blocks
-    in which a plan has the same bits in any company. So the first n episodes depend neither on the count nor on which
-    episodes have ended.
+    Noise, if the policy draws any, has a stream for each model, episode and step. So the first n episodes depend
+    neither on the count nor on which episodes have ended.
     """
-    model = str(policy.provenance.get("weights_sha256", policy.name)).replace("/", "-")
-    count = len(episodes.starts) // len(episodes.conditions)
-
-    def plan_block(states: Array, due: Ints, step: int) -> Plans:
-        def noise(shape: tuple[int, ...]) -> Tensor:
-            rows = [
-                torch_stream(
-                    seed, "plans", *purpose, model, str(episodes.conditions[number // count]), number % count, step
-                )
-                for number in due.tolist()
-            ]
-            return torch.stack([torch.randn(shape[1:], generator=each) for each in rows])
-
-        return policy.plan(episodes.task.simulator.observe(states), noise)
+    model, count = model_word(policy), len(episodes.starts) // len(episodes.conditions)
 
     def plan(states: Array, due: Ints, step: int) -> Plans:
-        filled = np.resize(np.arange(len(due)), max(len(due), SMALLEST_BLOCK))
-        blocks = np.array_split(filled, -(-len(filled) // LARGEST_BLOCK))
-        return joined([plan_block(states[rows], due[rows], step) for rows in blocks], len(due))
+        def stream(number: int) -> torch.Generator:
+            condition = str(episodes.conditions[number // count])
+            generator: torch.Generator = torch_stream(seed, "plans", *purpose, model, condition, number % count, step)
+            return generator
+
+        return plan_in_blocks(policy, episodes.task.simulator.observe(states), due, stream)
 
     return plan
+
+
+def model_word(policy: Policy) -> str:
+    """Return what stands for a policy in the names of streams."""
+    return str(policy.provenance.get("weights_sha256", policy.name)).replace("/", "-")
+
+
+def plan_in_blocks(
+    policy: Policy, observed: NDArray[Any], numbers: Ints, stream: Callable[[int], torch.Generator]
+) -> Plans:
+    """Plan for `observed (B, S)` in blocks in which a plan has the same bits in any company.
+
+    `stream(number)` gives the noise of the state with that one of `numbers (B,)`.
+    """
+
+    def plan_block(rows: Ints) -> Plans:
+        def noise(shape: tuple[int, ...]) -> Tensor:
+            return torch.stack([torch.randn(shape[1:], generator=stream(each)) for each in numbers[rows].tolist()])
+
+        return policy.plan(observed[rows], noise)
+
+    filled = np.resize(np.arange(len(numbers)), max(len(numbers), SMALLEST_BLOCK))
+    return joined(list(map(plan_block, np.array_split(filled, -(-len(filled) // LARGEST_BLOCK)))), len(numbers))
 
 
 class ChunkExecutor:
@@ -182,7 +195,7 @@ class Evaluation:
 
 
 def evaluate_controller(
-    controller_for: ControllerFor, episodes: Episodes, threads: int = 0, report: Report = _unwatched
+    controller_for: ControllerFor, episodes: Episodes, threads: int = 0, report: Report = unwatched
 ) -> Evaluation:
     """Run controllers on all episodes and score them; `threads` 0 means all cores, with equal results.
 
@@ -219,7 +232,7 @@ def joined_columns(blocks: Sequence[Columns]) -> Columns:
     return {name: np.concatenate([each[name] for each in blocks]) for name in blocks[0]}
 
 
-def evaluate_planner(planner: Planner, episodes: Episodes, threads: int = 0, report: Report = _unwatched) -> Evaluation:
+def evaluate_planner(planner: Planner, episodes: Episodes, threads: int = 0, report: Report = unwatched) -> Evaluation:
     """Run a planner on all episodes, executing its chunks, and score them.
 
     An episode that is given up for want of a plan is none that went well: its shares, see `shares_of`, are 0. Its other

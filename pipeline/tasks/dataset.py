@@ -84,7 +84,10 @@ def read_dataset(name: str, horizon: int = 0) -> DataSet | None:
 
 
 def write_dataset(dataset: DataSet, folder: Path | None = None) -> None:
-    """Write `dataset.json` to its folder, which must be there. Raises `SettingsError` for what could not be read."""
+    """Write `data/NAME/dataset.json`, or that in a `folder` that will be `data/NAME`; the folder must be there.
+
+    Raises `SettingsError` for what could not be read.
+    """
     try:
         _check(dataset)
     except (ValueError, TypeError) as error:
