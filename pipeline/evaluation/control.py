@@ -157,7 +157,7 @@ class ChunkExecutor:
                 self._has_tokens = True
                 self._tokens[due] += plans.tokens
                 self._undecodable[due] += 0 if plans.undecodable is None else plans.undecodable
-            if self._task.ways and self._ways is not None:
+            if self._task.ways and self._ways is not None and len(due):
                 ways = self._task.ways.planned(states[due], plans.actions.astype(np.float64))
                 self._switches[due] += count_switches(self._ways[due], ways)
                 self._ways[due] = np.where(ways >= 0, ways, self._ways[due])

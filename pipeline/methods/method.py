@@ -57,7 +57,8 @@ def joined(parts: Sequence[Plans], count: int) -> Plans:
 
 def rows_of(plans: Plans, rows: NDArray[np.bool_]) -> Plans:
     """Return the plans in these rows `(B,)` only."""
-    return Plans(**{name: None if each is None else each[rows] for name, each in vars(plans).items()})
+    kept: dict[str, Any] = {name: None if each is None else each[rows] for name, each in vars(plans).items()}
+    return Plans(**kept)
 
 
 @dataclass(frozen=True)
