@@ -9,6 +9,7 @@ EXAMPLES = (
     "evaluate A.pth B.pth --yardsticks",
     "evaluate --run 0123456789abcdef0123456789abcdef",
     "evaluate A.pth --act start_noise=1",
+    "evaluate A.pth --policy http://127.0.0.1:5001 mine.py:act --yardsticks --csv results.csv",
 )
 
 
@@ -20,7 +21,7 @@ def run(settings: EvaluateSettings) -> None:
     from pipeline.stages.evaluate import evaluate
 
     with jobs_display(ERR, "evaluating") as display:
-        judged = evaluate(settings, display.show)
+        judged = evaluate(settings, display.show, display.line)
     if settings.format == "json":
         print(json.dumps(as_values(settings, judged), allow_nan=False))
     else:

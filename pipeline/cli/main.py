@@ -28,6 +28,7 @@ FILES = (
     "compare",
     "play",
     "export",
+    "export_data",
     "ensemble",
     "suite",
     "report",
@@ -40,6 +41,7 @@ FILES = (
     "server",
     "move_store",
     "relocate",
+    "data",
     "info",
     "completion",
 )

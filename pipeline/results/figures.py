@@ -122,14 +122,14 @@ def demonstrated_paths(task: Task) -> NDArray[np.float64] | None:
     if task.ways is None or task.demonstrator is None:
         return None
     variation = task.demonstrator.draw_variation(numpy_stream(0, "paths", "gains"), MOST_PATHS)
-    starts = task.world.draw_starts(numpy_stream(0, "paths", "starts"), MOST_PATHS)
+    starts = task.simulator.draw_starts(numpy_stream(0, "paths", "starts"), MOST_PATHS)
     blocks = []
-    for rows in task.world.blocks(MOST_PATHS):
+    for rows in task.simulator.blocks(MOST_PATHS):
         controller = task.demonstrator.controller(variation[rows], starts[rows])
         noise = np.zeros((len(starts[rows]), task.episode_steps, task.action_dim))
-        blocks.append(task.world.simulate(controller, starts[rows], noise, 1)[0])
+        blocks.append(task.simulator.simulate(controller, starts[rows], noise, 1)[0])
     states = np.concatenate(blocks)
-    over = np.logical_or.accumulate(task.world.ended(states), axis=1)
+    over = np.logical_or.accumulate(task.simulator.ended(states), axis=1)
     paths: NDArray[np.float64] = np.where(over[..., None], np.nan, task.ways.path(states))
     return paths
 
@@ -139,8 +139,8 @@ def backdrop(task: Task) -> Scene | None:
     if task.scene is None:
         return None
     actions = np.zeros((1, 2, task.action_dim))
-    starts = task.world.draw_starts(numpy_stream(0, "paths", "starts"), 1)
-    states, _ = task.world.simulate(lambda step, _states: actions[:, step], starts, actions, 1)
+    starts = task.simulator.draw_starts(numpy_stream(0, "paths", "starts"), 1)
+    states, _ = task.simulator.simulate(lambda step, _states: actions[:, step], starts, actions, 1)
     return task.scene(states[0], actions[0])
 
 

@@ -42,6 +42,7 @@ NOT_A_DIFFERENCE = {
     "experiment",
     "device",
     "threads",
+    "data",
     "pairs",
     "tokenizer",
     "task",

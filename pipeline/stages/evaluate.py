@@ -2,8 +2,8 @@
 
 import math
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,14 @@ from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.load import load_policy
 from pipeline.policies.policy import Policy, noise_of
 from pipeline.report.design import design_of
-from pipeline.stages.settings import EvaluateSettings
+from pipeline.stages.changed import changed_data, silent
+from pipeline.stages.foreign import open_foreign
+from pipeline.stages.recorded import check_table, write_table
+from pipeline.stages.settings import AsksPolicies, EvaluateSettings
 from pipeline.streams import torch_stream
 from pipeline.tasks.facts import require_fit
 from pipeline.tasks.registry import find_task
-from pipeline.tasks.settings import at_task
+from pipeline.tasks.settings import at_task, settle
 from pipeline.tasks.task import Task
 from pipeline.tracking.names import Kind
 from pipeline.tracking.query import StoredRun, artifact, fetch, is_acting, is_average, is_model, search_study, task_of
@@ -70,6 +73,7 @@ class Judged:
     method: str
     evaluation: Evaluation
     chunks: ChunkErrors | None = None  # against the expert, on the test split; None without it
+    faults: Mapping[str, int] = field(default_factory=dict)  # of somebody else's policy: answers without a plan
 
 
 def load_for(task: Task, path: Path, tokenizer: str, act: Mapping[str, Any] | None = None) -> Policy:
@@ -135,6 +139,15 @@ def judge_run(run_id: str, trial: Trial, report: Report, act: Mapping[str, Any] 
     if not act:
         log_judged(TrackedRun(client, run_id), judged, trial.protocol)
     return judged
+
+
+def judge_foreign(place: str, trial: Trial, asks: AsksPolicies, report: Report) -> Judged:
+    """Evaluate somebody else's policy; its plans are not compared with the expert's: it may have seen them."""
+    task = find_task(trial.task)
+    policy = open_foreign(task, place, asks)
+    episodes = draw_episodes(task, task.conditions, trial.protocol.episodes, trial.protocol.seed)
+    evaluation = evaluate_planner(policy.plan, episodes, 1, report)
+    return Judged(policy.name, "foreign", evaluation, faults=dict(policy.faults))
 
 
 def judge_yardstick(name: str, trial: Trial, report: Report) -> Judged:
@@ -234,16 +247,19 @@ def protocol_for(settings: EvaluateSettings) -> Protocol:
     return fixed
 
 
-def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
-    """Evaluate all named models in the order given, then the yardsticks.
+def evaluate(settings: EvaluateSettings, watch: Watch, say: Callable[[str], None] = silent) -> list[Judged]:
+    """Evaluate all named models in the order given, then policies of others, then the yardsticks.
+
+    `say` is told of runs whose data has changed.
 
     Bad input raises a `UserError` before any work; `RunError` names the models that could not be evaluated.
     """
-    task = find_task(settings.task)
+    settings, task = settle(settings)
     default = at_task(EvaluateSettings(task=settings.task), task).pairs
-    settings = at_task(settings, task)
     protocol, act = protocol_for(settings), settings.acting
     trial = Trial(settings.task, protocol, settings.pairs)
+    if settings.csv != NONE:
+        check_table(Path(settings.csv))
     jobs: list[Job[Judged]] = []
     for path in settings.checkpoint:
         policy = load_for(task, path, settings.tokenizer, act)
@@ -263,6 +279,8 @@ def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
             for run in members:
                 require_task(run, task)
             runs += [run for run in members if run.run_id not in known]
+        for line in changed_data(runs):
+            say(f"warning: {line}")
         if act:
             for method in dict.fromkeys(run.tags["method"] for run in runs):
                 METHODS[method].check_acting(act)
@@ -271,13 +289,26 @@ def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
             jobs.append(Job(run.name, run.tags["method"], work))
     if act and not jobs:
         raise SettingsError("act: name models that are to act so: files, --run or --study. See --help.")
+    asks = AsksPolicies(timeout=settings.timeout, batch=settings.batch)
+    for place in dict.fromkeys(settings.policy):
+        name = open_foreign(task, place, asks).name  # refused before any evaluation
+        jobs.append(Job(name, "foreign", partial(judge_foreign, place, trial, asks)))
     if settings.yardsticks:
         jobs += [Job(name, "yardstick", partial(judge_yardstick, name, trial)) for name in task.yardsticks]
     if not jobs:
-        raise SettingsError("checkpoint: name model files, or --run, --study or --yardsticks. See --help.")
+        raise SettingsError("checkpoint: name model files, or --run, --study, --policy or --yardsticks. See --help.")
     executor = settings.executor if len(jobs) > 1 else "serial"  # a process of its own takes longer than one model
     outcome = run_all(jobs, watch, executor, settings.workers)
     if outcome.failures:
         failures = "; ".join(outcome.failures)
         raise RunError(f"evaluation: {len(outcome.failures)} of {len(jobs)} failed: {failures}")
+    if settings.csv != NONE:
+        own = ("foreign", "yardstick")  # each of them is a method of its own
+        write_table(
+            Path(settings.csv),
+            [
+                (each.name if each.method in own else each.method, each.name, each.evaluation)
+                for each in outcome.results
+            ],
+        )
     return outcome.results

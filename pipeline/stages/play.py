@@ -59,7 +59,7 @@ def play(settings: PlaySettings, watch: Watch) -> Shown:
     STAGES.debug("episode played: plans requested at steps %s", played.record.asked.tolist())
     record = played.record
     scores = task.score(record.states[None], record.actions[None])
-    over = np.flatnonzero(task.world.ended(record.states))
+    over = np.flatnonzero(task.simulator.ended(record.states))
     steps = int(over[0]) if len(over) else task.episode_steps
     seconds = steps * task.control_seconds
     verdict = f"{task.end} after {seconds:.2f} s" if len(over) else "played to the end"

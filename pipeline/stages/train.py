@@ -24,9 +24,9 @@ from pipeline.stages.tokenize import REBUILD
 from pipeline.stages.unfinished import Unfinished, find_unfinished, say_what_was_left
 from pipeline.streams import global_torch_stream
 from pipeline.tasks.facts import facts_of, require_fit
-from pipeline.tasks.registry import DEFAULT, find_task
+from pipeline.tasks.registry import DEFAULT
 from pipeline.tasks.score import shares_of
-from pipeline.tasks.settings import at_task
+from pipeline.tasks.settings import settle
 from pipeline.tasks.task import Task
 from pipeline.tracking.delivery import BRIEFLY
 from pipeline.tracking.mirror import MIRROR, Mirror, reserve
@@ -85,8 +85,7 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place
             say("warning: the code has changed since the run was started, so its bits may be others")
     torch.set_num_threads(settings.threads)
     device = choose_device(settings)
-    task = find_task(settings.task)
-    settings = at_task(settings, task)
+    settings, task = settle(settings)
     make_missing_data(settings, task, say)
     prepared = prepare(method, settings, task)
     STAGES.debug("the data is read and split")

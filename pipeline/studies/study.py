@@ -48,8 +48,7 @@ from pipeline.studies.jobs import (
 from pipeline.studies.plan import Group, Member, plan_groups, plan_members
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.studies.verdict import group_metrics, study_metrics, verdict_tags
-from pipeline.tasks.registry import find_task
-from pipeline.tasks.settings import at_task
+from pipeline.tasks.settings import at_task, settle
 from pipeline.tasks.task import Task
 from pipeline.tracking.mirror import MIRROR
 from pipeline.tracking.names import LOOKED, NAME, TASK, Kind
@@ -129,8 +128,7 @@ def run_study(settings: EnsembleSettings, say: Say, watch: Watch, suite: Tracked
     the others go on.
     """
     started = time.monotonic()
-    task = find_task(settings.task)
-    settings = at_task(settings, task)
+    settings, task = settle(settings)
     groups = [replace(group, settings=at_task(group.settings, task)) for group in plan_groups(settings)]
     members = plan_members(settings, groups)
     originals = find_originals(settings)

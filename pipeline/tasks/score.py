@@ -41,8 +41,18 @@ OF_WAYS: Scores = {
 OF_PLANS: Scores = {
     "tokens_per_plan": Score("tokens", "tokens per plan", "", 2, 0),
     "undecodable": Score("undecod.", "undecodable plans of an episode, share", "", 4, 0),
+    "no_plan": Score("no plan", "given up for want of a plan, share of episodes", "", 3, 0),
 }
-"""Beside a task's own scores, for methods with tokens."""
+"""Beside a task's own scores: for methods with tokens, and for policies of others."""
+
+OF_HELD_OUT: Scores = {
+    "agreement": Score("agreement", "agreement of plans with held-out actions", "", 3, +1, primary=True),
+    "plan_error": Score("error", "mean |error| of plans", "standard deviations", 3, -1),
+    "reconstruction": Score(
+        "tokenizer", "of it the tokenizer's: mean |error| of rebuilt chunks", "standard deviations", 3, 0
+    ),
+}
+"""Of a task without a simulator, of every held-out episode: see `evaluation/held_out.py`."""
 
 
 def primary_of(scores: Scores) -> str:
