@@ -24,6 +24,7 @@ from pipeline.missing import missing_package
 FILES = (
     "collect",
     "tokenize",
+    "tokenizer_report",
     "evaluate",
     "compare",
     "play",
