@@ -102,7 +102,19 @@ class TokenizerCost:
         return self._overview(), self._dimensions(), self._frequencies()
 
     def _overview(self) -> Table:
-        heads = ("scale", "fine", "vocab.", "used", "bits", "tokens", "99%", "most", "error", "clipped", "unseen")
+        heads: tuple[str, ...] = (
+            "scale",
+            "fine",
+            "vocab.",
+            "used",
+            "bits",
+            "tokens",
+            "99%",
+            "most",
+            "error",
+            "clipped",
+            "unseen",
+        )
         rows = []
         for row in self.rows:
             made, cost = row.tokenizer, row.cost

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.report.figures import look, save
 from pipeline.report.plotting import Axes, Figure, plain
-from pipeline.report.tokenizer_cost import ENOUGH, TokenizerCost, family
+from pipeline.report.tokenizer_cost import ENOUGH, Fitted, TokenizerCost, family
 
 
 def draw_tokenizer_cost(found: TokenizerCost, path: Path) -> None:
@@ -35,21 +35,26 @@ def _families(axes: Axes, found: TokenizerCost, value: str) -> None:
     """Draw one line for two scales and one for a single scale, over tokens; mark the tokenizer that is shown."""
     for number, (mixed, label) in enumerate(((True, "a finer scale for low frequencies"), (False, "one scale"))):
         rows = family(found.rows, mixed)
-        heights = [row.cost.overall if value == "error" else row.control for row in rows]
+        heights = [_height(row, value) for row in rows]
         axes.plot([row.cost.tokens.mean() for row in rows], heights, **look(number), label=label)
         for row, height in zip(rows, heights, strict=True):
             axes.annotate(
                 f"{row.tokenizer.scale:g}",
-                (row.cost.tokens.mean(), height or 0.0),
+                (row.cost.tokens.mean(), height),
                 xytext=(5, 5),
                 textcoords="offset points",
                 fontsize=8,
             )
-    height = found.shown.cost.overall if value == "error" else found.shown.control
     mark = "recommended" if found.recommended else "most exact"
     tokens = float(found.shown.cost.tokens.mean())
-    axes.plot([tokens], [height], "o", markersize=15, markerfacecolor="none", color="black", label=mark)
+    axes.plot(
+        [tokens], [_height(found.shown, value)], "o", markersize=15, markerfacecolor="none", color="black", label=mark
+    )
     axes.set_xlabel("tokens a chunk, mean; beside a mark: the scale")
+
+
+def _height(row: Fitted, value: str) -> float:
+    return row.cost.overall if value == "error" or row.control is None else row.control
 
 
 def _errors(axes: Axes, found: TokenizerCost) -> None:
@@ -63,7 +68,7 @@ def _control(axes: Axes, found: TokenizerCost) -> None:
     assert found.alone is not None, "where there is an expert, its plans are scored"
     _families(axes, found, "control")
     axes.axhline(found.alone, color="black", linewidth=1, label="as planned")
-    axes.set(title=f"'{found.expert}', plans encoded and decoded", ylabel=found.score)
+    axes.set(title=f"'{found.expert}', plans encoded and decoded", ylabel=found.short)
     scores = [found.alone, *(row.control for row in found.rows if row.control is not None)]
     axes.set_ylim(min(scores) - 0.1, max(scores) + 0.05)
     axes.legend(fontsize=8, loc="lower right")
@@ -94,7 +99,9 @@ def _spectrum(axes: Axes, found: TokenizerCost) -> None:
 
 def _lengths(axes: Axes, found: TokenizerCost) -> None:
     tokens = found.shown.cost.tokens
-    axes.hist(tokens, bins=np.arange(tokens.min(), tokens.max() + 2) - 0.5, color="#56B4E9", edgecolor="white")
+    axes.hist(
+        tokens, bins=(np.arange(tokens.min(), tokens.max() + 2) - 0.5).tolist(), color="#56B4E9", edgecolor="white"
+    )
     axes.axvline(float(np.quantile(tokens, 0.99)), color="#D55E00", linestyle="--", label="99th percentile")
     used = f"{found.shown.cost.used} of {found.shown.tokenizer.vocabulary} tokens occur"
     axes.set(

@@ -68,4 +68,5 @@ def measure_cost(tokenizer: FastTokenizer, chunks: Floats) -> Cost:
 
 def _by_frequency(chunks: Array) -> Array:
     """Return the root mean square coefficients `(H, A)` of `chunks (N, H, A)`."""
-    return np.sqrt(np.square(dct(chunks, norm="ortho", axis=1)).mean(0))
+    found: Array = np.sqrt(np.square(dct(chunks, norm="ortho", axis=1)).mean(0))
+    return found
