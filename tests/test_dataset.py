@@ -57,7 +57,9 @@ def test_it_is_a_task_without_a_simulator() -> None:
     assert task.observation == ARM.observation and task.limits.tolist() == [2.0]
     assert task.conditions == (Condition(0, 4), Condition(0, 10), Condition(0, 20)) and task.longest_replan == 20
     assert task.own_scores is OF_HELD_OUT and task.primary == "agreement" and task.world is None
-    with pytest.raises(SettingsError, match="task 'arm' has no simulator, so nothing can be controlled or shown"):
+    with pytest.raises(
+        SettingsError, match="expected one with a simulator, found 'arm', which has none: nothing can be con"
+    ):
         _ = task.simulator
     assert task.score is unscored and not task.yardsticks
     assert task.digest != replace(task, action=(Channel("torque", "torque", "N m", 3.0),)).digest

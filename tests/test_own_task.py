@@ -241,7 +241,7 @@ OF_TASK = [
     ("world=None, conditions=()", "world: expected a World, for episode_steps, pair_steps, demonstration_steps, dem"),
     ("world='mine'", "world: expected a World, or None for no simulator, found mine"),
     ("demonstrator='me'", "demonstrator: expected a Demonstrator, or None, found me"),
-    ("demonstrator=None", "task: 'slide' has no demonstrator, so its data are imported, not collected. See --help."),
+    ("demonstrator=None", "task: 'slide' has no demonstrator, so its data are imported, not collected. See"),
     ("own_scores={}", "own_scores: expected one or more of Score"),
     ("own_scores={'a b': Score('', '', '', 1, 1, primary=True)}", "own_scores: expected names of letters"),
     ("own_scores={'ways': Score('', '', '', 1, 1, primary=True)}", "own_scores: expected names of letters"),

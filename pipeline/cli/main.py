@@ -23,6 +23,7 @@ from pipeline.missing import missing_package
 
 FILES = (
     "collect",
+    "import_data",
     "tokenize",
     "tokenizer_report",
     "evaluate",

@@ -6,6 +6,7 @@ A action, D decisions of a task with several ways.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import RunError
-from pipeline.methods.method import Plans, joined
+from pipeline.methods.method import Plans, joined, rows_of
 from pipeline.policies.policy import Policy
 from pipeline.streams import numpy_stream, torch_stream
 from pipeline.tasks.score import Scores, shares_of
@@ -38,7 +39,7 @@ LARGEST_BLOCK = 512  # states planned for at once: what the networks compute sta
 SMALLEST_BLOCK = 16  # for fewer rows a matrix product may add up in another order; a block is filled with repeats
 
 
-def _unwatched(_fraction: float) -> None:
+def unwatched(_fraction: float) -> None:
     pass
 
 
@@ -78,31 +79,43 @@ def draw_episodes(task: Task, conditions: Sequence[Condition], count: int, seed:
 def policy_planner(policy: Policy, episodes: Episodes, seed: int, *purpose: str) -> Planner:
     """Make a policy's planner for these episodes.
 
-    Noise, if the policy draws any, has a stream for each model, episode and step, and states are planned for in blocks
-    in which a plan has the same bits in any company. So the first n episodes depend neither on the count nor on which
-    episodes have ended.
+    Noise, if the policy draws any, has a stream for each model, episode and step. So the first n episodes depend
+    neither on the count nor on which episodes have ended.
     """
-    model = str(policy.provenance.get("weights_sha256", policy.name)).replace("/", "-")
-    count = len(episodes.starts) // len(episodes.conditions)
-
-    def plan_block(states: Array, due: Ints, step: int) -> Plans:
-        def noise(shape: tuple[int, ...]) -> Tensor:
-            rows = [
-                torch_stream(
-                    seed, "plans", *purpose, model, str(episodes.conditions[number // count]), number % count, step
-                )
-                for number in due.tolist()
-            ]
-            return torch.stack([torch.randn(shape[1:], generator=each) for each in rows])
-
-        return policy.plan(episodes.task.simulator.observe(states), noise)
+    model, count = model_word(policy), len(episodes.starts) // len(episodes.conditions)
 
     def plan(states: Array, due: Ints, step: int) -> Plans:
-        filled = np.resize(np.arange(len(due)), max(len(due), SMALLEST_BLOCK))
-        blocks = np.array_split(filled, -(-len(filled) // LARGEST_BLOCK))
-        return joined([plan_block(states[rows], due[rows], step) for rows in blocks], len(due))
+        def stream(number: int) -> torch.Generator:
+            condition = str(episodes.conditions[number // count])
+            generator: torch.Generator = torch_stream(seed, "plans", *purpose, model, condition, number % count, step)
+            return generator
+
+        return plan_in_blocks(policy, episodes.task.simulator.observe(states), due, stream)
 
     return plan
+
+
+def model_word(policy: Policy) -> str:
+    """Return what stands for a policy in the names of streams."""
+    return str(policy.provenance.get("weights_sha256", policy.name)).replace("/", "-")
+
+
+def plan_in_blocks(
+    policy: Policy, observed: NDArray[Any], numbers: Ints, stream: Callable[[int], torch.Generator]
+) -> Plans:
+    """Plan for `observed (B, S)` in blocks in which a plan has the same bits in any company.
+
+    `stream(number)` gives the noise of the state with that one of `numbers (B,)`.
+    """
+
+    def plan_block(rows: Ints) -> Plans:
+        def noise(shape: tuple[int, ...]) -> Tensor:
+            return torch.stack([torch.randn(shape[1:], generator=stream(each)) for each in numbers[rows].tolist()])
+
+        return policy.plan(observed[rows], noise)
+
+    filled = np.resize(np.arange(len(numbers)), max(len(numbers), SMALLEST_BLOCK))
+    return joined(list(map(plan_block, np.array_split(filled, -(-len(filled) // LARGEST_BLOCK)))), len(numbers))
 
 
 class ChunkExecutor:
@@ -132,19 +145,19 @@ class ChunkExecutor:
             plans = self._planner(states[due], due, step)
             if not np.isfinite(plans.actions).all():
                 raise RunError(f"plans at step {step}: expected finite actions, found NaN or infinity. Train it again.")
+            self._plans[due] += 1
             if plans.missing is not None:
                 self._given_up = np.zeros(len(states), dtype=bool) if self._given_up is None else self._given_up
                 self._given_up[due[plans.missing]] = True
                 self._running &= ~self._given_up
-                due, plans = due[~plans.missing], Plans(plans.actions[~plans.missing])
+                due, plans = due[~plans.missing], rows_of(plans, ~plans.missing)
             self._keep(step, due, plans.actions)
             self._chunks[due] = plans.actions[:, : self._chunks.shape[1]]
-            self._plans[due] += 1
             if plans.tokens is not None:
                 self._has_tokens = True
                 self._tokens[due] += plans.tokens
                 self._undecodable[due] += 0 if plans.undecodable is None else plans.undecodable
-            if self._task.ways and self._ways is not None:
+            if self._task.ways and self._ways is not None and len(due):
                 ways = self._task.ways.planned(states[due], plans.actions.astype(np.float64))
                 self._switches[due] += count_switches(self._ways[due], ways)
                 self._ways[due] = np.where(ways >= 0, ways, self._ways[due])
@@ -182,7 +195,7 @@ class Evaluation:
 
 
 def evaluate_controller(
-    controller_for: ControllerFor, episodes: Episodes, threads: int = 0, report: Report = _unwatched
+    controller_for: ControllerFor, episodes: Episodes, threads: int = 0, report: Report = unwatched
 ) -> Evaluation:
     """Run controllers on all episodes and score them; `threads` 0 means all cores, with equal results.
 
@@ -219,7 +232,7 @@ def joined_columns(blocks: Sequence[Columns]) -> Columns:
     return {name: np.concatenate([each[name] for each in blocks]) for name in blocks[0]}
 
 
-def evaluate_planner(planner: Planner, episodes: Episodes, threads: int = 0, report: Report = _unwatched) -> Evaluation:
+def evaluate_planner(planner: Planner, episodes: Episodes, threads: int = 0, report: Report = unwatched) -> Evaluation:
     """Run a planner on all episodes, executing its chunks, and score them.
 
     An episode that is given up for want of a plan is none that went well: its shares, see `shares_of`, are 0. Its other

@@ -52,10 +52,12 @@ def read_chunks(answer: Any, count: int, action_dim: int, horizon: int | None = 
 
 def require_chunks(name: str, chunks: Sequence[Chunk]) -> Floats:
     """Return the actions `(B, H, A)`; raises `PolicyError` for the first fault."""
+    plans: list[Floats] = []
     for chunk in chunks:
         if isinstance(chunk, Fault):
             raise PolicyError(f"{name}: {chunk.message}.")
-    return np.stack(chunks)
+        plans.append(chunk)
+    return np.stack(plans)
 
 
 def shown(text: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.errors import PolicyError, SettingsError, one_line
 from pipeline.own_code import import_own, place_of, split_reference
-from pipeline.policies.answers import Chunk, read_chunks
+from pipeline.policies.answers import LATE, Chunk, Fault, read_chunks
 from pipeline.policies.states import Floats
 
 ONE_AT_A_TIME = Lock()  # functions of a user may share what is not made for two threads, such as a connection
@@ -27,10 +27,15 @@ class FunctionPolicy:
     _function: Callable[[Floats], Any]
 
     def chunks(self, states: Floats, horizon: int | None = None) -> list[Chunk]:
-        """Plan for `states (B, S)`, which the function gets as a copy; raises `PolicyError` if it raises."""
+        """Plan for `states (B, S)`, which the function gets as a copy.
+
+        A `TimeoutError` of the function says that its answer is late; for all else it raises, there is `PolicyError`.
+        """
         try:
             with ONE_AT_A_TIME:
                 answer = self._function(states.copy())
+        except TimeoutError as error:
+            return [Fault(LATE, f"expected an answer, found that it is late: {one_line(error)}")] * len(states)
         except (Exception, SystemExit) as error:
             place = place_of(error, self._where)
             raise PolicyError(f"{self.name}{place}: it raised {type(error).__name__}: {one_line(error)}") from error

@@ -55,7 +55,7 @@ def demonstrate(settings: CollectSettings, task: Task) -> tuple[Trajectories, fl
     demonstrator = task.demonstrator
     if demonstrator is None:
         raise SettingsError(
-            f"task: '{task.name}' has no demonstrator, so its data are imported, not collected. See --help."
+            f"task: '{task.name}' has no demonstrator, so its data are imported, not collected. See 'import --help'."
         )
     wanted, missing = settings.trajectories, settings.trajectories
     good: list[tuple[Floats, Floats, Floats]] = []

@@ -48,6 +48,8 @@ def compare(settings: CompareSettings, watch: Watch, say: Callable[[str], None] 
         contest = judge([(first, second)], settings.margin, True, watch)
         return Compared((a, b), SUCCESS, "success of recorded episodes", conditions, contest)
     task = find_task(settings.task)
+    if task.world is None:
+        raise task.unsimulated("two policies cannot meet on new episodes")
     score = bounded_score(task, settings.score)
     contenders = [open_contender(task, place, settings, settings.tokenizer, say) for place in settings.policy]
     blocks = blocks_of(task, settings.max_episodes)

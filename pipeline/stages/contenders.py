@@ -6,11 +6,12 @@ same blocks of episodes: a block is one start in every condition. Shapes: C cond
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import torch
@@ -116,11 +117,29 @@ def play_blocks(
     """
     torch.set_num_threads(1)
     stream = "-".join(sorted(contender.digest for contender in contenders))
-    with ThreadPoolExecutor(len(contenders)) as threads:
-        for begin in range(0, blocks, BATCH):
-            words = purpose, stream, str(begin)
-            episodes = draw_episodes(task, task.conditions, min(BATCH, blocks - begin), seed, *words)
-            yield list(threads.map(partial(_play, episodes=episodes, seed=seed, words=words), contenders))
+    for begin in range(0, blocks, BATCH):
+        words = purpose, stream, str(begin)
+        episodes = draw_episodes(task, task.conditions, min(BATCH, blocks - begin), seed, *words)
+        yield side_by_side([partial(_play, contender, episodes, seed, words) for contender in contenders])
+
+
+def side_by_side(works: Sequence[Callable[[], Columns]]) -> list[Columns]:
+    """Run all works in threads of their own to their ends, and return the results; raises what the first one raised.
+
+    The threads are daemons: a function of a user that never returns does not outlive Ctrl-C.
+    """
+    futures: list[Future[Columns]] = [Future() for _ in works]
+
+    def run(work: Callable[[], Columns], future: Future[Columns]) -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    for work, future in zip(works, futures, strict=True):
+        Thread(target=run, args=(work, future), daemon=True).start()
+    wait(futures)
+    return [future.result() for future in futures]
 
 
 def _play(contender: Contender, episodes: Episodes, seed: int, words: tuple[str, ...]) -> Columns:

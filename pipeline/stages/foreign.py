@@ -37,7 +37,7 @@ class Foreign:
 
     def plan(self, states: Array, _episodes: Ints, _step: int) -> Plans:
         """Plan for `states (B, P)`, some at a time, as a `Planner`; raises `RunError` where there is no answer."""
-        observed = checked_states(self.name, self.task.state_dim, self.task.world.observe(states))
+        observed = checked_states(self.name, self.task.state_dim, self.task.simulator.observe(states))
         parts = np.array_split(observed, -(-len(observed) // self.batch))
         try:
             chunks = [chunk for part in parts for chunk in self.policy.chunks(part, self.horizon)]
@@ -88,10 +88,10 @@ def _answers(policy: RemotePolicy | FunctionPolicy, states: Floats) -> bool:
 def first_states(task: Task, count: int) -> Floats:
     """Return observations `(count, S)` at starts of the task: an ordinary question, which is in no evaluation."""
     episodes = draw_episodes(task, task.conditions[:1], count, 0, "first")
-    states, _ = task.world.simulate(
+    states, _ = task.simulator.simulate(
         lambda _step, states: np.zeros((len(states), task.action_dim)), episodes.starts, episodes.noise[:, :1], 1
     )
-    return checked_states(task.name, task.state_dim, task.world.observe(states[:, 0]))
+    return checked_states(task.name, task.state_dim, task.simulator.observe(states[:, 0]))
 
 
 def faults_text(faults: Mapping[str, int]) -> str:

@@ -47,6 +47,8 @@ def play(settings: PlaySettings, watch: Watch) -> Shown:
     """Play an episode; raises `UserError` kinds before the clock starts, and `RunError` for later failures."""
     path = None if settings.out == NONE else Path(settings.out)
     task = find_task(settings.task)
+    if task.world is None:
+        raise task.unsimulated("no episode can be played")
     if path:
         check_out(path)
     name, act = open_policy(task, settings)

@@ -15,15 +15,17 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.errors import DataError, SettingsError, one_line
-from pipeline.evaluation.control import Evaluation
 from pipeline.files import check_folder, whole_file
 from pipeline.report.statistics import Floats
 from pipeline.tasks.score import primary_of
+
+if TYPE_CHECKING:  # it imports torch, which reading does not need
+    from pipeline.evaluation.control import Evaluation
 
 EVAL_INFO = ".json"  # what files of recorded episodes of a policy end in
 COLUMNS = ("method", "model", "episode", "score")
@@ -80,7 +82,7 @@ def check_table(path: Path) -> None:
     check_folder(path.parent, f"'{path.name}'", "csv")
 
 
-def write_table(path: Path, judged: Sequence[tuple[str, str, Evaluation]]) -> None:
+def write_table(path: Path, judged: Sequence[tuple[str, str, "Evaluation"]]) -> None:
     """Write the scores of every episode of models, each with its method and its name; the same name gets a number."""
     scores = dict.fromkeys(name for _, _, each in judged for name in each.scores if name in each.columns)
     with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:

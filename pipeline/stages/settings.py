@@ -6,7 +6,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.config import ALL, AUTO, BARE, FLAGS, MAX_SEED, NAME_PATTERN, NONE, Settings
-from pipeline.tasks.settings import ForData, ForTask, WithHorizon
+from pipeline.data.sources.registry import FORMATS
+from pipeline.tasks.settings import ABOUT, ForData, ForTask, WithHorizon
 
 
 class CollectSettings(WithHorizon):
@@ -91,7 +92,7 @@ class EvaluateSettings(ChoosesActing, AsksPolicies, ForData):
     """Score how models control a task, under its conditions of noise and replan interval.
 
     Models are files (A.pth B.pth ...), MLflow runs (--run), or all models of a study (--study). The scores of runs are
-    logged to the runs.
+    logged to the runs. In a task without a simulator, plans are compared with what held-out episodes demonstrate.
 
     --policy names policies of others: a server's address, or a Python function as module:function or
     path/to/file.py:function, whose code is run. An episode whose plan is late or cannot be used is given up.
@@ -194,6 +195,23 @@ class ExportSettings(ChoosesActing):
 
     checkpoint: Path = Field(description="model file, from train/trained_models", json_schema_extra=BARE)
     out: str = Field(AUTO, min_length=1, description="file to write; auto: the model's path, ending in .onnx")
+
+
+class ImportSettings(WithHorizon):
+    """Read demonstrations in a format that other systems write, check them, and cut them into training pairs.
+
+    With --task they are data of that task, and must fit it. Without, they are a task of their own, without a simulator.
+    Files in HDF5 need an extra package: pip install -e '.[hdf5]'
+    """
+
+    path: Path = Field(description="the demonstrations: a folder or a file", json_schema_extra=BARE)
+    format: str = Field(AUTO, min_length=1, description=f"{', '.join(FORMATS)}; auto: what it is found to be")
+    state: str = Field(AUTO, min_length=1, description="keys of the states, KEY,KEY; auto: those usual in the format")
+    action: str = Field(AUTO, min_length=1, description="key of the actions; auto: the one usual in the format")
+    task: str = Field(NONE, min_length=1, description=f"task that they are of: {ABOUT}; none: a task of their own")
+    fps: float = Field(0, ge=0, lt=1_000_000, description="frames a second, where the source does not say them")
+    every: int = Field(2, ge=1, le=100_000, description="frames from the start of one chunk to the next")
+    out: Path = Field(description="folder to write, data/NAME: NAME is the data set's")
 
 
 class ExportDataSettings(ForData, WithHorizon):

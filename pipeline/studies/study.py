@@ -31,6 +31,7 @@ from pipeline.results.figures import TRADEOFF_TAG
 from pipeline.results.gather import Gathered, gather
 from pipeline.results.write import write_files
 from pipeline.stages.evaluate import Trial
+from pipeline.stages.held_out import episodes_of
 from pipeline.stages.make_data import make_missing_data, require_same_data
 from pipeline.stages.train import prepare
 from pipeline.stages.unfinished import end_abandoned
@@ -133,6 +134,7 @@ def run_study(settings: EnsembleSettings, say: Say, watch: Watch, suite: Tracked
     members = plan_members(settings, groups)
     originals = find_originals(settings)
     prepared = prepare_data(task, settings, groups, say)
+    settings = settings.model_copy(update={"episodes": episodes_of(task, settings.pairs, settings.episodes)})
     tokenizers = [one.interface.tokenizer for one in prepared.values() if one.interface.tokenizer is not None]
     recipes = {group.name: group.recipe(prepared[group.name]) for group in groups}
     beside = Beside(originals, tokenizers[0] if tokenizers else None)

@@ -32,14 +32,11 @@ def find_task(reference: str) -> "Task":
     Raises `SettingsError` for a name that is not known, and for a user's task that cannot be used, see `check_task`;
     `DataError` for a data set whose file is faulty.
     """
-    if reference in TASKS:
-        module, _, name = TASKS[reference].partition(":")
-        found: Task = getattr(import_module(module), name)
-        return found
-    own = split_reference(reference)
-    if own is None and (known := _task_of_data(reference)):
+    if (known := named_task(reference)) is not None:
         return known
+    own = split_reference(reference)
     if own is None:
+        _refuse_data(reference)
         raise SettingsError(
             f"task: expected one of {', '.join(TASKS)}, the name of a data set without a simulator, or your own as "
             f"path/to/file.py:NAME or package.module:NAME, found '{reference}'. See --help."
@@ -52,19 +49,30 @@ def is_own(reference: str) -> bool:
     return ":" in reference
 
 
-def _task_of_data(name: str) -> "Task | None":
-    """Return the task that the data set `data/NAME` is; None if there is none."""
+def named_task(name: str) -> "Task | None":
+    """Return a task of the project, or the one that the data set `data/NAME` is; None if there is neither.
+
+    Raises `DataError` for a data set whose file is faulty.
+    """
+    if name in TASKS:
+        module, _, variable = TASKS[name].partition(":")
+        found: Task = getattr(import_module(module), variable)
+        return found
     from pipeline.tasks.dataset import is_dataset_name, read_dataset, task_of_data
 
     dataset = read_dataset(name) if is_dataset_name(name) else None
-    if dataset is None:
-        return None
-    if dataset.has_simulator:
-        own = "path/to/file.py:NAME" if dataset.task not in TASKS else dataset.task
+    return None if dataset is None or dataset.has_simulator else task_of_data(dataset)
+
+
+def _refuse_data(name: str) -> None:
+    """Raise `SettingsError` for the name of a data set of a task that has a simulator."""
+    from pipeline.tasks.dataset import is_dataset_name, read_dataset
+
+    if is_dataset_name(name) and (dataset := read_dataset(name)) is not None:
+        own = dataset.task if dataset.task in TASKS else "path/to/file.py:NAME"
         raise SettingsError(
             f"task: '{name}' is data of the task '{dataset.task}'. Name it: --task {own} --data {name}."
         )
-    return task_of_data(dataset)
 
 
 @cache

@@ -1,6 +1,7 @@
 """A score: its name, unit, format, and which direction is better. A task declares its scores in a table of these."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,14 @@ OF_HELD_OUT: Scores = {
     ),
 }
 """Of a task without a simulator, of every held-out episode: see `evaluation/held_out.py`."""
+
+PLANNED, REBUILT = "plan_mae", "tokenizer_mae"  # metrics of each action of such a task
+NOT_IN_NAMES = re.compile(r"[^\w./ :-]")  # characters that MLflow refuses in the name of a metric
+
+
+def error_metrics(what: str, channels: Sequence[str]) -> list[str]:
+    """Return the names of the metrics `what` that hold the mean |error| of each channel, in its own unit."""
+    return [f"{what}/{number} {NOT_IN_NAMES.sub('_', name)}" for number, name in enumerate(channels)]
 
 
 def primary_of(scores: Scores) -> str:

@@ -165,11 +165,16 @@ class Task:
     def simulator(self) -> World:
         """The world; raises `SettingsError` where there is none."""
         if self.world is None:
-            raise SettingsError(
-                f"task '{self.name}' has no simulator, so nothing can be controlled or shown in it. Its models are "
-                "judged by their plans: see docs/how-to/without_a_simulator.md."
-            )
+            raise self.unsimulated("nothing can be controlled in it")
         return self.world
+
+    def unsimulated(self, why: str) -> SettingsError:
+        """Return the error of what needs a simulator, where there is none."""
+        return SettingsError(
+            f"task: expected one with a simulator, found '{self.name}', which has none: {why}. Its models are judged "
+            "by their plans, by 'python -m pipeline evaluate', 'ensemble' and 'report': see "
+            "docs/how-to/without_a_simulator.md."
+        )
 
     @cached_property
     def scores(self) -> Scores:

@@ -17,6 +17,7 @@ from pipeline.data.sources.source import (
     MAX_EPISODES,
     MAX_FRAMES,
     MAX_NUMBERS,
+    MAX_RATE,
     Episode,
     Feature,
     Format,
@@ -58,7 +59,7 @@ def open_lerobot(path: Path) -> Source:
     if template != DATA_PATH[version]:
         raise fault(info_file, f"data_path '{DATA_PATH[version]}'", f"{template!r:.200}")
     rate = info.get("fps")
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 1e6:
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < MAX_RATE:
         raise fault(info_file, "fps above 0", f"{rate!r:.100}")
     episodes = whole(info_file, "total_episodes", info.get("total_episodes"), 1, MAX_EPISODES)
     frames = whole(info_file, "total_frames", info.get("total_frames"), 1, MAX_FRAMES)
@@ -97,6 +98,7 @@ def open_lerobot(path: Path) -> Source:
         rate=float(rate),
         licence=_licence(path),
         tasks=_tasks(path, version),
+        name="episode {}".format,
         files=(info_file, *meta, *(inside(path, part) for part, _ in parts)),
         read=read,
     )
@@ -161,7 +163,9 @@ def _table_v3(path: Path) -> tuple[_Table, list[Path]]:
     blocks = []
     for file in files:
         with readable(file, "a parquet file of episodes"):
-            blocks += [np.stack([columns[key][:, 0] for key in keys]) for columns in _blocks(file, dict.fromkeys(keys, 1))]
+            blocks += [
+                np.stack([columns[key][:, 0] for key in keys]) for columns in _blocks(file, dict.fromkeys(keys, 1))
+            ]
     if any(block.dtype.kind not in "iu" for block in blocks):
         raise fault(folder, "whole numbers of episodes and frames", "others")
     index, lengths, chunk, number, first, last = np.concatenate(blocks, 1).astype(np.int64)
@@ -227,13 +231,14 @@ def _episodes(file: Path, first: int, lengths: NDArray[np.int64], wanted: Mappin
             held.append(next(blocks))
             frames += len(held[-1]["frame_index"])
         joined = {key: np.concatenate([each[key] for each in held if len(each[key])]) for key in keys}
-        values, rest = ({key: column[part] for key, column in joined.items()} for part in
-                        (slice(length), slice(length, None)))
+        values, rest = (
+            {key: column[part] for key, column in joined.items()} for part in (slice(length), slice(length, None))
+        )
         foreign = values.pop("episode_index")[:, 0] != number
         if foreign.any():
             raise fault(file, f"{length:,} frames of episode {number}", f"{int(foreign.sum()):,} of another among them")
         numbers, seconds = values.pop("frame_index")[:, 0], values.pop("timestamp")[:, 0]
-        yield Episode(f"episode {number}", values, numbers.astype(np.int64), seconds.astype(np.float64))
+        yield Episode(values, numbers, seconds)
 
 
 def _blocks(file: Path, sizes: Mapping[str, int], count: int | None = None) -> Iterator[dict[str, NDArray[Any]]]:
@@ -264,7 +269,9 @@ def _check_sizes(file: Path, metadata: Any, sizes: Mapping[str, int]) -> None:
         group = metadata.row_group(number)
         for place in range(group.num_columns):
             column = group.column(place)
-            key = column.path_in_schema.split(".list.")[0] if ".list." in column.path_in_schema else column.path_in_schema
+            key = (
+                column.path_in_schema.split(".list.")[0] if ".list." in column.path_in_schema else column.path_in_schema
+            )
             if key in sizes and column.num_values != group.num_rows * sizes[key]:
                 rows = f"{group.num_rows:,} rows of {sizes[key]} numbers in '{key}'"
                 raise fault(file, rows, f"{column.num_values:,} numbers")
@@ -275,14 +282,14 @@ def _numbers(file: Path, key: str, column: Any, size: int) -> NDArray[Any]:
     import pyarrow
 
     values = column
-    if lists := not pyarrow.types.is_primitive(column.type):
+    if lists := isinstance(column, pyarrow.ListArray | pyarrow.LargeListArray | pyarrow.FixedSizeListArray):
         values = column.flatten()
     kind = values.type
     if not (pyarrow.types.is_floating(kind) or pyarrow.types.is_integer(kind) or pyarrow.types.is_boolean(kind)):
         raise fault(file, f"'{key}' to hold numbers", kind)
     if column.null_count or values.null_count:
         raise fault(file, f"'{key}' to hold numbers", "rows without one")
-    lengths = {size} if not lists else {each for each in column.value_lengths().unique().to_pylist()}
+    lengths = {size} if not lists else set(column.value_lengths().unique().to_pylist())
     if lengths != {size} or (not lists and size != 1):
         raise fault(file, f"'{key}' to have {size} numbers in each row", f"{sorted(lengths)[:5] if lists else 1}")
     return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(len(column), size)

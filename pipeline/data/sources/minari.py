@@ -68,12 +68,14 @@ def open_minari(path: Path) -> Source:
                 raise fault(main, f"the {episodes:,} episodes of {text.name}", f"{len(file):,}")
             for number in range(episodes):
                 group = subgroup(main, file, f"episode_{number}")
-                count = whole(main, f"total_steps of episode_{number}", number_of(main, group, "total_steps"), 1, frames)
+                count = whole(
+                    main, f"total_steps of episode_{number}", number_of(main, group, "total_steps"), 1, frames
+                )
                 values = {
                     key: rows(main, group, features[key], count, more=1 if key.startswith(WITH_LAST) else 0)
                     for key in keys
                 }
-                yield Episode(f"episode_{number}", values)
+                yield Episode(values)
 
     return Source(
         format="minari",
@@ -81,6 +83,7 @@ def open_minari(path: Path) -> Source:
         ignored=tuple(ignored),
         episodes=episodes,
         frames=frames,
+        name="episode_{}".format,
         files=(text, main),
         read=read,
     )

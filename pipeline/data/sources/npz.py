@@ -50,9 +50,8 @@ def open_npz(path: Path) -> Source:
     def read(keys: Sequence[str]) -> Iterator[Episode]:
         with readable(path, EXPECTED), zipfile.ZipFile(path) as archive, ExitStack() as stack:
             columns = {key: _Rows(archive, key, headers[key], features[key].size, stack) for key in keys}
-            for number, count in enumerate(lengths.tolist()):
-                values = {key: column.take(count) for key, column in columns.items()}
-                yield Episode(f"episode {number}", values)
+            for count in lengths.tolist():
+                yield Episode({key: column.take(count) for key, column in columns.items()})
 
     return Source(
         format="npz",
@@ -60,6 +59,7 @@ def open_npz(path: Path) -> Source:
         ignored=tuple(key for key in headers if key not in features and key != ENDS),
         episodes=len(lengths),
         frames=int(lengths.sum()),
+        name="episode {}".format,
         files=(path,),
         read=read,
     )

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.data.sources.hdf5 import feature_of, is_hdf5, leaves, number_of, opened, rows, subgroup
 from pipeline.data.sources.source import (
     MAX_FRAMES,
+    MAX_RATE,
     Episode,
     Feature,
     Format,
@@ -46,7 +47,7 @@ def open_robomimic(path: Path) -> Source:
             data = subgroup(path, file, "data")
             for name, count in zip(names, counts, strict=True):
                 group = subgroup(path, data, name)
-                yield Episode(name, {key: rows(path, group, features[key], count) for key in keys})
+                yield Episode({key: rows(path, group, features[key], count) for key in keys})
 
     return Source(
         format="robomimic",
@@ -56,6 +57,7 @@ def open_robomimic(path: Path) -> Source:
         frames=sum(counts),
         rate=rate,
         tasks=task,
+        name=names.__getitem__,
         files=(path,),
         read=read,
     )
@@ -76,7 +78,7 @@ def _environment(path: Path, data: Any) -> tuple[float | None, tuple[str, ...]]:
     rate = found["env_kwargs"].get("control_freq") if isinstance(found.get("env_kwargs"), dict) else None
     name = found.get("env_name")
     return (
-        float(rate) if isinstance(rate, int | float) and not isinstance(rate, bool) else None,
+        float(rate) if isinstance(rate, int | float) and 0 < rate < MAX_RATE else None,
         (name,) if isinstance(name, str) and name else (),
     )
 

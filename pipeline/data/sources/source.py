@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import DataError, UserError, one_line
+from pipeline.errors import DataError, RunError, UserError, one_line
 
-MAX_FRAMES, MAX_EPISODES, MAX_NUMBERS = 10**10, 10**8, 10_000
+MAX_FRAMES, MAX_EPISODES, MAX_NUMBERS, MAX_RATE = 10**10, 10**8, 10_000, 10**6
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,6 @@ class Feature:
 class Episode:
     """A demonstration, as the source has it."""
 
-    name: str  # as the source names it, such as "episode 7"
     values: Mapping[str, NDArray[Any]]  # (T, D) by the key of the feature
     numbers: NDArray[np.int64] | None = None  # (T,) of the frames, where the source numbers them
     seconds: NDArray[np.float64] | None = None  # (T,) since the start, where the source has them
@@ -51,6 +50,7 @@ class Source:
     licence: str = ""
     tasks: tuple[str, ...] = ()  # what the demonstrator was asked to do
     files: tuple[Path, ...]  # all that are read
+    name: Callable[[int], str]  # of an episode, by its place among all
     read: Callable[[Sequence[str]], Iterator[Episode]]
     """`read(keys)`: the episodes in their order, with these features; raises `DataError`."""
 
@@ -72,7 +72,7 @@ def readable(path: Path, expected: str) -> Iterator[None]:
     """In this context, what a library raises on a damaged file becomes one line."""
     try:
         yield
-    except UserError:
+    except (UserError, RunError):
         raise
     except Exception as error:  # damage can surface as nearly anything
         raise fault(path, expected, f"a damaged or foreign file ({one_line(error)[:200]})") from error
