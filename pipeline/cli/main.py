@@ -30,6 +30,7 @@ FILES = (
     "export",
     "ensemble",
     "suite",
+    "search",
     "report",
     "plan",
     "register",

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.errors import RunError
+from pipeline.errors import DivergedError
 from pipeline.methods.method import Plans, joined
 from pipeline.policies.policy import Policy
 from pipeline.streams import numpy_stream, torch_stream
@@ -111,7 +111,7 @@ class ChunkExecutor:
     Episodes that have ended get no more plans. It counts the plans of every episode, of methods with tokens the tokens
     and the undecodable plans, and in tasks with several ways how often a new plan leads another way than the last.
     `keep(step, due (B,), chunks (B, H, A))` is called with each new chunk and its episode indices.
-    Raises `RunError` for a plan that is not finite: a simulator would treat it as no action.
+    Raises `DivergedError` for a plan that is not finite: a simulator would treat it as no action.
     """
 
     def __init__(self, task: Task, planner: Planner, replan: Ints, keep: Keep = _unkept) -> None:
@@ -129,7 +129,8 @@ class ChunkExecutor:
         if len(due):
             plans = self._planner(states[due], due, step)
             if not np.isfinite(plans.actions).all():
-                raise RunError(f"plans at step {step}: expected finite actions, found NaN or infinity. Train it again.")
+                found = "expected finite actions, found NaN or infinity. Train it again."
+                raise DivergedError(f"plans at step {step}: {found}")
             self._keep(step, due, plans.actions)
             self._chunks[due] = plans.actions[:, : self._chunks.shape[1]]
             self._plans[due] += 1

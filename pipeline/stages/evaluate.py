@@ -108,8 +108,9 @@ def judge_file(
     torch.set_num_threads(1)
     task, protocol, pairs = find_task(trial.task), trial.protocol, trial.pairs
     policy = load_for(task, path, tokenizer, act)
-    episodes = draw_episodes(task, task.conditions, protocol.episodes, protocol.seed)
-    evaluation = evaluate_planner(policy_planner(policy, episodes, protocol.seed), episodes, 1, report)
+    episodes = draw_episodes(task, task.conditions, protocol.episodes, protocol.seed, *protocol.stream)
+    planner = policy_planner(policy, episodes, protocol.seed, *protocol.stream)
+    evaluation = evaluate_planner(planner, episodes, 1, report)
     chunks = None
     if pairs.is_file() and is_trained_on(policy, pairs):
         expert = load_action_pairs(pairs)
