@@ -8,7 +8,7 @@ import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from pipeline.report.tables import Table
@@ -36,14 +36,9 @@ class Tried:
         return fmean(self.scores) if self.scores else math.nan
 
     @property
-    def spread(self) -> float:
-        """The standard deviation over the seeds; NaN for fewer than two."""
-        return stdev(self.scores) if len(self.scores) > 1 else math.nan
-
-    @property
     def cost(self) -> float:
-        """The mean seconds of training; NaN if none was finished."""
-        return fmean(self.seconds) if self.seconds else math.nan
+        """The seconds of training of its fastest seed, for other work on the machine only adds; NaN if none ended."""
+        return min(self.seconds, default=math.nan)
 
 
 @dataclass(frozen=True)
@@ -53,6 +48,7 @@ class Found:
     method: str
     tried: tuple[Tried, ...]  # by number
     importance: Mapping[str, float]  # by setting; empty if there are too few trials to tell
+    log: frozenset[str]  # settings that were searched evenly in the logarithm
     limit: float | None  # seconds of training
 
     @property
@@ -120,7 +116,7 @@ def best_table(searched: Searched) -> Table:
     note = (
         "The best of many trials owes a part of its score to luck: neighbours in this table whose scores by seed "
         "overlap are not told apart by it. A verdict needs fresh seeds and episodes: give the presets to a study. "
-        "Seconds are of training, on average over seeds, as measured here: on a machine with other work they are noisy."
+        "Seconds are of training, of the fastest seed, as measured here: on a machine with other work they are noisy."
     )
     columns = ("trial", searched.score.short, "by seed", "seconds", "limit", "settings")
     return Table(f"The best {MOST_SHOWN} trials of each method", columns, rows, note)

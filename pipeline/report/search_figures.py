@@ -35,13 +35,17 @@ def draw_history(searched: Searched) -> Figure:
         failed = [one for one in each.tried if one.state == FAILED]
         for one in complete:
             axes.plot([one.number] * len(one.scores), one.scores, color=style["color"], linewidth=0.8, alpha=0.5)
-        axes.plot(
-            [one.number for one in complete], [one.value for one in complete], style["marker"], color=style["color"],
-            markersize=5, label="mean of its seeds",
-        )  # fmt: skip
+        for one in complete:
+            filled = "white" if each.is_slow(one) else style["color"]
+            axes.plot(
+                one.number, one.value, style["marker"], color=style["color"], markerfacecolor=filled, markersize=5
+            )
+        if each.winner is not None:
+            at = each.winner.number, each.winner.value
+            axes.plot(*at, "o", color="k", markerfacecolor="none", markersize=10, label="winner")
         if pruned:
             values = [one.value for one in pruned]
-            axes.plot([one.number for one in pruned], values, "x", color="0.5", markersize=5, label="given up: 1 seed")
+            axes.plot([one.number for one in pruned], values, "x", color="0.5", markersize=5, label="given up")
         if failed:
             axes.plot(
                 [one.number for one in failed], [0.0] * len(failed), "|", color="k", label="failed", clip_on=False
@@ -54,9 +58,12 @@ def draw_history(searched: Searched) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if number == 0:
-            axes.set_ylabel(searched.score.label)
-    figure.axes[0].legend(loc="best", fontsize="small")
-    figure.suptitle(f"Search {searched.name}: lines join the seeds of a trial", x=0.01, ha="left", fontsize="medium")
+            axes.set_ylabel(searched.score.short)
+        axes.legend(loc="best", fontsize="small")
+    figure.suptitle(
+        f"Search {searched.name}: means, a line joins the seeds of a trial; hollow: too slow; cross: given up",
+        x=0.01, ha="left", fontsize="medium",
+    )  # fmt: skip
     return figure
 
 
@@ -105,8 +112,8 @@ def draw_parallel(searched: Searched) -> Figure:
 def _draw_lines(axes: Axes, each: Found, color: str, score: str) -> None:
     drawn = sorted((one for one in each.tried if one.scores), key=lambda one: one.value)
     names = list(each.tried[0].params) if each.tried else []
-    scales = [_scale([one.params[name] for one in drawn]) for name in names]
-    scales.append(_scale([one.value for one in drawn]))
+    scales = [_scale([one.params[name] for one in drawn], name in each.log) for name in names]
+    scales.append(_scale([one.value for one in drawn], log=False))
     for rank, one in enumerate(drawn):
         heights = [scale[0][value] for scale, value in zip(scales, [*one.params.values(), one.value], strict=True)]
         won = each.winner is not None and one.number == each.winner.number
@@ -117,7 +124,10 @@ def _draw_lines(axes: Axes, each: Found, color: str, score: str) -> None:
     for place, (_, ticks) in enumerate(scales):
         axes.axvline(place, color="0.6", linewidth=0.8, zorder=0)
         for height, text in ticks:
-            axes.annotate(text, (place, height), xytext=(3, 0), textcoords="offset points", fontsize=7, va="center")
+            axes.annotate(
+                text, (place, height), xytext=(3, 0), textcoords="offset points", fontsize=7, va="center",
+                bbox={"color": "white", "alpha": 0.7, "pad": 0.5, "linewidth": 0},
+            )  # fmt: skip
     axes.set_xticks(range(len(names) + 1), [*names, score])
     axes.set_yticks([])
     axes.set_xlim(-0.1, len(names) + 0.5)
@@ -127,7 +137,7 @@ def _draw_lines(axes: Axes, each: Found, color: str, score: str) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _scale(values: Sequence[Any]) -> tuple[dict[Any, float], list[tuple[float, str]]]:
+def _scale(values: Sequence[Any], log: bool) -> tuple[dict[Any, float], list[tuple[float, str]]]:
     """Return the height of each value in [0, 1], and the labels: of few values their rank, of many their size."""
     distinct = sorted(set(values), key=lambda value: (isinstance(value, str), value))
     if not distinct:
@@ -136,8 +146,7 @@ def _scale(values: Sequence[Any]) -> tuple[dict[Any, float], list[tuple[float, s
         heights = {value: (place + 0.5) / len(distinct) for place, value in enumerate(distinct)}
         return heights, [(height, shown(value)) for value, height in heights.items()]
     low, high = distinct[0], distinct[-1]
-    log = low > 0 and high / low > 10
     size = [math.log(value) if log else value for value in distinct]
     heights = {value: (at - size[0]) / (size[-1] - size[0]) for value, at in zip(distinct, size, strict=True)}
     middle = math.sqrt(low * high) if log else (low + high) / 2
-    return heights, [(0.0, shown(low)), (0.5, shown(float(middle))), (1.0, shown(high))]
+    return heights, [(height, f"{value:.3g}") for height, value in ((0.0, low), (0.5, middle), (1.0, high))]

@@ -133,6 +133,11 @@ def check_buildable(path: Path, method: Method, settings: TrainSettings, space: 
                 raise SettingsError(f"{path}: {method.name}.{name}={value}: {one_line(error)}") from error
 
 
+def log_settings(space: Space) -> frozenset[str]:
+    """Return the settings that are even in the logarithm."""
+    return frozenset(name for name, entry in space.items() if isinstance(entry, Range) and entry.log)
+
+
 def as_values(space: Space) -> dict[str, Any]:
     """Return a space as plain values, for JSON."""
     return {
