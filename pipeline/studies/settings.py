@@ -162,6 +162,7 @@ class SearchSettings(WithHorizon):
     A trial is a recipe: it trains a model for each seed, and its score is the task's primary score on episodes that are
     the search's alone. The best recipe of each method is written as a preset, which trainings, ensemble and suite take.
     The same command with the same name does only what is missing.
+    It needs extra packages: pip install -e '.[search]'
     """
 
     search: str = Field(
