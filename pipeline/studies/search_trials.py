@@ -6,7 +6,7 @@ MLflow's runs, search > method > trial > models.
 
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -60,10 +60,10 @@ def run_rounds(store: Store, plan: Plan, runs: Runs, watch: Watch, say: Say) -> 
     """Run what is missing of each round, all methods beside each other; returns all finished trials."""
     settings = plan.settings
     end_orphans(store, plan.study, plan.experiment, GONE)
-    finished = find_finished(store, plan)
+    finished, begun = find_trials(store, plan)
     for first in range(0, settings.trials, settings.parallel):
         numbers = range(first, min(first + settings.parallel, settings.trials))
-        tries = open_tries(store, plan, runs, finished, numbers)
+        tries = open_tries(store, plan, runs, finished, begun, numbers)
         try:
             train_seeds(store, plan, runs, tries, plan.seeds[:1], watch)
             for each in tries:
@@ -82,35 +82,48 @@ def run_rounds(store: Store, plan: Plan, runs: Runs, watch: Watch, say: Say) -> 
     return finished
 
 
-def find_finished(store: Store, plan: Plan) -> Finished:
-    """The finished trials of earlier calls."""
+def find_trials(store: Store, plan: Plan) -> tuple[Finished, dict[tuple[str, int], Params]]:
+    """The finished trials of earlier calls, and the settings of those that were begun, by method and number."""
     finished: Finished = {method: {} for method in plan.groups}
+    begun: dict[tuple[str, int], Params] = {}
     for run in search_study(store, plan.study, plan.experiment):
-        if run.tags.get("kind") == Kind.TRIAL and OUTCOME in run.tags and run.tags["method"] in finished:
-            method, number = run.tags["method"], int(run.tags["trial"])
+        if run.tags.get("kind") != Kind.TRIAL or TRIED not in run.tags or run.tags["method"] not in finished:
+            continue
+        method, number = run.tags["method"], int(run.tags["trial"])
+        begun[method, number] = json.loads(run.tags[TRIED])
+        if OUTCOME in run.tags:
             told = json.loads(run.tags[OUTCOME])
             finished[method][number] = Tried(
-                method, number, json.loads(run.tags[TRIED]), told["state"], tuple(told["scores"]),
+                method, number, begun[method, number], told["state"], tuple(told["scores"]),
                 tuple(told["seconds"]), told["reason"],
             )  # fmt: skip
-    return finished
+    return finished, begun
 
 
-def open_tries(store: Store, plan: Plan, runs: Runs, finished: Finished, numbers: range) -> list[Try]:
-    """The trials of a round that are not finished, each with its run; what it tries is there before it is trained."""
+def open_tries(
+    store: Store,
+    plan: Plan,
+    runs: Runs,
+    finished: Finished,
+    begun: Mapping[tuple[str, int], Params],
+    numbers: range,
+) -> list[Try]:
+    """The trials of a round that are not finished, each with its run; what it tries is there before it is trained.
+
+    One that was begun goes on with what it tried, whatever would be suggested now.
+    """
     tries = []
     for method in plan.groups:
         before = [finished[method][number] for number in range(numbers[0])]
         beside: list[Params] = []
         for number in numbers:
-            done = finished[method].get(number)
-            if done is not None:
-                beside.append(dict(done.params))
-                continue
-            seed = derive(plan.settings.seed, "search", method)
-            params = suggest(plan.spaces[method], plan.settings.sampler, seed, number, before, beside)
+            params = begun.get((method, number))
+            if params is None:
+                seed = derive(plan.settings.seed, "search", method)
+                params = suggest(plan.spaces[method], plan.settings.sampler, seed, number, before, beside)
             beside.append(params)
-            tries.append(_open(store, plan, runs, method, number, params))
+            if number not in finished[method]:
+                tries.append(_open(store, plan, runs, method, number, params))
     return tries
 
 
