@@ -95,7 +95,8 @@ def is_default(kind: type[Settings], name: str, value: object) -> bool:
     """Whether a value, as text or typed, is the default of a setting; a value that is impossible is not."""
     field = kind.model_fields.get(name)
     try:
-        return field is not None and bool(TypeAdapter(field.annotation).validate_python(value) == field.default)
+        kind_of: Any = field.annotation if field else None
+        return field is not None and bool(TypeAdapter(kind_of).validate_python(value) == field.default)
     except ValidationError:
         return False
 
