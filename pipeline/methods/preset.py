@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # it imports torch
     from pipeline.methods.method import Method
 
 OF_THE_RUN = ("seed", "run_name", "resume", "preset", "experiment", "device", "threads")
-OF_THE_TASK = ("task", "horizon", "pairs", "tokenizer")
+OF_THE_TASK = ("task", "data", "horizon", "pairs", "tokenizer")
 NOT_THE_METHODS = frozenset((*OF_THE_RUN, *OF_THE_TASK))
 """Settings of a training that are not of its recipe."""
 LARGEST_FILE = 2**20  # bytes

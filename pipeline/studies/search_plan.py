@@ -14,8 +14,7 @@ from pipeline.studies.plan import Group, plan_groups
 from pipeline.studies.settings import SearchSettings
 from pipeline.studies.space import Params, Space, as_values, check_buildable, find_space, read_spaces
 from pipeline.studies.study import Say, prepare_data
-from pipeline.tasks.registry import find_task
-from pipeline.tasks.settings import at_task
+from pipeline.tasks.settings import at_task, settle
 from pipeline.tasks.task import Task
 from pipeline.tracking.names import TASK, Kind
 from pipeline.tracking.query import artifact, search
@@ -61,8 +60,12 @@ class Plan:
 
 def plan_search(settings: SearchSettings, say: Say) -> Plan:
     """Check what is asked for, make missing data, and return the plan; raises `UserError` kinds."""
-    task = find_task(settings.task)
-    settings = at_task(settings, task)
+    settings, task = settle(settings)
+    if task.world is None:
+        raise SettingsError(
+            f"search: expected a task with a simulator, whose episodes nothing else uses, found '{task.name}'. Its "
+            "held-out states would choose the recipe and judge it."
+        )
     limits = settings.limits  # raises
     groups = {
         group.name: replace(group, settings=at_task(group.settings, task)) for group in plan_groups(settings.study)

@@ -23,7 +23,7 @@ from pipeline.errors import SettingsError
 from pipeline.methods.settings import ChunkRecipe, FlowActing, Recipe, TokenActing, TokenRecipe
 from pipeline.report.design import MARGIN
 from pipeline.tasks.registry import TASKS
-from pipeline.tasks.settings import ABOUT, WithHorizon
+from pipeline.tasks.settings import ABOUT, ForData, WithHorizon
 
 GROUP = r"\w+( +\w+=[^\s,'\"]+)*"
 
@@ -37,7 +37,7 @@ def split_words(given: object) -> object:
     return tuple(word for word in words if word not in ("", NONE))
 
 
-class EnsembleSettings(WithHorizon):
+class EnsembleSettings(ForData, WithHorizon):
     """Train, evaluate and compare groups of models: one method and several seeds per group.
 
     A group is a method with its defaults, such as pi0, or with other settings, such as "pi0 width=128"; this is also
@@ -156,7 +156,7 @@ class SuiteSettings(Settings):
         return make(EnsembleSettings, shared | {"study": f"{self.suite}-{name}", "task": reference})
 
 
-class SearchSettings(WithHorizon):
+class SearchSettings(ForData, WithHorizon):
     """Search a recipe for each method, with the same budget for all: trials, searched settings, seeds.
 
     A trial is a recipe: it trains a model for each seed, and its score is the task's primary score on episodes that are
