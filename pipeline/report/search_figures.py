@@ -50,9 +50,10 @@ def draw_history(searched: Searched) -> Figure:
             axes.plot(
                 [one.number for one in failed], [0.0] * len(failed), "|", color="k", label="failed", clip_on=False
             )
-        if complete:
-            best = np.maximum.accumulate([one.value for one in complete])
-            axes.step([one.number for one in complete], best, where="post", color="k", linewidth=1, label="best so far")
+        if fast := [one for one in complete if not each.is_slow(one)]:
+            best = [*np.maximum.accumulate([one.value for one in fast]), max(one.value for one in fast)]
+            places = [*(one.number for one in fast), each.tried[-1].number]
+            axes.step(places, best, where="post", color="k", linewidth=1, label="best so far")
         axes.set_title(each.method, loc="left")
         axes.set_xlabel("trial")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
