@@ -126,8 +126,9 @@ def judge_file(
         check_held_out(task, str(path), policy, pairs)
         held_out = hold_out(task, pairs, protocol.episodes)
         return Judged(name, policy.method, *evaluate_plans(policy, held_out, protocol.seed, report), task.action)
-    episodes = draw_episodes(task, task.conditions, protocol.episodes, protocol.seed)
-    evaluation = evaluate_planner(policy_planner(policy, episodes, protocol.seed), episodes, 1, report)
+    episodes = draw_episodes(task, task.conditions, protocol.episodes, protocol.seed, *protocol.stream)
+    planner = policy_planner(policy, episodes, protocol.seed, *protocol.stream)
+    evaluation = evaluate_planner(planner, episodes, 1, report)
     chunks = None
     if pairs.is_file() and is_trained_on(policy, pairs):
         expert = load_action_pairs(pairs)

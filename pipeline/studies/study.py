@@ -260,7 +260,7 @@ def run_jobs(store: Store, plan: Plan, runs: Runs, watch: Watch, say: Say) -> Ta
 
     Members are trained up to each look in turn, and no further than the one that decides.
     """
-    end_orphans(store, plan, "the study's process was gone")
+    end_orphans(store, plan.settings.study, plan.experiment, "the study's process was gone")
     tally, before = Tally(), 0
     for look in plan.looks:
         first, last = (plan.settings.base_seed + count for count in (before, look))
@@ -293,16 +293,16 @@ def is_decided(store: Store, plan: Plan, look: int, say: Say) -> bool:
 def _run(store: Store, plan: Plan, jobs: Sequence[Job[str]], watch: Watch, tally: Tally) -> None:
     def failed(job: Job[str], reason: str) -> None:
         with contextlib.suppress(StoreError):  # it is away: the next call, or doctor, ends the run
-            end_orphans(store, plan, reason, job.name)
+            end_orphans(store, plan.settings.study, plan.experiment, reason, job.name)
 
     outcome = run_all(jobs, watch, plan.settings.executor, plan.settings.workers, failed)
     tally.done += len(outcome.results)
     tally.failures += outcome.failures
 
 
-def end_orphans(store: Store, plan: Plan, reason: str, name: str | None = None) -> None:
-    """End runs of the study's jobs, or of the job `name`, whose process is gone."""
-    for run in search_study(store, plan.settings.study, plan.experiment):
+def end_orphans(store: Store, study: str, experiment: str, reason: str, name: str | None = None) -> None:
+    """End runs of a study's jobs, or of the job `name`, whose process is gone."""
+    for run in search_study(store, study, experiment):
         if run.status == "RUNNING" and run.tags.get("kind") in JOB_KINDS and name in (None, job_name(run)):
             end_abandoned(TrackedRun(store, run.run_id), run.tags.get(NAME, run.name), reason)
 

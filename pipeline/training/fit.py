@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import RunError
+from pipeline.errors import DivergedError
 from pipeline.methods.method import Loss, Method, Prepared, Rows
 from pipeline.methods.settings import TrainSettings
 from pipeline.streams import global_torch_stream, torch_stream
@@ -92,7 +92,7 @@ def fit(problem: Problem, settings: TrainSettings, resumed: Snapshot | None = No
     With `resumed` it continues from that snapshot, to the same bits as without an interruption. The test loss does not
     affect the training.
 
-    Raises `RunError` naming the step, before any update, if loss or gradient is not finite.
+    Raises `DivergedError` naming the step, before any update, if loss or gradient is not finite.
     """
     at = start(problem.network, settings)
     if resumed:
@@ -153,7 +153,7 @@ def take_step(at: State, problem: Problem, settings: TrainSettings, rows: Rows, 
     norm = float(nn.utils.clip_grad_norm_(parameters, settings.grad_clip))
     value = float(mean.detach())
     if not (math.isfinite(value) and math.isfinite(norm)):
-        raise RunError(
+        raise DivergedError(
             f"training step {at.step + 1} (epoch {at.epoch}): expected a finite loss and gradient, found loss "
             f"{value:g} and gradient norm {norm:g}. The weights were not updated; try a lower --lr."
         )
