@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import RunError
-from pipeline.methods.method import Loss, Method, Prepared, Rows
+from pipeline.methods.method import Loss, Method, Prepared, Rows, Stacked
 from pipeline.methods.settings import TrainSettings
 from pipeline.streams import global_torch_stream, torch_stream
 from pipeline.training.state import Progress, Snapshot, State, start
@@ -34,6 +34,7 @@ class Problem:
     val: Rows
     test: Rows
     weights: Tensor  # (N,) float64, of the training examples, see `draw_order`
+    stacked: Stacked | None = None  # the loss, if models can be trained together
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def problem_of(method: Method, network: nn.Module, prepared: Prepared, settings:
     an episode, but only one pair in 25 is from a start, and only starts cover the corners of the start box.
     """
     weights = torch.where(prepared.starts, settings.start_weight, 1.0).double()
-    return Problem(network, method.loss, prepared.train, prepared.val, prepared.test, weights)
+    return Problem(network, method.loss, prepared.train, prepared.val, prepared.test, weights, method.stacked)
 
 
 def draw_order(weights: Tensor, generator: torch.Generator) -> Tensor:
@@ -146,8 +147,8 @@ def take_step(at: State, problem: Problem, settings: TrainSettings, rows: Rows, 
     norm = float(nn.utils.clip_grad_norm_(parameters, settings.grad_clip))
     value = float(mean.detach())
     if not (math.isfinite(value) and math.isfinite(norm)):
-        raise RunError(not_finite(at, value, norm))
-    at.lr = settings.lr * at.plateau.factor * schedule_factor(settings, at.step, steps_total)
+        raise RunError(not_finite(at.step, at.epoch, value, norm))
+    at.lr = step_lr(at, settings, steps_total)
     for optimizer in at.optimizers:
         for group in optimizer.param_groups:
             group["lr"] = at.lr
@@ -159,12 +160,17 @@ def take_step(at: State, problem: Problem, settings: TrainSettings, rows: Rows, 
     return value
 
 
-def not_finite(at: Progress, loss: float, norm: float) -> str:
-    """Return the message about a step that was not done."""
+def not_finite(step: int, epoch: int, loss: float, norm: float) -> str:
+    """Return the message about a step that was not done, after `step` steps."""
     return (
-        f"training step {at.step + 1} (epoch {at.epoch}): expected a finite loss and gradient, found loss {loss:g} "
+        f"training step {step + 1} (epoch {epoch}): expected a finite loss and gradient, found loss {loss:g} "
         f"and gradient norm {norm:g}. The weights were not updated; try a lower --lr."
     )
+
+
+def step_lr(at: Progress, settings: TrainSettings, steps_total: int) -> float:
+    """Return the learning rate of the next step."""
+    return settings.lr * at.plateau.factor * schedule_factor(settings, at.step, steps_total)
 
 
 def average_decay(settings: TrainSettings, step: int) -> float:
