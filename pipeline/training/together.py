@@ -104,19 +104,18 @@ class Together:
         """Train all to their ends, and yield what happens to each."""
         shown = time.perf_counter()
         while running := [n for n in range(len(self.models)) if self._goes_on(n)]:
+            if done := [n for n in running if self.models[n].step == self.models[n].epoch * self.epoch_steps]:
+                yield from self._end_epoch(done)
+                continue
             begun = time.perf_counter()
             step = min(self.models[n].step for n in running)
-            now = [n for n in running if self.models[n].step == step]
-            self._step(now)
-            ends = (step + 1) % self.epoch_steps == 0
-            looks = ends or (step + 1) % STEP_EVENTS == 0 or time.perf_counter() - shown > STEP_SECONDS
-            events = self._look() if looks else []
-            self.seconds += time.perf_counter() - begun
-            if looks:
-                shown = time.perf_counter()
-                yield from events
-            if ends:
-                yield from self._end_epoch([n for n in now if n not in self.broken])
+            self._step([n for n in running if self.models[n].step == step])
+            looks = (step + 1) % STEP_EVENTS == 0 or (step + 1) % self.epoch_steps == 0
+            events = self._look() if looks or time.perf_counter() - shown > STEP_SECONDS else []
+            now = time.perf_counter()
+            self.seconds += now - begun
+            shown = now if events else shown
+            yield from events
 
     def _goes_on(self, n: int) -> bool:
         return n not in self.broken and self.models[n].goes_on(self.settings[n])
@@ -141,13 +140,18 @@ class Together:
             self.samples[n] += len(batches[n])
         self.untold.append((list(now), self.stack.told.clone()))
 
-    def _next_batch(self, n: int) -> Tensor:
+    def _batches(self, n: int) -> tuple[Tensor, ...]:
+        """Return the batches of a model's epoch, drawn once."""
         at = self.models[n]
         if n not in self.batches:
             at.order_before = at.order.get_state()
             order = draw_order(self.problems[n].weights, at.order)
             self.batches[n] = torch.split(order, self.settings[n].batch_size)
-        return self.batches[n][at.step - (at.epoch - 1) * self.epoch_steps]
+        return self.batches[n]
+
+    def _next_batch(self, n: int) -> Tensor:
+        at = self.models[n]
+        return self._batches(n)[at.step - (at.epoch - 1) * self.epoch_steps]
 
     def _rates(self, n: int) -> Rates:
         at, settings = self.models[n], self.settings[n]
@@ -180,11 +184,12 @@ class Together:
     def _end_epoch(self, now: Sequence[int]) -> Iterator[Told]:
         """Judge the averages of the models `now`, which have done an epoch."""
         problem = self.problems[0]
-        val, test = (self.stack.evaluate(rows) for rows in (problem.val, problem.test)) if now else ([], [])
+        val, test = (self.stack.evaluate(rows) for rows in (problem.val, problem.test))
         for n in now:
             at = self.models[n]
+            self._batches(n)  # drawn, also by one that goes on from here
+            del self.batches[n]
             improved, sums = at.end_epoch(self.settings[n], val[n])
-            self.batches.pop(n)
             yield (
                 n,
                 Epoch(
