@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.config import make
+from pipeline.config import AUTO, make
 from pipeline.errors import SettingsError
 from pipeline.methods.method import Method, Prepared
 from pipeline.methods.registry import METHODS
@@ -12,7 +12,14 @@ from pipeline.methods.settings import TrainSettings
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.training.device import choose_device
 
-NOT_THE_RECIPE = {"seed", "run_name", "resume", "experiment", "threads"}  # models of one group may differ in these
+NOT_THE_RECIPE = {
+    "seed",
+    "run_name",
+    "resume",
+    "experiment",
+    "threads",
+    "deterministic",
+}  # models of one group may differ in these
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,22 @@ def plan_groups(settings: EnsembleSettings) -> list[Group]:
         chosen = _settings_of(settings, METHODS[name], shared | for_one[name] | own)
         groups.append(Group(text, METHODS[name], chosen, text))
     return [replace(group, trained=_trained(group, groups)) for group in groups]
+
+
+def together_groups(settings: EnsembleSettings, groups: Sequence[Group]) -> frozenset[str]:
+    """Return the names of the groups whose models are trained together; raises `SettingsError` if one cannot be."""
+    found = set()
+    for group in groups:
+        able = group.method.stacked is not None
+        if settings.together == "yes" and not able:
+            raise SettingsError(
+                f"together: expected methods whose models can be trained together, found '{group.method.name}'. "
+                "Use --together no."
+            )
+        on_gpu = choose_device(group.settings).type == "cuda"
+        if able and (settings.together == "yes" or (settings.together == AUTO and on_gpu)):
+            found.add(group.name)
+    return frozenset(found)
 
 
 def _trained(group: Group, groups: Sequence[Group]) -> str:

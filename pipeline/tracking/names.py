@@ -25,6 +25,8 @@ VERDICT = "verdict"  # of a study, in words
 EARLIER = "design.earlier"  # of a study: its designs before the present one, with their verdicts, as JSON
 LOOKED = "looked"  # of a study: the numbers of models per group at which its verdict was read: "8 12"
 TRAINED = "trained_run"  # of a run of the kind "acting": the run that trained its weights
+TOGETHER = "together"  # of a model: how many were trained at once, as one stack
+SAME_BITS = "same_bits"  # of a model: "yes" if one seed gives the same bits each time, else "no"
 FAILURE = "failure"  # why a run ended that should not have
 ENTRY_POINTS = frozenset(  # of MLproject
     [

@@ -49,6 +49,11 @@ def reproduce(settings: ReproduceSettings, say: Callable[[str], None], watch: Ca
         )
     if not is_model(run):
         raise SettingsError(f"run: expected a training run, found '{run.name}' ({run.run_id}), an average of several.")
+    if TOGETHER in run.tags:
+        raise SettingsError(
+            f"run: expected one that was trained alone, found '{run.name}', one of {run.tags[TOGETHER]} that were "
+            "trained together: alone it has other bits. Give its study again under another name."
+        )
     method = METHODS[run.tags["method"]]
     with artifact(store, run.run_id, SETTINGS_FILE) as path:
         chosen = make(method.settings_type, _read(path))
