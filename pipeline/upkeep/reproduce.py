@@ -14,7 +14,7 @@ from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import weights_digest
 from pipeline.stages.evaluate import require_finished
 from pipeline.streams import global_torch_stream
-from pipeline.tracking.names import LOCK_FILE, SETTINGS_FILE, TRAINED
+from pipeline.tracking.names import LOCK_FILE, SETTINGS_FILE, TOGETHER, TRAINED
 from pipeline.tracking.query import artifact, fetch, is_acting, is_model
 from pipeline.tracking.store import open_store
 from pipeline.training.device import choose_device
