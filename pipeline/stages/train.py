@@ -34,7 +34,7 @@ from pipeline.tracking.names import TOGETHER, WEIGHTS
 from pipeline.tracking.registry import log_model
 from pipeline.tracking.run import Place, TrackedRun, resume_run, start_run, status_of, system_metrics
 from pipeline.tracking.store import mlflow_settings, open_store
-from pipeline.training.device import choose_device
+from pipeline.training.device import choose_device, deterministic_or_said
 from pipeline.training.fit import Epoch, Step, fit, problem_of, training_warnings
 from pipeline.training.snapshots import load_snapshot
 from pipeline.training.state import Snapshot
@@ -104,7 +104,7 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place
             method=method, task=task, settings=settings, prepared=prepared, problem=problem,
             run=run, mirror=mirror, account=account_of(snapshot), say=say,
         )  # fmt: skip
-        with system_metrics(run):
+        with system_metrics(run), deterministic_or_said():
             return _fit(training, snapshot, keeper, watch)
     except BaseException as error:
         end_unfinished(run, mirror, keeper, error, say)

@@ -20,7 +20,7 @@ from pipeline.tasks.registry import find_task
 from pipeline.tasks.settings import at_task
 from pipeline.tracking.names import TOGETHER
 from pipeline.tracking.run import Place, system_metrics
-from pipeline.training.device import choose_device
+from pipeline.training.device import choose_device, deterministic_or_said
 from pipeline.training.fit import Step, problem_of
 from pipeline.training.state import Snapshot
 from pipeline.training.together import Broken, fit_together
@@ -74,7 +74,7 @@ def train_together(
                 account=account_of(snapshot), say=say, together=len(asked),
             )  # fmt: skip
             members.append(Member(training, Keeper(run.journal.snapshot), snapshot))
-        with ExitStack() as stack:
+        with deterministic_or_said(), ExitStack() as stack:
             for member in members:
                 stack.enter_context(system_metrics(member.training.run))
             return _fit(members, watch)

@@ -1,11 +1,13 @@
 """The device of a training, and its effect on reproducibility."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from pipeline.config import AUTO
-from pipeline.errors import SettingsError
+from pipeline.errors import RunError, SettingsError
 from pipeline.methods.settings import TrainSettings
 
 NO_PROMISE = "only on the CPU, or with --deterministic yes on CUDA, does one seed give the same bits each time"
@@ -43,3 +45,18 @@ def choose_device(settings: TrainSettings) -> torch.device:
 def same_bits(settings: TrainSettings) -> bool:
     """Whether a training alone with these settings gives the same bits each time."""
     return choose_device(settings).type == "cpu" or settings.deterministic == "yes"
+
+
+@contextmanager
+def deterministic_or_said() -> Iterator[None]:
+    """Within it, an operation that torch has no deterministic algorithm for, where no other is allowed, is one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "does not have a deterministic implementation" not in str(error):
+            raise
+        operation = str(error).split(" does not")[0]
+        raise RunError(
+            f"deterministic: expected an algorithm that gives the same bits each time, found none for {operation}. "
+            "Use --deterministic no, or --device cpu."
+        ) from error
