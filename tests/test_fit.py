@@ -307,6 +307,7 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no GPU here: what is chosen where there is one, and what is asked of torch then."""
     asked: list[object] = []
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *words, **named: asked.append((words, named)))
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     assert choose_device(Pi0Settings()).type == "cpu" and asked == []
     with pytest.raises(SettingsError, match="expected one that this machine has, found 'cuda'"):
         choose_device(Pi0Settings(device="cuda"))

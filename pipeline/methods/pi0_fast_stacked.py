@@ -5,7 +5,6 @@ Shapes: B batch, L tokens, V vocabulary.
 
 from typing import cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,4 +26,4 @@ def stacked_loss(network: nn.Module, numbers: Numbers, rows: Rows) -> tuple[Tens
         next_up = (lengths.cumsum(1) - lengths).clamp(max=len(steps) - 1)
         miss = (log_p.exp() @ first - first[sequences]) / steps[next_up]
         losses = losses + numbers["expectation_weight"] * miss.square()
-    return torch.where(real, losses, 0).sum(1), real.sum(1)
+    return losses.masked_fill(~real, 0).sum(1), real.sum(1)

@@ -70,10 +70,8 @@ class Stack:
                 self.by_muon[shape] = self.by_muon.get(shape, 0) + 1
         self.muon_size = sum(shape.numel() * number for shape, number in self.by_muon.items())
 
-        rows = [
-            [dict(each.network.named_parameters())[name].detach().flatten() for name in self.names] for each in problems
-        ]
-        flat = torch.stack([torch.cat(row) for row in rows])
+        named = [dict(each.network.named_parameters()) for each in problems]
+        flat = torch.stack([torch.cat([each[name].detach().flatten() for name in self.names]) for each in named])
         self.spare = torch.zeros(count, -flat.shape[1] % ALIGNED, device=self.device)
         self.weights = torch.cat((flat, self.spare), 1)
         self.averaged = self.weights.clone()
@@ -188,8 +186,8 @@ class Stack:
         self, parameters: dict[str, Tensor], numbers: Numbers, rows: Rows, real: Tensor
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         sums, counts = functional_call(self.module, parameters, (numbers, rows))
-        terms = torch.where(real, counts, 0).sum()
-        mean = torch.where(real, sums, 0).sum() / terms
+        terms = counts.masked_fill(~real, 0).sum()  # not torch.where, which moves its 0 to the device and waits
+        mean = sums.masked_fill(~real, 0).sum() / terms
         return mean, (mean, terms)
 
     def _summed(self, parameters: dict[str, Tensor], numbers: Numbers, rows: Rows) -> tuple[Tensor, Tensor]:
