@@ -23,7 +23,7 @@ from pipeline.tracking.run import Place, system_metrics
 from pipeline.training.device import choose_device, deterministic_or_said
 from pipeline.training.fit import Step, problem_of
 from pipeline.training.state import Snapshot
-from pipeline.training.together import Broken, fit_together
+from pipeline.training.together import Broken, fit_together, require_alike
 from pipeline.versions import code_digest
 
 
@@ -57,6 +57,7 @@ def train_together(
         say("warning: the code has changed since the runs were started, so their bits may be others")
     task = find_task(asked[0][0].task)
     settings = [at_task(one.settings if one else each, task) for one, (each, _) in zip(left, asked, strict=True)]
+    require_alike(method.stacked, settings)
     torch.set_num_threads(settings[0].threads)
     device = choose_device(settings[0])
     make_missing_data(settings[0], task, say)

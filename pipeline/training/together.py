@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import SettingsError
+from pipeline.methods.method import Stacked
 from pipeline.methods.settings import Acting, TrainSettings
 from pipeline.training.fit import (
     STEP_EVENTS,
@@ -59,10 +60,7 @@ def fit_together(
 
     Raises `SettingsError` for settings that differ otherwise, and for a method whose models train alone only.
     """
-    stacked = problems[0].stacked
-    if stacked is None:
-        raise SettingsError("together: expected a method whose models can be trained together, found one without.")
-    require_alike(settings, stacked.numbers)
+    stacked = require_alike(problems[0].stacked, settings)
     stack = Stack(stacked, problems, settings)
     models = [Progress(**streams_of(each.seed)) for each in settings]
     for number, snapshot in enumerate(resumed):
@@ -72,17 +70,20 @@ def fit_together(
     yield from Together(stack, problems, settings, models).run()
 
 
-def require_alike(settings: Sequence[TrainSettings], numbers: Sequence[str]) -> None:
-    """Raise `SettingsError` if models with these settings cannot be one stack."""
+def require_alike(stacked: Stacked | None, settings: Sequence[TrainSettings]) -> Stacked:
+    """Return the loss of a method's models; raises `SettingsError` if those with these settings cannot be one stack."""
+    if stacked is None:
+        raise SettingsError("together: expected a method whose models can be trained together, found one without.")
     kinds = [kind for kind in type(settings[0]).__mro__ if issubclass(kind, Acting)]
     acting = {name for kind in kinds if not issubclass(kind, TrainSettings) for name in kind.model_fields}
-    free = MAY_DIFFER | acting | set(numbers)
+    free = MAY_DIFFER | acting | set(stacked.numbers)
     for name in type(settings[0]).model_fields.keys() - free:
         found = {str(getattr(each, name)) for each in settings}
         if len(found) > 1:
             raise SettingsError(
                 f"{name}: expected one value for models that are trained together, found {' and '.join(sorted(found))}."
             )
+    return stacked
 
 
 class Together:
