@@ -77,7 +77,7 @@ def require_alike(stacked: Stacked | None, settings: Sequence[TrainSettings]) ->
     kinds = [kind for kind in type(settings[0]).__mro__ if issubclass(kind, Acting)]
     acting = {name for kind in kinds if not issubclass(kind, TrainSettings) for name in kind.model_fields}
     free = MAY_DIFFER | acting | set(stacked.numbers)
-    for name in type(settings[0]).model_fields.keys() - free:
+    for name in [name for name in type(settings[0]).model_fields if name not in free]:
         found = {str(getattr(each, name)) for each in settings}
         if len(found) > 1:
             raise SettingsError(
