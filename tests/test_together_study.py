@@ -125,7 +125,7 @@ def test_a_study_trains_together_and_does_not_mix(workplace: Path, run: Run) -> 
     assert (
         "has regression models trained together, and alone is asked for: their bits differ. Use --tog" in other.stderr
     )
-    refused = run("pipeline", "reproduce", "--run", models(workplace)[0].info.run_id)
+    refused = run("pipeline", "reproduce", models(workplace)[0].info.run_id)
     assert refused.returncode == 2 and "one of 2 that were trained together" in refused.stderr
 
 

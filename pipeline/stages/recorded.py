@@ -1,7 +1,8 @@
-"""Results that other systems made: a table of methods, models and episodes, or lerobot's `eval_info.json`.
+"""Recorded results: a table of methods, models and episodes, ours or another system's, or lerobot's `eval_info.json`.
 
 The table is CSV with the columns method, model, episode, score and, if there are several, condition; more is better.
-All models have a score for the same episodes of the same conditions.
+All models have a score for the same episodes of the same conditions. `evaluate` writes such a table, with the primary
+score as `score` and all scores after it.
 
 lerobot writes {"per_episode": [{"success": ..., "seed": ...}, ...]}, or for several tasks {"per_task":
 [{"task_group": ..., "task_id": ..., "metrics": {"successes": [...]}}, ...]}.
@@ -10,15 +11,21 @@ lerobot writes {"per_episode": [{"success": ..., "seed": ...}, ...]}, or for sev
 import csv
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.errors import DataError, one_line
+from pipeline.errors import DataError, SettingsError, one_line
+from pipeline.files import check_folder, whole_file
 from pipeline.report.statistics import Floats
+from pipeline.tasks.score import primary_of
+
+if TYPE_CHECKING:  # it imports torch, which reading does not need
+    from pipeline.evaluation.control import Evaluation
 
 EVAL_INFO = ".json"  # what files of recorded episodes of a policy end in
 COLUMNS = ("method", "model", "episode", "score")
@@ -66,6 +73,32 @@ def read_table(path: Path) -> dict[str, Floats]:
         method: np.array([[[own[c, e] for e in episodes] for c in conditions] for own in models.values()])
         for method, models in found.items()
     }
+
+
+def check_table(path: Path) -> None:
+    """Raise `SettingsError` unless a table can be written there."""
+    if path.is_dir():
+        raise SettingsError(f"csv: expected a file, found the folder '{path}'. See --help.")
+    check_folder(path.parent, f"'{path.name}'", "csv")
+
+
+def write_table(path: Path, judged: Sequence[tuple[str, str, "Evaluation"]]) -> None:
+    """Write the scores of every episode of models, each with its method and its name; the same name gets a number."""
+    scores = dict.fromkeys(name for _, _, each in judged for name in each.scores if name in each.columns)
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, [*COLUMNS[:2], CONDITION, *COLUMNS[2:], *scores], lineterminator="\n")
+        table.writeheader()
+        seen: Counter[tuple[str, str]] = Counter()
+        for method, model, each in judged:
+            seen[method, model] += 1
+            again = seen[method, model]
+            about = {"method": method, "model": f"{model} ({again})" if again > 1 else model}
+            columns = {name: column * 1 for name, column in each.by_condition().items()}  # True as 1
+            for number, condition in enumerate(each.conditions):
+                for episode in range(columns[primary_of(each.scores)].shape[1]):
+                    row = {name: column[number, episode].item() for name, column in columns.items()}
+                    where = {CONDITION: str(condition), "episode": episode, "score": row[primary_of(each.scores)]}
+                    table.writerow(about | where | row)
 
 
 def number(text: str | None) -> float | None:

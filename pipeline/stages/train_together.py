@@ -16,8 +16,7 @@ from pipeline.stages.make_data import make_missing_data
 from pipeline.stages.train import begin, end_unfinished, finish, prepare, take_down, take_up
 from pipeline.stages.unfinished import find_unfinished
 from pipeline.streams import global_torch_stream
-from pipeline.tasks.registry import find_task
-from pipeline.tasks.settings import at_task
+from pipeline.tasks.settings import settle
 from pipeline.tracking.names import TOGETHER
 from pipeline.tracking.run import Place, system_metrics
 from pipeline.training.device import choose_device, deterministic_or_said
@@ -55,8 +54,8 @@ def train_together(
     left = [None if each.resume == NONE else find_unfinished(method, each, together=True) for each, _ in asked]
     if any(one and one.code != code_digest() for one in left):
         say("warning: the code has changed since the runs were started, so their bits may be others")
-    task = find_task(asked[0][0].task)
-    settings = [at_task(one.settings if one else each, task) for one, (each, _) in zip(left, asked, strict=True)]
+    settled = [settle(one.settings if one else each) for one, (each, _) in zip(left, asked, strict=True)]
+    settings, task = [each for each, _ in settled], settled[0][1]
     require_alike(method.stacked, settings)
     torch.set_num_threads(settings[0].threads)
     device = choose_device(settings[0])

@@ -31,6 +31,7 @@ from pipeline.results.figures import TRADEOFF_TAG
 from pipeline.results.gather import Gathered, gather
 from pipeline.results.write import write_files
 from pipeline.stages.evaluate import Trial
+from pipeline.stages.held_out import episodes_of
 from pipeline.stages.make_data import make_missing_data, require_same_data
 from pipeline.stages.train import prepare
 from pipeline.stages.unfinished import end_abandoned
@@ -50,8 +51,7 @@ from pipeline.studies.jobs import (
 from pipeline.studies.plan import Group, Member, plan_groups, plan_members, together_groups
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.studies.verdict import group_metrics, study_metrics, verdict_tags
-from pipeline.tasks.registry import find_task
-from pipeline.tasks.settings import at_task
+from pipeline.tasks.settings import at_task, settle
 from pipeline.tasks.task import Task
 from pipeline.tracking.mirror import MIRROR
 from pipeline.tracking.names import LOOKED, NAME, TASK, TOGETHER, Kind
@@ -133,13 +133,13 @@ def run_study(settings: EnsembleSettings, say: Say, watch: Watch, suite: Tracked
     the others go on.
     """
     started = time.monotonic()
-    task = find_task(settings.task)
-    settings = at_task(settings, task)
+    settings, task = settle(settings)
     groups = [replace(group, settings=at_task(group.settings, task)) for group in plan_groups(settings)]
     members = plan_members(settings, groups)
     together = together_groups(settings, groups)
     originals = find_originals(settings)
     prepared = prepare_data(task, settings, groups, say)
+    settings = settings.model_copy(update={"episodes": episodes_of(task, settings.pairs, settings.episodes)})
     tokenizers = [one.interface.tokenizer for one in prepared.values() if one.interface.tokenizer is not None]
     recipes = {group.name: group.recipe(prepared[group.name]) for group in groups}
     beside = Beside(originals, tokenizers[0] if tokenizers else None)
