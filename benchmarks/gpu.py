@@ -36,7 +36,7 @@ MOST_SECONDS = 270.0  # no part begins later
 GOALS = {"20 trainings": 15.0, "200 trainings": 60.0}  # seconds on one H100
 NEAR = 1e-3  # of the validation loss: together against alone
 TINY = {"epochs": 1, "width": 16, "layers": 1}
-TINY_PAIRS, EPISODES = 200, 300
+TINY_PAIRS, EPISODES = 60, 300
 
 
 @dataclass(frozen=True)

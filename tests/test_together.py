@@ -26,7 +26,7 @@ from tests.conftest import files_of
 Models = list[tuple[Problem, TrainSettings]]
 
 SEEDS = 3
-MOST_PAIRS = 230  # of each part of the data: batches of 100 end with a short one
+MOST_PAIRS = 90  # of each part of the data: batches of 40 end with a short one
 
 
 def models_of(
@@ -38,7 +38,7 @@ def models_of(
 ) -> Models:
     """Models of a method, with seeds that count up, and with settings of their own."""
     method = METHODS[name]
-    small = {"epochs": 2, "width": 16, "layers": 1, "warmup": 2, "batch_size": 100, **files_of(name, data)}
+    small = {"epochs": 2, "width": 16, "layers": 1, "warmup": 2, "batch_size": 40, **files_of(name, data)}
     prepared = method.prepare(make(method.settings_type, small))
     parts = {part: tuple(rows[:pairs] for rows in getattr(prepared, part)) for part in ("train", "val", "test")}
     fewer = dataclasses.replace(prepared, starts=prepared.starts[:pairs], **parts)
