@@ -108,11 +108,11 @@ def _unfinished(method: "Method", settings: TrainSettings, journal: Journal, tog
 
 
 def _latest(method: "Method") -> Journal | None:
-    """The youngest run of a method that broke off."""
+    """The youngest run of a method that broke off, of those that were trained alone."""
     found = None
     for journal in left_journals():
         about = journal.about()
-        if about.get("method") == method.name and about.get(ENDED) != "FINISHED":
+        if about.get("method") == method.name and about.get(ENDED) != "FINISHED" and TOGETHER not in about:
             found = journal
     return found
 
