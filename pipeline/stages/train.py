@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -135,7 +136,11 @@ def begin(
     try:
         chosen = settings.run_name != AUTO
         name = settings.run_name if chosen else (place and place.name) or mirror.name
-        about = {"method": method.name, "settings": settings.model_dump(mode="json"), "code": code_digest()}
+        about: dict[str, Any] = {
+            "method": method.name,
+            "settings": settings.model_dump(mode="json"),
+            "code": code_digest(),
+        }
         about |= {"name": mirror.name, "files": prepared.digests} | ({TOGETHER: together} if together else {})
         run = start_run(client, settings.experiment, name, chosen, place, about)
     except BaseException:

@@ -153,7 +153,7 @@ class Stack:
         gradients, (loss, terms) = self._gradients(self._views, self.numbers, batch, self.real)
         gradient = torch.cat([*(gradients[name].reshape(len(self.weights), -1) for name in self._views), self.spare], 1)
         norm = torch.linalg.vector_norm(gradient, dim=1)
-        takes_part, lr, average_pace, bias, bias_of_square = self.rates.split(1, 1)
+        takes_part, lr, average_pace, bias, bias_of_square = torch.split(self.rates, 1, 1)
         taking = (takes_part[:, 0] > 0) & ~self.broken
         finite = loss.isfinite() & norm.isfinite()
         self.broken |= taking & ~finite
@@ -203,7 +203,7 @@ class Stack:
     def _cut(self, table: Tensor) -> list[Tensor]:
         """Return the views of a table `(..., P)` by parameter."""
         sizes = [shape.numel() for shape in self.shapes]
-        parts = table[:, : sum(sizes)].split(sizes, 1)
+        parts = torch.split(table[:, : sum(sizes)], sizes, 1)
         return [
             part.unflatten(1, shape) if shape else part[:, 0] for part, shape in zip(parts, self.shapes, strict=True)
         ]
@@ -234,7 +234,7 @@ def captured(step: Callable[[], None], device: torch.device) -> Callable[[], Non
 
     if device.type != "cuda":
         return written_out
-    side = torch.cuda.Stream()
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(WARM_UP):
