@@ -63,6 +63,9 @@ class EnsembleSettings(ForData, WithHorizon):
     base_seed: int = Field(0, ge=0, le=MAX_SEED, description="the first seed; the models' seeds count up from it")
     executor: Literal["pool", "serial"] = Field("pool", description="a pool of processes, or one job after another")
     workers: int = Field(0, ge=0, le=1024, description="processes of the pool, 0 for one per core")
+    together: Literal["auto", "yes", "no"] = Field(
+        "auto", description="train all models of a group at once, as one stack; auto: on a CUDA device"
+    )
     until: Literal["trained", "decided"] = Field(
         "trained", description="stop when all models are trained, or at the first look that decides"
     )
