@@ -3,7 +3,7 @@
 import math
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,11 @@ from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.load import load_policy
 from pipeline.policies.policy import Policy, noise_of
 from pipeline.report.design import design_of
+from pipeline.stages.remote import ready_to_run
 from pipeline.stages.settings import EvaluateSettings
 from pipeline.streams import torch_stream
 from pipeline.tasks.facts import require_fit
-from pipeline.tasks.registry import find_task
+from pipeline.tasks.registry import files_of, find_task
 from pipeline.tasks.settings import at_task
 from pipeline.tasks.task import Task
 from pipeline.tracking.names import Kind
@@ -234,6 +235,17 @@ def protocol_for(settings: EvaluateSettings) -> Protocol:
     return fixed
 
 
+def uses_store(settings: EvaluateSettings) -> bool:
+    """Whether models of runs are evaluated."""
+    return bool(settings.run) or settings.study != NONE
+
+
+def files_read(settings: EvaluateSettings) -> tuple[Path, ...]:
+    """The files that the jobs of an evaluation read."""
+    tokenizer = [] if settings.tokenizer == NONE else [Path(settings.tokenizer)]
+    return (*settings.checkpoint, *tokenizer, settings.pairs, *files_of(settings.task))
+
+
 def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
     """Evaluate all named models in the order given, then the yardsticks.
 
@@ -251,7 +263,7 @@ def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
         jobs.append(Job(policy.name, "file", work))
     if settings.pairs.exists() or settings.pairs != default:
         load_action_pairs(settings.pairs)  # raises here, not in every process
-    if settings.run or settings.study != NONE:
+    if uses_store(settings):
         store = open_store()
         runs = [fetch(store, run_id) for run_id in dict.fromkeys(settings.run)]
         for run in runs:
@@ -276,7 +288,10 @@ def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
     if not jobs:
         raise SettingsError("checkpoint: name model files, or --run, --study or --yardsticks. See --help.")
     executor = settings.executor if len(jobs) > 1 else "serial"  # a process of its own takes longer than one model
-    outcome = run_all(jobs, watch, executor, settings.workers)
+    files = files_read(settings)
+    with ready_to_run(settings.model_copy(update={"executor": executor}), in_store=uses_store(settings)):
+        jobs = [replace(job, files=files) for job in jobs]
+        outcome = run_all(jobs, watch, executor, settings.workers)
     if outcome.failures:
         failures = "; ".join(outcome.failures)
         raise RunError(f"evaluation: {len(outcome.failures)} of {len(jobs)} failed: {failures}")

@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.config import ALL, AUTO, BARE, FLAGS, MAX_SEED, NAME_PATTERN, NONE, Settings
+from pipeline.executors.settings import RunsJobs
 from pipeline.tasks.settings import ForTask, WithHorizon
 
 
@@ -65,7 +66,7 @@ class ChoosesActing(Settings):
         return dict(word.split("=", 1) for word in self.act)
 
 
-class EvaluateSettings(ChoosesActing, ForTask):
+class EvaluateSettings(ChoosesActing, ForTask, RunsJobs):
     """Score how models control a task, under its conditions of noise and replan interval.
 
     Models are files (A.pth B.pth ...), MLflow runs (--run), or all models of a study (--study). The scores of runs are
@@ -90,8 +91,6 @@ class EvaluateSettings(ChoosesActing, ForTask):
     pairs: Path = Field(
         Path("data/training_pairs_original.npz"), description="the expert's action pairs, used if the file exists"
     )
-    executor: Literal["pool", "serial"] = Field("pool", description="a pool of processes, or one job after another")
-    workers: int = Field(0, ge=0, le=1024, description="processes of the pool, 0 for one per core")
     format: Literal["text", "json"] = Field("text", description="tables, or one JSON object", json_schema_extra=FLAGS)
 
 

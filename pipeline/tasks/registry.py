@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # names alone need no NumPy: settings are read for --help
     from pipeline.tasks.task import Task
 
 DEFAULT = "pendulum"
+MOST_BYTES = 10_000_000
 TASKS = {
     "pendulum": "pipeline.tasks.pendulum:PENDULUM",
     "double_pendulum": "pipeline.tasks.double_pendulum:DOUBLE_PENDULUM",
@@ -45,6 +46,25 @@ def find_task(reference: str) -> "Task":
             f"found '{reference}'. See --help."
         )
     return _own_task(str(Path(where).absolute()) if is_file(where) else where, name)
+
+
+def files_of(reference: str) -> tuple[Path, ...]:
+    """Return the files that a user's own task needs on another machine: what is in its folder, or its package.
+
+    A file larger than `MOST_BYTES`, or one in a folder below, is not taken for a part of it.
+    """
+    where, _, _ = reference.rpartition(":")
+    if not where:
+        return ()
+    if is_file(where):
+        return tuple(sorted(path for path in Path(where).parent.glob("[!.]*") if _is_part(path)))
+    top = Path(*where.split(".")[:1])
+    found = top.rglob("[!.]*") if top.is_dir() else [top.with_suffix(".py")]
+    return tuple(sorted(path for path in found if _is_part(path) and "__pycache__" not in path.parts))
+
+
+def _is_part(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size <= MOST_BYTES
 
 
 def is_file(where: str) -> bool:
