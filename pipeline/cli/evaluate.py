@@ -3,17 +3,22 @@
 import json
 
 from pipeline.cli.options import settings_command
+from pipeline.config import NONE
 from pipeline.stages.settings import EvaluateSettings
 
 EXAMPLES = (
     "evaluate A.pth B.pth --yardsticks",
     "evaluate --run 0123456789abcdef0123456789abcdef",
     "evaluate A.pth --act start_noise=1",
+    "evaluate A.pth B.pth --episodes 100000 --out episodes.parquet",
 )
 
 
 def run(settings: EvaluateSettings) -> None:
     """Evaluate and print the scores of each model."""
+    if settings.out != NONE:
+        _to_file(settings)
+        return
     from pipeline.cli.console import ERR, print_result
     from pipeline.cli.progress import jobs_display
     from pipeline.cli.scores import as_values, score_tables
@@ -26,6 +31,24 @@ def run(settings: EvaluateSettings) -> None:
     else:
         for table in score_tables(judged):
             print_result("\n" + table.text())
+
+
+def _to_file(settings: EvaluateSettings) -> None:
+    from pipeline.cli.console import ERR, print_result
+    from pipeline.cli.progress import jobs_display
+    from pipeline.cli.scores import means_table, means_values
+    from pipeline.stages.evaluate_to_file import evaluate_to_file
+    from pipeline.tasks.registry import find_task
+
+    with jobs_display(ERR, "evaluating") as display:
+        means = evaluate_to_file(settings, display.show)
+    task = find_task(settings.task)
+    if settings.format == "json":
+        print(json.dumps(means_values(settings, task, means), allow_nan=False))
+        return
+    for name, rows in means.items():
+        print_result("\n" + means_table(name, task, rows).text())
+    print_result(f"\nevery episode: {settings.out}")
 
 
 COMMAND = settings_command("evaluate", EvaluateSettings, run, EXAMPLES)

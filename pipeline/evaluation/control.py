@@ -55,32 +55,37 @@ class Episodes:
     starts: Array  # (E, Q)
     noise: Array  # (E, T, A), added to the actions
     replan: Ints  # (E,)
+    first: int = 0  # the number of the first episode of each condition
 
 
-def draw_episodes(task: Task, conditions: Sequence[Condition], count: int, seed: int, *purpose: str) -> Episodes:
-    """Draw `count` episodes of a task per condition.
+def draw_episodes(
+    task: Task, conditions: Sequence[Condition], count: int, seed: int, *purpose: str, first: int = 0
+) -> Episodes:
+    """Draw `count` episodes of a task per condition, from the one with the number `first` on.
 
     Starts depend only on `seed` and `purpose`: episode i has the same one in all conditions, so that conditions compare
-    with less noise. The noise depends on the condition as well. The first n episodes do not depend on the count. Data
-    collection and each purpose have separate streams, so equal seeds do not make them share draws.
+    with less noise. The noise depends on the condition as well. An episode depends on its number,
+    not on how many are drawn, nor from where on. Data collection and each purpose have separate streams, so equal seeds
+    do not make them share draws.
     """
-    starts = task.world.draw_starts(numpy_stream(seed, "episodes", *purpose, "starts"), count)
-    noise = []
+    starts = task.world.draw_starts(numpy_stream(seed, "episodes", *purpose, "starts"), first + count)[first:]
+    noise, shape = [], (count, task.episode_steps, task.action_dim)
     for condition in conditions:
-        unit = numpy_stream(seed, "episodes", *purpose, str(condition), "noise").uniform(
-            -1, 1, (count, task.episode_steps, task.action_dim)
-        )
-        noise.append(condition.action_noise * unit)
+        stream = numpy_stream(seed, "episodes", *purpose, str(condition), "noise")
+        assert isinstance(stream.bit_generator, np.random.PCG64), "it can skip: one step for each number"
+        stream.bit_generator.advance(first * task.episode_steps * task.action_dim)
+        noise.append(condition.action_noise * stream.uniform(-1, 1, shape))
     replan = np.repeat([condition.replan for condition in conditions], count)
-    return Episodes(task, tuple(conditions), np.tile(starts, (len(conditions), 1)), np.concatenate(noise), replan)
+    tiled = np.tile(starts, (len(conditions), 1))
+    return Episodes(task, tuple(conditions), tiled, np.concatenate(noise), replan, first)
 
 
 def policy_planner(policy: Policy, episodes: Episodes, seed: int, *purpose: str) -> Planner:
     """Make a policy's planner for these episodes.
 
     Noise, if the policy draws any, has a stream for each model, episode and step, and states are planned for in blocks
-    in which a plan has the same bits in any company. So the first n episodes depend neither on the count nor on which
-    episodes have ended.
+    in which a plan has the same bits in any company. So an episode depends neither on how many are drawn nor on which
+    have ended.
     """
     model = str(policy.provenance.get("weights_sha256", policy.name)).replace("/", "-")
     count = len(episodes.starts) // len(episodes.conditions)
@@ -89,7 +94,13 @@ def policy_planner(policy: Policy, episodes: Episodes, seed: int, *purpose: str)
         def noise(shape: tuple[int, ...]) -> Tensor:
             rows = [
                 torch_stream(
-                    seed, "plans", *purpose, model, str(episodes.conditions[number // count]), number % count, step
+                    seed,
+                    "plans",
+                    *purpose,
+                    model,
+                    str(episodes.conditions[number // count]),
+                    episodes.first + number % count,
+                    step,
                 )
                 for number in due.tolist()
             ]

@@ -71,6 +71,7 @@ def joining(address: str, workers: int, shares: bool, environment: Mapping[str, 
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         if address == LOCAL:
             options |= {"num_cpus": workers or cores(), "include_dashboard": False, "_temp_dir": name}
+            options |= {"_node_ip_address": "127.0.0.1"}  # nobody else reaches it
             options |= {"object_store_memory": STORE_BYTES}
         else:
             address = _find(address)

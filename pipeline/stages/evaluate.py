@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,14 @@ from pipeline.config import ALL, NONE
 from pipeline.data.pairs import load_action_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import CheckpointError, RunError, SettingsError
-from pipeline.evaluation.control import Evaluation, draw_episodes, evaluate_planner, mean_scores, policy_planner
+from pipeline.evaluation.control import (
+    Episodes,
+    Evaluation,
+    draw_episodes,
+    evaluate_planner,
+    mean_scores,
+    policy_planner,
+)
 from pipeline.evaluation.expert import COMPARED, ChunkErrors, compare_chunks, spread
 from pipeline.evaluation.protocol import Protocol
 from pipeline.evaluation.stored import (
@@ -47,11 +54,30 @@ from pipeline.tasks.registry import files_of, find_task
 from pipeline.tasks.settings import at_task
 from pipeline.tasks.task import Task
 from pipeline.tracking.names import Kind
-from pipeline.tracking.query import StoredRun, artifact, fetch, is_acting, is_average, is_model, search_study, task_of
+from pipeline.tracking.query import (
+    StoredRun,
+    artifact,
+    fetch,
+    group_of,
+    is_acting,
+    is_average,
+    is_model,
+    search_study,
+    task_of,
+)
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store, open_store, ui_command
 
 MEAN = "mean"  # a score's mean over the conditions
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some of the episodes of one condition, by their numbers."""
+
+    condition: int
+    first: int
+    count: int
 
 
 @dataclass(frozen=True)
@@ -61,6 +87,14 @@ class Trial:
     task: str  # as it is named on the command line: each process finds it
     protocol: Protocol
     pairs: Path  # with the expert's chunks
+    block: Block | None = None  # only these episodes, without the expert
+
+    def episodes(self, task: Task) -> Episodes:
+        """The episodes that models meet; those of a block have the same bits as among all others."""
+        if self.block is None:
+            return draw_episodes(task, task.conditions, self.protocol.episodes, self.protocol.seed)
+        where = (task.conditions[self.block.condition],)
+        return draw_episodes(task, where, self.block.count, self.protocol.seed, first=self.block.first)
 
 
 @dataclass(frozen=True)
@@ -109,10 +143,10 @@ def judge_file(
     torch.set_num_threads(1)
     task, protocol, pairs = find_task(trial.task), trial.protocol, trial.pairs
     policy = load_for(task, path, tokenizer, act)
-    episodes = draw_episodes(task, task.conditions, protocol.episodes, protocol.seed)
+    episodes = trial.episodes(task)
     evaluation = evaluate_planner(policy_planner(policy, episodes, protocol.seed), episodes, 1, report)
     chunks = None
-    if pairs.is_file() and is_trained_on(policy, pairs):
+    if trial.block is None and pairs.is_file() and is_trained_on(policy, pairs):
         expert = load_action_pairs(pairs)
         rows = spread(split_pairs(expert.trajectory, len(expert.state)).test, COMPARED)
         if expert.action_chunk.shape[1:] == (policy.horizon, policy.action_dim):
@@ -128,21 +162,19 @@ def is_trained_on(policy: Policy, pairs: Path) -> bool:
 
 
 def judge_run(run_id: str, trial: Trial, report: Report, act: Mapping[str, Any] | None = None) -> Judged:
-    """Evaluate the model of an MLflow run, and log the scores to the run unless `act` chooses how it acts."""
+    """Evaluate the model of a run; the scores of all episodes are logged to it, unless `act` chooses how it acts."""
     client = open_store()
     stored = fetch(client, run_id)
     with artifact(client, run_id, f"{stored.tags['name']}.pth") as path:
         judged = judge_file(path, NONE, trial, report, act)
-    if not act:
+    if not act and trial.block is None:
         log_judged(TrackedRun(client, run_id), judged, trial.protocol)
     return judged
 
 
 def judge_yardstick(name: str, trial: Trial, report: Report) -> Judged:
     """Evaluate a yardstick on one thread."""
-    task = find_task(trial.task)
-    episodes = draw_episodes(task, task.conditions, trial.protocol.episodes, trial.protocol.seed)
-    return Judged(name, "yardstick", evaluate_yardstick(name, episodes, 1))
+    return Judged(name, "yardstick", evaluate_yardstick(name, trial.episodes(find_task(trial.task)), 1))
 
 
 def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
@@ -235,9 +267,40 @@ def protocol_for(settings: EvaluateSettings) -> Protocol:
     return fixed
 
 
-def uses_store(settings: EvaluateSettings) -> bool:
-    """Whether models of runs are evaluated."""
-    return bool(settings.run) or settings.study != NONE
+@dataclass(frozen=True)
+class Contender:
+    """A model or a yardstick that is to be evaluated."""
+
+    name: str
+    group: str  # its method, or its group in a study
+    judge: Callable[[Trial, Report], Judged]
+
+
+def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
+    """Evaluate all named models in the order given, then the yardsticks.
+
+    Bad input raises a `UserError` before any work; `RunError` names the models that could not be evaluated.
+    """
+    contenders, trial = find_contenders(settings)
+    jobs = [Job(each.name, each.group, partial(each.judge, trial)) for each in contenders]
+    executor = settings.executor if len(jobs) > 1 else "serial"  # a process of its own takes longer than one model
+    return run_judging(settings.model_copy(update={"executor": executor}), jobs, watch)
+
+
+def run_judging(
+    settings: EvaluateSettings,
+    jobs: Sequence[Job[Judged]],
+    watch: Watch,
+    take: Callable[[Job[Judged], Judged], None] | None = None,
+) -> list[Judged]:
+    """Run jobs of an evaluation as the settings say, see `run_all`; raises `RunError` if some failed."""
+    with ready_to_run(settings, in_store=bool(settings.run) or settings.study != NONE):
+        jobs = [replace(job, files=files_read(settings)) for job in jobs]
+        outcome = run_all(jobs, watch, settings.executor, settings.workers, take=take)
+    if outcome.failures:
+        failures = "; ".join(outcome.failures)
+        raise RunError(f"evaluation: {len(outcome.failures)} of {len(jobs)} failed: {failures}")
+    return outcome.results
 
 
 def files_read(settings: EvaluateSettings) -> tuple[Path, ...]:
@@ -246,24 +309,20 @@ def files_read(settings: EvaluateSettings) -> tuple[Path, ...]:
     return (*settings.checkpoint, *tokenizer, settings.pairs, *files_of(settings.task))
 
 
-def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
-    """Evaluate all named models in the order given, then the yardsticks.
-
-    Bad input raises a `UserError` before any work; `RunError` names the models that could not be evaluated.
-    """
+def find_contenders(settings: EvaluateSettings) -> tuple[list[Contender], Trial]:
+    """The named models in the order given, then the yardsticks, and how they are evaluated; raises `UserError`."""
     task = find_task(settings.task)
     default = at_task(EvaluateSettings(task=settings.task), task).pairs
     settings = at_task(settings, task)
-    protocol, act = protocol_for(settings), settings.acting
-    trial = Trial(settings.task, protocol, settings.pairs)
-    jobs: list[Job[Judged]] = []
+    act = settings.acting
+    trial = Trial(settings.task, protocol_for(settings), settings.pairs)
+    found: list[Contender] = []
     for path in settings.checkpoint:
         policy = load_for(task, path, settings.tokenizer, act)
-        work = partial(judge_file, path, settings.tokenizer, trial, act=act)
-        jobs.append(Job(policy.name, "file", work))
+        found.append(Contender(policy.name, policy.method, partial(judge_file, path, settings.tokenizer, act=act)))
     if settings.pairs.exists() or settings.pairs != default:
         load_action_pairs(settings.pairs)  # raises here, not in every process
-    if uses_store(settings):
+    if settings.run or settings.study != NONE:
         store = open_store()
         runs = [fetch(store, run_id) for run_id in dict.fromkeys(settings.run)]
         for run in runs:
@@ -278,21 +337,11 @@ def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
         if act:
             for method in dict.fromkeys(run.tags["method"] for run in runs):
                 METHODS[method].check_acting(act)
-        for run in runs:
-            work = partial(judge_run, run.run_id, trial, act=act)
-            jobs.append(Job(run.name, run.tags["method"], work))
-    if act and not jobs:
+        found += [Contender(run.name, group_of(run), partial(judge_run, run.run_id, act=act)) for run in runs]
+    if act and not found:
         raise SettingsError("act: name models that are to act so: files, --run or --study. See --help.")
     if settings.yardsticks:
-        jobs += [Job(name, "yardstick", partial(judge_yardstick, name, trial)) for name in task.yardsticks]
-    if not jobs:
+        found += [Contender(name, "yardstick", partial(judge_yardstick, name)) for name in task.yardsticks]
+    if not found:
         raise SettingsError("checkpoint: name model files, or --run, --study or --yardsticks. See --help.")
-    executor = settings.executor if len(jobs) > 1 else "serial"  # a process of its own takes longer than one model
-    files = files_read(settings)
-    with ready_to_run(settings.model_copy(update={"executor": executor}), in_store=uses_store(settings)):
-        jobs = [replace(job, files=files) for job in jobs]
-        outcome = run_all(jobs, watch, executor, settings.workers)
-    if outcome.failures:
-        failures = "; ".join(outcome.failures)
-        raise RunError(f"evaluation: {len(outcome.failures)} of {len(jobs)} failed: {failures}")
-    return outcome.results
+    return found, trial

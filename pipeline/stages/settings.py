@@ -91,6 +91,7 @@ class EvaluateSettings(ChoosesActing, ForTask, RunsJobs):
     pairs: Path = Field(
         Path("data/training_pairs_original.npz"), description="the expert's action pairs, used if the file exists"
     )
+    out: str = Field(NONE, min_length=1, description="a table of all episodes to write instead: FILE.parquet")
     format: Literal["text", "json"] = Field("text", description="tables, or one JSON object", json_schema_extra=FLAGS)
 
 
@@ -104,7 +105,7 @@ class CompareSettings(ForTask):
 
     Results that other systems made: two files eval_info.json of lerobot, compared by success; or --csv with the columns
     method, model, episode, score and, if there are several, condition, where all pairs of methods are compared over
-    models and episodes.
+    models and episodes. The table may be parquet, as `evaluate --out` writes it; --score then names its column.
     """
 
     policy: tuple[str, ...] = Field((), description="two policies, A and B", json_schema_extra=BARE)

@@ -314,9 +314,7 @@ def _run(store: Store, plan: Plan, jobs: Sequence[Job[str]], watch: Watch, tally
             end_orphans(store, plan, reason, job.name)
 
     left = what_was_left(store, plan) if jobs else {}
-    jobs = [
-        replace(job, files=plan.files, gpus=gpus_of(job, plan), left=tuple(left.get(job.name, ()))) for job in jobs
-    ]
+    jobs = [replace(job, files=plan.files, gpus=gpus_of(job, plan), left=tuple(left.get(job.name, ()))) for job in jobs]
     outcome = run_all(jobs, watch, plan.settings.executor, plan.settings.workers, failed)
     tally.done += len(outcome.results)
     tally.failures += outcome.failures
