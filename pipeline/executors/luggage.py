@@ -124,10 +124,12 @@ class Keeping:
             else:
                 paths.discard(name)
                 path.unlink(missing_ok=True)
-        for name in [name for name, content in left.items() if content is None and name in locks]:
-            if not [each for each in Path(name).parent.iterdir() if each.name != LOCK]:
-                shutil.rmtree(Path(name).parent)
-            locks.pop(name).release()
+        for name in [name for name, content in left.items() if content is None and Path(name).name == LOCK]:
+            folder = Path(name).parent
+            if folder.exists() and not [each for each in folder.iterdir() if each.name != LOCK]:
+                shutil.rmtree(folder)
+            if name in locks:
+                locks.pop(name).release()
 
     def left(self, number: int, earlier: Sequence[Path]) -> Left:
         """Return what the job has left so far, and the files `earlier`, for its next attempt."""

@@ -109,9 +109,8 @@ def read_parquet(path: Path, score: str) -> dict[str, Floats]:
         raise DataError(f"{path}: expected a table as parquet, found: {one_line(error)[:200]}.") from error
     if len(found) < 2:
         raise DataError(f"{path}: expected two methods or more, found {len(found)}.")
-    return {
-        method: np.stack([_paired(path, found, own) for own in models.values()]) for method, models in found.items()
-    }
+    first = next(iter(next(iter(found.values())).values()))
+    return {method: np.stack([_paired(path, first, own) for own in each.values()]) for method, each in found.items()}
 
 
 def _by_key(table: "pa.Table", keys: Sequence[str]) -> Iterator[tuple[list[str], NDArray[np.bool_]]]:
@@ -121,10 +120,8 @@ def _by_key(table: "pa.Table", keys: Sequence[str]) -> Iterator[tuple[list[str],
     encoded = [table.column(name).cast(pa.string()).combine_chunks().dictionary_encode() for name in keys]
     codes = np.stack([each.indices.to_numpy() for each in encoded], axis=1)
     for row in np.unique(codes, axis=0):
-        yield (
-            [each.dictionary[int(code)].as_py() for each, code in zip(encoded, row, strict=True)],
-            (codes == row).all(1),
-        )
+        names = [each.dictionary[int(code)].as_py() for each, code in zip(encoded, row, strict=True)]
+        yield names, (codes == row).all(1)
 
 
 def _paired(path: Path, first: dict[str, list[Floats]], own: dict[str, list[Floats]]) -> Floats:
