@@ -35,7 +35,7 @@ Report = Callable[[float], None]
 Keep = Callable[[int, Ints, NDArray[np.float32]], None]
 
 LARGEST_BLOCK = 512  # states planned for at once: what the networks compute stays in a core's cache
-SMALLEST_BLOCK = 16  # for fewer rows a matrix product may add up in another order; a block is filled with repeats
+SMALLEST_BLOCK = 16  # blocks are filled to multiples: for odd or few rows a matrix product may add up in another order
 
 
 def _unwatched(_fraction: float) -> None:
@@ -109,9 +109,10 @@ def policy_planner(policy: Policy, episodes: Episodes, seed: int, *purpose: str)
         return policy.plan(episodes.task.world.observe(states), noise)
 
     def plan(states: Array, due: Ints, step: int) -> Plans:
-        filled = np.resize(np.arange(len(due)), max(len(due), SMALLEST_BLOCK))
-        blocks = np.array_split(filled, -(-len(filled) // LARGEST_BLOCK))
-        return joined([plan_block(states[rows], due[rows], step) for rows in blocks], len(due))
+        count = -(-len(due) // SMALLEST_BLOCK)
+        filled = np.resize(np.arange(len(due)), (count, SMALLEST_BLOCK))
+        blocks = np.array_split(filled, -(-filled.size // LARGEST_BLOCK))
+        return joined([plan_block(states[rows.ravel()], due[rows.ravel()], step) for rows in blocks], len(due))
 
     return plan
 

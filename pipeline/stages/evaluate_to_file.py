@@ -11,7 +11,7 @@ The entropy over ways is no score of an episode, and left out.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from pipeline.evaluation.protocol import Protocol
 from pipeline.executors.jobs import Job
 from pipeline.executors.run import Watch
 from pipeline.files import check_folder, whole_file
-from pipeline.stages.evaluate import Block, Contender, Judged, find_contenders, run_judging
+from pipeline.stages.evaluate import Block, Contender, Judged, Trial, find_contenders, run_judging
 from pipeline.stages.recorded import ABOUT, COLUMNS, CONDITION
 from pipeline.stages.settings import EvaluateSettings
 from pipeline.tasks.registry import find_task
@@ -65,7 +65,13 @@ def evaluate_to_file(settings: EvaluateSettings, watch: Watch) -> dict[str, list
     if path.suffix != ".parquet":
         raise SettingsError(f"out: expected a name that ends in .parquet, found '{path}'.")
     check_folder(path.parent, "the table")
-    contenders, trial = find_contenders(settings)
+    return stream(settings, *find_contenders(settings), watch)
+
+
+def stream(
+    settings: EvaluateSettings, contenders: Sequence[Contender], trial: Trial, watch: Watch
+) -> dict[str, list[dict[str, float]]]:
+    """Evaluate contenders into `settings.out`, see `evaluate_to_file`."""
     names = [each.name for each in contenders]
     if doubled := {name for name in names if names.count(name) > 1}:
         raise SettingsError(f"out: expected models of different names, found '{min(doubled)}' twice.")
@@ -79,7 +85,7 @@ def evaluate_to_file(settings: EvaluateSettings, watch: Watch) -> dict[str, list
             jobs.append(Job(name, contender.name, partial(contender.judge, replace(trial, block=block))))
             where[name] = contender, block
     sums = {(name, number): Sums() for name in names for number in range(len(task.conditions))}
-    with whole_file(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with whole_file(Path(settings.out)) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
 
         def take(job: Job[Judged], judged: Judged) -> None:
             contender, block = where[job.name]
