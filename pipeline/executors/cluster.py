@@ -66,6 +66,7 @@ def joining(address: str, workers: int, shares: bool, environment: Mapping[str, 
     os.environ.update(NEVER)
     import ray
 
+    api: Any = ray  # much of it has no types
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
@@ -85,9 +86,9 @@ def joining(address: str, workers: int, shares: bool, environment: Mapping[str, 
             raise SettingsError(
                 f"ray_address: expected a cluster with our versions at '{address}', found: {one_line(error)[:300]}"
             ) from error
-        ray._private.worker._worker_logs_enabled = False  # messages of its own about failures, which we tell ourselves
+        api._private.worker._worker_logs_enabled = False  # messages of its own about failures, which we tell ourselves
         try:
-            if shares and len(alive := [node for node in ray.nodes() if node["Alive"]]) > 1:
+            if shares and len(alive := [node for node in api.nodes() if node["Alive"]]) > 1:
                 raise SettingsError(
                     f"ray_address: expected a tracking server that the workers of {len(alive)} machines reach, found "
                     "a store that is a file. Start one with 'make server' or 'mlflow server', and set "
@@ -102,13 +103,14 @@ def joining(address: str, workers: int, shares: bool, environment: Mapping[str, 
 
 def _find(address: str) -> str:
     """Return HOST:PORT of a cluster; raises `SettingsError` if `auto` finds none."""
-    from ray._private.services import find_gcs_addresses
+    from ray._private import services
 
+    api: Any = services
     if address != AUTO:
         return address
     if chosen := os.environ.get("RAY_ADDRESS"):
         return chosen
-    found = sorted(find_gcs_addresses())
+    found = sorted(api.find_gcs_addresses())
     if len(found) != 1:
         raise SettingsError(
             f"ray_address: expected one Ray cluster on this machine, found {', '.join(found) or 'none'}. Start one "

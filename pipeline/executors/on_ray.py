@@ -80,10 +80,9 @@ def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Events[R]:
     """
     if not jobs:
         return
-    import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    cluster, keeping = joined(), Keeping()
+    ray, cluster, keeping = _ray(), joined(), Keeping()
     here = NodeAffinitySchedulingStrategy(cluster.node, soft=False)
     mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
     task = ray.remote(run_errand)
@@ -154,8 +153,15 @@ def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Events[R]:
         ray.kill(mailbox)
 
 
-def _cores() -> int:
+def _ray() -> Any:
+    """The package, imported where jobs run on it; much of it has no types."""
     import ray
+
+    return ray
+
+
+def _cores() -> int:
+    ray = _ray()
 
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
@@ -170,7 +176,7 @@ def _parcels(jobs: Sequence[Job[Any]], put: Callable[[bytes], object]) -> dict[P
 
 
 def _reason(error: Exception) -> str:
-    import ray
+    ray = _ray()
 
     if isinstance(error, ray.exceptions.RayTaskError) and isinstance(error.cause, RunError):
         return one_line(error.cause)
@@ -181,7 +187,7 @@ def _reason(error: Exception) -> str:
 
 def _interrupt(references: list[Any], take: Callable[[], None]) -> None:
     """Interrupt jobs, and take what they leave, for as long as an end takes; then end their processes."""
-    import ray
+    ray = _ray()
 
     for reference in references:
         ray.cancel(reference)
@@ -204,7 +210,7 @@ def run_errand(errand: Errand) -> Any:
 
 def _place(name: str) -> Path:
     """A folder of this machine for what Ray's session needs."""
-    import ray
+    ray = _ray()
 
     session = Path(ray._private.worker._global_node.get_session_dir_path())
     folder = session / "tinypi" / ray.get_runtime_context().get_node_id()[:16] / name
@@ -213,7 +219,7 @@ def _place(name: str) -> Path:
 
 
 def _work(errand: Errand, folder: Path, copies: Path | None) -> Any:
-    import ray
+    ray = _ray()
 
     def fetch(content: Any) -> bytes:
         return bytes(ray.get(content[0]))

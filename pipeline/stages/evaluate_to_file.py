@@ -109,7 +109,7 @@ def schema_of(task: Task, protocol: Protocol) -> pa.Schema:
     text = pa.dictionary(pa.int32(), pa.string())
     fields = [(name, text) for name in (*COLUMNS[:2], CONDITION)] + [("episode", pa.int64())]
     fields += [(name, pa.float64()) for name in task.scores if name != OF_ALL]
-    about = {"format": FORMAT, "task": task.name, "primary": task.primary}
+    about: dict[str, Any] = {"format": FORMAT, "task": task.name, "primary": task.primary}
     about |= {"episodes": protocol.episodes, "seed": protocol.seed, "version": protocol.version}
     return pa.schema(fields, metadata={ABOUT: json.dumps(about)})
 
