@@ -33,6 +33,7 @@ RESULTS = Path(__file__).parent / "results" / "scale.json"
 FEW, MANY = 100, 600  # jobs: the time for one is a difference, without the start
 WORK_SECONDS, WORKED = 1.0, 12  # of processor time, and jobs
 CALLS, METRICS, CLIENTS = 100, 30, (1, 4, 16)  # log_batch: calls of each client, values in a call, clients at once
+MESSAGES = 3000
 EPISODES = (100_000, 1_000_000)  # for each of nine conditions
 
 
@@ -84,7 +85,19 @@ def measure_executors() -> dict[str, dict[str, float]]:
         begun = time.perf_counter()
         with joining(cluster.address, 0, shares=False, environment={}):
             found["ray"] = {"join": time.perf_counter() - begun, **measure_jobs(on_ray.run_jobs)}
+            found["ray"]["messages_per_second"] = measure_messages()
     return found
+
+
+def measure_messages() -> float:
+    """How many messages of jobs the actor that takes them answers in a second."""
+    import ray
+
+    mailbox: Any = ray.remote(on_ray.Mailbox).options(num_cpus=0).remote()
+    ray.get(mailbox.expect.remote((0, 1)))
+    begun = time.perf_counter()
+    ray.get([mailbox.put.remote((0, 1), 0.5, {}) for _ in range(MESSAGES)])
+    return MESSAGES / (time.perf_counter() - begun)
 
 
 def measure_server() -> dict[str, float]:

@@ -1,11 +1,13 @@
 """Jobs on Ray with real processes: as on the pool, with files that go to workers and come back; what is refused."""
 
 import os
+import re
 import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +22,9 @@ from pipeline.executors.jobs import ATTEMPTS, Done, Failed, Job, Planned, Report
 from pipeline.executors.luggage import JobFolder, Keeping, Parcel, digest_of, unpack
 from pipeline.executors.on_ray import SEND_SECONDS, run_jobs
 from pipeline.locks import file_lock
+from pipeline.tasks.registry import files_of
+from pipeline.tracking.mirror import KEPT_AT, reserve
+from pipeline.tracking.owner import journal_place
 from tests.conftest import ROOT
 from tests.test_pool import always_fail, square
 
@@ -147,6 +152,25 @@ def test_a_removed_file_is_told(tmp_path: Path) -> None:
     assert job.changed() == {"a": b"a"}
     (tmp_path / "a").unlink()
     assert job.changed() == {"a": None}
+
+
+def test_a_worker_elsewhere_names_its_files_alone_and_its_journals_by_who_keeps_them(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEPT_AT, "host:/folder/journals")
+    now = datetime(2026, 1, 2, 3, 4)
+    names = {reserve("x", now, workplace / str(number)).name for number in range(3)}
+    assert len(names) == 3 and all(re.fullmatch(r"x_20260102_0304_[0-9a-f]{8}", name) for name in names)
+    assert journal_place() == "host:/folder/journals"
+
+
+def test_the_files_of_an_own_task_go_with_it(workplace: Path) -> None:
+    for name in ("own/task.py", "own/model.xml", "own/.hidden", "own/below/other.py", "kit/__init__.py", "kit/a/b.xml"):
+        (workplace / name).parent.mkdir(parents=True, exist_ok=True)
+        (workplace / name).write_text(name)
+    assert files_of("own/task.py:TASK") == (Path("own/model.xml"), Path("own/task.py"))
+    assert files_of("kit.a:TASK") == (Path("kit/__init__.py"), Path("kit/a/b.xml"))
+    assert files_of("pendulum") == files_of("installed.elsewhere:TASK") == ()
 
 
 WORDS = ["evaluate", "--yardsticks", "--episodes", "1", "--executor", "ray"]

@@ -25,7 +25,7 @@ from pipeline.versions import COMMIT_FILE, code_state
 LOCAL = "local"
 STORE_BYTES = 256 * 2**20  # of a cluster of ours; what does not fit is put on disk
 ANSWER_SECONDS, HEALTH_SECONDS = 5.0, 30.0  # that an address has to take a connection, and to answer as Ray does
-NEVER = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_LOG_TO_STDERR": "0"}
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def joining(address: str, workers: int, shares: bool, environment: Mapping[str, 
             "executor: the package ray, which runs jobs on a cluster, is not installed. "
             "Install it with: pip install -e '.[ray]'"
         )
-    os.environ.update(NEVER)
+    os.environ.update(QUIET)
     import ray
 
     api: Any = ray  # much of it has no types
@@ -83,6 +83,7 @@ def joining(address: str, workers: int, shares: bool, environment: Mapping[str, 
             with _own_signals():
                 ray.init(address=address, **options)
         except (Exception, SystemExit) as error:
+            ray.shutdown()
             raise SettingsError(
                 f"ray_address: expected a cluster with our versions at '{address}', found: {one_line(error)[:300]}"
             ) from error

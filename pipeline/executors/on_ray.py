@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,11 +146,16 @@ def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Events[R]:
                 now = time.monotonic()
                 yield Done(number, result, now - started.get(number, now))
             yield Running(dict(sorted(fractions.items())))
+    except ray.exceptions.RayError as error:
+        raise RunError(
+            f"the Ray cluster does not answer: {one_line(error)[:200]}. Start it, and give the same command again."
+        ) from error
     finally:
-        _interrupt(list(pending), take)
-        for number in set(pending.values()):
-            end(number)
-        ray.kill(mailbox)
+        with suppress(ray.exceptions.RayError):
+            _interrupt(list(pending), take)
+            for number in set(pending.values()):
+                end(number)
+            ray.kill(mailbox)
 
 
 def _ray() -> Any:
@@ -212,8 +217,8 @@ def _place(name: str) -> Path:
     """A folder of this machine for what Ray's session needs."""
     ray = _ray()
 
-    session = Path(ray._private.worker._global_node.get_session_dir_path())
-    folder = session / "tinypi" / ray.get_runtime_context().get_node_id()[:16] / name
+    session = Path(str(ray._private.worker._global_node.get_session_dir_path()))
+    folder: Path = session / "tinypi" / ray.get_runtime_context().get_node_id()[:16] / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -231,7 +236,7 @@ def _work(errand: Errand, folder: Path, copies: Path | None) -> Any:
         left = luggage.changed() if luggage else {}
         try:
             expected = ray.get(errand.mailbox.put.remote(errand.attempt, fraction, left))
-        except ray.exceptions.RayActorError as error:
+        except ray.exceptions.RayError as error:
             raise KeyboardInterrupt("who gave this job is gone") from error
         if not expected:
             raise KeyboardInterrupt("another worker has this job")

@@ -16,7 +16,7 @@ class RunsJobs(Settings):
         "pool", description="a pool of processes, one job after another, or a Ray cluster"
     )
     workers: int = Field(
-        0, ge=0, le=100_000, description="jobs at a time, 0 for one per core, of a cluster as many as it takes"
+        0, ge=0, le=10_000, description="jobs at a time, 0 for one per core, of a cluster as many as it takes"
     )
     ray_address: str = Field(
         "auto",

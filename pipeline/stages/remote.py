@@ -17,5 +17,6 @@ def ready_to_run(settings: RunsJobs, in_store: bool) -> AbstractContextManager[N
 
     A store that is a file is reached in our folder only. Raises `UserError` kinds.
     """
+    shares = in_store and not is_server()
     environment = {name: value for name, value in os.environ.items() if name.startswith(TAKEN)}
-    return ready(settings, in_store and not is_server(), environment | {KEPT_AT: journal_place()})
+    return ready(settings, shares, environment if shares else environment | {KEPT_AT: journal_place()})
