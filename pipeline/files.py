@@ -1,8 +1,10 @@
 """Atomic writing of files, digests, and safe reading of zips."""
 
 import errno
+import hashlib
 import os
 import secrets
+import shutil
 import stat
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -11,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SettingsError, WriteError
@@ -19,6 +22,7 @@ from pipeline.errors import SettingsError, WriteError
 # Deflate; token sequences padded to the longest reach 20.
 MOST_RATIO, MOST_SMALL = 100, 64 * 2**20
 
+PIECE = 1 << 24  # bytes that are digested at a time
 IN_THE_MAKING = ".part-"  # prefix of the names of unfinished files
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -51,6 +55,28 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path`; it takes the name `path`, which must be free, only if the body succeeds.
+
+    Its name is hidden (leading dot), and it is removed with all files on failure.
+
+    Raises `WriteError` if the disk is full or the folder read-only.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{IN_THE_MAKING}{secrets.token_hex(8)}")
+        temporary.mkdir()
+        try:
+            yield temporary
+            for file in filter(Path.is_file, temporary.rglob("*")):
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Raise `WriteError` naming `path` if the body fails because the disk is full or the folder read-only."""
     try:
@@ -64,15 +90,15 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def check_folder(folder: Path, content: str) -> None:
-    """Raise `SettingsError` unless `content` can be written to the folder `out`, which need not exist yet."""
+def check_folder(folder: Path, content: str, setting: str = "out") -> None:
+    """Raise `SettingsError` unless `content` can be written to a setting's folder, which need not exist yet."""
     try:
         nearest = next(place for place in (folder, *folder.parents) if place.exists())
         writable = nearest.is_dir() and os.access(nearest, os.W_OK)
     except OSError:  # a folder without permission
         nearest, writable = folder, False
     if not writable:
-        raise SettingsError(f"out: expected a folder to write {content} to, found '{nearest}'. See --help.")
+        raise SettingsError(f"{setting}: expected a folder to write {content} to, found '{nearest}'. See --help.")
 
 
 def is_file(path: Path) -> bool:
@@ -85,7 +111,8 @@ def is_file(path: Path) -> bool:
 
 def file_digest(path: Path) -> str:
     """Return the sha256 of the file's bytes as 64 hex digits (the same as `sha256sum` prints)."""
-    return sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def arrays_digest(arrays: Mapping[str, NDArray[Any]]) -> str:
@@ -93,7 +120,11 @@ def arrays_digest(arrays: Mapping[str, NDArray[Any]]) -> str:
     digest = sha256()
     for name in sorted(arrays):
         array = arrays[name]
-        digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        rows = np.atleast_1d(array)
+        step = max(1, PIECE // max(1, rows[:1].nbytes))
+        for first in range(0, len(rows), step):  # the bytes of a piece are a copy
+            digest.update(rows[first : first + step].tobytes())
     return digest.hexdigest()
 
 

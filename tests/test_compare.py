@@ -20,6 +20,7 @@ from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
 from pipeline.report.statistics import difference_estimate
 from pipeline.stages.contenders import BATCH, open_contender, play_blocks
 from pipeline.stages.recorded import read_eval_infos, read_table
+from pipeline.stages.settings import AsksPolicies
 from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tasks.pendulum.lqr import REST, linearise, lqr
 from pipeline.tasks.pendulum.world import WORLD
@@ -134,7 +135,7 @@ def test_another_seed_has_other_episodes(
 
 
 def test_episodes_are_the_same_in_all_conditions_but_not_in_all_batches(model: Path, controls: str) -> None:
-    contenders = [open_contender(PENDULUM, str(model)), open_contender(PENDULUM, controls)]
+    contenders = [open_contender(PENDULUM, place, AsksPolicies()) for place in (str(model), controls)]
     with closing(play_blocks(PENDULUM, contenders, BATCH + 2, 0, "test")) as played:
         first, second = played
     assert [columns["calm"].shape for columns in (*first, *second)] == 2 * [(9, BATCH)] + 2 * [(9, 2)]
@@ -146,20 +147,20 @@ def test_episodes_are_the_same_in_all_conditions_but_not_in_all_batches(model: P
         assert not np.isclose(next(played)[0]["angle"], fewer[1]["angle"], atol=1e-3).all()
 
 
-@pytest.mark.parametrize("status", [500, 200])
 def test_a_server_that_fails_on_the_way_fails_the_comparison(
-    status: int, model: Path, workplace: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[int] = []
 
     def fails(states: list) -> tuple[int, bytes]:
         asked.append(len(states))
-        return good(states) if len(asked) < 5 else (status, b'{"predictions": "none"}')
+        return good(states) if len(asked) < 5 else (500, b"out of memory")
 
     with server(fails) as url:
         assert main(COMMANDS, ["compare", url, str(model), "--max-episodes", "45"]) == 1
     said = capsys.readouterr()
-    assert said.err.startswith(f"error: during the comparison: {url}: expected ") and not said.out
+    said_of = f"error: in the middle of its episodes: {url}: expected plans, found status 500: out of memory\n"
+    assert said.err == said_of and not said.out
     assert len(asked) == 5
 
 
@@ -172,10 +173,10 @@ def test_a_server_is_asked_for_a_few_states_at_a_time(model: Path) -> None:
 
     with (
         server(counts) as url,
-        closing(play_blocks(PENDULUM, [open_contender(PENDULUM, url)], BATCH, 0, "test")) as played,
+        closing(play_blocks(PENDULUM, [open_contender(PENDULUM, url, AsksPolicies())], BATCH, 0, "test")) as played,
     ):
         next(played)
-    assert asked[0] == 1 and max(asked) <= 200 and sum(asked[1:3]) == 9 * BATCH
+    assert asked[0] == 2 and max(asked) <= 200 and sum(asked[1:3]) == 9 * BATCH
 
 
 @pytest.mark.usefixtures("with_store")

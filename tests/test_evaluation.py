@@ -190,7 +190,7 @@ def test_every_score_has_a_number_for_every_episode() -> None:
     assert_array_equal(found["tokens_per_plan"], 7)
     assert 0 < found["undecodable"].mean() < 1
     without = evaluate_planner(planned_lqr, draw_episodes(PENDULUM, CONDITIONS[:1], 2, seed=0), 1)
-    assert PENDULUM.scores.keys() - without.columns.keys() == {"tokens_per_plan", "undecodable"}
+    assert PENDULUM.scores.keys() - without.columns.keys() == {"tokens_per_plan", "undecodable", "no_plan"}
 
 
 def test_stored_episodes_are_read_back_as_they_were(tmp_path: Path) -> None:

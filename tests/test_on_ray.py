@@ -22,7 +22,7 @@ from pipeline.executors.jobs import ATTEMPTS, Done, Failed, Job, Planned, Report
 from pipeline.executors.luggage import JobFolder, Keeping, Parcel, digest_of, unpack
 from pipeline.executors.on_ray import SEND_SECONDS, run_jobs
 from pipeline.locks import file_lock
-from pipeline.tasks.registry import files_of
+from pipeline.own_code import files_of
 from pipeline.tracking.mirror import KEPT_AT, reserve
 from pipeline.tracking.owner import journal_place
 from tests.conftest import ROOT

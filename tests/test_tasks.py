@@ -20,7 +20,7 @@ from pipeline.methods.settings import Pi0FastSettings, Pi0Settings
 from pipeline.policies.checkpoint import load_checkpoint
 from pipeline.tasks.facts import TaskFacts, facts_of, read_facts
 from pipeline.tasks.registry import DEFAULT, TASKS, find_task
-from pipeline.tasks.score import primary_of
+from pipeline.tasks.score import OF_PLANS, primary_of
 from tests.conftest import ROOT
 
 TRAIN = {"pi0": train_command("pi0", Pi0Settings), "pi0_fast": train_command("pi0_fast", Pi0FastSettings)}
@@ -93,7 +93,7 @@ def test_every_episode_of_a_task_has_all_scores_and_can_be_drawn(name: str, tmp_
         return Plans(np.tile(chunk, (len(states), 1, 1)).astype(np.float32))
 
     found = evaluate_planner(plan, episodes, 1)
-    plain = {score for score in task.scores if score not in ("tokens_per_plan", "undecodable")}
+    plain = {score for score in task.scores if score not in OF_PLANS}
     assert found.columns.keys() == plain
     for score in (task.primary, *(each for each in plain if task.scores[each].binary)):
         assert ((found.columns[score] >= 0) & (found.columns[score] <= 1)).all(), score

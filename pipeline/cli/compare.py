@@ -18,6 +18,7 @@ OF_VERDICTS = (
 EXAMPLES = (
     "compare A.pth B.pth",
     "compare models:/pi0@champion http://127.0.0.1:5001 --margin 0.01 --json",
+    "compare A.pth mine.py:act --batch 64",
     "compare --csv results.csv",
     "compare --csv episodes.parquet",
 )
@@ -31,20 +32,23 @@ def run(settings: CompareSettings) -> int:
     from pipeline.cli.progress import contest_display
     from pipeline.report.contest import contest_table, contest_values, sentence
     from pipeline.stages.compare import blocks_of, compare
+    from pipeline.stages.foreign import faults_text
     from pipeline.tasks.registry import find_task
 
     with contest_display(ERR, blocks_of(find_task(settings.task), settings.max_episodes)) as watch:
-        made = compare(settings, watch)
+        made = compare(settings, watch, lambda line: ERR.print(line, markup=False, soft_wrap=True))
     contest = made.contest
     if settings.format == "json":
         about = {"a": made.names[0], "b": made.names[1], "score": made.score, "margin": settings.margin}
         values = contest_values(made.conditions, contest)
+        values |= {"no_plan_a": dict(made.faults[0]), "no_plan_b": dict(made.faults[1])} if any(made.faults) else {}
         print(json.dumps({"format": "tinypi-comparison-1"} | about | values, allow_nan=False))
         return CODES[contest.verdict]
     OUT.print("\n" + contest_table(made.label, made.conditions, contest).text(), markup=False)
     rows = [("A", made.names[0]), ("B", made.names[1]), ("episodes", f"{contest.a.size:,} of each policy")]
     if contest.evidence:
         rows.append(("pairs", f"{contest.evidence.wins} won by A, {contest.evidence.losses} by B, the others equal"))
+    rows += [(name, faults_text(faults)) for name, faults in zip("AB", made.faults, strict=True) if faults]
     print_rows("compare", [*rows, ("verdict", sentence(contest, settings.margin))], "verdict")
     return CODES[contest.verdict]
 

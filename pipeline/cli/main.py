@@ -23,11 +23,13 @@ from pipeline.missing import missing_package
 
 FILES = (
     "collect",
+    "import_data",
     "tokenize",
     "evaluate",
     "compare",
     "play",
     "export",
+    "export_data",
     "ensemble",
     "suite",
     "report",
@@ -40,6 +42,7 @@ FILES = (
     "server",
     "move_store",
     "relocate",
+    "data",
     "info",
     "completion",
 )

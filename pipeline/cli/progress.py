@@ -166,6 +166,15 @@ def contest_display(console: Console, most: int) -> Iterator["Watch"]:
 
 
 @contextmanager
+def count_display(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that a callback `(done, total)` moves, with counts and time left; nothing if the output is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(bar, completed=done, total=total)
+
+
+@contextmanager
 def play_display(console: Console, task: "Task") -> Iterator[Callable[[int, NDArray[np.float64], int, int], None]]:
     """A callback for each step of an episode, `(step, observation (S,), plans, late answers)`, that is shown."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[about]}"))

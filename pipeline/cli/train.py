@@ -23,9 +23,10 @@ def train(method_name: str, settings: TrainSettings) -> None:
         made = work(METHODS[method_name], settings, display.line, display.step)
     metrics = made.metrics
     losses = f"val {metrics['best_val_loss']:.5f}, test {metrics['test_loss_at_best_val']:.5f}"
+    looked = ", ".join(f"{name} {value:.2f}" for name, value in made.check.items())
     rows = [
         ("loss", f"{losses}, at epoch {made.best_epoch}"),
-        ("control", ", ".join(f"{name} {value:.2f}" for name, value in made.check.items()) + " (a first look)"),
+        ("control", f"{looked} (a first look)" if looked else "not judged: the task has no simulator"),
         ("training", f"{metrics['train_seconds']:.1f} s"),
         ("model", str(made.mirror.model)),
         ("loss curves", str(made.mirror.picture)),

@@ -9,7 +9,9 @@ import math
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ Arrays = dict[str, NDArray[Any]]
 METADATA = "metadata"  # the key that holds a JSON object as text
 DIGEST = "content_sha256"  # in the metadata, of all but itself
 LARGEST = 1e18  # the square of a number still fits into float32
+BLOCK = 1 << 20  # numbers that are checked at a time
 READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -32,6 +35,42 @@ def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[
     with whole_file(path) as temporary, temporary.open("wb") as stream:
         content = {**arrays, METADATA: np.array(json.dumps(sealed, sort_keys=True))}
         np.savez(stream, allow_pickle=False, **content)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """An array that is not in memory: blocks of its rows, in their order."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    blocks: Iterable[NDArray[Any]]
+
+
+def write_pieces(path: Path, columns: Mapping[str, Pieces], metadata: Mapping[str, Any]) -> None:
+    """Write what `write_npz` would, in constant memory: arrays in the order of their names, block by block."""
+    digest = sha256()
+    text = np.array(_text(metadata))
+    whole = {**columns, METADATA: Pieces(text.shape, text.dtype, [text])}  # for the digest, without the digest
+    with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, column in sorted(whole.items()):
+            digest.update(f"{name} {column.dtype} {column.shape}".encode())
+            if name == METADATA:
+                digest.update(text.tobytes())
+                continue
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                descr = np.lib.format.dtype_to_descr(column.dtype)
+                header = {"descr": descr, "fortran_order": False, "shape": column.shape}
+                np.lib.format.write_array_header_1_0(stream, header)  # type: ignore[arg-type]
+                written = 0
+                for block in column.blocks:
+                    content = np.ascontiguousarray(block, column.dtype).tobytes()
+                    written += len(content)
+                    digest.update(content)
+                    stream.write(content)
+                assert written == math.prod(column.shape) * column.dtype.itemsize
+        with archive.open(f"{METADATA}.npy", "w", force_zip64=True) as stream:
+            sealed = np.array(json.dumps({**metadata, DIGEST: digest.hexdigest()}, sort_keys=True))
+            np.lib.format.write_array(stream, sealed, allow_pickle=False)  # type: ignore[arg-type]
 
 
 def read_npz(path: Path, rebuild: str) -> tuple[Arrays, dict[str, Any]]:
@@ -58,20 +97,36 @@ def read_npz(path: Path, rebuild: str) -> tuple[Arrays, dict[str, Any]]:
     return arrays, metadata
 
 
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
-    """Read a member after checking that its header claims as many bytes as there are; raises `ValueError`."""
+@dataclass(frozen=True)
+class Header:
+    """What a member of the zip says of its array."""
+
+    shape: tuple[int, ...]
+    fortran: bool  # the first axis varies fastest
+    dtype: np.dtype[Any]
+    offset: int  # of the numbers, in the member
+
+
+def read_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Header:
+    """Read a header after checking that it claims as many bytes as there are; raises `ValueError`."""
     if not member.filename.endswith(".npy"):
         raise ValueError("a member that is not an array")
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
         if version not in READ_HEADER:
             raise ValueError(f"an array in the .npy format {version}")
-        shape, _, dtype = READ_HEADER[version](stream)
-        claimed, held = math.prod(shape) * dtype.itemsize, member.file_size - stream.tell()
+        shape, fortran, dtype = READ_HEADER[version](stream)
+        offset = stream.tell()
+        claimed, held = math.prod(shape) * dtype.itemsize, member.file_size - offset
     if dtype.hasobject:
         raise ValueError("Object arrays are never loaded: they can run code")
     if claimed != held:
         raise ValueError(f"an array that claims {claimed:,} bytes and has {held:,}")
+    return Header(shape, fortran, dtype, offset)
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
+    read_header(archive, member)
     with archive.open(member) as stream:
         array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
     return array
@@ -89,8 +144,11 @@ def _metadata(array: NDArray[Any]) -> dict[str, Any]:
 
 
 def _digest(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> str:
-    text = json.dumps({name: value for name, value in metadata.items() if name != DIGEST}, sort_keys=True)
-    return arrays_digest({**arrays, METADATA: np.array(text)})
+    return arrays_digest({**arrays, METADATA: np.array(_text(metadata))})
+
+
+def _text(metadata: Mapping[str, Any]) -> str:
+    return json.dumps({name: value for name, value in metadata.items() if name != DIGEST}, sort_keys=True)
 
 
 def require(
@@ -118,12 +176,18 @@ def require(
             raise DataError(f"{path}: '{key}' must hold numbers of 64 bits with a sign, found {array.max()}.")
         return array
     with np.errstate(over="ignore"):  # beyond float32's range counts as infinite
-        array = array.astype(np.float32)
-    wrong = ~(np.abs(array) <= LARGEST)
-    if wrong.any():
-        row = int(np.argwhere(wrong)[0][0])
+        array = array.astype(np.float32, copy=False)
+    if wrong := count_wrong(array):
+        row = next(row for row, values in enumerate(array) if count_wrong(values))
         raise DataError(
-            f"{path}: '{key}' must hold finite numbers up to {LARGEST:g}, found {int(wrong.sum())} NaN or infinite, "
+            f"{path}: '{key}' must hold finite numbers up to {LARGEST:g}, found {wrong} NaN or infinite, "
             f"the first in row {row}. Remove those rows, or make the file with '{rebuild}'."
         )
     return array
+
+
+def count_wrong(array: NDArray[np.floating[Any]]) -> int:
+    """Count the numbers that are NaN, infinite, or too large to be squared, a block at a time."""
+    flat = array.reshape(-1)
+    blocks = (flat[first : first + BLOCK] for first in range(0, len(flat), BLOCK))
+    return sum(len(block) - int(np.count_nonzero(np.abs(block) <= LARGEST)) for block in blocks)

@@ -3,8 +3,9 @@
 Shapes: N trajectories of T steps, H horizon of a chunk, S state, A action.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,33 @@ REBUILD = "python -m pipeline collect"
 class Trajectories:
     """N demonstrations: the state that each action was chosen in, and the action without noise."""
 
-    states: NDArray[np.float32]  # (N, T, S)
-    actions: NDArray[np.float32]  # (N, T, A)
-    gains: NDArray[np.float32]  # (N, G), the demonstrator's variation, drawn per trajectory: gains, sides
+    states: NDArray[np.float32]  # (N, T, S); (F, S), all frames end to end, where there are `episode_ends`
+    actions: NDArray[np.float32]  # (N, T, A) or (F, A)
+    gains: NDArray[np.float32]  # (N, G), the demonstrator's variation, drawn per trajectory: gains, sides; G may be 0
     metadata: dict[str, Any]
+    episode_ends: NDArray[np.int64] | None = None
+    """`(N,)`: the number of frames up to the end of each, where they are not of one length."""
+
+    def episodes(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Each demonstration: `states (T, S)`, `actions (T, A)`, without a copy."""
+        if self.episode_ends is None:
+            yield from zip(self.states, self.actions, strict=True)
+            return
+        for first, last in pairwise([0, *self.episode_ends.tolist()]):
+            yield self.states[first:last], self.actions[first:last]
+
+    def end_to_end(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+        """All demonstrations as `states (F, S)`, `actions (F, A)` and the ends `(N,)` of each, without a copy."""
+        if self.episode_ends is not None:
+            return self.states, self.actions, self.episode_ends
+        count, steps, _ = self.actions.shape
+        states, actions = (each.reshape(count * steps, -1) for each in (self.states, self.actions))
+        return states, actions, np.arange(1, count + 1) * steps
 
 
 def save_trajectories(path: Path, trajectories: Trajectories) -> None:
     """Write the record to an `.npz` file with the keys states, actions, gains, metadata."""
+    assert trajectories.episode_ends is None  # those are imported, and written in pieces
     arrays = {"states": trajectories.states, "actions": trajectories.actions, "gains": trajectories.gains}
     write_npz(path, arrays, trajectories.metadata)
 
@@ -37,10 +57,28 @@ def save_trajectories(path: Path, trajectories: Trajectories) -> None:
 def load_trajectories(path: Path) -> Trajectories:
     """Read the record; raises `DataError` on a missing, damaged or ill-shaped file."""
     arrays, metadata = read_npz(path, REBUILD)
-    states = require(path, arrays, "states", (None, None, None), "f", REBUILD)
-    actions = require(path, arrays, "actions", (*states.shape[:2], None), "f", REBUILD)
-    gains = require(path, arrays, "gains", (len(states), None), "f", REBUILD)
-    return Trajectories(states, actions, gains, metadata)
+    flat = "episode_ends" in arrays
+    states = require(path, arrays, "states", (None,) * (2 if flat else 3), "f", REBUILD)
+    actions = require(path, arrays, "actions", (*states.shape[:-1], None), "f", REBUILD)
+    ends = require(path, arrays, "episode_ends", (None,), "i", REBUILD).astype(np.int64) if flat else None
+    if ends is not None:
+        check_ends(path, ends, len(states))
+    count = len(states) if ends is None else len(ends)
+    if "gains" in arrays:
+        gains = require(path, arrays, "gains", (count, None), "f", REBUILD)
+    else:  # of other demonstrators
+        gains = np.empty((count, 0), np.float32)
+    return Trajectories(states, actions, gains, metadata, ends)
+
+
+def check_ends(path: Path, ends: NDArray[np.int64], frames: int) -> None:
+    """Raise `DataError` unless `ends (N,)` increase from above 0 to the number of frames."""
+    rising = bool((ends[1:] > ends[:-1]).all())
+    if ends[0] < 1 or not rising or ends[-1] != frames:
+        raise DataError(
+            f"{path}: 'episode_ends' must increase, from above 0 to the number of frames {frames:,}; "
+            f"found {ends[0]:,} to {ends[-1]:,}{'' if rising else ', not increasing'}."
+        )
 
 
 def cut_pairs(

@@ -6,6 +6,7 @@ A action, D decisions of a task with several ways.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from pipeline.errors import RunError
 from pipeline.methods.method import Plans, joined
 from pipeline.policies.policy import Policy
 from pipeline.streams import numpy_stream, torch_stream
-from pipeline.tasks.score import Scores
+from pipeline.tasks.score import Scores, shares_of
 from pipeline.tasks.task import Array, Columns, Condition, Controller, Task
 from pipeline.tasks.ways import count_switches, entropy_terms
 
@@ -35,10 +36,10 @@ Report = Callable[[float], None]
 Keep = Callable[[int, Ints, NDArray[np.float32]], None]
 
 LARGEST_BLOCK = 512  # states planned for at once: what the networks compute stays in a core's cache
-SMALLEST_BLOCK = 16  # blocks are filled to multiples: for odd or few rows a matrix product may add up in another order
+SMALLEST_BLOCK = 16  # blocks are filled to multiples: of odd or few rows a matrix product may add up in another order
 
 
-def _unwatched(_fraction: float) -> None:
+def unwatched(_fraction: float) -> None:
     pass
 
 
@@ -68,7 +69,7 @@ def draw_episodes(
     not on how many are drawn, nor from where on. Data collection and each purpose have separate streams, so equal seeds
     do not make them share draws.
     """
-    starts = task.world.draw_starts(numpy_stream(seed, "episodes", *purpose, "starts"), first + count)[first:]
+    starts = task.simulator.draw_starts(numpy_stream(seed, "episodes", *purpose, "starts"), first + count)[first:]
     noise, shape = [], (count, task.episode_steps, task.action_dim)
     for condition in conditions:
         stream = numpy_stream(seed, "episodes", *purpose, str(condition), "noise")
@@ -83,38 +84,45 @@ def draw_episodes(
 def policy_planner(policy: Policy, episodes: Episodes, seed: int, *purpose: str) -> Planner:
     """Make a policy's planner for these episodes.
 
-    Noise, if the policy draws any, has a stream for each model, episode and step, and states are planned for in blocks
-    in which a plan has the same bits in any company. So an episode depends neither on how many are drawn nor on which
-    have ended.
+    Noise, if the policy draws any, has a stream for each model, episode and step. So an episode depends neither
+    on how many are drawn nor on which have ended.
     """
-    model = str(policy.provenance.get("weights_sha256", policy.name)).replace("/", "-")
-    count = len(episodes.starts) // len(episodes.conditions)
-
-    def plan_block(states: Array, due: Ints, step: int) -> Plans:
-        def noise(shape: tuple[int, ...]) -> Tensor:
-            rows = [
-                torch_stream(
-                    seed,
-                    "plans",
-                    *purpose,
-                    model,
-                    str(episodes.conditions[number // count]),
-                    episodes.first + number % count,
-                    step,
-                )
-                for number in due.tolist()
-            ]
-            return torch.stack([torch.randn(shape[1:], generator=each) for each in rows])
-
-        return policy.plan(episodes.task.world.observe(states), noise)
+    model, count = model_word(policy), len(episodes.starts) // len(episodes.conditions)
 
     def plan(states: Array, due: Ints, step: int) -> Plans:
-        count = -(-len(due) // SMALLEST_BLOCK)
-        filled = np.resize(np.arange(len(due)), (count, SMALLEST_BLOCK))
-        blocks = np.array_split(filled, -(-filled.size // LARGEST_BLOCK))
-        return joined([plan_block(states[rows.ravel()], due[rows.ravel()], step) for rows in blocks], len(due))
+        def stream(number: int) -> torch.Generator:
+            condition = str(episodes.conditions[number // count])
+            episode = episodes.first + number % count
+            generator: torch.Generator = torch_stream(seed, "plans", *purpose, model, condition, episode, step)
+            return generator
+
+        return plan_in_blocks(policy, episodes.task.simulator.observe(states), due, stream)
 
     return plan
+
+
+def model_word(policy: Policy) -> str:
+    """Return what stands for a policy in the names of streams."""
+    return str(policy.provenance.get("weights_sha256", policy.name)).replace("/", "-")
+
+
+def plan_in_blocks(
+    policy: Policy, observed: NDArray[Any], numbers: Ints, stream: Callable[[int], torch.Generator]
+) -> Plans:
+    """Plan for `observed (B, S)` in blocks in which a plan has the same bits in any company.
+
+    `stream(number)` gives the noise of the state with that one of `numbers (B,)`.
+    """
+
+    def plan_block(rows: Ints) -> Plans:
+        def noise(shape: tuple[int, ...]) -> Tensor:
+            return torch.stack([torch.randn(shape[1:], generator=stream(each)) for each in numbers[rows].tolist()])
+
+        return policy.plan(observed[rows], noise)
+
+    filled = np.resize(np.arange(len(numbers)), (-(-len(numbers) // SMALLEST_BLOCK), SMALLEST_BLOCK))
+    blocks = np.array_split(filled, -(-filled.size // LARGEST_BLOCK))
+    return joined([plan_block(rows.ravel()) for rows in blocks], len(numbers))
 
 
 class ChunkExecutor:
@@ -123,6 +131,7 @@ class ChunkExecutor:
     Episodes that have ended get no more plans. It counts the plans of every episode, of methods with tokens the tokens
     and the undecodable plans, and in tasks with several ways how often a new plan leads another way than the last.
     `keep(step, due (B,), chunks (B, H, A))` is called with each new chunk and its episode indices.
+    Where a plan is missing, the episode is given up: it gets no action and no plan any more.
     Raises `RunError` for a plan that is not finite: a simulator would treat it as no action.
     """
 
@@ -134,14 +143,20 @@ class ChunkExecutor:
         self._plans, self._tokens, self._undecodable, self._switches = (np.zeros(count, np.int64) for _ in range(4))
         self._ways = np.full((count, len(task.ways.decisions)), -1) if task.ways else None
         self._has_tokens = False
+        self._given_up: NDArray[np.bool_] | None = None  # of a policy whose plans may be missing
 
     def __call__(self, step: int, states: Array) -> Array:
-        self._running &= ~self._task.world.ended(states)
+        self._running &= ~self._task.simulator.ended(states)
         due = np.flatnonzero(self._running & (step % self._replan == 0))
         if len(due):
             plans = self._planner(states[due], due, step)
             if not np.isfinite(plans.actions).all():
                 raise RunError(f"plans at step {step}: expected finite actions, found NaN or infinity. Train it again.")
+            if plans.missing is not None:
+                self._given_up = np.zeros(len(states), dtype=bool) if self._given_up is None else self._given_up
+                self._given_up[due[plans.missing]] = True
+                self._running &= ~self._given_up
+                due, plans = due[~plans.missing], Plans(plans.actions[~plans.missing])
             self._keep(step, due, plans.actions)
             self._chunks[due] = plans.actions[:, : self._chunks.shape[1]]
             self._plans[due] += 1
@@ -164,6 +179,8 @@ class ChunkExecutor:
         found: Columns = {} if self._ways is None else {"switches": self._switches}
         if self._has_tokens:
             found |= {"tokens_per_plan": self._tokens / self._plans, "undecodable": self._undecodable / self._plans}
+        if self._given_up is not None:
+            found["no_plan"] = self._given_up
         return found
 
 
@@ -185,7 +202,7 @@ class Evaluation:
 
 
 def evaluate_controller(
-    controller_for: ControllerFor, episodes: Episodes, threads: int = 0, report: Report = _unwatched
+    controller_for: ControllerFor, episodes: Episodes, threads: int = 0, report: Report = unwatched
 ) -> Evaluation:
     """Run controllers on all episodes and score them; `threads` 0 means all cores, with equal results.
 
@@ -195,18 +212,18 @@ def evaluate_controller(
     columns: list[Columns] = []
     taken: list[Ints] = []
     paths: list[NDArray[np.float32]] = []
-    for rows in task.world.blocks(count):
+    for rows in task.simulator.blocks(count):
         controller = controller_for(rows)
 
         def watched(step: int, states: Array, controller: Controller = controller, first: int = rows.start) -> Array:
             report((first + len(states) * step / task.episode_steps) / count)
             return controller(step, states)
 
-        states, actions = task.world.simulate(watched, episodes.starts[rows], episodes.noise[rows], threads)
+        states, actions = task.simulator.simulate(watched, episodes.starts[rows], episodes.noise[rows], threads)
         columns.append(task.score(states, actions))
         if task.ways:
             taken.append(task.ways.taken(states))
-            over = np.logical_or.accumulate(task.world.ended(states), axis=1)
+            over = np.logical_or.accumulate(task.simulator.ended(states), axis=1)
             paths.append(np.where(over[..., None], np.nan, task.ways.path(states)).astype(np.float32))
     whole = joined_columns(columns)
     if not task.ways:
@@ -222,8 +239,12 @@ def joined_columns(blocks: Sequence[Columns]) -> Columns:
     return {name: np.concatenate([each[name] for each in blocks]) for name in blocks[0]}
 
 
-def evaluate_planner(planner: Planner, episodes: Episodes, threads: int = 0, report: Report = _unwatched) -> Evaluation:
-    """Run a planner on all episodes, executing its chunks, and score them."""
+def evaluate_planner(planner: Planner, episodes: Episodes, threads: int = 0, report: Report = unwatched) -> Evaluation:
+    """Run a planner on all episodes, executing its chunks, and score them.
+
+    An episode that is given up for want of a plan is none that went well: its shares, see `shares_of`, are 0. Its other
+    scores are of what happened, without an action from there on.
+    """
     executors: list[ChunkExecutor] = []
 
     def executor(rows: slice) -> Controller:
@@ -235,7 +256,10 @@ def evaluate_planner(planner: Planner, episodes: Episodes, threads: int = 0, rep
 
     scored = evaluate_controller(executor, episodes, threads, report)
     of_plans = joined_columns([each.scores() for each in executors])
-    return replace(scored, columns=scored.columns | of_plans)
+    columns = scored.columns | of_plans
+    if "no_plan" in of_plans:
+        columns |= {name: columns[name] * ~of_plans["no_plan"] for name in shares_of(episodes.task.scores)}
+    return replace(scored, columns=columns)
 
 
 def mean_scores(evaluation: Evaluation) -> list[dict[str, float]]:

@@ -22,10 +22,17 @@ class ChunkErrors:
 
     mae: float
     mse: float
-    mae_by_step: NDArray[np.float64]  # (H,)
+    mae_by: NDArray[np.float64]  # (H, A)
     states: Floats  # (EXAMPLES, S)
     expert: Floats  # (EXAMPLES, H, A)
     planned: Floats  # (EXAMPLES, H, A)
+    rebuilt_mae_by: NDArray[np.float64] | None = None  # (H, A), of the expert's chunks through the tokenizer
+
+    @property
+    def mae_by_step(self) -> NDArray[np.float64]:
+        """The mean over the dimensions, `(H,)`."""
+        mean: NDArray[np.float64] = self.mae_by.mean(1)
+        return mean
 
 
 def spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -35,14 +42,19 @@ def spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 def compare_chunks(plan: Callable[[NDArray[np.float64]], Plans], states: Floats, chunks: Floats) -> ChunkErrors:
     """Plan for `states (N, S)` of the test split, and compare with the expert's `chunks (N, H, A)`."""
-    planned = plan(states.astype(np.float64)).actions
+    return chunk_errors(plan(states.astype(np.float64)).actions, states, chunks)
+
+
+def chunk_errors(planned: Floats, states: Floats, chunks: Floats, rebuilt: Floats | None = None) -> ChunkErrors:
+    """Compare plans from `states (N, S)`, and the expert's chunks as a tokenizer rebuilds them, with `chunks`."""
     error = (planned - chunks).astype(np.float64)
     shown = spread(np.arange(len(states)), EXAMPLES)
     return ChunkErrors(
         mae=float(np.abs(error).mean()),
         mse=float(np.square(error).mean()),
-        mae_by_step=np.abs(error).mean((0, 2)),
+        mae_by=np.abs(error).mean(0),
         states=states[shown],
         expert=chunks[shown],
         planned=planned[shown],
+        rebuilt_mae_by=None if rebuilt is None else np.abs((rebuilt - chunks).astype(np.float64)).mean(0),
     )

@@ -120,7 +120,7 @@ def play(
     `RunError` for a later error, for actions that are not finite, and if a plan is used up before the next arrives.
     """
     executor = _RealTime(task, asking, replan, lockstep, watch)
-    states, actions = task.world.simulate(executor, start[None], noise[None], 1)
+    states, actions = task.simulator.simulate(executor, start[None], noise[None], 1)
     record = Record(
         states[0],
         actions[0],
@@ -151,10 +151,10 @@ class _RealTime:
         self.behind = 0.0
 
     def __call__(self, step: int, states: Array) -> Array:
-        self._running &= not self._task.world.ended(states)[0]
+        self._running &= not self._task.simulator.ended(states)[0]
         if not self._running:
             return np.zeros((1, self._task.action_dim))
-        observations = self._task.world.observe(states)
+        observations = self._task.simulator.observe(states)
         if step and not self._lockstep:
             self._keep_time(step)
         if step >= self._due and self.open is None:

@@ -45,7 +45,7 @@ def record_planner(planner: Planner, episodes: Episodes, numbers: Sequence[int],
 
     noise = episodes.noise[chosen]
     executor = ChunkExecutor(episodes.task, plan, episodes.replan[chosen], keep)
-    states, actions = episodes.task.world.simulate(executor, episodes.starts[chosen], noise, threads)
+    states, actions = episodes.task.simulator.simulate(executor, episodes.starts[chosen], noise, threads)
     records = []
     for place, plans in enumerate(kept):
         steps = np.array([step for step, _ in plans], dtype=np.int64)

@@ -3,7 +3,7 @@
 evaluation/episodes.csv   a row per condition and episode, with its scores: what a report reads
 evaluation/scores.json    {"columns": ["action_noise", "replan", SCORE, ...], "data": [a row per condition]}: the means,
                           which MLflow's UI shows as a table
-evaluation/plans.npz      planned chunks and the expert's, if its chunks are known
+evaluation/plans.npz      planned chunks and the expert's, if its chunks are known, and errors by step and dimension
 evaluation/paths.npz      of a task with several ways: the paths of some episodes of the hardest condition
 
 Shapes: C conditions, S starts, which are the same in all conditions.

@@ -37,10 +37,10 @@ def yardstick_planner(yardstick: Yardstick, episodes: Episodes, threads: int) ->
 
     def plan(states: Array, _episodes: Ints, _step: int) -> Plans:
         blocks = []
-        for rows in task.world.blocks(len(states)):
+        for rows in task.simulator.blocks(len(states)):
             noise = np.zeros((len(states[rows]), horizon, task.action_dim))
             controllers = yardstick.controllers(states[rows])
-            blocks.append([task.world.simulate(each, states[rows], noise, threads)[1] for each in controllers])
+            blocks.append([task.simulator.simulate(each, states[rows], noise, threads)[1] for each in controllers])
         plans = [np.mean(block, axis=0).astype(np.float32) for block in blocks]
         return Plans(np.concatenate(plans))
 

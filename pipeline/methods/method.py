@@ -37,11 +37,12 @@ Loss = Callable[[nn.Module, Any, Rows, torch.Generator], tuple[Tensor, int]]
 
 @dataclass(frozen=True)
 class Plans:
-    """B planned chunks in physical units, and the token counts of token methods."""
+    """B planned chunks in physical units, the token counts of token methods, and which plans are missing."""
 
     actions: NDArray[np.float32]  # (B, H, A)
     tokens: NDArray[np.int64] | None = None  # (B,) generated, without BOS and EOS; None for methods without tokens
     undecodable: NDArray[np.bool_] | None = None  # (B,) the tokens do not encode exactly H*A coefficients
+    missing: NDArray[np.bool_] | None = None  # (B,) there is no plan: the answer of somebody else's policy has none
 
 
 def joined(parts: Sequence[Plans], count: int) -> Plans:
@@ -51,7 +52,7 @@ def joined(parts: Sequence[Plans], count: int) -> Plans:
         found = [each for part in parts if (each := getattr(part, name)) is not None]
         return np.concatenate(found)[:count] if found else None
 
-    return Plans(column("actions"), column("tokens"), column("undecodable"))
+    return Plans(column("actions"), column("tokens"), column("undecodable"), column("missing"))
 
 
 @dataclass(frozen=True)

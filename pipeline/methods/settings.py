@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.config import AUTO, EXPERIMENT_NAME, MAX_SEED, NAME_PATTERN, NONE, RUN_NAME, Settings
-from pipeline.tasks.settings import WithHorizon
+from pipeline.tasks.settings import ForData, WithHorizon
 
 
 class Recipe(Settings):
@@ -84,7 +84,7 @@ class TokenRecipe(Settings):
     )
 
 
-class TrainSettings(WithHorizon, Recipe):
+class TrainSettings(ForData, WithHorizon, Recipe):
     """Settings of one training run."""
 
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of weights, batch order, noise and dropout")

@@ -101,6 +101,7 @@ def average(path: Path, name: str, checkpoints: Sequence[Checkpoint]) -> Policy:
         action_dim=action_dim,
         _act=act,
         provenance=provenance,
+        rebuild=policies[0].rebuild,
     )
 
 

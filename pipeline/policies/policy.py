@@ -35,6 +35,7 @@ class Policy:
     action_dim: int
     _act: Act
     provenance: dict[str, Any] = field(default_factory=dict)  # of the checkpoint
+    rebuild: Callable[[Floats], Floats] | None = None  # chunks (N, H, A) as its tokenizer rebuilds them, if it has one
     _noise: Noise = field(default_factory=lambda: noise_of(torch_stream(0, "act")))
 
     def act(self, states: ArrayLike, noise: Noise | None = None) -> Floats:
@@ -69,6 +70,10 @@ def policy_of(checkpoint: Checkpoint) -> Policy:
     def act(states: Floats, noise: Noise) -> Plans:
         return checkpoint.method.act(network, acting, interface, states, noise)
 
+    def rebuild(chunks: Floats) -> Floats:
+        assert interface.tokenizer is not None
+        return interface.tokenizer.dequantise(interface.tokenizer.quantise(chunks)[0])
+
     name = str(checkpoint.provenance.get("name", checkpoint.method.name))
     return Policy(
         name=name,
@@ -79,4 +84,5 @@ def policy_of(checkpoint: Checkpoint) -> Policy:
         action_dim=len(interface.action.mean),
         _act=act,
         provenance=checkpoint.provenance,
+        rebuild=rebuild if interface.tokenizer else None,
     )

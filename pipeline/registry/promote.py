@@ -96,6 +96,8 @@ def promote(settings: PromoteSettings, say: Say, watch: Watch) -> Promotion:
     if settings.model not in METHODS:
         raise SettingsError(f"model: expected one of {', '.join(METHODS)}, found '{settings.model}'. See --help.")
     task = find_task(settings.task)
+    if task.world is None:
+        raise task.unsimulated("no champion can be chosen by control. An alias can be set in MLflow")
     name = registered_name(task.name, settings.model)
     store = open_store()
     home().mkdir(parents=True, exist_ok=True)

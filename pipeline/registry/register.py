@@ -3,7 +3,7 @@
 The best member of a method is the one that controls best in the first look after its training: by `check_SCORE` of the
 task's scores in [0, 1], the last of its table first, then by the lower validation loss. Those 100 episodes are not the
 ones that an evaluation reports, so that the scores of the best are not flattered by the choice; neither test loss nor
-reported scores have a say.
+reported scores have a say. Without a simulator there is no look: the validation loss alone chooses.
 
 On the default task, where seeds differ much, as by an earlier recipe, the rank correlation of `check_converge` with the
 converge that was reported lay between 0.54 and 0.87 over ten seeds of a method, that of the validation loss between
@@ -145,13 +145,13 @@ def best_alias(study: str) -> str:
 
 
 def choosing(task: Task) -> tuple[str, ...]:
-    """The scores that choose a study's best, the first before the others."""
-    return shares_of(task.scores)[::-1]
+    """The scores that choose a study's best, the first before the others; none without a simulator."""
+    return shares_of(task.scores)[::-1] if task.world else ()
 
 
 def best_of(store: Store, task: Task, study: str, method: str, experiment: str = ALL) -> StoredRun | None:
     """The best member of a method in a study of a task, as said at the top; None if none was looked at."""
-    first, *others = (f"{CHECK}{name}" for name in choosing(task))
+    looks = [f"{CHECK}{name}" for name in choosing(task)]
 
     def looked(run: StoredRun, name: str) -> float:
         value = run.metrics.get(name, math.nan)
@@ -163,13 +163,13 @@ def best_of(store: Store, task: Task, study: str, method: str, experiment: str =
         if run.status == "FINISHED"
         and is_model(run)
         and run.tags[METHOD] == method
-        and all(math.isfinite(run.metrics.get(name, math.nan)) for name in (first, "best_val_loss"))
+        and all(math.isfinite(run.metrics.get(name, math.nan)) for name in (*looks[:1], "best_val_loss"))
     ]
     return max(
         found,
         default=None,
         key=lambda run: (
-            *(looked(run, name) for name in (first, *others)),
+            *(looked(run, name) for name in looks),
             -run.metrics["best_val_loss"],
             -run.started,
         ),
@@ -178,6 +178,8 @@ def best_of(store: Store, task: Task, study: str, method: str, experiment: str =
 
 def chosen_by(task: Task) -> str:
     """Say how a study's best is chosen."""
+    if task.world is None:
+        return "by validation loss"
     looked = task.middle_condition
     return CHOSEN_BY.format(
         scores=", then ".join(choosing(task)), episodes=CHECK_EPISODES, noise=looked.action_noise, replan=looked.replan

@@ -113,7 +113,7 @@ def _palette() -> Image.Image:
 
 def cut(task: Task, record: Record, after: int = AFTER_END) -> Shown:
     """Return what is shown of an episode: `after` steps more if it ends early."""
-    over = np.flatnonzero(task.world.ended(record.states))
+    over = np.flatnonzero(task.simulator.ended(record.states))
     ended = int(over[0]) if len(over) else None
     steps = len(record.actions) if ended is None else min(len(record.actions), ended + after)
     states, applied = record.states[: steps + 1], task.applied(record.actions, record.noise)[:steps]
@@ -133,7 +133,7 @@ def cut(task: Task, record: Record, after: int = AFTER_END) -> Shown:
         taken=record.taken,
         seconds=task.control_seconds,
         scene=task.scene(states, applied) if task.scene else None,
-        numbers=_numbers(task, task.world.observe(states), LINE - max(len(said) for said, _ in verdicts)),
+        numbers=_numbers(task, task.simulator.observe(states), LINE - max(len(said) for said, _ in verdicts)),
         verdicts=verdicts,
     )
 

@@ -49,6 +49,7 @@ class Model:
     conditions: tuple[tuple[float, int], ...]
     episodes: Mapping[str, Floats]  # (C, S) by score; empty if it was not evaluated
     costs: Mapping[str, float]
+    errors: Mapping[str, float] = field(default_factory=dict)  # by dimension, without a simulator: see `error_metrics`
 
     @property
     def label(self) -> str:
@@ -75,6 +76,7 @@ class Group:
     models: tuple[Model, ...]
     scores: dict[str, dict[Where, Summary]]
     costs: dict[str, Summary]
+    errors: dict[str, Summary] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,12 @@ def _summarise(models: Sequence[Model], table: Scores) -> Group:
         for name, cost in COSTS.items()
         if (having := [model for model in models if name in model.costs])
     }
-    return Group(models[0].group, models[0].kind, tuple(models), scores, costs)
+    errors = {
+        name: summarise(np.array([model.errors[name] for model in having]), [model.label for model in having], -1)
+        for name in dict.fromkeys(name for model in models for name in model.errors)
+        if (having := [model for model in models if name in model.errors])
+    }
+    return Group(models[0].group, models[0].kind, tuple(models), scores, costs, errors)
 
 
 def _cells(pairs: Sequence[tuple[Group, Group]], table: Scores, primary: str) -> list[dict[str, dict[Where, Cell]]]:

@@ -110,7 +110,7 @@ def draw_episode(task: Task, episode: Episode) -> Drawing:
     boxes = [(top, top + height) for top, height in zip(tops, heights, strict=True)]
     shown = min(task.action_dim, MOST_ACTIONS)
     actions = tuple(_action(task, episode, number, boxes[number], width) for number in range(shown))
-    observed = task.world.observe(episode.states)
+    observed = task.simulator.observe(episode.states)
     return Drawing(
         episode=episode,
         height=below + FOOT,

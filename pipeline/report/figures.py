@@ -20,6 +20,7 @@ from pipeline.report.plotting import Axes, Figure, FixedLocator, MaxNLocator, Nu
 from pipeline.report.scenes import draw_back
 from pipeline.report.words import verdict_label
 from pipeline.tasks.scene import Scene
+from pipeline.tasks.task import Channel
 
 Floats = NDArray[np.float64]
 
@@ -45,6 +46,8 @@ class Plans:
     expert: Floats  # (EXAMPLES, H, A)
     planned: Floats  # (models, EXAMPLES, H, A)
     mae_by_step: Floats  # (models, H)
+    mae_by: Floats | None = None  # (models, H, A)
+    rebuilt_mae_by: Floats | None = None  # (models, H, A), of the tokenizer alone
 
 
 def look(number: int) -> dict[str, Any]:
@@ -74,7 +77,8 @@ def draw_scores(comparison: Comparison) -> Figure:
     replans = sorted({replan for _, replan in comparison.conditions})
     names = [name for name in comparison.main if any(name in group.scores for group in comparison.groups)]
     names = names or [comparison.design.primary]
-    figure = Figure(figsize=(3.6 * len(noises) + 0.6, 3 * len(names) + 0.6), layout="constrained")
+    width = max(9.0, 3.6 * len(noises) + 0.6)  # for the title, where there is one column
+    figure = Figure(figsize=(width, 3 * len(names) + 0.6), layout="constrained")
     panels = figure.subplots(len(names), len(noises), sharex=True, sharey="row", squeeze=False)
     groups, yardsticks = comparison.of_kind("model", "original"), comparison.of_kind("yardstick")
     averages = comparison.of_kind("average")
@@ -100,11 +104,13 @@ def draw_scores(comparison: Comparison) -> Figure:
             corner = panels[row, 0].transAxes
             panels[row, 0].text(0.02, 0.03, f"below: {', '.join(hidden)}", transform=corner, color="0.4")
     for column, noise in enumerate(noises):
-        panels[0, column].set_title(f"action noise ±{noise:g}")
-        panels[-1, column].set_xlabel("replan interval, steps")
+        if comparison.task.world:
+            panels[0, column].set_title(f"action noise ±{noise:g}")
+        panels[-1, column].set_xlabel("replan interval, steps" if comparison.task.world else "first actions of a plan")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    figure.suptitle(f"Control of {comparison.title}: mean over models, 95% interval, one dot per model")
+    what = "Control" if comparison.task.world else "Plans"
+    figure.suptitle(f"{what} of {comparison.title}: mean over models, 95% interval, one dot per model")
     return figure
 
 
@@ -278,14 +284,15 @@ def draw_plans(
 ) -> Figure:
     """Plans of every model with the expert's chunks, a row per action dimension, and the error along the chunk.
 
-    `errors` is a text with each group's MAE and MSE; `labels` name the A actions, of which MOST_ACTIONS are shown;
-    `seconds` is the length of a step.
+    `errors` is a text with each group's MAE and MSE; without it, where actions have no common unit, the error is not
+    drawn. `labels` name the A actions, of which MOST_ACTIONS are shown; `seconds` is the length of a step.
     """
     first = next(iter(plans.values()))
     examples, horizon = first.expert.shape[:2]
     labels = labels[:MOST_ACTIONS]
-    figure = Figure(figsize=(3.4 * examples, 3.2 + 3.2 * len(labels) ** 0.7), layout="constrained")
-    grid = figure.add_gridspec(len(labels) + 1, examples)
+    height = 3.2 * len(labels) ** 0.7 + (3.2 if errors else 0.6)
+    figure = Figure(figsize=(3.4 * examples, height), layout="constrained")
+    grid = figure.add_gridspec(len(labels) + bool(errors), examples)
     time = np.arange(horizon) * seconds
     for action, label in enumerate(labels):
         shared: Axes | None = None
@@ -309,16 +316,52 @@ def draw_plans(
                 axes.set_ylabel(label)
             if example == 0 and action == 0:
                 axes.legend()
-    axes = figure.add_subplot(grid[-1, :])
-    for number, (group, found) in enumerate(plans.items()):
-        style = {key: look(number)[key] for key in ("color", "linestyle")}
-        for model in found.mae_by_step:
-            axes.plot(time, model, **style, linewidth=0.5, alpha=0.5)
-        axes.plot(time, found.mae_by_step.mean(0), **style, linewidth=2.2, label=f"{group}: {errors[group]}")
-    axes.set(xlabel="time within the chunk, s", ylabel="MAE, action units")
-    axes.grid(alpha=0.25)
-    axes.legend()
+    if errors:
+        axes = figure.add_subplot(grid[-1, :])
+        for number, (group, found) in enumerate(plans.items()):
+            style = {key: look(number)[key] for key in ("color", "linestyle")}
+            for model in found.mae_by_step:
+                axes.plot(time, model, **style, linewidth=0.5, alpha=0.5)
+            axes.plot(time, found.mae_by_step.mean(0), **style, linewidth=2.2, label=f"{group}: {errors[group]}")
+        axes.set(xlabel="time within the chunk, s", ylabel="MAE, action units")
+        axes.grid(alpha=0.25)
+        axes.legend()
     figure.suptitle(f"Plans of {title} against the expert's chunks of the test split: thin lines are models")
+    return figure
+
+
+@plain()
+def draw_errors(title: str, plans: Mapping[str, Plans], action: Sequence[Channel], seconds: float) -> Figure:
+    """The error of plans along the chunk, a panel per action, in its own unit; `seconds` is that of a step."""
+    columns = min(len(action), 3)
+    rows = -(-len(action) // columns)
+    figure = Figure(figsize=(max(7.5, 4.4 * columns), 3.0 * rows + 0.8), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel().tolist()
+    for dimension, (channel, axes) in enumerate(zip(action, panels, strict=False)):
+        for number, (group, found) in enumerate(plans.items()):
+            if found.mae_by is None:
+                continue
+            style = look(number)
+            time = np.arange(found.mae_by.shape[1]) * seconds
+            errors = found.mae_by[..., dimension]
+            for model in errors:
+                axes.plot(time, model, color=style["color"], linestyle=style["linestyle"], linewidth=0.5, alpha=0.5)
+            line = {"color": style["color"], "linestyle": style["linestyle"], "linewidth": 2.2}
+            axes.plot(time, errors.mean(0), **line, label=group)
+            if found.rebuilt_mae_by is not None:
+                floor = found.rebuilt_mae_by[..., dimension].mean(0)
+                axes.plot(time, floor, ":", color=style["color"], linewidth=1.6, label=f"{group}: tokenizer alone")
+        axes.set_title(channel.label, fontsize=10, parse_math=False)
+        axes.set_ylabel(f"|error|, {channel.unit}" if channel.unit else "|error|", parse_math=False)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.25)
+    for axes in panels[len(action) :]:
+        axes.set_visible(False)
+    for axes in panels[max(0, len(action) - columns) : len(action)]:
+        axes.set_xlabel("time within the plan, s")
+        axes.tick_params(labelbottom=True)
+    panels[0].legend(fontsize=8)
+    figure.suptitle(f"Errors of plans of {title} on held-out episodes, by step and action: thin lines are models")
     return figure
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.report.comparison import Where
-from pipeline.report.overview import where_text
+from pipeline.report.overview import where_heading, where_text
 from pipeline.report.statistics import exact_bound
 from pipeline.report.tables import Table
 from pipeline.tasks.score import shares_of
@@ -22,6 +22,12 @@ LIMITS = """\
   friction and sensor noise that the simulation lacks.
 * It is trained on the states that the demonstrations visit. It also answers for other states, without a warning.
 * Chunks are executed open-loop. Tested were the first {replans} actions, and uniform action noise up to ±{noise:g}.
+* The intervals are for this one model over these episodes. They do not tell how another training would perform."""
+LIMITS_OF_PLANS = """\
+* **It was never tested in control.** It was trained on demonstrations without a simulator, and judged by how near its
+  plans are to what was demonstrated from the same states of held-out episodes. Small errors need not mean good control.
+* It is trained on the states that the demonstrations visit. It also answers for other states, without a warning.
+* Judged were the first {replans} actions of its plans. A plan that goes another good way counts as wrong.
 * The intervals are for this one model over these episodes. They do not tell how another training would perform."""
 
 
@@ -68,6 +74,7 @@ def model_card(facts: CardFacts) -> str:
     actions = "; ".join(f"{each}" + (f", applied within ±{each.limit:g}" if each.limit else "") for each in task.action)
     replans = sorted({condition.replan for condition in task.conditions})
     noise = max(condition.action_noise for condition in task.conditions)
+    limits = LIMITS if task.world else LIMITS_OF_PLANS
     parts = [
         f"# {facts.name}",
         facts.about,
@@ -79,7 +86,7 @@ def model_card(facts: CardFacts) -> str:
         f"## Training\n\n{_lines({'MLflow run': facts.run_id, **facts.settings})}",
         f"## How it was chosen\n\n{facts.chosen}",
         f"## Scores\n\n{_scores(facts)}",
-        f"## Limits\n\n{LIMITS.format(replans=listed(replans), noise=noise)}",
+        f"## Limits\n\n{limits.format(replans=listed(replans), noise=noise)}",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -108,7 +115,7 @@ def _scores(facts: CardFacts) -> str:
         interval = exact_bound(round(value * facts.episodes), facts.episodes)
         return f"{table[name].text(value)} [{interval.low:.3f}, {interval.high:.3f}]"
 
-    rows = [(where_text(where), *(cell(name, where) for name in shares)) for where in places]
+    rows = [(where_text(where, facts.task), *(cell(name, where) for name in shares)) for where in places]
     title = f"Scores with exact 95% intervals (Clopper-Pearson) of so many episodes; {facts.protocol}"
     about = "; ".join(str(table[name]) for name in shares)
-    return Table(title, ("noise, replan", *shares), rows, f"{about}.".capitalize()).markdown()
+    return Table(title, (where_heading(facts.task), *shares), rows, f"{about}.".capitalize()).markdown()

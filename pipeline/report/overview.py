@@ -11,22 +11,43 @@ from pipeline.report.scores import COSTS
 from pipeline.report.statistics import Interval, Summary
 from pipeline.report.tables import Table
 from pipeline.report.verdicts import Verdict
-from pipeline.report.words import verdict_label, verdict_sentence
-from pipeline.tasks.score import Score
+from pipeline.report.words import NO_CONTROL, verdict_label, verdict_sentence
+from pipeline.tasks.score import PLANNED, REBUILT, Score, error_metrics
+from pipeline.tasks.task import Task
 
+MET = (
+    "A model's score is its mean over the episodes of a condition, failures included. All models meet the same starts "
+    "in every condition."
+)
+PLANNED_FROM = (
+    "A model's score is its mean over held-out episodes, of each the mean over its states. All models plan from the "
+    "same states. A condition is how many first actions of a plan are judged. Agreement is the mean of 1 - min(1, e), "
+    "where e is |planned - demonstrated| of an action, in standard deviations of the training split."
+)
 UNIT = (
     "Models and episodes are both drawn: intervals are over both. Means and standard deviations (ddof=1) are over the "
-    "models of a group. A model's score is its mean over the episodes of a condition, failures included. All models "
-    "meet the same starts in every condition. Models of two groups are not paired. 'by episodes' is the part of the "
+    "models of a group. {met} Models of two groups are not paired. 'by episodes' is the part of the "
     "standard deviation that the draw of episodes alone explains. Where outcomes are too much alike for an interval, "
     "an exact bound (Clopper-Pearson) for these models on new episodes stands in brackets with an asterisk. The "
     "primary score decides. All other differences are one family: their intervals and p-values are by Holm's procedure."
 )
 
 
-def where_text(where: Where) -> str:
-    """Return a condition as "0.03, 13"."""
-    return f"{where[0]:g}, {where[1]}" if where else "mean"
+def unit_of(comparison: Comparison) -> str:
+    """Return how the numbers are to be read."""
+    return UNIT.format(met=MET if comparison.task.world else PLANNED_FROM)
+
+
+def where_heading(task: Task) -> str:
+    """Return what conditions are, as a heading."""
+    return "noise, replan" if task.world else "first actions"
+
+
+def where_text(where: Where, task: Task) -> str:
+    """Return a condition as "0.03, 13", or without a simulator as "10"."""
+    if where is None:
+        return "mean"
+    return f"{where[0]:g}, {where[1]}" if task.world else str(where[1])
 
 
 def verdict_table(comparison: Comparison) -> Table:
@@ -80,8 +101,10 @@ def condition_table(comparison: Comparison, name: str) -> Table:
         for group in comparison.groups
         if (found := group.scores.get(name))
     ]
-    title = f"{_title(score)}, by action noise and replan interval: means over models"
-    return Table(title, ("noise, replan", *map(where_text, places)), rows)
+    task = comparison.task
+    by = "action noise and replan interval" if task.world else "number of first actions"
+    columns = (where_heading(task), *(where_text(where, task) for where in places))
+    return Table(f"{_title(score)}, by {by}: means over models", columns, rows)
 
 
 SUMMARY_COLUMNS = ("models of", "n", "mean", "std", "by episodes", "95% interval", "best", "worst")
@@ -89,13 +112,14 @@ SUMMARY_COLUMNS = ("models of", "n", "mean", "std", "by episodes", "95% interval
 
 def score_table(comparison: Comparison, name: str) -> Table:
     """Summaries of one score, a row per condition and group."""
+    task = comparison.task
     rows = [
-        (where_text(where), group.name, *_summary_cells(group.scores[name][where], comparison.scores[name]))
+        (where_text(where, task), group.name, *_summary_cells(group.scores[name][where], comparison.scores[name]))
         for where in (*comparison.conditions, None)
         for group in comparison.of_kind("model", "average", "original")
         if where in group.scores.get(name, {})
     ]
-    return Table(_title(comparison.scores[name]), ("noise, replan", *SUMMARY_COLUMNS), rows)
+    return Table(_title(comparison.scores[name]), (where_heading(task), *SUMMARY_COLUMNS), rows)
 
 
 def cost_table(comparison: Comparison) -> Table:
@@ -110,12 +134,33 @@ def cost_table(comparison: Comparison) -> Table:
     return Table("Losses and costs", ("", *SUMMARY_COLUMNS), rows, note)
 
 
-def contrast_table(contrast: Contrast, name: str, score: Score) -> Table:
+def dimension_table(comparison: Comparison) -> Table | None:
+    """Mean |error| of plans in every action dimension, without a simulator; a row per dimension and group."""
+    action, plain = comparison.task.action, Score("", "", "", 4, -1)
+    planned, rebuilt = (error_metrics(what, [channel.name for channel in action]) for what in (PLANNED, REBUILT))
+    rows = [
+        (str(channel), group.name, what, *_summary_cells(group.errors[name], plain))
+        for number, channel in enumerate(action)
+        for group in comparison.of_kind("model", "average", "original")
+        for what, name in (("plans", planned[number]), ("tokenizer alone", rebuilt[number]))
+        if name in group.errors
+    ]
+    note = (
+        "Mean |error| over whole chunks of held-out episodes, in each action's own unit. 'Tokenizer alone': the "
+        "demonstrated chunks, encoded and decoded."
+    )
+    return (
+        Table("Errors by action", ("action", "group", "error of", *SUMMARY_COLUMNS[1:]), rows, note) if rows else None
+    )
+
+
+def contrast_table(comparison: Comparison, contrast: Contrast, name: str) -> Table:
     """The differences of one score, called `name`, a row per condition."""
+    task, score = comparison.task, comparison.scores[name]
     digits = score.digits
     rows = [
         (
-            where_text(where),
+            where_text(where, task),
             f"{found.value:+.{digits}f}",
             interval_text(found.interval, digits),
             f"{found.p:.4f}",
@@ -123,7 +168,7 @@ def contrast_table(contrast: Contrast, name: str, score: Score) -> Table:
         )
         for where, found in contrast.scores[name].items()
     ]
-    columns = ("noise, replan", "difference", "interval", "p", "better")
+    columns = (where_heading(task), "difference", "interval", "p", "better")
     return Table(f"{_title(score)}: {contrast.first} minus {contrast.second}", columns, rows)
 
 
@@ -188,6 +233,7 @@ def as_markdown(comparison: Comparison) -> str:
 
 def _parts(comparison: Comparison, names: Sequence[str], render: Callable[[Table], str]) -> list[str]:
     parts = [f"Comparison of {comparison.title}. Evaluation: {comparison.protocol}."]
+    parts += [] if comparison.task.world else [NO_CONTROL]
     told = verdicts(comparison) if comparison.conditions else []
     main = [each.verdict for each in comparison.contrasts if each.verdict is not None]
     if main:
@@ -201,13 +247,14 @@ def _parts(comparison: Comparison, names: Sequence[str], render: Callable[[Table
         if any(name in group.scores for group in comparison.of_kind("model", "average", "original")):
             parts.append(render(score_table(comparison, name)))
         parts += [
-            render(contrast_table(contrast, name, comparison.scores[name]))
+            render(contrast_table(comparison, contrast, name))
             for contrast in comparison.contrasts
             if contrast.scores.get(name)
         ]
+    parts += [render(table)] if (table := dimension_table(comparison)) else []
     parts.append(render(cost_table(comparison)))
     parts += [render(cost_contrast_table(contrast)) for contrast in comparison.contrasts if contrast.costs]
-    return [*parts, UNIT]
+    return [*parts, unit_of(comparison)]
 
 
 def cautions(comparison: Comparison) -> list[str]:
@@ -231,10 +278,11 @@ def as_values(comparison: Comparison) -> dict[str, Any]:
     return {
         "format": "tinypi-report-2",
         "task": comparison.task.name,
+        "judged": "control" if comparison.task.world else "plans",
         "title": comparison.title,
         "evaluation": comparison.protocol,
         "design": asdict(comparison.design),
-        "unit": UNIT,
+        "unit": unit_of(comparison),
         "notes": list(comparison.notes),
         "verdicts": verdicts(comparison),
         "groups": [
@@ -249,6 +297,7 @@ def as_values(comparison: Comparison) -> dict[str, Any]:
                 ],
                 "scores": {name: by_condition(found) for name, found in group.scores.items()},
                 "costs": {name: asdict(found) for name, found in group.costs.items()},
+                "errors": {name: asdict(found) for name, found in group.errors.items()},
             }
             for group in comparison.groups
         ],
@@ -284,7 +333,8 @@ def as_rows(comparison: Comparison) -> list[dict[str, Any]]:
     for group in comparison.groups:
         for name, by in group.scores.items():
             rows += [_summary_row(group.name, name, where, summary) for where, summary in by.items()]
-        rows += [_summary_row(group.name, name, None, summary) for name, summary in group.costs.items()]
+        alone = {**group.costs, **group.errors}
+        rows += [_summary_row(group.name, name, None, summary) for name, summary in alone.items()]
     for contrast in comparison.contrasts:
         if (verdict := contrast.verdict) is not None:
             cell = Cell(verdict.difference, verdict.interval, verdict.p or 1.0, verdict.better)

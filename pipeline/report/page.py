@@ -18,19 +18,22 @@ from pipeline.report.comparison import Comparison
 from pipeline.report.episodes import Drawing
 from pipeline.report.headline import headline
 from pipeline.report.overview import (
-    UNIT,
     averages_table,
     cautions,
     condition_table,
     contrast_table,
     cost_contrast_table,
     cost_table,
+    dimension_table,
     score_table,
+    unit_of,
     verdict_table,
     verdicts,
 )
 from pipeline.report.scenes import inks_css
 from pipeline.report.tables import Table
+from pipeline.report.words import NO_CONTROL
+from pipeline.tasks.task import Task
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -72,6 +75,13 @@ CAPTIONS = {
         "A map of the task for each group, with the paths of its episodes over those of the demonstrators. The table "
         "of the entropy over the ways has a number for it.",
     ),
+    "errors": Caption(
+        "Errors along the plan",
+        "Mean |error| of each action at each step of a plan, on held-out episodes. Thin lines are models; dotted lines "
+        "are the tokenizer's reconstruction of what was demonstrated.",
+        "A line chart for each action: the mean absolute error of plans at each step, for every group. The table of "
+        "errors by action has the means over the steps.",
+    ),
     "plans": Caption(
         "Plans and the expert's chunks",
         "Above, plans of every model from four states of the test split, with the expert's actions. Below, the mean "
@@ -93,16 +103,50 @@ CAPTIONS = {
     ),
 }
 
-LIMITS = (
+CAPTIONS_OF_PLANS = {
+    "scores": Caption(
+        "Main scores by the number of first actions",
+        "Mean over models with its 95% interval over models and held-out episodes, one dot per model, against how many "
+        "first actions of a plan are judged.",
+        "A line chart for each main score against the number of first actions of a plan. The tables of these scores "
+        "have the same numbers.",
+    ),
+    "plans": Caption(
+        "Plans and what was demonstrated",
+        "Plans of every model from four states of held-out episodes, with the demonstrated actions.",
+        "Line charts of planned actions over time, a column for each state and a row for each action, with the "
+        "demonstrated actions dotted.",
+    ),
+}
+"""Of a task without a simulator, in place of those of the same names."""
+
+IN_SIMULATION = (
     "One task, {task}, in simulation, and one set of demonstrations by one kind of expert. No real machine, no other "
     "task, no other amount of data.",
+)
+OF_DATA_ALONE = (
+    NO_CONTROL,
+    "One set of demonstrations, {task}: no other task, no other amount of data, and only states that the "
+    "demonstrations visit.",
+)
+LIMITS = (
     "Intervals and tests are over training seeds, for these episodes: other episodes would shift all models together.",
     "'No difference shown' does not mean that there is none: the interval tells how large it could still be.",
     "One recipe per method. With other tuning a method may do better; only the settings below were compared.",
-    "The animated episodes are a few of thousands, chosen by the rule above them. They are examples; the tables tell "
-    "how often they happen.",
     "Times and samples per second depend on the machine, and on what else ran on it.",
 )
+
+
+ANIMATED = (
+    "The animated episodes are a few of thousands, chosen by the rule above them. They are examples; the tables tell "
+    "how often they happen.",
+)
+
+
+def limits_of(task: Task) -> list[str]:
+    """Return what a comparison on a task cannot show, one sentence each."""
+    found = (*IN_SIMULATION, *LIMITS, *ANIMATED) if task.world else (*OF_DATA_ALONE, *LIMITS)
+    return [limit.format(task=task.name) for limit in found]
 
 
 @dataclass(frozen=True)
@@ -145,16 +189,17 @@ def render_page(page: Page) -> str:
         averages=averages_table(comparison),
         figures=[
             (caption, _data_uri(svg), _size(svg))
-            for name, caption in CAPTIONS.items()
+            for name, caption in (CAPTIONS if comparison.task.world else CAPTIONS | CAPTIONS_OF_PLANS).items()
             if (svg := page.figures.get(name))
         ],
         episodes=episodes,
         tables=main_tables(comparison),
         more=more_tables(comparison),
         verdicts=verdicts(comparison),
-        limits=[*cautions(comparison), *(limit.format(task=comparison.task.name) for limit in LIMITS)],
+        judged="" if comparison.task.world else NO_CONTROL,
+        limits=[*cautions(comparison), *limits_of(comparison.task)],
         left_out=[*comparison.notes, *page.missing],
-        unit=UNIT,
+        unit=unit_of(comparison),
         drawing=drawings,
     )
 
@@ -164,7 +209,9 @@ def main_tables(comparison: Comparison) -> list[Table]:
     if not comparison.conditions:
         return [cost_table(comparison)]
     judged = [verdict_table(comparison)] if any(each.verdict for each in comparison.contrasts) else []
-    return [*judged, *(condition_table(comparison, name) for name in comparison.main), cost_table(comparison)]
+    errors = [table] if (table := dimension_table(comparison)) else []
+    conditions = [condition_table(comparison, name) for name in comparison.main]
+    return [*judged, *conditions, *errors, cost_table(comparison)]
 
 
 def more_tables(comparison: Comparison) -> list[Table]:
@@ -172,9 +219,9 @@ def more_tables(comparison: Comparison) -> list[Table]:
     groups = comparison.of_kind("model", "original")
     scored = [name for name in comparison.scores if any(name in group.scores for group in groups)]
     contrasts = [
-        contrast_table(contrast, name, score)
+        contrast_table(comparison, contrast, name)
         for contrast in comparison.contrasts
-        for name, score in comparison.scores.items()
+        for name in comparison.scores
         if contrast.scores.get(name)
     ]
     costs = [cost_contrast_table(contrast) for contrast in comparison.contrasts if contrast.costs]

@@ -14,7 +14,7 @@ from pipeline.report.plotting import Axes, Figure, plain
 from pipeline.report.statistics import Interval, Summary
 from pipeline.report.tables import Table
 from pipeline.report.verdicts import Verdict
-from pipeline.report.words import verdict_words
+from pipeline.report.words import NO_CONTROL, verdict_words
 
 Suite = Mapping[str, Comparison]
 """Comparisons by the names of their tasks. A method is a group of the same name in each."""
@@ -118,13 +118,18 @@ def _yardsticks(comparison: Comparison) -> list[tuple[Group, Summary]]:
 
 def suite_text(suite: Suite) -> str:
     """Return the tables for a terminal."""
-    return "\n\n".join(table.text() for table in _tables(suite, bold=False))
+    unjudged = [f"{name}: {NO_CONTROL}" for name, comparison in suite.items() if comparison.task.world is None]
+    return "\n\n".join([*(table.text() for table in _tables(suite, bold=False)), *unjudged])
 
 
 def suite_markdown(suite: Suite) -> str:
     """Return the tables as Markdown."""
-    notes = [f"Note, {name}: {note}" for name, comparison in suite.items() for note in comparison.notes]
+    notes = [f"Note, {name}: {note}" for name, comparison in suite.items() for note in _notes(comparison)]
     return "\n\n".join([*(table.markdown() for table in _tables(suite, bold=True)), *notes]) + "\n"
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    return [*([] if comparison.task.world else [NO_CONTROL]), *comparison.notes]
 
 
 def _tables(suite: Suite, bold: bool) -> list[Table]:
@@ -172,7 +177,7 @@ def suite_values(suite: Suite) -> dict[str, Any]:
                 | {"interval": each.interval and asdict(each.interval)}
                 for each in _verdicts(comparison)
             ],
-            "notes": list(comparison.notes),
+            "notes": _notes(comparison),
         }
         for name, comparison in suite.items()
     ]
@@ -246,7 +251,12 @@ def _draw_task(axes: Axes, name: str, comparison: Comparison, methods: list[str]
         )  # fmt: skip
     verdict = textwrap.wrap(verdict_of(comparison), VERDICT_WIDTH)
     axes.set_title(
-        name, fontsize=12, fontweight="bold", loc="left", pad=6 + LINE_HEIGHT * len(verdict), parse_math=False
+        name if comparison.task.world else f"{name}, plans only",
+        fontsize=12,
+        fontweight="bold",
+        loc="left",
+        pad=6 + LINE_HEIGHT * len(verdict),
+        parse_math=False,
     )
     axes.annotate(
         "\n".join(verdict), (0, 1), xycoords="axes fraction", xytext=(0, 5), textcoords="offset points", fontsize=9,

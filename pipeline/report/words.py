@@ -5,6 +5,12 @@ from collections.abc import Sequence
 from pipeline.report.planning import Need
 from pipeline.report.verdicts import Verdict
 
+NO_CONTROL = (
+    "No control was judged: the task has no simulator. Plans are compared with what was demonstrated from the same "
+    "states of held-out episodes. A plan that goes another good way counts as wrong, and small errors need not mean "
+    "good control."
+)
+
 
 def verdict_words(verdict: Verdict) -> str:
     """Return the verdict alone: "pi0 is better than regression", "a and b are equivalent within 0.01", "undecided"."""

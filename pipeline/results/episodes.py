@@ -105,7 +105,7 @@ def to_episode(task: Task, group: Group, kind: Kind, stored: Scored, record: Rec
     """Return the record up to its end, with a description, which tells if it differs from the scored episode."""
     columns = task.score(record.states[None], record.actions[None])
     scores = {name: column.item() for name, column in columns.items()}
-    over = np.flatnonzero(task.world.ended(record.states))
+    over = np.flatnonzero(task.simulator.ended(record.states))
     last = int(over[0]) if len(over) else len(record.actions)
     outcome = f"It {task.end} in step {last}: " if len(over) else "It ran to its end: "
     outcome += f"{task.scores[task.primary].short} {task.scores[task.primary].text(scores[task.primary])}."

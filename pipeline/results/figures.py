@@ -23,6 +23,8 @@ from pipeline.tracking.store import Store
 
 CONVERGE_STEP = "converge_step"  # a score that a task may have: the step of convergence, or the number of steps
 TRADEOFF_FILE, TRADEOFF_TAG = "fast_tradeoff.json", "fast_tradeoff"
+PLANS = ("planned", "mae_by_step", "mae_by", "rebuilt_mae_by")  # arrays of a model's plans; old ones have the first two
+MOST_PANELS = 12  # action dimensions whose errors are drawn
 T = TypeVar("T")
 
 
@@ -66,14 +68,17 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
         ways = [way for model in with_paths if (way := read(model, PATHS_FILE, load_paths)) is not None]
         if ways:  # as many of each model
             paths[group.name] = np.concatenate([way[: -(-MOST_PATHS // len(ways))] for way in ways])
-        with_plans = [model for model in judged if "chunk_mae" in model.costs and group.kind == "model"]
+        with_plans = [
+            model for model in judged if ("chunk_mae" in model.costs or model.errors) and group.kind == "model"
+        ]
         found_plans = [found for model in with_plans if (found := read(model, PLANS_FILE, load_plans)) is not None]
         if found_plans:
             expert = next(iter(plans.values())).expert if plans else found_plans[0]["expert"]
             same = [found for found in found_plans if np.array_equal(found["expert"], expert)]
             if same:
-                planned, errors = (np.stack([found[name] for found in same]) for name in ("planned", "mae_by_step"))
-                plans[group.name] = figures.Plans(expert, planned, errors)
+                names = [name for name in PLANS if all(name in found for found in same)]
+                stacked = {name: np.stack([found[name] for found in same]) for name in names}
+                plans[group.name] = figures.Plans(expert, **stacked)
     if steps:
         conditions = [(each.action_noise, each.replan) for each in task.conditions]
         drawn["converge_steps"] = figures.draw_converge_steps(title, conditions, steps, task.episode_steps)
@@ -81,8 +86,11 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
         notes = {group.name: _ways(comparison, group) for group in comparison.groups}
         drawn["paths"] = figures.draw_paths(title, paths, notes, demonstrated_paths(task), backdrop(task))
     if plans:
-        errors_of = {group.name: _errors(group) for group in groups if group.name in plans}
-        labels = tuple(map(str, task.action))
+        pooled = [group for group in groups if group.name in plans and "chunk_mae" in group.costs]
+        errors_of = {group.name: _errors(group) for group in pooled}
+        labels = tuple(dollars(str(channel)) for channel in task.action)
+        if task.world is None:
+            drawn["errors"] = figures.draw_errors(title, plans, task.action[:MOST_PANELS], task.control_seconds)
         drawn["plans"] = figures.draw_plans(title, plans, errors_of, labels, task.control_seconds)
     if study_run is not None and TRADEOFF_TAG in fetch(store, study_run).tags:
         with artifact(store, study_run, f"{FOLDER}/{TRADEOFF_FILE}") as stored:
@@ -105,7 +113,7 @@ def dollars(name: str) -> str:
 def load_plans(path: Path) -> dict[str, NDArray[np.float64]]:
     """Read the arrays of a model's plans and the expert's chunks."""
     with np.load(path) as arrays:
-        return {name: arrays[name] for name in ("expert", "planned", "mae_by_step")}
+        return {name: arrays[name] for name in ("expert", *PLANS) if name in arrays or name in PLANS[:2]}
 
 
 def load_paths(path: Path) -> NDArray[np.float64]:
@@ -122,14 +130,14 @@ def demonstrated_paths(task: Task) -> NDArray[np.float64] | None:
     if task.ways is None or task.demonstrator is None:
         return None
     variation = task.demonstrator.draw_variation(numpy_stream(0, "paths", "gains"), MOST_PATHS)
-    starts = task.world.draw_starts(numpy_stream(0, "paths", "starts"), MOST_PATHS)
+    starts = task.simulator.draw_starts(numpy_stream(0, "paths", "starts"), MOST_PATHS)
     blocks = []
-    for rows in task.world.blocks(MOST_PATHS):
+    for rows in task.simulator.blocks(MOST_PATHS):
         controller = task.demonstrator.controller(variation[rows], starts[rows])
         noise = np.zeros((len(starts[rows]), task.episode_steps, task.action_dim))
-        blocks.append(task.world.simulate(controller, starts[rows], noise, 1)[0])
+        blocks.append(task.simulator.simulate(controller, starts[rows], noise, 1)[0])
     states = np.concatenate(blocks)
-    over = np.logical_or.accumulate(task.world.ended(states), axis=1)
+    over = np.logical_or.accumulate(task.simulator.ended(states), axis=1)
     paths: NDArray[np.float64] = np.where(over[..., None], np.nan, task.ways.path(states))
     return paths
 
@@ -139,8 +147,8 @@ def backdrop(task: Task) -> Scene | None:
     if task.scene is None:
         return None
     actions = np.zeros((1, 2, task.action_dim))
-    starts = task.world.draw_starts(numpy_stream(0, "paths", "starts"), 1)
-    states, _ = task.world.simulate(lambda step, _states: actions[:, step], starts, actions, 1)
+    starts = task.simulator.draw_starts(numpy_stream(0, "paths", "starts"), 1)
+    states, _ = task.simulator.simulate(lambda step, _states: actions[:, step], starts, actions, 1)
     return task.scene(states[0], actions[0])
 
 

@@ -17,6 +17,7 @@ from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.design import MARGIN, NO_LOOKS, PREFIX, Design, design_of
 from pipeline.report.scores import COSTS
 from pipeline.results.task import task_of_runs
+from pipeline.tasks.score import PLANNED, REBUILT, error_metrics
 from pipeline.tasks.task import Task
 from pipeline.tracking.names import EARLIER, LOOKED, TRAINED, Kind
 from pipeline.tracking.query import (
@@ -42,6 +43,7 @@ NOT_A_DIFFERENCE = {
     "experiment",
     "device",
     "threads",
+    "data",
     "pairs",
     "tokenizer",
     "task",
@@ -241,6 +243,8 @@ def to_model(
                 episodes = read_episodes(path, protocol.episodes, task)
         except (StoreError, ValueError) as error:
             notes.append(f"{run.name}: its scores cannot be read and are left out: {one_line(error)[:200]}")
+    channels = [channel.name for channel in task.action]
+    by_dimension = error_metrics(PLANNED, channels) + error_metrics(REBUILT, channels) if episodes else []
     return Model(
         group=group,
         kind=kind,  # type: ignore[arg-type]
@@ -251,4 +255,5 @@ def to_model(
         conditions=tuple((each.action_noise, each.replan) for each in task.conditions) if episodes else (),
         episodes=episodes,
         costs={name: value for name, value in costs.items() if name not in odd},
+        errors={name: metrics[name] for name in by_dimension if math.isfinite(metrics.get(name, math.nan))},
     )

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from pipeline.config import AUTO
 from pipeline.errors import SettingsError
-from pipeline.tasks.registry import DEFAULT, TASKS, find_task
+from pipeline.tasks.registry import DEFAULT, TASKS, find_task, named_task
 from pipeline.tasks.task import Task
 
 
@@ -22,12 +22,12 @@ def task_of_runs(names: Collection[str], reference: str = AUTO) -> Task:
     name = next(iter(names)) if len(set(names)) == 1 else DEFAULT
     if names and name not in names:
         raise SettingsError(f"task: expected one of {_listed(names)}, as the runs are, found none. Give --task.")
-    if name not in TASKS:
+    if (known := named_task(name)) is None:
         raise SettingsError(
-            f"task: expected one of {', '.join(TASKS)}, found runs of '{name}'. "
+            f"task: expected one of {', '.join(TASKS)}, or a data set, found runs of '{name}'. "
             "Say where your own task is: --task path/to/file.py:NAME."
         )
-    return find_task(name)
+    return known
 
 
 def _listed(names: Collection[str]) -> str:

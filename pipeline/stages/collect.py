@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from pipeline.errors import RunError, SettingsError
 from pipeline.files import check_folder, file_digest
 from pipeline.stages.settings import CollectSettings
 from pipeline.streams import numpy_stream
+from pipeline.tasks.dataset import FILE, DataSet, name_of, write_dataset
 from pipeline.tasks.facts import KEY, facts_of
 from pipeline.tasks.registry import find_task
 from pipeline.tasks.settings import at_task, horizon_of
@@ -53,7 +55,7 @@ def demonstrate(settings: CollectSettings, task: Task) -> tuple[Trajectories, fl
     demonstrator = task.demonstrator
     if demonstrator is None:
         raise SettingsError(
-            f"task: '{task.name}' has no demonstrator, so its data are imported, not collected. See --help."
+            f"task: '{task.name}' has no demonstrator, so its data are imported, not collected. See 'import --help'."
         )
     wanted, missing = settings.trajectories, settings.trajectories
     good: list[tuple[Floats, Floats, Floats]] = []
@@ -67,7 +69,7 @@ def demonstrate(settings: CollectSettings, task: Task) -> tuple[Trajectories, fl
         keep = ~np.logical_or.reduce([np.zeros(len(states), bool), *faults.values()])
         steps = task.episode_steps
         scores.append(task.score(states[keep, : steps + 1], actions[keep, :steps])[task.primary])
-        observed = task.world.observe(states[keep, :-1]).astype(np.float32)
+        observed = task.simulator.observe(states[keep, :-1]).astype(np.float32)
         good.append((observed, actions[keep].astype(np.float32), variation[keep].astype(np.float32)))
         missing -= int(keep.sum())
         if missing == 0:
@@ -103,17 +105,38 @@ def _simulate(
     variation = demonstrator.draw_variation(stream("gains"), count)
     largest = demonstrator.action_noise
     noise = stream("noise").uniform(-largest, largest, (count, steps, task.action_dim))
-    starts = task.world.draw_starts(stream("starts"), count)
+    starts = task.simulator.draw_starts(stream("starts"), count)
     blocks = []
-    for rows in task.world.blocks(count):
+    for rows in task.simulator.blocks(count):
         controller = demonstrator.controller(variation[rows], starts[rows])
-        blocks.append(task.world.simulate(controller, starts[rows], noise[rows], settings.threads))
+        blocks.append(task.simulator.simulate(controller, starts[rows], noise[rows], settings.threads))
     states, actions = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     return states, actions, variation
 
 
+def describe(settings: CollectSettings, task: Task, trajectories: Trajectories) -> DataSet:
+    """Tell what was collected."""
+    command = f"collect --task {settings.task} --trajectories {settings.trajectories} --seed {settings.seed}"
+    count, steps, _ = trajectories.actions.shape
+    return DataSet(
+        name=name_of(settings.out, task.name),
+        task=task.name,
+        observation=task.observation,
+        action=task.action,
+        control_seconds=task.control_seconds,
+        horizon=horizon_of(settings, task),
+        episodes=count,
+        frames=count * steps,
+        format="collect",
+        source=f"python -m pipeline {command}",
+        source_sha256=task.digest,
+        simulated=True,
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
 def collect(settings: CollectSettings) -> Collected:
-    """Write trajectories and training pairs to `settings.out`; the same seed gives the same bytes."""
+    """Write trajectories and training pairs to `settings.out`, and what they are: one seed gives the same arrays."""
     task = find_task(settings.task)
     settings = at_task(settings, task)
     check_folder(settings.out, "trajectories and pairs")
@@ -126,6 +149,7 @@ def collect(settings: CollectSettings) -> Collected:
         metadata = trajectories.metadata | {"trajectories_sha256": file_digest(files[0])}
         pairs = cut_pairs(trajectories, task.pair_steps, horizon_of(settings, task), metadata)
         save_action_pairs(files[1], pairs)
+        write_dataset(describe(settings, task, trajectories), settings.out)
     STAGES.debug("trajectories and pairs written")
     if settings.plots:
         from pipeline.report.trajectory_plots import plot_trajectories  # matplotlib is slow to import
@@ -136,4 +160,5 @@ def collect(settings: CollectSettings) -> Collected:
             trajectories.states, trajectories.actions, labels, task.control_seconds, settings.plots, folder
         )
     label = task.scores[task.primary].label
+    files.append(settings.out / FILE)
     return Collected(task.name, settings.trajectories, len(pairs.state), primary, label, refused, tuple(files))

@@ -1,6 +1,6 @@
 """Compare two policies on paired episodes until it is decided, or methods by the results that another system made."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from pipeline.config import AUTO
 from pipeline.errors import SettingsError
 from pipeline.report.contest import Contest, Watch, judge
 from pipeline.report.statistics import Floats
+from pipeline.stages.changed import silent
 from pipeline.stages.contenders import Contender, open_contender, play_blocks
 from pipeline.stages.recorded import EVAL_INFO, read_eval_infos
 from pipeline.stages.settings import CompareSettings
@@ -30,9 +31,10 @@ class Compared:
     label: str  # of the score
     conditions: tuple[str, ...]
     contest: Contest
+    faults: tuple[Mapping[str, int], Mapping[str, int]] = ({}, {})  # answers of A and B without a plan, by kind
 
 
-def compare(settings: CompareSettings, watch: Watch) -> Compared:
+def compare(settings: CompareSettings, watch: Watch, say: Callable[[str], None] = silent) -> Compared:
     """Compare two policies, or what lerobot recorded of two; raises `UserError` kinds before any episode."""
     a, b = settings.policy
     recorded = [place.endswith(EVAL_INFO) for place in settings.policy]
@@ -46,12 +48,15 @@ def compare(settings: CompareSettings, watch: Watch) -> Compared:
         contest = judge([(first, second)], settings.margin, True, watch)
         return Compared((a, b), SUCCESS, "success of recorded episodes", conditions, contest)
     task = find_task(settings.task)
+    if task.world is None:
+        raise task.unsimulated("two policies cannot meet on new episodes")
     score = bounded_score(task, settings.score)
-    contenders = [open_contender(task, place, settings.tokenizer) for place in settings.policy]
+    contenders = [open_contender(task, place, settings, settings.tokenizer, say) for place in settings.policy]
     blocks = blocks_of(task, settings.max_episodes)
     contest = meet(task, contenders, score, settings.margin, blocks, settings.seed, PURPOSE, watch)
     names = (f"{a}, {contenders[0].name}", f"{b}, {contenders[1].name}")
-    return Compared(names, score, str(task.scores[score]), condition_names(task), contest)
+    faults = contenders[0].faults, contenders[1].faults
+    return Compared(names, score, str(task.scores[score]), condition_names(task), contest, faults)
 
 
 def condition_names(task: Task) -> tuple[str, ...]:

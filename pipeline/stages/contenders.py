@@ -1,29 +1,33 @@
 """Policies that take part in a comparison, and their episodes.
 
-A policy is a model file, an MLflow run, a registered model or a policy server. All meet the same blocks of episodes: a
-block is one start in every condition. Shapes: C conditions, b blocks.
+A policy is a model file, an MLflow run, a registered model, a policy server or a function of the user's. All meet the
+same blocks of episodes: a block is one start in every condition. Shapes: C conditions, b blocks.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import torch
 
 from pipeline.config import NONE
-from pipeline.errors import PolicyError, RunError, SettingsError, one_line
+from pipeline.errors import SettingsError
 from pipeline.evaluation.control import Episodes, Ints, Planner, draw_episodes, evaluate_planner, policy_planner
 from pipeline.files import file_digest
 from pipeline.methods.method import Plans
+from pipeline.own_code import split_reference
 from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.open import open_policy
-from pipeline.policies.remote import RemotePolicy, connect
+from pipeline.stages.changed import changed_data, silent
 from pipeline.stages.evaluate import check_policy, require_finished
+from pipeline.stages.foreign import ADDRESS, open_foreign
+from pipeline.stages.settings import AsksPolicies
 from pipeline.tasks.task import Array, Columns, Task
 from pipeline.tracking.names import NAME
 from pipeline.tracking.query import artifact, fetch
@@ -31,8 +35,6 @@ from pipeline.tracking.registry import MODELS, model_file, named_version
 from pipeline.tracking.store import open_store
 
 BATCH = 40  # blocks that are played side by side
-MOST_STATES = 200  # in one request to a server: its answer must not exceed what we accept
-SERVERS = ("http://", "https://")
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 PlannerFor = Callable[..., Planner]
@@ -41,17 +43,23 @@ PlannerFor = Callable[..., Planner]
 
 @dataclass(frozen=True)
 class Contender:
-    """A policy that takes part: its name, and a digest of its file or, of a server, its address."""
+    """A policy that takes part: its name, and a digest of its file or, of somebody else's policy, of what names it."""
 
     name: str
     digest: str
     planner_for: PlannerFor
+    faults: Mapping[str, int] = field(default_factory=dict)  # of somebody else's policy: answers without a plan so far
 
 
-def open_contender(task: Task, place: str, tokenizer: str = NONE) -> Contender:
-    """Open what `place` names; raises `UserError` kinds where there is no such policy, or not for the task."""
-    if place.startswith(SERVERS):
-        return served(task, place)
+def open_contender(
+    task: Task, place: str, asks: AsksPolicies, tokenizer: str = NONE, say: Callable[[str], None] = silent
+) -> Contender:
+    """Open what `place` names; `say` is told if a run's data has changed.
+
+    Raises `UserError` kinds where there is no such policy, or not for the task.
+    """
+    if ADDRESS in place:
+        return from_elsewhere(task, place, asks)
     if place.startswith(MODELS):
         store = open_store()
         with model_file(store, named_version(store, place)) as path:
@@ -60,12 +68,16 @@ def open_contender(task: Task, place: str, tokenizer: str = NONE) -> Contender:
         store = open_store()
         run = fetch(store, place)
         require_finished(run)
+        for line in changed_data([run]):
+            say(f"warning: {line}")
         with artifact(store, place, f"{run.tags[NAME]}.pth") as path:
             return from_file(task, path, tokenizer)
     if not Path(place).exists():
+        if split_reference(place):
+            return from_elsewhere(task, place, asks)
         raise SettingsError(
-            "policy: expected a model file, a run's id, models:/NAME@ALIAS, models:/NAME/NUMBER or a server's address, "
-            f"found '{place}'. See --help."
+            "policy: expected a model file, a run's id, models:/NAME@ALIAS, models:/NAME/NUMBER, a server's address, "
+            f"module:function or path/to/file.py:function, found '{place}'. See --help."
         )
     return from_file(task, Path(place), tokenizer)
 
@@ -79,33 +91,20 @@ def from_file(task: Task, path: Path, tokenizer: str = NONE) -> Contender:
     return Contender(policy.name, file_digest(path), partial(policy_planner, policy))
 
 
-def served(task: Task, address: str) -> Contender:
-    """Ask the server for a plan; raises `PolicyError` if it is away, or does not plan far enough."""
-    policy = connect(address, task.state_dim, task.action_dim)
-    horizon = policy.act(np.zeros((1, task.state_dim))).shape[1]
-    if horizon < task.longest_replan:
-        raise PolicyError(
-            f"{address}: expected a policy that plans at least {task.longest_replan} actions, found {horizon}."
-        )
-    return Contender(address, sha256(address.encode()).hexdigest(), act_planner(task, partial(ask, policy)))
+def from_elsewhere(task: Task, place: str, settings: AsksPolicies) -> Contender:
+    """Ask somebody else's policy for plans; raises `UserError` kinds as `open_foreign` does."""
+    policy = open_foreign(task, place, settings)
+    digest = sha256(place.encode()).hexdigest()
+    return Contender(policy.name, digest, lambda _episodes, _seed, *_purpose: policy.plan, policy.faults)
 
 
 def act_planner(task: Task, act: Callable[[Array], np.ndarray]) -> PlannerFor:
     """Make planners of a policy that only acts: what it draws, if anything, it draws by itself."""
 
     def plan(states: Array, _episodes: Ints, _step: int) -> Plans:
-        return Plans(act(task.world.observe(states)))
+        return Plans(act(task.simulator.observe(states)))
 
     return lambda _episodes, _seed, *_purpose: plan
-
-
-def ask(policy: RemotePolicy, states: Array) -> np.ndarray:
-    """Let a server plan for observed `states (B, S)`, some at a time; raises `RunError` where it fails."""
-    parts = np.array_split(states, -(-len(states) // MOST_STATES))
-    try:
-        return np.concatenate([policy.act(part) for part in parts])
-    except PolicyError as error:
-        raise RunError(f"during the comparison: {one_line(error)}") from error
 
 
 def play_blocks(
@@ -118,11 +117,29 @@ def play_blocks(
     """
     torch.set_num_threads(1)
     stream = "-".join(sorted(contender.digest for contender in contenders))
-    with ThreadPoolExecutor(len(contenders)) as threads:
-        for begin in range(0, blocks, BATCH):
-            words = purpose, stream, str(begin)
-            episodes = draw_episodes(task, task.conditions, min(BATCH, blocks - begin), seed, *words)
-            yield list(threads.map(partial(_play, episodes=episodes, seed=seed, words=words), contenders))
+    for begin in range(0, blocks, BATCH):
+        words = purpose, stream, str(begin)
+        episodes = draw_episodes(task, task.conditions, min(BATCH, blocks - begin), seed, *words)
+        yield side_by_side([partial(_play, contender, episodes, seed, words) for contender in contenders])
+
+
+def side_by_side(works: Sequence[Callable[[], Columns]]) -> list[Columns]:
+    """Run all works in threads of their own to their ends, and return the results; raises what the first one raised.
+
+    The threads are daemons: a function of a user that never returns does not outlive Ctrl-C.
+    """
+    futures: list[Future[Columns]] = [Future() for _ in works]
+
+    def run(work: Callable[[], Columns], future: Future[Columns]) -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    for work, future in zip(works, futures, strict=True):
+        Thread(target=run, args=(work, future), daemon=True).start()
+    wait(futures)
+    return [future.result() for future in futures]
 
 
 def _play(contender: Contender, episodes: Episodes, seed: int, words: tuple[str, ...]) -> Columns:

@@ -3,7 +3,7 @@
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from pipeline.evaluation.control import (
     policy_planner,
 )
 from pipeline.evaluation.expert import COMPARED, ChunkErrors, compare_chunks, spread
+from pipeline.evaluation.held_out import evaluate_plans, hold_out
 from pipeline.evaluation.protocol import Protocol
 from pipeline.evaluation.stored import (
     EPISODES_FILE,
@@ -40,31 +41,32 @@ from pipeline.evaluation.stored import (
 from pipeline.evaluation.yardsticks import evaluate_yardstick
 from pipeline.executors.jobs import Job, Report
 from pipeline.executors.run import Watch, run_all
-from pipeline.files import file_digest
 from pipeline.methods.registry import METHODS
+from pipeline.own_code import files_of
 from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.load import load_policy
 from pipeline.policies.policy import Policy, noise_of
 from pipeline.report.design import design_of
+from pipeline.stages.changed import changed_data, silent
+from pipeline.stages.foreign import open_foreign
+from pipeline.stages.held_out import (
+    check_held_out,
+    episodes_of,
+    errors_by_dimension,
+    is_trained_on,
+    require_pairs,
+)
+from pipeline.stages.recorded import check_table, write_table
 from pipeline.stages.remote import ready_to_run
-from pipeline.stages.settings import EvaluateSettings
+from pipeline.stages.settings import AsksPolicies, EvaluateSettings
 from pipeline.streams import torch_stream
 from pipeline.tasks.facts import require_fit
-from pipeline.tasks.registry import files_of, find_task
-from pipeline.tasks.settings import at_task
-from pipeline.tasks.task import Task
+from pipeline.tasks.registry import find_task
+from pipeline.tasks.score import PLANNED, REBUILT
+from pipeline.tasks.settings import at_task, settle
+from pipeline.tasks.task import Channel, Task
 from pipeline.tracking.names import Kind
-from pipeline.tracking.query import (
-    StoredRun,
-    artifact,
-    fetch,
-    group_of,
-    is_acting,
-    is_average,
-    is_model,
-    search_study,
-    task_of,
-)
+from pipeline.tracking.query import StoredRun, artifact, fetch, is_acting, is_average, is_model, search_study, task_of
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store, open_store, ui_command
 
@@ -105,6 +107,8 @@ class Judged:
     method: str
     evaluation: Evaluation
     chunks: ChunkErrors | None = None  # against the expert, on the test split; None without it
+    action: tuple[Channel, ...] = ()  # of a task without a simulator, whose errors are told each in its own unit
+    faults: Mapping[str, int] = field(default_factory=dict)  # of somebody else's policy: answers without a plan
 
 
 def load_for(task: Task, path: Path, tokenizer: str, act: Mapping[str, Any] | None = None) -> Policy:
@@ -135,7 +139,7 @@ def check_task(task: Task, path: Path, policy: Policy | ExportedPolicy) -> None:
 def judge_file(
     path: Path, tokenizer: str, trial: Trial, report: Report, act: Mapping[str, Any] | None = None
 ) -> Judged:
-    """Evaluate a model file on one thread, acting by `act`.
+    """Evaluate a model file on one thread, acting by `act`. Without a simulator only its plans can be judged.
 
     Its plans are compared with the expert's chunks in the test split of the trial's pairs, if it was trained on these
     pairs or has no provenance, as the reference system's weights.
@@ -143,6 +147,11 @@ def judge_file(
     torch.set_num_threads(1)
     task, protocol, pairs = find_task(trial.task), trial.protocol, trial.pairs
     policy = load_for(task, path, tokenizer, act)
+    name = " ".join([policy.name, *(f"{name}={value}" for name, value in (act or {}).items())])
+    if task.world is None:
+        check_held_out(task, str(path), policy, pairs)
+        held_out = hold_out(task, pairs, protocol.episodes)
+        return Judged(name, policy.method, *evaluate_plans(policy, held_out, protocol.seed, report), task.action)
     episodes = trial.episodes(task)
     evaluation = evaluate_planner(policy_planner(policy, episodes, protocol.seed), episodes, 1, report)
     chunks = None
@@ -152,13 +161,7 @@ def judge_file(
         if expert.action_chunk.shape[1:] == (policy.horizon, policy.action_dim):
             plan = partial(policy.plan, noise=noise_of(torch_stream(protocol.seed, "chunks", "planner")))
             chunks = compare_chunks(plan, expert.state[rows], expert.action_chunk[rows])
-    name = " ".join([policy.name, *(f"{name}={value}" for name, value in (act or {}).items())])
     return Judged(name, policy.method, evaluation, chunks)
-
-
-def is_trained_on(policy: Policy, pairs: Path) -> bool:
-    """Tell whether the model was trained on `pairs`, or has no provenance: then their test split is valid for it."""
-    return not policy.provenance or policy.provenance.get("pairs_sha256") == file_digest(pairs)
 
 
 def judge_run(run_id: str, trial: Trial, report: Report, act: Mapping[str, Any] | None = None) -> Judged:
@@ -170,6 +173,14 @@ def judge_run(run_id: str, trial: Trial, report: Report, act: Mapping[str, Any] 
     if not act and trial.block is None:
         log_judged(TrackedRun(client, run_id), judged, trial.protocol)
     return judged
+
+
+def judge_foreign(place: str, asks: AsksPolicies, trial: Trial, report: Report) -> Judged:
+    """Evaluate somebody else's policy; its plans are not compared with the expert's: it may have seen them."""
+    task = find_task(trial.task)
+    policy = open_foreign(task, place, asks)
+    evaluation = evaluate_planner(policy.plan, trial.episodes(task), 1, report)
+    return Judged(policy.name, "foreign", evaluation, faults=dict(policy.faults))
 
 
 def judge_yardstick(name: str, trial: Trial, report: Report) -> Judged:
@@ -191,8 +202,10 @@ def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
         write_episodes(folder / EPISODES_FILE, judged.evaluation, judged.evaluation.by_condition())
         run.file(folder / EPISODES_FILE, FOLDER)
         if (chunks := judged.chunks) is not None:
-            metrics |= {"chunk_mae": chunks.mae, "chunk_mse": chunks.mse}
-            shown = {key: getattr(chunks, key) for key in ("mae_by_step", "states", "expert", "planned")}
+            pooled = {"chunk_mae": chunks.mae, "chunk_mse": chunks.mse}
+            metrics |= errors_by_dimension(chunks, judged.action) if judged.action else pooled
+            keys = ("mae_by_step", "mae_by", "rebuilt_mae_by", "states", "expert", "planned")
+            shown = {key: value for key in keys if (value := getattr(chunks, key)) is not None}
             np.savez(folder / PLANS_FILE, **shown)
             run.file(folder / PLANS_FILE, FOLDER)
         if (paths := judged.evaluation.paths) is not None:
@@ -200,7 +213,8 @@ def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
             np.savez(folder / PATHS_FILE, paths=hardest)
             run.file(folder / PATHS_FILE, FOLDER)
     earlier = fetch(open_store(), run.run_id).metrics
-    stale = {name for name in earlier if name.endswith(f"/{MEAN}") or name in ("chunk_mae", "chunk_mse")}
+    kinds = ("chunk_mae", "chunk_mse", f"{PLANNED}/", f"{REBUILT}/")
+    stale = {name for name in earlier if name.endswith(f"/{MEAN}") or name.startswith(kinds)}
     run.metrics({name: value for name, value in metrics.items() if math.isfinite(value)}, model_id=run.model_id)
     run.metrics({name: value for name, value in metrics.items() if not math.isfinite(value)})
     run.metrics(dict.fromkeys(stale - metrics.keys(), math.nan))
@@ -245,12 +259,12 @@ def require_task(run: StoredRun, task: Task) -> None:
         )
 
 
-def protocol_for(settings: EvaluateSettings) -> Protocol:
+def protocol_for(settings: EvaluateSettings, task: Task) -> Protocol:
     """The protocol to evaluate by: of a study its own, which was fixed before its first evaluation.
 
     Raises `SettingsError` if another is asked for.
     """
-    asked = Protocol(settings.episodes, settings.seed)
+    asked = Protocol(episodes_of(task, settings.pairs, settings.episodes), settings.seed)
     if settings.study == NONE:
         return asked
     found = search_study(open_store(), settings.study, settings.experiment)
@@ -258,8 +272,9 @@ def protocol_for(settings: EvaluateSettings) -> Protocol:
     if design is None:
         return asked
     fixed = Protocol(design.episodes, design.seed)
-    defaults = EvaluateSettings.model_fields
-    if asked not in (fixed, Protocol(defaults["episodes"].default, defaults["seed"].default)):
+    fields = EvaluateSettings.model_fields
+    default = Protocol(episodes_of(task, settings.pairs, fields["episodes"].default), fields["seed"].default)
+    if asked not in (fixed, default):
         raise SettingsError(
             f"study: '{settings.study}' is evaluated by {fixed}, and {asked} is asked for. Leave out --episodes and "
             "--seed, or run the study again on other terms, which makes another verdict."
@@ -269,22 +284,30 @@ def protocol_for(settings: EvaluateSettings) -> Protocol:
 
 @dataclass(frozen=True)
 class Contender:
-    """A model or a yardstick that is to be evaluated."""
+    """A model, somebody else's policy or a yardstick that is to be evaluated."""
 
     name: str
-    group: str  # its method, or its group in a study
+    method: str  # of others and yardsticks the name: each is a method of its own
     judge: Callable[[Trial, Report], Judged]
 
 
-def evaluate(settings: EvaluateSettings, watch: Watch) -> list[Judged]:
-    """Evaluate all named models in the order given, then the yardsticks.
+def evaluate(settings: EvaluateSettings, watch: Watch, say: Callable[[str], None] = silent) -> list[Judged]:
+    """Evaluate all named models in the order given, then policies of others, then the yardsticks.
+
+    `say` is told of runs whose data has changed.
 
     Bad input raises a `UserError` before any work; `RunError` names the models that could not be evaluated.
     """
-    contenders, trial = find_contenders(settings)
-    jobs = [Job(each.name, each.group, partial(each.judge, trial)) for each in contenders]
+    settings, contenders, trial = find_contenders(settings, say)
+    if settings.csv != NONE:
+        check_table(Path(settings.csv))
+    jobs = [Job(each.name, each.method, partial(each.judge, trial)) for each in contenders]
     executor = settings.executor if len(jobs) > 1 else "serial"  # a process of its own takes longer than one model
-    return run_judging(settings.model_copy(update={"executor": executor}), jobs, watch)
+    results = run_judging(settings.model_copy(update={"executor": executor}), jobs, watch)
+    if settings.csv != NONE:
+        rows = zip(contenders, results, strict=True)
+        write_table(Path(settings.csv), [(each.method, made.name, made.evaluation) for each, made in rows])
+    return results
 
 
 def run_judging(
@@ -306,19 +329,29 @@ def run_judging(
 def files_read(settings: EvaluateSettings) -> tuple[Path, ...]:
     """The files that the jobs of an evaluation read."""
     tokenizer = [] if settings.tokenizer == NONE else [Path(settings.tokenizer)]
-    return (*settings.checkpoint, *tokenizer, settings.pairs, *files_of(settings.task))
+    own = [path for reference in (settings.task, *settings.policy) for path in files_of(reference)]
+    return (*settings.checkpoint, *tokenizer, settings.pairs, *own)
 
 
-def find_contenders(settings: EvaluateSettings) -> tuple[list[Contender], Trial]:
-    """The named models in the order given, then the yardsticks, and how they are evaluated; raises `UserError`."""
-    task = find_task(settings.task)
+def find_contenders(
+    settings: EvaluateSettings, say: Callable[[str], None] = silent
+) -> tuple[EvaluateSettings, list[Contender], Trial]:
+    """The settings at their task, what is to be evaluated, and how; raises `UserError` kinds, see `evaluate`."""
+    settings, task = settle(settings)
     default = at_task(EvaluateSettings(task=settings.task), task).pairs
-    settings = at_task(settings, task)
-    act = settings.acting
-    trial = Trial(settings.task, protocol_for(settings), settings.pairs)
+    if task.world is None and settings.yardsticks:
+        raise task.unsimulated("it has no yardsticks to evaluate. Leave --yardsticks out")
+    if task.world is None and settings.policy:
+        raise task.unsimulated(
+            "what somebody else's policy was trained on is not known, nor which episodes it may know"
+        )
+    protocol, act = protocol_for(settings, task), settings.acting
+    trial = Trial(settings.task, protocol, settings.pairs)
     found: list[Contender] = []
     for path in settings.checkpoint:
         policy = load_for(task, path, settings.tokenizer, act)
+        if task.world is None:
+            check_held_out(task, str(path), policy, settings.pairs)
         found.append(Contender(policy.name, policy.method, partial(judge_file, path, settings.tokenizer, act=act)))
     if settings.pairs.exists() or settings.pairs != default:
         load_action_pairs(settings.pairs)  # raises here, not in every process
@@ -334,14 +367,22 @@ def find_contenders(settings: EvaluateSettings) -> tuple[list[Contender], Trial]
             for run in members:
                 require_task(run, task)
             runs += [run for run in members if run.run_id not in known]
+        for line in changed_data(runs):
+            say(f"warning: {line}")
+        for run in runs:
+            require_pairs(run, task, settings.pairs)
         if act:
             for method in dict.fromkeys(run.tags["method"] for run in runs):
                 METHODS[method].check_acting(act)
-        found += [Contender(run.name, group_of(run), partial(judge_run, run.run_id, act=act)) for run in runs]
+        found += [Contender(run.name, run.tags["method"], partial(judge_run, run.run_id, act=act)) for run in runs]
     if act and not found:
         raise SettingsError("act: name models that are to act so: files, --run or --study. See --help.")
+    asks = AsksPolicies(timeout=settings.timeout, batch=settings.batch)
+    for place in dict.fromkeys(settings.policy):
+        name = open_foreign(task, place, asks).name  # refused before any evaluation
+        found.append(Contender(name, name, partial(judge_foreign, place, asks)))
     if settings.yardsticks:
-        found += [Contender(name, "yardstick", partial(judge_yardstick, name)) for name in task.yardsticks]
+        found += [Contender(name, name, partial(judge_yardstick, name)) for name in task.yardsticks]
     if not found:
-        raise SettingsError("checkpoint: name model files, or --run, --study or --yardsticks. See --help.")
-    return found, trial
+        raise SettingsError("checkpoint: name model files, or --run, --study, --policy or --yardsticks. See --help.")
+    return settings, found, trial

@@ -5,13 +5,14 @@ row group of the file, in the order in which blocks are done:
 
     method, model, condition   text
     episode                    its number: models and conditions are paired by it
+    score                      the primary score
     SCORE, ...                 a column for each score of the task; null where a method has none
 
 The entropy over ways is no score of an episode, and left out.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,15 +23,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.config import NONE
 from pipeline.errors import SettingsError
 from pipeline.evaluation.protocol import Protocol
 from pipeline.executors.jobs import Job
 from pipeline.executors.run import Watch
 from pipeline.files import check_folder, whole_file
 from pipeline.stages.evaluate import Block, Contender, Judged, Trial, find_contenders, run_judging
-from pipeline.stages.recorded import ABOUT, COLUMNS, CONDITION
+from pipeline.stages.recorded import COLUMNS, CONDITION, PARQUET
 from pipeline.stages.settings import EvaluateSettings
 from pipeline.tasks.registry import find_task
+from pipeline.tasks.settings import settle
 from pipeline.tasks.task import Task
 
 FORMAT = "tinypi-episodes-1"
@@ -56,16 +59,22 @@ class Sums:
         return {name: total / self.episodes for name, total in self.totals.items()}
 
 
-def evaluate_to_file(settings: EvaluateSettings, watch: Watch) -> dict[str, list[dict[str, float]]]:
+def evaluate_to_file(
+    settings: EvaluateSettings, watch: Watch, say: Callable[[str], None]
+) -> dict[str, list[dict[str, float]]]:
     """Evaluate all named models into `settings.out`; returns the mean scores of each in every condition.
 
     Bad input raises a `UserError` before any work; `RunError` names what failed, and then there is no file.
     """
     path = Path(settings.out)
-    if path.suffix != ".parquet":
+    if settings.csv != NONE:
+        raise SettingsError("out: expected no --csv beside it.")
+    if path.suffix != PARQUET:
         raise SettingsError(f"out: expected a name that ends in .parquet, found '{path}'.")
     check_folder(path.parent, "the table")
-    return stream(settings, *find_contenders(settings), watch)
+    if (task := settle(settings)[1]).world is None:
+        raise task.unsimulated("it has no episodes to run. Leave --out out")
+    return stream(*find_contenders(settings, say), watch)
 
 
 def stream(
@@ -107,22 +116,23 @@ def blocks_of(task: Task, episodes: int) -> Iterator[Block]:
 def schema_of(task: Task, protocol: Protocol) -> pa.Schema:
     """The columns of the file, and what is known about all of it."""
     text = pa.dictionary(pa.int32(), pa.string())
-    fields = [(name, text) for name in (*COLUMNS[:2], CONDITION)] + [("episode", pa.int64())]
+    fields = [(name, text) for name in (*COLUMNS[:2], CONDITION)] + [("episode", pa.int64()), ("score", pa.float64())]
     fields += [(name, pa.float64()) for name in task.scores if name != OF_ALL]
     about: dict[str, Any] = {"format": FORMAT, "task": task.name, "primary": task.primary}
     about |= {"episodes": protocol.episodes, "seed": protocol.seed, "version": protocol.version}
-    return pa.schema(fields, metadata={ABOUT: json.dumps(about)})
+    return pa.schema(fields, metadata={"tinypi": json.dumps(about)})
 
 
 def rows_of(
     schema: pa.Schema, task: Task, contender: Contender, block: Block, columns: dict[str, NDArray[Any]]
 ) -> pa.Table:
     """The rows of a block."""
-    texts = {"method": contender.group, "model": contender.name, CONDITION: str(task.conditions[block.condition])}
+    texts = {"method": contender.method, "model": contender.name, CONDITION: str(task.conditions[block.condition])}
     values: dict[str, Any] = {
         name: pa.DictionaryArray.from_arrays(np.zeros(block.count, np.int32), [text]) for name, text in texts.items()
     }
     values["episode"] = np.arange(block.first, block.first + block.count)
+    values["score"] = columns[task.primary]
     for name in schema.names[len(values) :]:
         values[name] = columns[name].astype(np.float64) if name in columns else pa.nulls(block.count, pa.float64())
     return pa.table(values, schema=schema)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.config import make
+from pipeline.config import NONE, make
 from pipeline.data.lock import data_lock
 from pipeline.data.pairs import load_token_pairs
 from pipeline.errors import DataError
@@ -19,20 +19,27 @@ from pipeline.tasks.task import Task
 def make_missing_data(settings: TrainSettings, task: Task, say: Callable[[str], None]) -> None:
     """Collect or tokenize if a default file of the task is missing. A file that the user named is never made.
 
-    Raises `DataError` if the default token pairs were made from other pairs than the present ones.
+    The settings are settled. Raises `DataError` if the default token pairs were made from other pairs than the present
+    ones, or the pairs of a data set that is named are missing: it is of other demonstrators.
     """
-    chosen = {"task": settings.task, "horizon": settings.horizon}
+    chosen = {"task": settings.task, "horizon": settings.horizon, "data": settings.data}
     default = at_task(make(type(settings), chosen), task)
     names = [name for name in ("pairs", "tokenizer") if name in type(settings).model_fields]
     if any(getattr(settings, name) != getattr(default, name) for name in names):
         return
-    collecting = at_task(make(CollectSettings, chosen), task)
+    imported = settings.data != NONE
     tokenizing = at_task(make(TokenizeSettings, chosen), task)
 
     def make_file(path: Path) -> None:
         if path.exists():
             return
+        if path == tokenizing.pairs and imported:
+            raise DataError(
+                f"{path}: expected the action pairs of the data set '{settings.data}', found none. Make it again, or "
+                "name another: 'python -m pipeline data list'."
+            )
         if path == tokenizing.pairs:
+            collecting = at_task(make(CollectSettings, {"task": settings.task, "horizon": settings.horizon}), task)
             say(f"{path} is missing: collecting {collecting.trajectories:,} demonstrations")
             collect(collecting)
         for scheme, name, kind in (("fast", "FAST", Pi0FastSettings), ("bins", "binning", BinningSettings)):
@@ -42,8 +49,9 @@ def make_missing_data(settings: TrainSettings, task: Task, say: Callable[[str], 
                 say(f"{path} is missing: fitting the {name} tokenizer")
                 tokenize(tokenizing.model_copy(update={"scheme": scheme}))
 
-    collecting.out.mkdir(parents=True, exist_ok=True)
-    with data_lock(collecting.out):  # other processes that need the same data wait
+    if not imported:
+        tokenizing.out.mkdir(parents=True, exist_ok=True)
+    with data_lock(tokenizing.out):  # other processes that need the same data wait
         for name in names:
             make_file(getattr(settings, name))
     if "tokenizer" in names and tokenizing.pairs.exists():

@@ -47,6 +47,8 @@ def play(settings: PlaySettings, watch: Watch) -> Shown:
     """Play an episode; raises `UserError` kinds before the clock starts, and `RunError` for later failures."""
     path = None if settings.out == NONE else Path(settings.out)
     task = find_task(settings.task)
+    if task.world is None:
+        raise task.unsimulated("no episode can be played")
     if path:
         check_out(path)
     name, act = open_policy(task, settings)
@@ -59,7 +61,7 @@ def play(settings: PlaySettings, watch: Watch) -> Shown:
     STAGES.debug("episode played: plans requested at steps %s", played.record.asked.tolist())
     record = played.record
     scores = task.score(record.states[None], record.actions[None])
-    over = np.flatnonzero(task.world.ended(record.states))
+    over = np.flatnonzero(task.simulator.ended(record.states))
     steps = int(over[0]) if len(over) else task.episode_steps
     seconds = steps * task.control_seconds
     verdict = f"{task.end} after {seconds:.2f} s" if len(over) else "played to the end"

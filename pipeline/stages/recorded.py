@@ -1,8 +1,8 @@
-"""Recorded results: a table of methods, models and episodes, or lerobot's `eval_info.json`.
+"""Recorded results: a table of methods, models and episodes, ours or another system's, or lerobot's `eval_info.json`.
 
 The table is CSV with the columns method, model, episode, score and, if there are several, condition; more is better.
-All models have a score for the same episodes of the same conditions. As parquet it may have other scores beside, and a
-table of `evaluate --out` says which one decides.
+All models have a score for the same episodes of the same conditions. `evaluate` writes such a table, with the primary
+score as `score` and all scores after it; `evaluate --out` the same as parquet.
 
 lerobot writes {"per_episode": [{"success": ..., "seed": ...}, ...]}, or for several tasks {"per_task":
 [{"task_group": ..., "task_id": ..., "metrics": {"successes": [...]}}, ...]}.
@@ -11,6 +11,7 @@ lerobot writes {"per_episode": [{"success": ..., "seed": ...}, ...]}, or for sev
 import csv
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
@@ -20,16 +21,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import AUTO
-from pipeline.errors import DataError, one_line
+from pipeline.errors import DataError, SettingsError, one_line
+from pipeline.files import check_folder, whole_file
 from pipeline.report.statistics import Floats
+from pipeline.tasks.score import primary_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from pipeline.evaluation.control import Evaluation  # it imports torch, which reading does not need
+
 EVAL_INFO = ".json"  # what files of recorded episodes of a policy end in
 COLUMNS = ("method", "model", "episode", "score")
 CONDITION = "condition"
-PARQUET, ABOUT = ".parquet", b"tinypi"  # what such a table's name ends in, and the key of what `evaluate` says of it
+PARQUET = ".parquet"
 Recorded = dict[str, dict[str, dict[str, list[Floats]]]]
 """By method, model and condition: episodes and their scores, `(2, B)` of each block."""
 Where = tuple[str, str]
@@ -80,8 +85,7 @@ def read_table(path: Path) -> dict[str, Floats]:
 def read_parquet(path: Path, score: str) -> dict[str, Floats]:
     """Read the scores of each method, `(n models, C conditions, E episodes)`, a row group at a time.
 
-    `score` names the column; auto: the primary score of the task, or `score`. Episodes are whole numbers. Raises
-    `DataError`.
+    `score` names the column; auto: the one of this name. Episodes are numbers. Raises `DataError`.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -90,8 +94,7 @@ def read_parquet(path: Path, score: str) -> dict[str, Floats]:
     try:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            about = json.loads((file.schema_arrow.metadata or {}).get(ABOUT, b"{}"))
-            column = about.get("primary", "score") if score == AUTO else score
+            column = "score" if score == AUTO else score
             if missing := [name for name in (*COLUMNS[:3], column) if name not in names]:
                 raise DataError(f"{path}: expected a column '{missing[0]}', found {', '.join(names)[:300]}.")
             keys = [name for name in (*COLUMNS[:2], CONDITION) if name in names]
@@ -138,6 +141,32 @@ def _paired(path: Path, first: dict[str, list[Floats]], own: dict[str, list[Floa
             )
         rows.append(there[1])
     return np.stack(rows)
+
+
+def check_table(path: Path) -> None:
+    """Raise `SettingsError` unless a table can be written there."""
+    if path.is_dir():
+        raise SettingsError(f"csv: expected a file, found the folder '{path}'. See --help.")
+    check_folder(path.parent, f"'{path.name}'", "csv")
+
+
+def write_table(path: Path, judged: Sequence[tuple[str, str, "Evaluation"]]) -> None:
+    """Write the scores of every episode of models, each with its method and its name; the same name gets a number."""
+    scores = dict.fromkeys(name for _, _, each in judged for name in each.scores if name in each.columns)
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, [*COLUMNS[:2], CONDITION, *COLUMNS[2:], *scores], lineterminator="\n")
+        table.writeheader()
+        seen: Counter[tuple[str, str]] = Counter()
+        for method, model, each in judged:
+            seen[method, model] += 1
+            again = seen[method, model]
+            about = {"method": method, "model": f"{model} ({again})" if again > 1 else model}
+            columns = {name: column * 1 for name, column in each.by_condition().items()}  # True as 1
+            for number, condition in enumerate(each.conditions):
+                for episode in range(columns[primary_of(each.scores)].shape[1]):
+                    row = {name: column[number, episode].item() for name, column in columns.items()}
+                    where = {CONDITION: str(condition), "episode": episode, "score": row[primary_of(each.scores)]}
+                    table.writerow(about | where | row)
 
 
 def number(text: str | None) -> float | None:

@@ -6,8 +6,9 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.config import ALL, AUTO, BARE, FLAGS, MAX_SEED, NAME_PATTERN, NONE, Settings
+from pipeline.data.sources.registry import FORMATS
 from pipeline.executors.settings import RunsJobs
-from pipeline.tasks.settings import ForTask, WithHorizon
+from pipeline.tasks.settings import ABOUT, ForData, ForTask, WithHorizon
 
 
 class CollectSettings(WithHorizon):
@@ -22,7 +23,7 @@ class CollectSettings(WithHorizon):
     out: Path = Field(Path("data"), description="folder for trajectories.npz and training_pairs_original.npz")
 
 
-class TokenizeSettings(WithHorizon):
+class TokenizeSettings(ForData, WithHorizon):
     """Fit a tokenizer, FAST or plain bins, on the training split, and write the token pairs."""
 
     scheme: Literal["fast", "bins"] = Field("fast", description="FAST, or one token per action")
@@ -66,14 +67,27 @@ class ChoosesActing(Settings):
         return dict(word.split("=", 1) for word in self.act)
 
 
-class EvaluateSettings(ChoosesActing, ForTask, RunsJobs):
+class AsksPolicies(Settings):
+    """Settings of commands that ask policies of others for plans."""
+
+    timeout: float = Field(10.0, gt=0, le=3600, description="seconds that a policy server has for an answer")
+    batch: int = Field(200, ge=1, le=10_000, description="states of one request to a server or a function, at most")
+
+
+class EvaluateSettings(ChoosesActing, AsksPolicies, ForData, RunsJobs):
     """Score how models control a task, under its conditions of noise and replan interval.
 
     Models are files (A.pth B.pth ...), MLflow runs (--run), or all models of a study (--study). The scores of runs are
-    logged to the runs.
+    logged to the runs. In a task without a simulator, plans are compared with what held-out episodes demonstrate.
+
+    --policy names policies of others: a server's address, or a Python function as module:function or
+    path/to/file.py:function, whose code is run. An episode whose plan is late or cannot be used is given up.
 
     --act chooses anew how models act, as in `--act start_noise=1`. Such scores are printed only: a run keeps those of
     its own rule. To keep both, compare groups of a study, such as "pi0,pi0 start_noise=1".
+
+    --csv and --out write every episode's scores for `compare --csv`. --out FILE.parquet is for any number of episodes:
+    blocks of them are jobs, and nothing else is kept.
     """
 
     checkpoint: tuple[Path, ...] = Field(
@@ -82,6 +96,7 @@ class EvaluateSettings(ChoosesActing, ForTask, RunsJobs):
     run: tuple[str, ...] = Field((), description="ids of MLflow runs with models")
     study: str = Field(NONE, pattern=f"^{NAME_PATTERN}$", description="name of a study: all its models")
     experiment: str = Field(ALL, pattern=f"^{NAME_PATTERN}$", description="MLflow experiment of the study; all: any")
+    policy: tuple[str, ...] = Field((), description="policies of others: a server's address, or FILE.py:FUNCTION")
     yardsticks: bool = Field(False, description="also score the task's yardsticks, such as PID, LQR and zero action")
     tokenizer: str = Field(NONE, description="the tokenizer of the reference system's FAST weights")
     episodes: int = Field(100, ge=1, le=1_000_000, description="episodes per condition; a study has its own")
@@ -91,15 +106,17 @@ class EvaluateSettings(ChoosesActing, ForTask, RunsJobs):
     pairs: Path = Field(
         Path("data/training_pairs_original.npz"), description="the expert's action pairs, used if the file exists"
     )
-    out: str = Field(NONE, min_length=1, description="a table of all episodes to write instead: FILE.parquet")
+    csv: str = Field(NONE, min_length=1, description="file for every episode's scores, to be read by compare --csv")
+    out: str = Field(NONE, min_length=1, description="the same for any number of episodes: a file .parquet")
     format: Literal["text", "json"] = Field("text", description="tables, or one JSON object", json_schema_extra=FLAGS)
 
 
-class CompareSettings(ForTask):
+class CompareSettings(AsksPolicies, ForTask):
     """Compare two policies, A and B, on the same episodes, until it is decided which is better, or that neither is.
 
-    A policy is a model file, the id of an MLflow run, a registered model (models:/pi0@champion, models:/pi0/3) or the
-    address of a policy server. Both meet the same starts and the same noise, one start in all conditions at a time,
+    A policy is a model file, the id of an MLflow run, a registered model (models:/pi0@champion, models:/pi0/3), the
+    address of a policy server, or a Python function as module:function or path/to/file.py:function, whose code is run.
+    Both meet the same starts and the same noise, one start in all conditions at a time,
     drawn for these two policies alone. After each start there may be a verdict: better, worse, equivalent (the
     difference lies within the margin), each wrong with a chance of at most 5%.
 
@@ -166,3 +183,28 @@ class ExportSettings(ChoosesActing):
 
     checkpoint: Path = Field(description="model file, from train/trained_models", json_schema_extra=BARE)
     out: str = Field(AUTO, min_length=1, description="file to write; auto: the model's path, ending in .onnx")
+
+
+class ImportSettings(WithHorizon):
+    """Read demonstrations in a format that other systems write, check them, and cut them into training pairs.
+
+    With --task they are data of that task, and must fit it. Without, they are a task of their own, without a simulator.
+    Files in HDF5 need an extra package: pip install -e '.[hdf5]'
+    """
+
+    path: Path = Field(description="the demonstrations: a folder or a file", json_schema_extra=BARE)
+    format: str = Field(AUTO, min_length=1, description=f"{', '.join(FORMATS)}; auto: what it is found to be")
+    state: str = Field(AUTO, min_length=1, description="keys of the states, KEY,KEY; auto: those usual in the format")
+    action: str = Field(AUTO, min_length=1, description="key of the actions; auto: the one usual in the format")
+    task: str = Field(NONE, min_length=1, description=f"task that they are of: {ABOUT}; none: a task of their own")
+    fps: float = Field(0, ge=0, lt=1_000_000, description="frames a second, where the source does not say them")
+    every: int = Field(2, ge=1, le=100_000, description="frames from the start of one chunk to the next")
+    out: Path = Field(description="folder to write, data/NAME: NAME is the data set's")
+
+
+class ExportDataSettings(ForData, WithHorizon):
+    """Write demonstrations in a format that other systems read, with the statistics that they train by."""
+
+    format: Literal["lerobot"] = Field("lerobot", description="LeRobot's, version 3.0")
+    trajectories: Path = Field(Path("data/trajectories.npz"), description="the demonstrations")
+    out: Path = Field(description="folder to write, which must not exist yet")

@@ -14,8 +14,7 @@ from pipeline.errors import DataError, RunError
 from pipeline.files import check_folder, file_digest
 from pipeline.stages.settings import TokenizeSettings
 from pipeline.tasks.facts import KEY, facts_of, require_fit
-from pipeline.tasks.registry import find_task
-from pipeline.tasks.settings import at_task
+from pipeline.tasks.settings import settle
 from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, Floats
 from pipeline.tokenizer.fit import fit_bins, fit_tokenizer
 
@@ -43,8 +42,7 @@ class Tokenized:
 
 def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
     """Write the tokenizer and the token pairs to `settings.out`; the same input gives the same bytes."""
-    task = find_task(settings.task)
-    settings = at_task(settings, task)
+    settings, task = settle(settings)
     check_folder(settings.out, "tokens")
     with data_lock(settings.pairs.parent):
         pairs, digest = load_action_pairs(settings.pairs), file_digest(settings.pairs)

@@ -24,9 +24,9 @@ from pipeline.stages.tokenize import REBUILD
 from pipeline.stages.unfinished import Unfinished, find_unfinished, say_what_was_left
 from pipeline.streams import global_torch_stream
 from pipeline.tasks.facts import facts_of, require_fit
-from pipeline.tasks.registry import DEFAULT, find_task
+from pipeline.tasks.registry import DEFAULT
 from pipeline.tasks.score import shares_of
-from pipeline.tasks.settings import at_task
+from pipeline.tasks.settings import settle
 from pipeline.tasks.task import Task
 from pipeline.tracking.delivery import BRIEFLY
 from pipeline.tracking.mirror import MIRROR, Mirror, reserve
@@ -63,7 +63,7 @@ class Trained:
     url: str  # of the run, below the UI's address
     best_epoch: int
     metrics: dict[str, float]
-    check: dict[str, float]  # scores of a first look at control, by their names
+    check: dict[str, float]  # scores of a first look at control, by their names; none without a simulator
     weights_digest: str
     undelivered: int  # calls that wait for a store that is away
 
@@ -85,8 +85,7 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place
             say("warning: the code has changed since the run was started, so its bits may be others")
     torch.set_num_threads(settings.threads)
     device = choose_device(settings)
-    task = find_task(settings.task)
-    settings = at_task(settings, task)
+    settings, task = settle(settings)
     make_missing_data(settings, task, say)
     prepared = prepare(method, settings, task)
     STAGES.debug("the data is read and split")
@@ -215,12 +214,7 @@ def _finish(training: Training) -> Trained:
     interface = training.prepared.interface
     checkpoint = Checkpoint(training.method, training.settings, interface, account.best, provenance)
     policy = policy_of(checkpoint)
-    task = training.task
-    condition = task.middle_condition
-    episodes = draw_episodes(task, (condition,), CHECK_EPISODES, CHECK_SEED)
-    planner = policy_planner(policy, episodes, CHECK_SEED)
-    (scores,) = mean_scores(evaluate_planner(planner, episodes, training.settings.threads))
-    check = {name: scores[name] for name in shares_of(task.scores)}
+    check, told = first_look(training.task, policy, training.settings.threads)
     final |= {f"{CHECK}{name}": value for name, value in check.items()}
     metrics = final | {"train_seconds": account.seconds}
     parameters = float(sum(weight.numel() for weight in account.best.values()))
@@ -231,10 +225,7 @@ def _finish(training: Training) -> Trained:
         f"best: epoch {account.best_epoch}, val {best['val_loss']:.5f}, test {best['test_loss']:.5f}; "
         f"weights sha256 {digest[:16]}"
     )
-    training.note(
-        f"control, a first look: {', '.join(f'{name} {value:.2f}' for name, value in check.items())} "
-        f"({CHECK_EPISODES} episodes, action noise {condition.action_noise:g}, replan {condition.replan})"
-    )
+    training.note(f"control, {told}")
     training.note(f"finished after {account.seconds:.1f} s of training", aloud=False)
     save_checkpoint(mirror.model, checkpoint)
     losses = {name.removesuffix("_loss"): [row[name] for row in account.epochs] for name in LOSSES}
@@ -245,6 +236,21 @@ def _finish(training: Training) -> Trained:
     _log_model(training, policy)
     undelivered = run.end("FINISHED")
     return Trained(mirror, run.run_id, run.url, account.best_epoch, metrics, check, digest, undelivered)
+
+
+def first_look(task: Task, policy: Policy, threads: int) -> tuple[dict[str, float], str]:
+    """Return scores of a first look at control by name, and what is told of it; none without a simulator."""
+    if task.world is None:
+        return {}, "no first look: the task has no simulator. 'evaluate' judges its plans"
+    condition = task.middle_condition
+    episodes = draw_episodes(task, (condition,), CHECK_EPISODES, CHECK_SEED)
+    planner = policy_planner(policy, episodes, CHECK_SEED)
+    (scores,) = mean_scores(evaluate_planner(planner, episodes, threads))
+    check = {name: scores[name] for name in shares_of(task.scores)}
+    return check, (
+        f"a first look: {', '.join(f'{name} {value:.2f}' for name, value in check.items())} "
+        f"({CHECK_EPISODES} episodes, action noise {condition.action_noise:g}, replan {condition.replan})"
+    )
 
 
 def _log_model(training: Training, policy: Policy) -> None:

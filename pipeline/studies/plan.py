@@ -31,7 +31,7 @@ class Group:
 
     def recipe(self, prepared: Prepared) -> dict[str, str]:
         """Return what all its models share, as text: the settings without the seed, and the digests of the data."""
-        files = set(prepared.files) | {"pairs"}  # paths may differ: the digests count
+        files = set(prepared.files) | {"pairs", "data"}  # names and paths may differ: the digests count
         values = self.settings.model_dump(mode="json", exclude=NOT_THE_RECIPE | files)
         digests = {f"{what}_sha256": digest for what, digest in prepared.digests.items()}
         device = choose_device(self.settings).type  # resolved, because results differ between devices
@@ -114,10 +114,11 @@ def _trained(group: Group, groups: Sequence[Group]) -> str:
 def _settings_of(settings: EnsembleSettings, method: Method, chosen: dict[str, str]) -> TrainSettings:
     kind = method.settings_type
     values: dict[str, Any] = {"seed": settings.base_seed, "experiment": settings.experiment}
-    values |= {"task": settings.task, "horizon": settings.horizon}
+    shared = ("task", "horizon", "data")
+    values |= {name: getattr(settings, name) for name in shared}
     if kind.model_fields["pairs"].default == EnsembleSettings.model_fields["pairs"].default:
         values["pairs"] = settings.pairs
-    refused = {"seed", "resume", "run_name", "task", "horizon"} & chosen.keys()
+    refused = {"seed", "resume", "run_name", *shared} & chosen.keys()
     if refused:
         raise SettingsError(f"set: expected a setting that all models of a group share, found '{refused.pop()}'.")
     return make(kind, values | chosen)

@@ -21,7 +21,7 @@ from pipeline.executors.settings import RunsJobs
 from pipeline.methods.settings import ChunkRecipe, FlowActing, Recipe, TokenActing, TokenRecipe
 from pipeline.report.design import MARGIN
 from pipeline.tasks.registry import TASKS
-from pipeline.tasks.settings import ABOUT, WithHorizon
+from pipeline.tasks.settings import ABOUT, ForData, WithHorizon
 
 GROUP = r"\w+( +\w+=[^\s,'\"]+)*"
 
@@ -35,7 +35,7 @@ def split_words(given: object) -> object:
     return tuple(word for word in words if word not in ("", NONE))
 
 
-class EnsembleSettings(WithHorizon, RunsJobs):
+class EnsembleSettings(ForData, WithHorizon, RunsJobs):
     """Train, evaluate and compare groups of models: one method and several seeds per group.
 
     A group is a method with its defaults, such as pi0, or with other settings, such as "pi0 width=128"; this is also

@@ -24,6 +24,7 @@ from pipeline.executors.jobs import Job
 from pipeline.executors.run import Watch, run_all
 from pipeline.locks import file_lock
 from pipeline.methods.method import Prepared
+from pipeline.own_code import files_of
 from pipeline.policies.load import load_policy
 from pipeline.registry.register import register_members
 from pipeline.report.design import Design, design_of
@@ -32,6 +33,7 @@ from pipeline.results.figures import TRADEOFF_TAG
 from pipeline.results.gather import Gathered, gather
 from pipeline.results.write import write_files
 from pipeline.stages.evaluate import Trial
+from pipeline.stages.held_out import episodes_of
 from pipeline.stages.make_data import make_missing_data, require_same_data
 from pipeline.stages.remote import ready_to_run
 from pipeline.stages.train import prepare
@@ -50,8 +52,7 @@ from pipeline.studies.jobs import (
 from pipeline.studies.plan import Group, Member, plan_groups, plan_members
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.studies.verdict import group_metrics, study_metrics, verdict_tags
-from pipeline.tasks.registry import files_of, find_task
-from pipeline.tasks.settings import at_task
+from pipeline.tasks.settings import at_task, settle
 from pipeline.tasks.task import Task
 from pipeline.tracking.journal import journal_of
 from pipeline.tracking.mirror import MIRROR
@@ -139,12 +140,12 @@ def run_study(settings: EnsembleSettings, say: Say, watch: Watch, suite: Tracked
 
 def _run_study(settings: EnsembleSettings, say: Say, watch: Watch, suite: TrackedRun | None) -> Study:
     started = time.monotonic()
-    task = find_task(settings.task)
-    settings = at_task(settings, task)
+    settings, task = settle(settings)
     groups = [replace(group, settings=at_task(group.settings, task)) for group in plan_groups(settings)]
     members = plan_members(settings, groups)
     originals = find_originals(settings)
     prepared = prepare_data(task, settings, groups, say)
+    settings = settings.model_copy(update={"episodes": episodes_of(task, settings.pairs, settings.episodes)})
     tokenizers = [one.interface.tokenizer for one in prepared.values() if one.interface.tokenizer is not None]
     recipes = {group.name: group.recipe(prepared[group.name]) for group in groups}
     beside = Beside(originals, tokenizers[0] if tokenizers else None)

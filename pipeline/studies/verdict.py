@@ -1,15 +1,13 @@
 """Metrics and notes of a study's runs for MLflow's lists: means as metrics, the verdict as a note."""
 
-import re
-
 from pipeline.config import NONE
 from pipeline.report.comparison import Comparison, Group
 from pipeline.report.overview import averages_table, condition_table, verdict_table, verdicts
-from pipeline.report.words import verdict_words
+from pipeline.report.words import NO_CONTROL, verdict_words
+from pipeline.tasks.score import NOT_IN_NAMES
 from pipeline.tracking.names import LOOKED, VERDICT
 
 NOTE = "mlflow.note.content"  # the tag that MLflow's UI shows as a run's description
-NOT_IN_NAMES = re.compile(r"[^\w./ :-]")  # characters that MLflow refuses in the name of a metric
 
 
 def group_metrics(group: Group) -> dict[str, float]:
@@ -42,10 +40,11 @@ def verdict_tags(comparison: Comparison, study: str, looked: str) -> dict[str, s
         averages_table(comparison).markdown(),
         condition_table(comparison, comparison.design.primary).markdown(),
     ]
+    about = [] if comparison.task.world else [NO_CONTROL]
     count = str(min((len(group.models) for group in comparison.of_kind("model")), default=0))
     numbers = looked.split()
     return {
-        NOTE: "\n\n".join([f"**Study {study}**", "\n".join(lines), *tables]),
+        NOTE: "\n\n".join([f"**Study {study}**", *about, "\n".join(lines), *tables]),
         VERDICT: "; ".join(map(verdict_words, told))[:5000] or NONE,
         LOOKED: " ".join(numbers if count in numbers else [*numbers, count]),
     }

@@ -1,24 +1,27 @@
 """A data set: a folder of `data/` with demonstrations, and the file there that tells what they are.
 
 A data set of a known task lies beside the task's own data. One that was imported without a simulator is a task of its
-own: its file gives the channels and the seconds of a control step, and no control can be judged.
+own: its file gives the channels and the seconds of a control step, and no control can be judged. The file is plain
+JSON. It never leads to code, whatever task it names.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import DataError, SettingsError, one_line
 from pipeline.files import whole_file
+from pipeline.tasks.registry import DEFAULT
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # names alone need no NumPy: settings are read for --help
     from pipeline.tasks.task import Channel, Task
 
 DATA = Path("data")
 FILE = "dataset.json"
+OF_HORIZON = "horizon_"  # before the actions of a chunk, in the name of a folder
 LARGEST = 10_000_000  # bytes of the file
+LONGEST_HORIZON, MOST_CHANNELS, LONGEST = 1000, 10_000, 4000  # the last in characters of a text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,39 +39,66 @@ class DataSet:
     format: str  # "collect", "lerobot v3.0", ...
     source: str  # the path that was read, or the command that made it
     source_sha256: str
+    simulated: bool = False  # made by a task of this name that has a simulator
     licence: str = ""  # empty where the source does not state one
     made: str = ""  # date and time, UTC, ISO 8601
 
     @property
     def has_simulator(self) -> bool:
         """Whether it is data of a task that can be simulated."""
-        return self.task != self.name
+        return self.simulated or self.task != self.name
 
 
-def read_dataset(name: str) -> DataSet | None:
-    """Read what `data/NAME` tells of itself; None where there is no such file. Raises `DataError` for a faulty one."""
-    path = DATA / name / FILE
+def folder_of(name: str, horizon: int = 0) -> Path:
+    """Return the folder of a data set; its chunks of another horizon than its own are in a folder below."""
+    folder = DATA if name == DEFAULT else DATA / name
+    return folder / f"{OF_HORIZON}{horizon}" if horizon else folder
+
+
+def name_of(folder: Path, task: str) -> str:
+    """Return the name of the data set in a folder; outside of `data/` it is the task's."""
+    place, data = folder.resolve(), DATA.resolve()
+    parts = place.relative_to(data).parts if place.is_relative_to(data) else ()
+    names = [part for part in parts if not part.startswith(OF_HORIZON)]
+    return names[0] if len(names) == 1 and is_dataset_name(names[0]) else task
+
+
+def read_dataset(name: str, horizon: int = 0) -> DataSet | None:
+    """Read what a data set tells of itself; None where there is no such file. Raises `DataError` for a faulty one."""
+    path = folder_of(name, horizon) / FILE
     if not path.is_file():
         return None
     try:
         if path.stat().st_size > LARGEST:
-            raise ValueError(f"{path.stat().st_size} bytes")
-        return _dataset(name, json.loads(path.read_text(encoding="utf-8")))
+            raise ValueError(f"{path.stat().st_size:,} bytes")
+        dataset = _from_json(json.loads(path.read_text(encoding="utf-8")))
+        if dataset.name != name:
+            raise ValueError(f"a data set called '{dataset.name}'")
+        _check(dataset)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
-            f"{path}: expected what 'python -m pipeline import' writes, found: {one_line(error)}. Import it again."
+            f"{path}: expected what 'python -m pipeline import' writes, found: {one_line(error)[:300]}. "
+            "Import it again."
         ) from error
+    return dataset
 
 
-def write_dataset(dataset: DataSet) -> None:
-    """Write `data/NAME/dataset.json`; the folder must be there."""
-    with whole_file(DATA / dataset.name / FILE) as path:
-        path.write_text(json.dumps(asdict(dataset), indent=1) + "\n", encoding="utf-8")
+def write_dataset(dataset: DataSet, folder: Path | None = None) -> None:
+    """Write `data/NAME/dataset.json`, or that in a `folder` that will be `data/NAME`; the folder must be there.
+
+    Raises `SettingsError` for what could not be read.
+    """
+    try:
+        _check(dataset)
+    except (ValueError, TypeError) as error:
+        raise SettingsError(f"data set '{dataset.name}': {one_line(error)}") from error
+    with whole_file((folder or folder_of(dataset.name)) / FILE) as path:
+        path.write_text(json.dumps(asdict(dataset), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def find_dataset(name: str) -> DataSet:
     """Return a data set by its name; raises `SettingsError` if there is none."""
-    found = read_dataset(name)
+    found = read_dataset(name) if is_dataset_name(name) else None
     if found is None:
         raise SettingsError(
             f"data: expected the name of a data set, found '{name}', which is none. "
@@ -77,13 +107,20 @@ def find_dataset(name: str) -> DataSet:
     return found
 
 
+def is_dataset_name(name: str) -> bool:
+    """Whether a data set can be called so: the name of a folder in `data/`, not a path."""
+    from pipeline.tasks.check_record import NAME
+
+    return NAME.fullmatch(name) is not None
+
+
 def task_of_data(dataset: DataSet) -> "Task":
     """Return the task that a data set without a simulator is."""
     from pipeline.tasks.task import Task
 
     return Task(
         name=dataset.name,
-        description=f"{dataset.episodes} demonstrations from {dataset.source}, without a simulator.",
+        description=f"{dataset.episodes:,} demonstrations from {dataset.source}, without a simulator.",
         observation=dataset.observation,
         action=dataset.action,
         control_seconds=dataset.control_seconds,
@@ -91,18 +128,34 @@ def task_of_data(dataset: DataSet) -> "Task":
     )
 
 
-def _dataset(name: str, values: Mapping[str, Any]) -> DataSet:
-    from pipeline.tasks.check import NAME, check_record
+def _from_json(values: Any) -> DataSet:
+    """Make the record of plain values of the right types; raises `ValueError`, `KeyError`, `TypeError`."""
     from pipeline.tasks.task import Channel
 
-    known = {field.name for field in fields(DataSet)}
-    if not isinstance(values, dict) or values.keys() - known or values.get("name") != name or not NAME.fullmatch(name):
-        raise ValueError(f"other fields than those of a data set called '{name}'")
-    kinds = {"control_seconds": (int, float), "horizon": int, "episodes": int, "frames": int}
-    for key, value in values.items():
-        if key not in ("observation", "action") and not isinstance(value, kinds.get(key, str)):
-            raise ValueError(f"'{key}' is {type(value).__name__}")
+    if not isinstance(values, dict):
+        raise ValueError("no JSON object")
     channels = {key: tuple(Channel(**each) for each in values[key]) for key in ("observation", "action")}
-    found = DataSet(**{**values, **channels})
-    check_record(task_of_data(found))
-    return found
+    return DataSet(**{**values, **channels})
+
+
+def _check(dataset: DataSet) -> None:
+    """Raise `ValueError` or `TypeError` for a record with which nothing can be done."""
+    from pipeline.tasks.check_record import check_record
+
+    kinds: dict[str, tuple[type, ...]] = {"control_seconds": (int, float), "simulated": (bool,)}
+    kinds |= dict.fromkeys(("horizon", "episodes", "frames"), (int,)) | dict.fromkeys(
+        ("observation", "action"), (tuple,)
+    )
+    for field in fields(dataset):
+        value = getattr(dataset, field.name)
+        if type(value) not in kinds.get(field.name, (str,)):
+            raise ValueError(f"'{field.name}' of the type {type(value).__name__}")
+        if isinstance(value, str) and not (value.isprintable() and len(value) <= LONGEST):
+            raise ValueError(f"'{field.name}' that is not a line of text")
+    if not is_dataset_name(dataset.task):
+        raise ValueError(f"'task' that is no name: '{dataset.task}'")
+    if dataset.horizon > LONGEST_HORIZON or len(dataset.observation) + len(dataset.action) > MOST_CHANNELS:
+        raise ValueError(f"a horizon of {dataset.horizon:,}, and {len(dataset.observation):,} observed channels")
+    if min(dataset.episodes, dataset.frames) < 0:
+        raise ValueError("less than no episode or frame")
+    check_record(task_of_data(dataset), registered=dataset.has_simulator)

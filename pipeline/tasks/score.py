@@ -1,6 +1,7 @@
 """A score: its name, unit, format, and which direction is better. A task declares its scores in a table of these."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,8 +42,26 @@ OF_WAYS: Scores = {
 OF_PLANS: Scores = {
     "tokens_per_plan": Score("tokens", "tokens per plan", "", 2, 0),
     "undecodable": Score("undecod.", "undecodable plans of an episode, share", "", 4, 0),
+    "no_plan": Score("no plan", "given up for want of a plan, share of episodes", "", 3, 0),
 }
-"""Beside a task's own scores, for methods with tokens."""
+"""Beside a task's own scores: for methods with tokens, and for policies of others."""
+
+OF_HELD_OUT: Scores = {
+    "agreement": Score("agreement", "agreement of plans with held-out actions", "", 3, +1, primary=True),
+    "plan_error": Score("error", "mean |error| of plans", "standard deviations", 3, -1),
+    "reconstruction": Score(
+        "tokenizer", "of it the tokenizer's: mean |error| of rebuilt chunks", "standard deviations", 3, 0
+    ),
+}
+"""Of a task without a simulator, of every held-out episode: see `evaluation/held_out.py`."""
+
+PLANNED, REBUILT = "plan_mae", "tokenizer_mae"  # metrics of each action of such a task
+NOT_IN_NAMES = re.compile(r"[^\w./ :-]")  # characters that MLflow refuses in the name of a metric
+
+
+def error_metrics(what: str, channels: Sequence[str]) -> list[str]:
+    """Return the names of the metrics `what` that hold the mean |error| of each channel, in its own unit."""
+    return [f"{what}/{number} {NOT_IN_NAMES.sub('_', name)}" for number, name in enumerate(channels)]
 
 
 def primary_of(scores: Scores) -> str:

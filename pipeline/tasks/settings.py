@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import Field
 
-from pipeline.config import Settings
-from pipeline.tasks.registry import DEFAULT, TASKS
+from pipeline.config import NONE, Settings
+from pipeline.errors import SettingsError
+from pipeline.tasks.registry import DEFAULT, TASKS, find_task
 
 if TYPE_CHECKING:
     from pipeline.tasks.task import Task
 
 DATA = Path("data")
-ABOUT = f"{', '.join(TASKS)}, or your own: path/to/file.py:NAME or package.module:NAME"
+ABOUT = f"{', '.join(TASKS)}, an imported data set, or your own: path/to/file.py:NAME or package.module:NAME"
 
 
 class ForTask(Settings):
@@ -27,14 +28,58 @@ class WithHorizon(ForTask):
     horizon: int = Field(0, ge=0, le=1000, description="actions per chunk; 0: the task's own")
 
 
+class ForData(ForTask):
+    """Settings of what is done with the data of a task, its own or another set."""
+
+    data: str = Field(
+        NONE, min_length=1, description="data set, which implies its task: see 'python -m pipeline data list'"
+    )
+
+
 S = TypeVar("S", bound=ForTask)
 
 
+def settle(settings: S) -> tuple[S, "Task"]:
+    """Return the settings with the task and the files of the data set that they name, if any, and the task.
+
+    Settled settings stay as they are. Raises `SettingsError` for unknown names, and a data set of another task than the
+    one that is named (the default one counts as not named); `DataError` for a data set whose file is faulty.
+    """
+    name = getattr(settings, "data", NONE)
+    if name != NONE:
+        own, simulated = _task_of(name)
+        if settings.task == DEFAULT:
+            if simulated and own not in TASKS:
+                raise SettingsError(
+                    f"data: '{name}' is data of your own task '{own}'. Name it by --task path/to/file.py:NAME, for its "
+                    "code is run."
+                )
+            settings = settings.model_copy(update={"task": own})
+        elif (found := find_task(settings.task).name) != own:
+            raise SettingsError(f"data: expected data of the task '{found}', found that '{name}' is of '{own}'.")
+    task = find_task(settings.task)
+    return at_task(settings, task), task
+
+
+def _task_of(name: str) -> tuple[str, bool]:
+    """The task of a data set, and whether it has a simulator; early versions wrote no file about a task's own data."""
+    from pipeline.tasks.dataset import find_dataset, folder_of, read_dataset
+
+    if name in TASKS and read_dataset(name) is None and any(folder_of(name).glob("*.npz")):
+        return name, True
+    dataset = find_dataset(name)
+    return dataset.task, dataset.has_simulator
+
+
 def data_folder(settings: ForTask, task: "Task") -> Path:
-    """Return the folder of a task's data, with another one for chunks of another horizon."""
-    folder = DATA if task.name == DEFAULT else DATA / task.name
-    horizon = horizon_of(settings, task)
-    return folder if horizon == task.horizon else folder / f"horizon_{horizon}"
+    """Return the folder of the data, with another one for chunks of another horizon."""
+    from pipeline.tasks.dataset import folder_of, read_dataset
+
+    name = getattr(settings, "data", NONE)
+    dataset = read_dataset(name) if name != NONE else None
+    own = dataset.horizon if dataset else task.horizon
+    asked = getattr(settings, "horizon", 0)
+    return folder_of(task.name if name == NONE else name, 0 if asked == own else asked)
 
 
 def horizon_of(settings: ForTask, task: "Task") -> int:

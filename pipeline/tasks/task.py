@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import SettingsError
 from pipeline.tasks.scene import Scene
-from pipeline.tasks.score import OF_PLANS, OF_WAYS, Scores, primary_of
+from pipeline.tasks.score import OF_HELD_OUT, OF_PLANS, OF_WAYS, Scores, primary_of
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -26,6 +27,7 @@ Controller = Callable[[int, Array], Array]
 """`controller(step, states (B, P)) -> actions (B, A)`, called once per control step."""
 
 HORIZON = 50  # actions of a chunk, unless a task says otherwise
+PARTS = (5, 2, 1)  # without a simulator plans are judged by their first fifth, their first half and all of it
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,10 @@ class Channel:
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition: uniform noise of +-`action_noise` on every action, and a plan every `replan` steps."""
+    """A condition: uniform noise of +-`action_noise` on every action, and a plan every `replan` steps.
+
+    Without a simulator there is no noise, and `replan` is how many actions of a plan are judged, from its first.
+    """
 
     action_noise: float
     replan: int
@@ -115,24 +120,33 @@ class Yardstick:
     Then there may be several controllers: the plan is the mean of theirs. Otherwise it acts in every step."""
 
 
+def unscored(_states: Array, _actions: Array) -> Columns:
+    """Raise `SettingsError`: the `score` of a task that declares none."""
+    raise SettingsError("score: expected a function that gives the columns of own_scores, found none.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A task. `simulate`, `observe` and the scores are pure: the same input gives the same output, bit for bit."""
+    """A task. `simulate`, `observe` and the scores are pure: the same input gives the same output, bit for bit.
+
+    Without a world it has no simulator: models train on its data and are judged by their plans from states of episodes
+    that they were not trained on. Then its conditions and scores, if left out, are those of such plans.
+    """
 
     name: str  # of files, folders and tags: letters, digits and "_"
     description: str  # one sentence
     observation: tuple[Channel, ...]
     action: tuple[Channel, ...]
     control_seconds: float  # of a control step
-    episode_steps: int
-    conditions: tuple[Condition, ...]  # of an evaluation, the hardest last
-    own_scores: Scores  # of `score`
-    score: Callable[[Array, Array], Columns]
-    """`score(states (B, T+1, P), actions (B, T, A)) -> columns (B,)` of all episodes, also those that end early."""
-    world: World
-    pair_steps: tuple[int, ...]  # the steps of a demonstration that start a chunk
-    demonstration_steps: int  # at least pair_steps[-1] + horizon
     horizon: int = HORIZON
+    world: World | None = None
+    conditions: tuple[Condition, ...] = ()  # of an evaluation, the hardest last
+    own_scores: Scores = field(default_factory=dict)  # of `score`
+    score: Callable[[Array, Array], Columns] = unscored
+    """`score(states (B, T+1, P), actions (B, T, A)) -> columns (B,)` of all episodes, also those that end early."""
+    episode_steps: int = 0
+    pair_steps: tuple[int, ...] = ()  # the steps of a demonstration that start a chunk
+    demonstration_steps: int = 0  # at least pair_steps[-1] + horizon
     demonstrator: Demonstrator | None = None
     ways: Ways | None = None
     yardsticks: Mapping[str, Yardstick] = field(default_factory=dict)
@@ -140,6 +154,27 @@ class Task:
     scene: Callable[[Array, Array], Scene] | None = None
     """`scene(states (T+1, P), applied (T, A)) -> scene`: an episode as a drawing; `applied` are the actions with noise.
     None: no drawing."""
+
+    def __post_init__(self) -> None:
+        if self.world is None:
+            parts = dict.fromkeys(Condition(0.0, max(1, self.horizon // part)) for part in PARTS)
+            object.__setattr__(self, "conditions", self.conditions or tuple(parts))
+            object.__setattr__(self, "own_scores", self.own_scores or OF_HELD_OUT)
+
+    @property
+    def simulator(self) -> World:
+        """The world; raises `SettingsError` where there is none."""
+        if self.world is None:
+            raise self.unsimulated("nothing can be controlled in it")
+        return self.world
+
+    def unsimulated(self, why: str) -> SettingsError:
+        """Return the error of what needs a simulator, where there is none."""
+        return SettingsError(
+            f"task: expected one with a simulator, found '{self.name}', which has none: {why}. Its models are judged "
+            "by their plans, by 'python -m pipeline evaluate', 'ensemble' and 'report': see "
+            "docs/how-to/without_a_simulator.md."
+        )
 
     @cached_property
     def scores(self) -> Scores:
@@ -181,7 +216,8 @@ class Task:
         """The sha256 of what a model of the task depends on: channels, seconds of a step, and the physics."""
         channels = [[each.name, each.unit, each.limit] for each in (*self.observation, *self.action)]
         text = json.dumps([self.name, channels, len(self.action), self.control_seconds])
-        return sha256(text.encode() + self.world.source).hexdigest()
+        physics = self.world.source if self.world else b""
+        return sha256(text.encode() + physics).hexdigest()
 
     def applied(self, actions: Array, noise: Array) -> Array:
         """Return the applied actions: `actions (..., A)` plus `noise (..., A)`, within the limits."""

@@ -1,6 +1,7 @@
 """Finding and mending what processes that died, or stores that were away, have left; delivering what still waits."""
 
 import contextlib
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,7 @@ def remove_unfinished_files() -> int:
     for path in {path for folder in folders for path in folder.rglob(f"{IN_THE_MAKING}*")}:
         with contextlib.suppress(FileNotFoundError):  # it has become whole just now
             if _age(path) > YOUNG_SECONDS:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
                 removed += 1
     return removed
 

@@ -10,6 +10,7 @@ from pipeline.errors import UserError, one_line, shown_uri
 from pipeline.evaluation.protocol import VERSION
 from pipeline.evaluation.stored import protocol_of
 from pipeline.files import file_digest
+from pipeline.stages.changed import changed_data
 from pipeline.stages.settings import CollectSettings
 from pipeline.tracking.journal import journals_folder
 from pipeline.tracking.leftover import find_leftovers
@@ -32,6 +33,7 @@ def info() -> Rows:
     return [
         ("data", "\n".join(map(describe_file, files)) or f"none in {DATA}/"),
         *rows,
+        *([("data changed", "\n".join(changed))] if (changed := changed_data(filter(is_training, runs))) else []),
         ("exported", f"{len(exported)} models in {MIRROR / MODELS}/" if exported else "none"),
         ("disk", ", ".join(f"{place}/ {megabytes(place)}" for place in (DATA, DEFAULT_STORE.parent, MIRROR))),
         ("next", next_step(bool(list(DATA.glob("training_pairs*.npz"))), runs)),

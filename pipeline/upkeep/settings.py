@@ -1,10 +1,11 @@
 """The settings of upkeep."""
 
 from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from pipeline.config import ARGUMENT, Settings
+from pipeline.config import ARGUMENT, BARE, NONE, Settings
 from pipeline.server.settings import StoresSettings
 
 
@@ -36,3 +37,22 @@ class RelocateSettings(Settings):
 
 class InfoSettings(Settings):
     """List data, runs, studies and models, and the next step. It changes nothing."""
+
+
+class DataSettings(Settings):
+    """List the data sets in data/, show one, or remove one.
+
+    `list` tells what is there, `show NAME` what a set is made of and which runs were trained on it. `rm NAME` removes
+    its files, after a question, unless a run that is still RUNNING uses them.
+    """
+
+    action: Literal["list", "show", "rm"] = Field(description="list, show or rm", json_schema_extra=ARGUMENT)
+    name: str = Field(NONE, min_length=1, description="the data set", json_schema_extra=BARE)
+    horizon: int = Field(0, ge=0, le=1000, description="actions per chunk, of chunks in a folder of their own")
+    yes: bool = Field(False, description="remove without a question")
+
+    @model_validator(mode="after")
+    def _name_for_one(self) -> Self:
+        if (self.action == "list") != (self.name == NONE):
+            raise ValueError(f"name: expected {'none' if self.action == 'list' else 'one'} with {self.action}")
+        return self

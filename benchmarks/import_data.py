@@ -1,0 +1,158 @@
+"""The memory that an import needs: peak resident memory of `python -m pipeline import` as a process of its own.
+
+    python -m benchmarks.import_data [SCALE ...]
+
+Sources of 4,000 episodes of 100 steps times SCALE (1, 10, 100 by default) in LeRobot v3.0, robomimic and npz, random
+numbers, with states of 4 and actions of 1 number. They are written to a folder that is removed at the end: 100 needs
+some 10 GB of disk. Prints a table and writes benchmarks/results/import_data.json.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.data.npz import Pieces, write_pieces
+from pipeline.files import whole_file
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).parent / "results" / "import_data.json"
+EPISODES, STEPS, STATE, ACTION, FPS = 4000, 100, 4, 1, 25
+EPISODES_A_FILE = 5000
+COMMAND = ["import", "source", "--task", "pendulum", "--out", "data/imported"]
+PEAK = (
+    "import re, runpy, sys\n"
+    "try: runpy.run_module('pipeline', run_name='__main__', alter_sys=False)\n"
+    "finally: print(re.search('VmHWM:\\s*([0-9]+) kB', open('/proc/self/status').read())[1], file=sys.stderr)"
+)
+"""The peak since the process began: `ru_maxrss` would count what its parent had."""
+
+
+def numbers(count: int, size: int, seed: int) -> Iterator[NDArray[np.float32]]:
+    """Blocks of episodes `(100, 100, size)`."""
+    generator = np.random.default_rng(seed)
+    for _ in range(count // 100):
+        yield generator.uniform(-1, 1, (100, STEPS, size)).astype(np.float32)
+
+
+def episodes(count: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    for states, actions in zip(numbers(count, STATE, 0), numbers(count, ACTION, 1), strict=True):
+        yield from zip(states, actions, strict=True)
+
+
+def lerobot(path: Path, count: int) -> None:
+    """A group of rows an episode, many episodes a file."""
+    features = {
+        "observation.state": {"dtype": "float32", "shape": [STATE], "names": None},
+        "action": {"dtype": "float32", "shape": [ACTION], "names": None},
+    }
+    info = {
+        "codebase_version": "v3.0", "fps": FPS, "total_episodes": count, "total_frames": count * STEPS,
+        "features": features,
+    }  # fmt: skip
+    (path / "meta" / "episodes" / "chunk-000").mkdir(parents=True)
+    (path / "data" / "chunk-000").mkdir(parents=True)
+    (path / "meta" / "info.json").write_text(json.dumps(info))
+    steps = np.arange(STEPS)
+    writer: Any = None
+    for number, (states, actions) in enumerate(episodes(count)):
+        table = pa.table(
+            {
+                "observation.state": pa.FixedSizeListArray.from_arrays(pa.array(states.reshape(-1)), STATE),
+                "action": pa.array(actions[:, 0]),
+                "timestamp": (steps / FPS).astype(np.float32),
+                "frame_index": steps,
+                "episode_index": np.full_like(steps, number),
+                "index": number * STEPS + steps,
+                "task_index": np.zeros_like(steps),
+            }
+        )
+        if number % EPISODES_A_FILE == 0:
+            if writer is not None:
+                writer.close()
+            file = path / "data" / "chunk-000" / f"file-{number // EPISODES_A_FILE:03d}.parquet"
+            writer = pq.ParquetWriter(file, table.schema, compression="snappy")
+        writer.write_table(table)
+    writer.close()
+    index = np.arange(count)
+    meta = {
+        "episode_index": index, "length": np.full_like(index, STEPS), "data/chunk_index": np.zeros_like(index),
+        "data/file_index": index // EPISODES_A_FILE, "dataset_from_index": index * STEPS,
+        "dataset_to_index": (index + 1) * STEPS,
+    }  # fmt: skip
+    pq.write_table(pa.table(meta), path / "meta" / "episodes" / "chunk-000" / "file-000.parquet")
+
+
+def robomimic(path: Path, count: int) -> None:
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        for number, (states, actions) in enumerate(episodes(count)):
+            demo = data.create_group(f"demo_{number}")
+            demo.attrs["num_samples"] = STEPS
+            demo["obs/state"], demo["actions"] = states, actions
+
+
+def npz(path: Path, count: int) -> None:
+    sizes = {"states": STATE, "actions": ACTION}
+    columns = {
+        key: Pieces((count, STEPS, size), np.dtype(np.float32), numbers(count, size, seed))
+        for seed, (key, size) in enumerate(sizes.items())
+    }
+    write_pieces(path, columns, {})
+
+
+FORMATS: dict[str, tuple[Callable[[Path, int], None], int]] = {
+    "lerobot": (lerobot, 100),
+    "npz": (npz, 100),
+    "robomimic": (robomimic, 100),
+}
+"""Each with the largest scale that is tried."""
+
+
+def measured(folder: Path, format: str, scale: int) -> dict[str, float]:
+    """Write a source and import it in a process of its own."""
+    write, _ = FORMATS[format]
+    write(folder / "source", EPISODES * scale)
+    (folder / "data").mkdir()
+    started = time.perf_counter()
+    peak = peak_mib(folder, PEAK, [*COMMAND, "--format", format])
+    seconds = time.perf_counter() - started
+    pairs = folder / "data" / "imported" / "training_pairs_original.npz"
+    size = pairs.stat().st_size / 2**20
+    return {"scale": scale, "peak_mib": peak, "seconds": round(seconds, 1), "pairs_mib": round(size)}
+
+
+def peak_mib(folder: Path, code: str, words: list[str]) -> float:
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return round(int(done.stderr.split()[-1]) / 1024, 1)
+
+
+def main() -> None:
+    scales = [int(word) for word in sys.argv[1:]] or [1, 10, 100]
+    rows: dict[str, list[dict[str, float]]] = {}
+    for format in FORMATS:
+        for scale in [scale for scale in scales if scale <= FORMATS[format][1]]:
+            with tempfile.TemporaryDirectory(prefix="import-") as name:
+                row = measured(Path(name), format, scale)
+            rows.setdefault(format, []).append(row)
+            print(f"{format:<10}  {EPISODES * scale:>8,} episodes  {row['peak_mib']:>6} MiB  {row['seconds']:>6} s")
+            with whole_file(RESULTS) as path:
+                path.write_text(json.dumps({"episodes": EPISODES, "steps": STEPS, "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""`data`: list, show and remove data sets."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.cli.options import settings_command
+from pipeline.errors import SettingsError
+from pipeline.upkeep.settings import DataSettings
+
+if TYPE_CHECKING:
+    from pipeline.tasks.task import Channel
+    from pipeline.tracking.query import StoredRun
+    from pipeline.upkeep.data_sets import Found
+
+EXAMPLES = ("data list", "data show pendulum", "data rm reacher --horizon 20")
+RUNS_SHOWN = 10
+
+
+def run(settings: DataSettings) -> None:
+    """List, show or remove."""
+    from pipeline.upkeep.data_sets import find
+
+    if settings.action == "list":
+        _list()
+    elif settings.action == "show":
+        _show(find(settings.name, settings.horizon))
+    else:
+        _remove(find(settings.name, settings.horizon), settings.yes)
+
+
+def _list() -> None:
+    from pipeline.cli.console import OUT, print_result
+    from pipeline.report.tables import Table
+    from pipeline.upkeep.data_sets import contents, find_all, stored_runs, users
+
+    found, runs, rows = find_all(), stored_runs(), []
+    for each in found:
+        told = contents(each)
+        size, digest, count = f"{each.size / 1e6:,.1f} MB", each.digest[:12], str(len(users(each, runs)[0]))
+        if isinstance(told, str):
+            rows.append((each.words, "cannot be read", "", "", "", size, digest, count))
+            continue
+        numbers = [f"{number:,}" if number else "" for number in (told.episodes, told.frames)]
+        rows.append((each.words, told.task, told.format or "early version", *numbers, size, digest, count))
+    if not rows:
+        OUT.print("no data set in data/: 'python -m pipeline collect' makes the pendulum's")
+        return
+    columns = ("name", "task", "format", "episodes", "frames", "size", "sha256 of pairs", "runs")
+    print_result(Table("Data sets in data/", columns, rows).text())
+
+
+def _show(found: "Found") -> None:
+    from pipeline.cli.console import print_rows
+    from pipeline.errors import DataError
+    from pipeline.upkeep.data_sets import contents, ranges, stored_runs, users
+
+    told = contents(found)
+    if isinstance(told, str):
+        raise DataError(told)
+    limits = ranges(found)
+    now, before = users(found, stored_runs())
+
+    def channels(each: Sequence["Channel"]) -> str:
+        lines = []
+        for channel in each:
+            low, high = limits.get(channel.name, (None, None))
+            seen = "" if low is None else f", {low:.4g} to {high:.4g}"
+            limit = f", applied within +-{channel.limit:g}" if channel.limit is not None else ""
+            lines.append(f"{channel.name}: {channel}{seen}{limit}")
+        return "\n".join(lines)
+
+    frames = f", {told.frames:,} frames" if told.frames else ""
+    rate = f"{1 / told.control_seconds:g} a second" if told.control_seconds else "unknown"
+    simulator = "with a simulator" if told.has_simulator else "without a simulator"
+    source = f"{told.format}: {told.source}" if told.format else "not told: of an early version"
+    rows = [
+        ("task", f"{told.task or 'unknown'}, {simulator}"),
+        ("episodes", f"{told.episodes:,}{frames}" if told.episodes else "unknown"),
+        ("rate", rate),
+        ("state", channels(told.observation) or "unknown"),
+        ("action", channels(told.action) or "unknown"),
+        ("chunks", f"of {told.horizon} actions" if told.horizon else "unknown"),
+        ("source", source),
+        ("of the source", f"sha256 {told.source_sha256}" if told.source_sha256 else "no digest"),
+        ("licence", told.licence or "not stated"),
+        ("made", told.made or "unknown"),
+        ("files", "\n".join(f"{path}  sha256 {digest}" for path, digest in found.digests.items())),
+        ("runs", names(now) or "none"),
+    ]
+    if before:
+        rows.append(("runs before", f"{names(before)}\non files that have changed since"))
+    print_rows(f"Data set {found.words}", rows, "files")
+
+
+def names(runs: Sequence["StoredRun"]) -> str:
+    """The latest runs, a line each."""
+    lines = [f"{run.name} ({run.run_id}), {run.status}" for run in reversed(runs)]
+    return "\n".join(lines[:RUNS_SHOWN] + ([f"and {len(runs) - RUNS_SHOWN} more"] if len(runs) > RUNS_SHOWN else []))
+
+
+def _remove(found: "Found", yes: bool) -> None:
+    import click
+
+    from pipeline.cli.console import OUT, print_rows
+    from pipeline.upkeep.data_sets import remove
+
+    def ask(question: str) -> bool:
+        if not yes and not sys.stdin.isatty():
+            raise SettingsError("yes: expected --yes where there is no terminal to ask at. Nothing is removed.")
+        return yes or click.confirm(question, err=True)
+
+    if removed := remove(found, ask):
+        print_rows(f"Removed data set {found.words}", [("files", "\n".join(map(str, removed)))], "files")
+    else:
+        OUT.print("nothing is removed")
+
+
+COMMAND = settings_command("data", DataSettings, run, EXAMPLES)

@@ -1,0 +1,1 @@
+"""Demonstrations that people bring: one file a format."""

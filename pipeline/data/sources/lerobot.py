@@ -1,0 +1,304 @@
+"""LeRobot's data sets v3.0 and v2.1: a folder with `meta/info.json` and parquet files below `data/`.
+
+v3.0 has many episodes in a file, and says in `meta/episodes/` which frames each has; v2.1 has a file an episode.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.sources.source import (
+    MAX_EPISODES,
+    MAX_FRAMES,
+    MAX_NUMBERS,
+    MAX_RATE,
+    Episode,
+    Feature,
+    Format,
+    Source,
+    fault,
+    inside,
+    readable,
+    whole,
+)
+
+V3, V2 = "v3.0", "v2.1"
+INFO = "meta/info.json"
+DATA_PATH = {
+    V3: "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+    V2: "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+}
+INDICES = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+NUMBERS = re.compile(r"float(16|32|64)|u?int(8|16|32|64)|bool")
+LARGEST = 50_000_000  # bytes of a JSON file, or of a line of one
+ROWS = 4096  # that are decoded at a time
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The episodes: where each is, in their order."""
+
+    lengths: NDArray[np.int64]  # (N,)
+    chunk: NDArray[np.int64]  # (N,) the numbers in the name of its file
+    file: NDArray[np.int64]
+
+
+def open_lerobot(path: Path) -> Source:
+    """Read what `meta/` says; raises `DataError`."""
+    info_file = inside(path, path / INFO)
+    info = _json(info_file)
+    if (version := info.get("codebase_version")) not in DATA_PATH:
+        raise fault(info_file, f"codebase_version {V3} or {V2}", f"{version!r:.100}: convert it with lerobot")
+    template = info.get("data_path", DATA_PATH[version])
+    if template != DATA_PATH[version]:
+        raise fault(info_file, f"data_path '{DATA_PATH[version]}'", f"{template!r:.200}")
+    rate = info.get("fps")
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < MAX_RATE:
+        raise fault(info_file, "fps above 0", f"{rate!r:.100}")
+    episodes = whole(info_file, "total_episodes", info.get("total_episodes"), 1, MAX_EPISODES)
+    frames = whole(info_file, "total_frames", info.get("total_frames"), 1, MAX_FRAMES)
+    features, ignored = _features(info_file, info.get("features"))
+    if version == V3:
+        table, meta = _table_v3(path)
+    else:
+        size = whole(info_file, "chunks_size", info.get("chunks_size", 1000), 1, MAX_EPISODES)
+        table, meta = _table_v2(path, size)
+    if len(table.lengths) != episodes or int(table.lengths.sum()) != frames:
+        found = f"{len(table.lengths):,} and {int(table.lengths.sum()):,} in meta/episodes"
+        raise fault(info_file, f"the {episodes:,} episodes and {frames:,} frames that it claims", found)
+    names = {"chunk_index": table.chunk, "file_index": table.file}
+    if version == V2:
+        names = {"episode_chunk": table.chunk, "episode_index": table.file}
+    starts = np.flatnonzero(np.diff(table.chunk, prepend=-1) | np.diff(table.file, prepend=-1))
+    parts = [
+        (path / template.format(**{key: int(column[start]) for key, column in names.items()}), int(start))
+        for start in starts
+    ]
+
+    def read(keys: Sequence[str]) -> Iterator[Episode]:
+        wanted = {key: features[key].size for key in keys}
+        ends = [*(start for _, start in parts[1:]), episodes]
+        for (part, first), last in zip(parts, ends, strict=True):
+            file = inside(path, part)
+            with readable(file, "a parquet file of frames"):
+                yield from _episodes(file, first, table.lengths[first:last], wanted)
+
+    return Source(
+        format=f"lerobot {version}",
+        features=features,
+        ignored=ignored,
+        episodes=episodes,
+        frames=frames,
+        rate=float(rate),
+        licence=_licence(path),
+        tasks=_tasks(path, version),
+        name="episode {}".format,
+        files=(info_file, *meta, *(inside(path, part) for part, _ in parts)),
+        read=read,
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    with readable(path, "a JSON object"):
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"{path.stat().st_size:,} bytes")
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("not an object")
+    return found
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a `.jsonl` file, one at a time."""
+    with readable(path, "a JSON object on each line"), path.open(encoding="utf-8") as stream:
+        while line := stream.readline(LARGEST):
+            if line.strip():
+                found = json.loads(line)
+                if not isinstance(found, dict):
+                    raise ValueError("a line that is not an object")
+                yield found
+
+
+def _features(path: Path, found: Any) -> tuple[dict[str, Feature], tuple[str, ...]]:
+    """What has one number or a list of numbers for each frame, and the names of what has not."""
+    if not isinstance(found, dict) or not all(isinstance(each, dict) for each in found.values()):
+        raise fault(path, "'features' to be a table of features", f"{found!r:.100}")
+    features, ignored = {}, []
+    for key, feature in found.items():
+        kind, shape = feature.get("dtype"), feature.get("shape")
+        if key in INDICES:
+            continue
+        if not isinstance(kind, str) or not isinstance(shape, list):
+            raise fault(path, f"dtype and shape of '{key:.100}'", f"{kind!r:.50} and {shape!r:.50}")
+        if not NUMBERS.fullmatch(kind) or len(shape) != 1:
+            ignored.append(key)
+            continue
+        size = whole(path, f"shape of '{key:.100}'", shape[0], 1, MAX_NUMBERS)
+        features[key] = Feature(key, size, kind, _names(feature.get("names"), size))
+    return features, tuple(ignored)
+
+
+def _names(found: Any, size: int) -> tuple[str, ...]:
+    """The names of a feature's numbers: a list, a list below one key, or their places by name; () for others."""
+    if isinstance(found, dict) and len(found) == 1 and isinstance(inner := next(iter(found.values())), list):
+        found = inner
+    if isinstance(found, dict) and all(type(place) is int for place in found.values()):
+        found = sorted(found, key=found.__getitem__)
+    good = isinstance(found, list) and len(found) == size and all(isinstance(name, str) for name in found)
+    return tuple(found) if good else ()
+
+
+def _table_v3(path: Path) -> tuple[_Table, list[Path]]:
+    folder = path / "meta" / "episodes"
+    files = [inside(path, file) for file in sorted(folder.glob("*/*.parquet"))]
+    if not files:
+        raise fault(folder, "chunk-000/file-000.parquet", "none")
+    keys = ("episode_index", "length", "data/chunk_index", "data/file_index", "dataset_from_index", "dataset_to_index")
+    blocks = []
+    for file in files:
+        with readable(file, "a parquet file of episodes"):
+            blocks += [
+                np.stack([columns[key][:, 0] for key in keys]) for columns in _blocks(file, dict.fromkeys(keys, 1))
+            ]
+    if any(block.dtype.kind not in "iu" for block in blocks):
+        raise fault(folder, "whole numbers of episodes and frames", "others")
+    index, lengths, chunk, number, first, last = np.concatenate(blocks, 1).astype(np.int64)
+    wrong = (index != np.arange(len(index))) | (lengths < 1) | (lengths > MAX_FRAMES)
+    wrong |= (last - first != lengths) | (first != np.cumsum(lengths) - lengths) | (chunk < 0) | (number < 0)
+    if wrong.any():
+        at = int(np.flatnonzero(wrong)[0])
+        found = f"episode_index {index[at]}, length {lengths[at]}, frames {first[at]} to {last[at]}"
+        raise fault(folder, f"episode {at} to follow on the one before, without gap or overlap", found)
+    return _Table(lengths, chunk, number), files
+
+
+def _table_v2(path: Path, chunk_size: int) -> tuple[_Table, list[Path]]:
+    file = inside(path, path / "meta" / "episodes.jsonl")
+    lengths = []
+    for number, facts in enumerate(_lines(file)):
+        if facts.get("episode_index") != number:
+            raise fault(file, f"the episode {number}", f"episode_index {facts.get('episode_index')!r:.100}")
+        lengths.append(whole(file, f"length of episode {number}", facts.get("length"), 1, MAX_FRAMES))
+    numbers = np.arange(len(lengths))
+    return _Table(np.array(lengths, np.int64), numbers // chunk_size, numbers), [file]
+
+
+def _tasks(path: Path, version: str) -> tuple[str, ...]:
+    """The texts of what the demonstrator was asked to do, where the file is there."""
+    file = path / "meta" / ("tasks.parquet" if version == V3 else "tasks.jsonl")
+    if not file.exists():
+        return ()
+    if version == V2:
+        return tuple(str(facts.get("task", "")) for facts in _lines(inside(path, file)))
+    import pyarrow
+    import pyarrow.parquet
+
+    with readable(inside(path, file), "a parquet file of tasks"):
+        table = pyarrow.parquet.read_table(file)
+        texts = [
+            name
+            for name, kind in zip(table.column_names, table.schema.types, strict=True)
+            if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)
+        ]
+        return tuple(map(str, table[texts[0]].to_pylist())) if texts else ()  # it is pandas' index, of either name
+
+
+def _licence(path: Path) -> str:
+    """The licence that the card states in its head, if any."""
+    card = path / "README.md"
+    if not card.is_file() or not card.resolve().is_relative_to(path.resolve()):
+        return ""
+    with card.open(encoding="utf-8", errors="replace") as stream:
+        head = stream.read(20_000).split("\n---", 1)[0]
+    found = re.search(r"^license: *['\"]?([\w.+ -]{1,100}?)['\"]? *$", head, re.MULTILINE)
+    return found[1] if found and head.startswith("---") else ""
+
+
+def _episodes(file: Path, first: int, lengths: NDArray[np.int64], wanted: Mapping[str, int]) -> Iterator[Episode]:
+    """Cut the frames of a file into its episodes, numbered from `first`."""
+    keys = {**wanted, **dict.fromkeys(("timestamp", "frame_index", "episode_index"), 1)}
+    blocks = _blocks(file, keys, int(lengths.sum()))
+    rest = {key: np.empty((0, size)) for key, size in keys.items()}
+    for number, length in enumerate(lengths.tolist(), first):
+        held, frames = [rest], len(rest["frame_index"])
+        while frames < length:
+            held.append(next(blocks))
+            frames += len(held[-1]["frame_index"])
+        joined = {key: np.concatenate([each[key] for each in held if len(each[key])]) for key in keys}
+        values, rest = (
+            {key: column[part] for key, column in joined.items()} for part in (slice(length), slice(length, None))
+        )
+        foreign = values.pop("episode_index")[:, 0] != number
+        if foreign.any():
+            raise fault(file, f"{length:,} frames of episode {number}", f"{int(foreign.sum()):,} of another among them")
+        numbers, seconds = values.pop("frame_index")[:, 0], values.pop("timestamp")[:, 0]
+        yield Episode(values, numbers, seconds)
+
+
+def _blocks(file: Path, sizes: Mapping[str, int], count: int | None = None) -> Iterator[dict[str, NDArray[Any]]]:
+    """Read columns of a parquet file, a block of rows at a time: `(rows, D)` by name.
+
+    What the file claims is checked before it is decoded: `count` rows, and D numbers in each.
+    """
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(file, buffer_size=1 << 16) as stream:
+        claimed = stream.metadata.num_rows
+        if count is not None and claimed != count:
+            raise fault(file, f"{count:,} frames, as meta/episodes says", f"{claimed:,}")
+        if lacking := [key for key in sizes if key not in stream.schema_arrow.names]:
+            raise fault(file, f"the column '{lacking[0]}'", f"only {', '.join(stream.schema_arrow.names)[:300]}")
+        _check_sizes(file, stream.metadata, sizes)
+        done = 0
+        for batch in stream.iter_batches(ROWS, columns=[*sizes], use_threads=False):
+            done += len(batch)
+            yield {key: _numbers(file, key, batch.column(key), size) for key, size in sizes.items()}
+        if done != claimed:
+            raise fault(file, f"the {claimed:,} rows that it claims", f"{done:,}")
+
+
+def _check_sizes(file: Path, metadata: Any, sizes: Mapping[str, int]) -> None:
+    """Refuse lists of other lengths by the counts of each group of rows."""
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for place in range(group.num_columns):
+            column = group.column(place)
+            key = (
+                column.path_in_schema.split(".list.")[0] if ".list." in column.path_in_schema else column.path_in_schema
+            )
+            if key in sizes and column.num_values != group.num_rows * sizes[key]:
+                rows = f"{group.num_rows:,} rows of {sizes[key]} numbers in '{key}'"
+                raise fault(file, rows, f"{column.num_values:,} numbers")
+
+
+def _numbers(file: Path, key: str, column: Any, size: int) -> NDArray[Any]:
+    """Return a column of numbers, or of lists of `size` of them, as `(rows, size)`."""
+    import pyarrow
+
+    values = column
+    if lists := isinstance(column, pyarrow.ListArray | pyarrow.LargeListArray | pyarrow.FixedSizeListArray):
+        values = column.flatten()
+    kind = values.type
+    if not (pyarrow.types.is_floating(kind) or pyarrow.types.is_integer(kind) or pyarrow.types.is_boolean(kind)):
+        raise fault(file, f"'{key}' to hold numbers", kind)
+    if column.null_count or values.null_count:
+        raise fault(file, f"'{key}' to hold numbers", "rows without one")
+    lengths = {size} if not lists else set(column.value_lengths().unique().to_pylist())
+    if lengths != {size} or (not lists and size != 1):
+        raise fault(file, f"'{key}' to have {size} numbers in each row", f"{sorted(lengths)[:5] if lists else 1}")
+    return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(len(column), size)
+
+
+LEROBOT = Format(
+    about="a folder with meta/info.json",
+    recognises=lambda path: (path / INFO).is_file(),
+    open=open_lerobot,
+    state=("observation.state",),
+    action=("action",),
+)

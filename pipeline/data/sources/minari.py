@@ -1,0 +1,98 @@
+"""Minari's data sets: a folder with `data/metadata.json` and `data/main_data.hdf5`, as of Minari 0.4 and 0.5."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.sources.hdf5 import feature_of, leaves, number_of, opened, rows, subgroup
+from pipeline.data.sources.source import (
+    MAX_EPISODES,
+    MAX_FRAMES,
+    Episode,
+    Feature,
+    Format,
+    Source,
+    fault,
+    inside,
+    readable,
+    whole,
+)
+
+METADATA, MAIN = "metadata.json", "main_data.hdf5"
+LARGEST = 10_000_000  # bytes of the metadata
+WITH_LAST = ("observations", "infos")  # one row more than actions: what was seen after the last
+
+
+def _folder(path: Path) -> Path:
+    """The folder of the two files, from itself, the data set's, or the main file."""
+    if path.name == MAIN:
+        return path.parent
+    return path / "data" if (path / "data" / METADATA).exists() or (path / "data" / MAIN).exists() else path
+
+
+def recognises(path: Path) -> bool:
+    """Whether the two files, or one of them, are there."""
+    folder = _folder(path)
+    return folder.is_dir() and ((folder / MAIN).exists() or (folder / METADATA).exists())
+
+
+def open_minari(path: Path) -> Source:
+    """Read what the metadata and the first episode say; raises `DataError`."""
+    folder = _folder(path)
+    text, main = inside(folder, folder / METADATA), inside(folder, folder / MAIN)
+    with readable(text, "Minari's metadata"):
+        if text.stat().st_size > LARGEST:
+            raise ValueError(f"{text.stat().st_size:,} bytes")
+        facts: Any = json.loads(text.read_text(encoding="utf-8"))
+        if not isinstance(facts, dict):
+            raise ValueError("no JSON object")
+    if (stored := facts.get("data_format", "hdf5")) != "hdf5":
+        raise fault(text, "the data_format 'hdf5'", f"{stored!r:.100}: write it with data_format='hdf5' in Minari")
+    episodes = whole(text, "total_episodes", facts.get("total_episodes"), 1, MAX_EPISODES)
+    frames = whole(text, "total_steps", facts.get("total_steps"), 1, MAX_FRAMES)
+    features: dict[str, Feature] = {}
+    ignored = []
+    with opened(main) as file:
+        first = subgroup(main, file, "episode_0")
+        for group in ("observations", "actions", *(["infos"] if "infos" in first else [])):
+            for key, array in leaves(main, first, group):
+                if feature := feature_of(key, array):
+                    features[key] = feature
+                else:
+                    ignored.append(key)
+
+    def read(keys: Sequence[str]) -> Iterator[Episode]:
+        with opened(main) as file:
+            if len(file) != episodes:
+                raise fault(main, f"the {episodes:,} episodes of {text.name}", f"{len(file):,}")
+            for number in range(episodes):
+                group = subgroup(main, file, f"episode_{number}")
+                count = whole(
+                    main, f"total_steps of episode_{number}", number_of(main, group, "total_steps"), 1, frames
+                )
+                values = {
+                    key: rows(main, group, features[key], count, more=1 if key.startswith(WITH_LAST) else 0)
+                    for key in keys
+                }
+                yield Episode(values)
+
+    return Source(
+        format="minari",
+        features=features,
+        ignored=tuple(ignored),
+        episodes=episodes,
+        frames=frames,
+        name="episode_{}".format,
+        files=(text, main),
+        read=read,
+    )
+
+
+MINARI = Format(
+    about="a folder with data/main_data.hdf5",
+    recognises=recognises,
+    open=open_minari,
+    state=("observations",),
+    action=("actions",),
+)

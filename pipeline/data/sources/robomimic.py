@@ -1,0 +1,92 @@
+"""robomimic's data sets: an HDF5 file with the group `data`, and a group `demo_i` in it for each demonstration."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.sources.hdf5 import feature_of, is_hdf5, leaves, number_of, opened, rows, subgroup
+from pipeline.data.sources.source import (
+    MAX_FRAMES,
+    MAX_RATE,
+    Episode,
+    Feature,
+    Format,
+    Source,
+    fault,
+    natural,
+    whole,
+)
+
+NOT_OF_A_FRAME = ("next_obs",)  # what is seen after it
+
+
+def open_robomimic(path: Path) -> Source:
+    """Read the names and lengths of all demonstrations, and the arrays of the first; raises `DataError`."""
+    with opened(path) as file:
+        data = subgroup(path, file, "data")
+        names = sorted((name for name in data if name.startswith("demo")), key=natural)
+        if not names:
+            raise fault(path, "groups 'demo_0', 'demo_1', ... in 'data'", f"only {', '.join(sorted(data)[:20])}")
+        counts = [_count(path, subgroup(path, data, name)) for name in names]
+        if "total" in data.attrs and (total := number_of(path, data, "total")) != sum(counts):
+            raise fault(path, f"the {total} frames that 'total' claims", f"{sum(counts):,} in all demonstrations")
+        first = subgroup(path, data, names[0])
+        features: dict[str, Feature] = {}
+        ignored = []
+        for group in sorted(first):
+            for key, array in leaves(path, first, group) if group not in NOT_OF_A_FRAME else ():
+                if feature := feature_of(key, array):
+                    features[key] = feature
+                else:
+                    ignored.append(key)
+        rate, task = _environment(path, data)
+
+    def read(keys: Sequence[str]) -> Iterator[Episode]:
+        with opened(path) as file:
+            data = subgroup(path, file, "data")
+            for name, count in zip(names, counts, strict=True):
+                group = subgroup(path, data, name)
+                yield Episode({key: rows(path, group, features[key], count) for key in keys})
+
+    return Source(
+        format="robomimic",
+        features=features,
+        ignored=tuple(ignored),
+        episodes=len(names),
+        frames=sum(counts),
+        rate=rate,
+        tasks=task,
+        name=names.__getitem__,
+        files=(path,),
+        read=read,
+    )
+
+
+def _count(path: Path, demo: Any) -> int:
+    name = demo.name.rpartition("/")[2]
+    return whole(path, f"num_samples of {name}", number_of(path, demo, "num_samples"), 1, MAX_FRAMES)
+
+
+def _environment(path: Path, data: Any) -> tuple[float | None, tuple[str, ...]]:
+    """The rate of control and the environment's name, where `env_args` say them."""
+    if "env_args" not in data.attrs:
+        return None, ()
+    found: Any = json.loads(data.attrs["env_args"])
+    if not isinstance(found, dict):
+        raise fault(path, "'env_args' to be a JSON object", f"{found!r:.100}")
+    rate = found["env_kwargs"].get("control_freq") if isinstance(found.get("env_kwargs"), dict) else None
+    name = found.get("env_name")
+    return (
+        float(rate) if isinstance(rate, int | float) and 0 < rate < MAX_RATE else None,
+        (name,) if isinstance(name, str) and name else (),
+    )
+
+
+ROBOMIMIC = Format(
+    about="an HDF5 file with the group data/demo_0",
+    recognises=is_hdf5,
+    open=open_robomimic,
+    state=("obs",),
+    action=("actions",),
+)

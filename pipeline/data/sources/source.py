@@ -1,0 +1,136 @@
+"""What a format of demonstrations is, and what a reader of one gives.
+
+Shapes: T frames of an episode, D numbers of a feature in one frame.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import DataError, UserError, one_line
+
+MAX_FRAMES, MAX_EPISODES, MAX_NUMBERS, MAX_RATE = 10**10, 10**8, 10_000, 10**6
+
+
+@dataclass(frozen=True)
+class Feature:
+    """Numbers that a source has for each frame."""
+
+    key: str
+    size: int  # D
+    dtype: str
+    names: tuple[str, ...] = ()  # of its numbers; empty where the source names none
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A demonstration, as the source has it."""
+
+    values: Mapping[str, NDArray[Any]]  # (T, D) by the key of the feature
+    numbers: NDArray[np.int64] | None = None  # (T,) of the frames, where the source numbers them
+    seconds: NDArray[np.float64] | None = None  # (T,) since the start, where the source has them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What a source says of itself, and how its episodes are read."""
+
+    format: str  # with its version
+    features: Mapping[str, Feature]
+    ignored: tuple[str, ...] = ()  # videos, pictures, texts
+    episodes: int
+    frames: int
+    rate: float | None = None  # frames a second
+    licence: str = ""
+    tasks: tuple[str, ...] = ()  # what the demonstrator was asked to do
+    files: tuple[Path, ...]  # all that are read
+    name: Callable[[int], str]  # of an episode, by its place among all
+    read: Callable[[Sequence[str]], Iterator[Episode]]
+    """`read(keys)`: the episodes in their order, with these features; raises `DataError`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A format: how it is recognised and opened, and what its states and actions are usually called."""
+
+    about: str  # what a path of it is, for help and errors
+    recognises: Callable[[Path], bool]
+    open: Callable[[Path], Source]
+    """Raises `DataError`, `MissingExtraError`."""
+    state: tuple[str, ...]  # keys or groups of keys, of which one is expected
+    action: tuple[str, ...]
+
+
+@contextmanager
+def readable(path: Path, expected: str) -> Iterator[None]:
+    """In this context, what a library raises on a damaged file becomes one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # damage can surface as nearly anything
+        raise fault(path, expected, f"a damaged or foreign file ({one_line(error)[:200]})") from error
+
+
+def fault(path: Path, expected: str, found: object) -> DataError:
+    """The error of a source that is not what it should be."""
+    return DataError(f"{path}: expected {expected}, found {found}. Nothing was imported.")
+
+
+def inside(folder: Path, path: Path) -> Path:
+    """Return `path` after checking that it is a file and no link leads out of the folder."""
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise fault(path, f"a file within {folder}", "a link that leads out of it: copy the data with 'cp -rL'")
+    if not path.is_file():
+        raise fault(path, "a file", "none")
+    return path
+
+
+def whole(path: Path, where: str, value: Any, least: int, most: int) -> int:
+    """Return a whole number of a source after checking its range."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise fault(path, f"'{where}' to be a whole number of {least:,} to {most:,}", f"{value!r:.100}")
+    return value
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """A key that sorts `demo_2` before `demo_10`."""
+    parts = re.split(r"([0-9]{1,18})", text)
+    return [(int(part), "") if number % 2 else (-1, part) for number, part in enumerate(parts)]
+
+
+def matching(features: Mapping[str, Feature], key: str) -> list[str]:
+    """The keys that a choice means: a feature, or all in a group."""
+    if key in features:
+        return [key]
+    return sorted((each for each in features if each.startswith(f"{key}/")), key=natural)
+
+
+def chosen(source: Source, what: str, given: Sequence[str], usual: Sequence[str]) -> list[str]:
+    """The keys of the states or of the action: those given, or the usual ones; raises `DataError`.
+
+    It lists what there is if a key is missing, or if none or several of the usual ones are there.
+    """
+    there = ", ".join(f"{each.key} ({each.size})" for each in source.features.values()) or "nothing"
+    there = there if len(there) <= 300 else f"{there[:300]}..."
+    option = f"Choose by --{what}."
+    keys = list(given) or [key for key in usual if matching(source.features, key)]
+    if not given and len(keys) != 1:
+        wrong = f"{' and '.join(keys)}: more than one" if keys else "none"
+        raise DataError(f"{what}: expected one of {', '.join(usual)}, found {wrong}. There is {there}. {option}")
+    found = []
+    for key in keys:
+        if not (names := matching(source.features, key)):
+            raise DataError(f"{what}: expected keys of the source, found '{key}'. There is {there}. {option}")
+        found += names
+    if len(set(found)) < len(found):
+        raise DataError(f"{what}: expected each key once, found {', '.join(keys)}. There is {there}. {option}")
+    if (size := sum(source.features[key].size for key in found)) > MAX_NUMBERS:
+        raise DataError(f"{what}: expected at most {MAX_NUMBERS:,} numbers a frame, found {size:,}. {option}")
+    return found

@@ -1,0 +1,14 @@
+"""The formats that demonstrations are exported to: a file for each, and its line here."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.data.targets.lerobot import write_lerobot
+from pipeline.data.trajectories import Trajectories
+from pipeline.tasks.task import Task
+
+Watch = Callable[[int], None]
+"""`watch(count)`: so many episodes are written."""
+
+FORMATS: dict[str, Callable[[Path, Task, Trajectories, Watch], None]] = {"lerobot": write_lerobot}
+"""By name, `write(folder, task, demonstrations, watch)`, which fills an empty folder."""

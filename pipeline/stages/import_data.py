@@ -1,0 +1,194 @@
+"""Import demonstrations: read a source, check it, cut it into training pairs, write a data set."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config import AUTO, NONE
+from pipeline.data.sources.check import Check
+from pipeline.data.sources.registry import find_format, recognise
+from pipeline.data.sources.source import Format, Source, chosen, fault, readable
+from pipeline.data.sources.spool import Spool, spool, write_pairs, write_trajectories
+from pipeline.errors import DataError, SettingsError
+from pipeline.files import MOST_RATIO, MOST_SMALL, check_folder, file_digest, whole_folder
+from pipeline.stages.collect import PAIRS_FILE, TRAJECTORIES_FILE
+from pipeline.stages.settings import ImportSettings
+from pipeline.tasks.dataset import DATA, DataSet, is_dataset_name, task_of_data, write_dataset
+from pipeline.tasks.facts import KEY, facts_of
+from pipeline.tasks.registry import TASKS, find_task
+from pipeline.tasks.task import HORIZON, Channel, Task
+from pipeline.versions import installed_versions
+
+RATES_AGREE = 0.001  # of the source and of the task: the share by which they may differ
+LONGEST_NAME = 200  # characters of a channel's
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is to be imported, before its episodes are read."""
+
+    source: Source
+    task: Task | None  # None: it will be a task of its own
+    states: tuple[str, ...]  # keys of the source
+    actions: tuple[str, ...]
+    observation: tuple[Channel, ...]
+    action: tuple[Channel, ...]
+    control_seconds: float
+    horizon: int
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The data set that was written."""
+
+    dataset: DataSet
+    pairs: int
+    warnings: tuple[str, ...]
+    files: tuple[Path, ...]
+
+
+def look(settings: ImportSettings) -> Found:
+    """Read what the source says of itself, and choose from it; raises `UserError`."""
+    name = settings.out.name
+    if settings.out.absolute().parent != DATA.absolute() or not is_dataset_name(name):
+        raise SettingsError(
+            f"out: expected data/NAME, with a NAME of letters, digits and _, found '{settings.out}'. See --help."
+        )
+    if name in TASKS:
+        raise SettingsError(f"out: expected another name than a task's, found '{name}', whose own data lie there.")
+    if settings.out.exists() or settings.out.is_symlink():
+        raise SettingsError(
+            f"out: expected a data set that is not there yet, found '{settings.out}'. Name another, or "
+            f"remove it first: 'python -m pipeline data rm {name}'."
+        )
+    check_folder(settings.out.parent, "a data set")
+    task = None if settings.task == NONE else find_task(settings.task)
+    format = find_format(recognise(settings.path) if settings.format == AUTO else settings.format)
+    with readable(settings.path, format.about):
+        source = format.open(settings.path)
+    states, actions = (_keys(source, what, getattr(settings, what), format) for what in ("state", "action"))
+    observation, action = _channels(source, states), _channels(source, actions)
+    if task is not None:
+        _require_fit(task, states, observation, "state", task.observation)
+        _require_fit(task, actions, action, "action", task.action)
+        observation, action = task.observation, task.action
+    size = sum(path.stat().st_size for path in source.files)
+    claimed = source.frames * (len(observation) + len(action)) * 4
+    if claimed > MOST_SMALL + MOST_RATIO * size:
+        expected = f"no more frames than its {size:,} bytes can hold"
+        raise fault(settings.path, expected, f"{source.frames:,} claimed")
+    horizon = settings.horizon or (HORIZON if task is None else task.horizon)
+    return Found(source, task, states, actions, observation, action, _seconds(settings, source, task), horizon)
+
+
+def import_data(settings: ImportSettings, found: Found, watch: Callable[[int, int], None]) -> Imported:
+    """Read all episodes, check them and write `settings.out`, whole or not at all.
+
+    Copies of episodes, and those shorter than a chunk, are left out. `watch` is told episodes done and in all. Needs
+    memory for a block of frames, or for the longest episode, and some 30 bytes an episode. Raises `UserError`.
+    """
+    source = found.source
+    sizes = len(found.observation), len(found.action)
+    limits = np.full(sizes[1], np.inf) if found.task is None else found.task.limits
+    check = Check(settings.path, source, found.states, found.actions, found.horizon, limits)
+    digest = _digest(settings.path, source.files)
+    with whole_folder(settings.out) as folder:
+        with readable(settings.path, "episodes"):
+            files = spool(folder, check.episodes(), lambda done: watch(done, source.episodes))
+        kept, lengths = check.kept(), np.array(check.lengths, np.int64)
+        spooled = Spool(files, sizes, (np.cumsum(lengths) - lengths)[kept], lengths[kept])
+        dataset = DataSet(
+            name=settings.out.name,
+            task=settings.out.name if found.task is None else found.task.name,
+            observation=found.observation,
+            action=found.action,
+            control_seconds=found.control_seconds,
+            horizon=found.horizon,
+            episodes=len(spooled.lengths),
+            frames=int(spooled.lengths.sum()),
+            format=source.format,
+            source=str(settings.path),
+            source_sha256=digest,
+            licence=source.licence,
+            made=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        write_dataset(dataset, folder)
+        metadata = {
+            "made_by": "tinypi import",
+            "format": source.format,
+            "source_sha256": digest,
+            KEY: facts_of(found.task or task_of_data(dataset)).values(),
+            "versions": installed_versions("numpy", "pyarrow"),
+        }
+        write_trajectories(folder / TRAJECTORIES_FILE, spooled, metadata)
+        metadata["trajectories_sha256"] = file_digest(folder / TRAJECTORIES_FILE)
+        pairs = write_pairs(folder / PAIRS_FILE, spooled, found.horizon, settings.every, metadata)
+        for file in files:
+            file.unlink()
+    names = [channel.name for channel in (*found.observation, *found.action)]
+    written = tuple(sorted(settings.out.iterdir()))
+    return Imported(dataset, pairs, tuple(check.warnings(names)), written)
+
+
+def _keys(source: Source, what: str, given: str, format: Format) -> tuple[str, ...]:
+    usual = format.state if what == "state" else format.action
+    words = [] if given == AUTO else [word.strip() for word in given.split(",")]
+    return tuple(chosen(source, what, words, usual))
+
+
+def _channels(source: Source, keys: Sequence[str]) -> tuple[Channel, ...]:
+    """A channel for each number, with the source's name of it, or that of its feature and a number."""
+    features = [source.features[key] for key in keys]
+    names = [name for feature in features for name in feature.names or _numbered(feature.key, feature.size)]
+    good = all(name.isprintable() and 0 < len(name) <= LONGEST_NAME for name in names)
+    if not good or len(set(names)) < len(names):  # two features with the same names
+        names = [name for feature in features for name in _numbered(feature.key, feature.size, whole=True)]
+    if not all(name.isprintable() and len(name) <= LONGEST_NAME for name in names):
+        raise DataError(f"features: expected short names in one line, found '{', '.join(keys)!r:.200}'.")
+    return tuple(Channel(name, name, "") for name in names)
+
+
+def _numbered(key: str, size: int, whole: bool = False) -> list[str]:
+    short = key if whole else re.split("[./]", key)[-1] or key
+    return [short] if size == 1 else [f"{short}_{number}" for number in range(size)]
+
+
+def _require_fit(
+    task: Task, keys: Sequence[str], found: Sequence[Channel], what: str, expected: Sequence[Channel]
+) -> None:
+    if len(found) != len(expected):
+        names = ", ".join(channel.name for channel in expected)
+        raise DataError(
+            f"{what}: expected the {len(expected)} numbers of the task '{task.name}' ({names}), found {len(found)} in "
+            f"{', '.join(keys)}. Choose others by --{what}, or leave out --task."
+        )
+
+
+def _seconds(settings: ImportSettings, source: Source, task: Task | None) -> float:
+    """The seconds of a frame, on which source, task and settings must agree."""
+    stated = {"the source": source.rate, "--fps": settings.fps or None, "the task": task and 1 / task.control_seconds}
+    rates = {who: rate for who, rate in stated.items() if rate}
+    if not rates:
+        raise SettingsError(
+            f"fps: expected the frames a second of {settings.path}, which it does not say. Give them by --fps."
+        )
+    if max(rates.values()) > min(rates.values()) * (1 + RATES_AGREE):
+        shown = ", ".join(f"{rate:g} of {who}" for who, rate in rates.items())
+        raise SettingsError(f"fps: expected one rate of frames, found {shown}. Convert the source to the task's rate.")
+    return task.control_seconds if task else 1 / next(iter(rates.values()))
+
+
+def _digest(path: Path, files: Sequence[Path]) -> str:
+    """The sha256 of a file; of several, that of a list of theirs with names, as `sha256sum` prints it."""
+    if list(files) == [path]:
+        return file_digest(path)
+    digest = sha256()
+    for file in files:
+        name = file.relative_to(path) if file.is_relative_to(path) else file.name
+        digest.update(f"{file_digest(file)}  {name}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()

@@ -1,0 +1,211 @@
+"""The data sets in `data/`: what is there, from where, and which runs were trained on it; removing one."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.lock import data_lock
+from pipeline.data.pairs import load_action_pairs
+from pipeline.data.trajectories import load_trajectories
+from pipeline.errors import SettingsError, UserError, one_line
+from pipeline.files import file_digest
+from pipeline.methods.registry import METHODS
+from pipeline.stages.collect import PAIRS_FILE, TRAJECTORIES_FILE
+from pipeline.tasks.dataset import DATA, FILE, OF_HORIZON, DataSet, folder_of, is_dataset_name, read_dataset
+from pipeline.tasks.facts import BEFORE, KEY, read_facts
+from pipeline.tasks.registry import DEFAULT, TASKS, find_task
+from pipeline.tasks.task import Channel
+from pipeline.tracking.query import StoredRun, search
+from pipeline.tracking.store import database_file, open_store
+
+OWN = {TRAJECTORIES_FILE, PAIRS_FILE, FILE} | {
+    field.default.name
+    for method in METHODS.values()
+    for name, field in method.settings_type.model_fields.items()
+    if name in ("pairs", "tokenizer")
+}
+"""The names of a data set's files."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A data set as it is in its folder."""
+
+    name: str
+    horizon: int  # of a folder `horizon_...`; 0: the set itself
+    dataset: DataSet | None  # what its file tells; None if there is none, as of an early version, or a faulty one
+    fault: str  # of the file, in one line
+
+    @property
+    def folder(self) -> Path:
+        return folder_of(self.name, self.horizon)
+
+    @property
+    def words(self) -> str:
+        """How it is named on a command line."""
+        return f"{self.name} --horizon {self.horizon}" if self.horizon else self.name
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """Its files, sorted."""
+        return sorted(path for path in self.folder.glob("*") if path.name in OWN and path.is_file())
+
+    @cached_property
+    def digests(self) -> dict[Path, str]:
+        """The sha256 of each file."""
+        return {path: file_digest(path) for path in self.files}
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of its action pairs; empty if they are missing."""
+        return self.digests.get(self.folder / PAIRS_FILE, "")
+
+    @property
+    def size(self) -> int:
+        return sum(path.stat().st_size for path in self.files)
+
+    def on_now(self, run: StoredRun) -> bool:
+        """Whether a run was trained on the files as they are now."""
+        return bool({run.tags.get("data_sha256"), run.tags.get("pairs_sha256")} & {*self.digests.values()})
+
+    def names(self, run: StoredRun) -> bool:
+        """Whether a run names the set, or a file in its folder, as data."""
+        here = Path(run.params.get("pairs", "/")).parent == self.folder
+        return here or (not self.horizon and run.params.get("data") == self.name)
+
+
+def find_all() -> list[Found]:
+    """Every data set in `data/`: the default task's, then others by name, each with the folders of other horizons."""
+    names = [DEFAULT, *sorted(path.name for path in DATA.glob("*") if path.is_dir() and path.name != DEFAULT)]
+    found = []
+    for name in names:
+        if is_dataset_name(name) and not name.startswith(OF_HORIZON):
+            found += [each for each in (_look(name, horizon) for horizon in [0, *_horizons(name)]) if each.files]
+    return found
+
+
+def find(name: str, horizon: int = 0) -> Found:
+    """Return a data set by its name; raises `SettingsError` if there is none, `DataError` for a faulty file of it."""
+    if not is_dataset_name(name) or not folder_of(name, horizon).is_dir():
+        raise SettingsError(
+            f"data: expected the name of a data set, found '{name}', which is none. "
+            "See them with 'python -m pipeline data list'."
+        )
+    found = Found(name, horizon, read_dataset(name, horizon), "")
+    if not found.files:
+        raise SettingsError(f"data: expected demonstrations or training pairs in {found.folder}/, found none.")
+    return found
+
+
+def contents(found: Found) -> DataSet | str:
+    """Return what a data set tells, read off its arrays where it has no file that does; or why it cannot be told."""
+    if found.fault:
+        return found.fault
+    if found.dataset:
+        return found.dataset
+    try:
+        return _contents(found)
+    except UserError as error:
+        return one_line(error)
+
+
+def ranges(found: Found) -> dict[str, tuple[float, float]]:
+    """The least and the largest number of each channel, by its name; none without readable trajectories."""
+    dataset = contents(found)
+    try:
+        known = load_trajectories(found.folder / TRAJECTORIES_FILE)
+    except UserError:
+        return {}
+    if isinstance(dataset, str):
+        return {}
+    numbers = [
+        (each.name, column)
+        for channels, values in ((dataset.observation, known.states), (dataset.action, known.actions))
+        for each, column in zip(channels, values.reshape(-1, values.shape[-1]).T, strict=False)
+    ]
+    return {name: (float(column.min()), float(column.max())) for name, column in numbers}
+
+
+def users(found: Found, runs: Sequence[StoredRun]) -> tuple[list[StoredRun], list[StoredRun]]:
+    """The runs on a data set: those on its files as they are now, and those that name it, on files that it had."""
+    now = [run for run in runs if found.on_now(run)]
+    return now, [run for run in runs if found.names(run) and run not in now]
+
+
+def stored_runs() -> list[StoredRun]:
+    """All runs of the store, which is not created if there is none yet; raises `StoreError`."""
+    database = database_file()
+    return [] if database and not database.exists() else search(open_store())
+
+
+def remove(found: Found, ask: Callable[[str], bool]) -> tuple[Path, ...]:
+    """Remove a set's own files, and its folder if nothing else is there; returns the files, none if `ask` says no.
+
+    Raises `SettingsError` if a run that is still RUNNING uses the set, or its folder is a link; `StoreError` if that
+    cannot be told.
+    """
+    if found.folder != DATA and found.folder.is_symlink():
+        raise SettingsError(f"data: expected a folder, found that {found.folder} is a link. Remove the link yourself.")
+    running = [run for run in stored_runs() if run.status == "RUNNING" and (found.on_now(run) or found.names(run))]
+    if running:
+        raise SettingsError(
+            f"data: '{found.words}' is used by {running[0].name} ({running[0].run_id}), which is RUNNING. Wait for it, "
+            "or end what a dead process left with 'python -m pipeline doctor'."
+        )
+    files = tuple(found.files)
+    if not ask(f"Remove {', '.join(map(str, files))} ({found.size / 1e6:,.1f} MB)?"):
+        return ()
+    with data_lock(found.folder):
+        for path in files:
+            path.unlink(missing_ok=True)
+    if found.folder != DATA:
+        (found.folder / ".lock").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # something else is there
+            found.folder.rmdir()
+    return files
+
+
+def _horizons(name: str) -> list[int]:
+    texts = [path.name.removeprefix(OF_HORIZON) for path in folder_of(name).glob(f"{OF_HORIZON}*")]
+    return sorted(int(text) for text in texts if text.isdecimal() and text == str(int(text)) and int(text) > 0)
+
+
+def _look(name: str, horizon: int) -> Found:
+    try:
+        return Found(name, horizon, read_dataset(name, horizon), "")
+    except UserError as error:
+        return Found(name, horizon, None, one_line(error))
+
+
+def _contents(found: Found) -> DataSet:
+    """Tell a set by its arrays; raises `DataError`."""
+    trajectories, pairs = found.folder / TRAJECTORIES_FILE, found.folder / PAIRS_FILE
+    episodes = frames = horizon = 0
+    facts = BEFORE
+    if pairs.exists():
+        known = load_action_pairs(pairs)
+        facts, horizon = known.task, known.action_chunk.shape[1]
+        episodes = 0 if known.trajectory is None else len(np.unique(known.trajectory))
+    if trajectories.exists():
+        demonstrations = load_trajectories(trajectories)
+        facts = read_facts(demonstrations.metadata.get(KEY))
+        episodes, frames = len(demonstrations.gains), demonstrations.states[..., 0].size
+    task = find_task(facts.name) if facts.name in TASKS else None
+    return DataSet(
+        name=found.name,
+        task=facts.name,
+        observation=task.observation if task else tuple(Channel(name, name, "") for name in facts.observation),
+        action=task.action if task else tuple(Channel(name, name, "") for name in facts.action),
+        control_seconds=task.control_seconds if task else 0.0,
+        horizon=horizon,
+        episodes=episodes,
+        frames=frames,
+        format="",
+        source="",
+        source_sha256="",
+        simulated=True,
+    )
