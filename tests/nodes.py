@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import psutil
-from ray._private import ray_constants
+from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY
+from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
 from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 
@@ -47,7 +48,7 @@ class Nodes:
     def another_version(self) -> Iterator[None]:
         """Within it, the cluster says that it was started by another version of Ray."""
         client = GcsClient(address=self.address)
-        key, space = ray_constants.CLUSTER_METADATA_KEY, ray_constants.KV_NAMESPACE_CLUSTER
+        key, space = CLUSTER_METADATA_KEY, KV_NAMESPACE_CLUSTER
         before = client.internal_kv_get(key, namespace=space)
         client.internal_kv_put(key, json.dumps(json.loads(before) | {"ray_version": "1.2.3"}).encode(), True, space)
         try:

@@ -1,6 +1,7 @@
 """A study on a real cluster whose workers, nodes and driver are killed ends as if nothing had been."""
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,8 +120,8 @@ def test_what_is_killed_is_made_good(
     process = place.start()
     place.wait_for_snapshots(process)
     if what == "driver":
-        process.kill()
-        assert process.wait() == -9
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
         assert place.finish() == expected
     else:
         number = next(number for number in range(2) if cluster.processes(number, "pi0 seed"))
