@@ -34,6 +34,8 @@ FEW, MANY = 100, 600  # jobs: the time for one is a difference, without the star
 WORK_SECONDS, WORKED = 1.0, 12  # of processor time, and jobs
 CALLS, METRICS, CLIENTS = 100, 30, (1, 4, 16)  # log_batch: calls of each client, values in a call, clients at once
 MESSAGES = 3000
+TRAININGS, MACHINES = 10_000, 100
+OF_MEMBER, OF_STUDY = 100, 1000  # episodes for each condition: measured here, and of a study
 EPISODES = (100_000, 1_000_000)  # for each of nine conditions
 
 
@@ -151,6 +153,7 @@ def count_calls() -> dict[str, Any]:
     from pipeline.evaluation.protocol import Protocol
     from pipeline.methods.registry import METHODS
     from pipeline.methods.settings import Pi0Settings
+    from pipeline.stages import account
     from pipeline.stages.evaluate import Trial, judge_run
     from pipeline.stages.train import train
     from pipeline.tracking import run
@@ -162,16 +165,29 @@ def count_calls() -> dict[str, Any]:
         calls[item["what"]] += 1
         deliver(client, run_id, item)
 
-    run.deliver = counted
+    snapshots: list[int] = []
+    save_snapshot = account.save_snapshot
+
+    def weighed(path: Path, snapshot: Any) -> None:
+        save_snapshot(path, snapshot)
+        snapshots.append(path.stat().st_size)
+
+    run.deliver, account.save_snapshot = counted, weighed
     with tempfile.TemporaryDirectory() as name:
         os.chdir(name)
         made = train(METHODS["pi0"], Pi0Settings(), lambda line: None, lambda step: None)
         trained, before = dict(calls), time.perf_counter()
-        judge_run(made.run_id, Trial("pendulum", Protocol(100, 0), Pi0Settings().pairs), lambda share: None)
+        judge_run(made.run_id, Trial("pendulum", Protocol(OF_MEMBER, 0), Pi0Settings().pairs), lambda share: None)
         seconds = {"training": made.metrics["train_seconds"], "evaluation": time.perf_counter() - before}
         sizes = {path.suffix: path.stat().st_size for path in Path("train").rglob("*.*")}
         os.chdir(ROOT)
-    return {"calls_of_training": trained, "calls": dict(calls), "seconds": seconds, "bytes": sizes}
+    return {
+        "calls_of_training": trained,
+        "calls": dict(calls),
+        "seconds": seconds,
+        "bytes": sizes,
+        "snapshots": snapshots,
+    }
 
 
 def drawn(trial: Any, report: Report) -> Any:
@@ -221,6 +237,29 @@ def measure_memory() -> list[dict[str, float]]:
     return found
 
 
+def reckon(found: dict[str, Any]) -> dict[str, float]:
+    """What the figures give for `TRAININGS` members of a study on `MACHINES` with as many cores as this one."""
+    member, ray = found["training"]["figures"], found["executors"]["figures"]["ray"]
+    at_once = MACHINES * found["cores"]
+    seconds = member["seconds"]["training"] + member["seconds"]["evaluation"] * OF_STUDY / OF_MEMBER
+    calls = sum(member["calls"].values())
+    server = max(found["log_batch_per_second"]["figures"].values())
+    return {
+        "at_once": at_once,
+        "seconds_of_a_member": seconds,
+        "hours": TRAININGS * seconds / at_once / 3600,
+        "seconds_to_give_the_jobs": TRAININGS * ray["each_job"],
+        "calls_of_a_member": calls,
+        "calls_per_second": at_once * calls / seconds,
+        "calls_that_the_server_takes": server,
+        "members_at_once_that_the_server_takes": server * seconds / calls,
+        "messages_per_second": at_once / on_ray.SEND_SECONDS,
+        "messages_that_are_taken": ray["messages_per_second"],
+        "snapshot_bytes_per_second": at_once * sum(member["snapshots"]) / seconds,
+        "store_gib": TRAININGS * sum(member["bytes"].values()) / 2**30,
+    }
+
+
 PARTS: dict[str, Callable[[], Any]] = {
     "executors": measure_executors,
     "log_batch_per_second": measure_server,
@@ -239,6 +278,9 @@ def main(names: list[str]) -> None:
         found[name] = {"figures": PARTS[name](), "load": [round(before, 1), round(os.getloadavg()[0], 1)]}
         OUT.print(name, found[name])
     found["cores"] = pool.cores()
+    if found.keys() >= PARTS.keys():
+        found["reckoned"] = reckon(found)
+        OUT.print("reckoned", found["reckoned"])
     with whole_file(RESULTS) as temporary:
         temporary.write_text(json.dumps(found, indent=1) + "\n")
 
