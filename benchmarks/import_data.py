@@ -32,11 +32,13 @@ EPISODES, STEPS, STATE, ACTION, FPS = 4000, 100, 4, 1, 25
 EPISODES_A_FILE = 5000
 COMMAND = ["import", "source", "--task", "pendulum", "--out", "data/imported"]
 PEAK = (
-    "import re, runpy, sys\n"
+    "import re, resource, runpy, sys\n"
     "try: runpy.run_module('pipeline', run_name='__main__', alter_sys=False)\n"
-    "finally: print(re.search('VmHWM:\\s*([0-9]+) kB', open('/proc/self/status').read())[1], file=sys.stderr)"
+    "finally:\n"
+    "    own = int(re.search('VmHWM:[^0-9]*([0-9]+) kB', open('/proc/self/status').read())[1])\n"
+    "    print(max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss), file=sys.stderr)"
 )
-"""The peak since the process began: `ru_maxrss` would count what its parent had."""
+"""The peak of the process, or of those that read for it; its own `ru_maxrss` would count what its parent had."""
 
 
 def numbers(count: int, size: int, seed: int) -> Iterator[NDArray[np.float32]]:

@@ -20,7 +20,8 @@ from pipeline.data.trajectories import Trajectories, load_trajectories
 from pipeline.errors import DataError
 from pipeline.files import whole_folder
 from pipeline.stages.export_data import export_data
-from pipeline.stages.settings import ExportDataSettings
+from pipeline.stages.import_data import import_data, look
+from pipeline.stages.settings import ExportDataSettings, ImportSettings
 from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tasks.reacher import REACHER
 from tests.conftest import SMALL_TRAJECTORIES
@@ -134,6 +135,21 @@ def test_statistics_of_each_episode_and_of_all(folder: Path) -> None:
         assert_allclose(found["std"], states.std(0), rtol=1e-12)
         for percent in (1, 10, 50, 90, 99):
             assert_allclose(found[f"q{percent:02d}"], np.percentile(states, percent, 0), rtol=1e-12)
+
+
+def test_what_is_exported_is_imported_bit_for_bit(folder: Path) -> None:
+    ours = load_trajectories(Path("data/trajectories.npz"))
+    Path("data").unlink()  # the link to what all tests share
+    for task in ("pendulum", "none"):
+        settings = make(ImportSettings, {"path": folder, "task": task, "out": f"data/of_{task}"})
+        made = import_data(settings, look(settings), lambda done, total: None).dataset
+        assert (made.episodes, made.frames, made.control_seconds) == (SMALL_TRAJECTORIES, len(ours.states) * 100, 0.04)
+        assert made.format == "lerobot v3.0" and [each.name for each in made.action] == ["force"]
+        again = load_trajectories(Path(f"data/of_{task}/trajectories.npz"))
+        states, actions, ends = again.end_to_end()
+        assert_array_equal(states, ours.states.reshape(-1, 4), strict=True)
+        assert_array_equal(actions, ours.actions.reshape(-1, 1), strict=True)
+        assert_array_equal(ends, np.arange(1, SMALL_TRAJECTORIES + 1) * 100)
 
 
 def test_exact_statistics() -> None:

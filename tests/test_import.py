@@ -1,8 +1,11 @@
 """Demonstrations that people bring: read exactly, checked, refused in one line, written whole or not at all."""
 
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -20,13 +23,15 @@ from numpy.testing import assert_array_equal
 from pipeline.cli.main import COMMANDS, main
 from pipeline.data.npz import write_npz
 from pipeline.data.pairs import load_action_pairs
+from pipeline.data.sources import npz as npz_source
 from pipeline.data.sources import registry, spool
 from pipeline.data.trajectories import Trajectories, cut_pairs, load_trajectories, save_trajectories
 from pipeline.errors import DataError
 from pipeline.files import file_digest
+from pipeline.stages import import_data
 from pipeline.tasks.dataset import read_dataset
 from tests import layouts, warm
-from tests.conftest import environment, put_store
+from tests.conftest import ROOT, environment, put_store
 from tests.layouts import FPS, NAMES, WRITERS, Demos, demos
 
 HORIZON = 10
@@ -500,6 +505,8 @@ def peak(work: Callable[[], Any]) -> int:
 
 def test_memory_does_not_grow_with_the_source(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "BLOCK", 1000)
+    here = lambda path, work, watch=lambda done: None: work(watch)  # noqa: E731
+    monkeypatch.setattr(import_data, "apart", here)  # in this process, where memory is traced
     peaks = []
     for count in (130, 130, 650):  # the first imports libraries too; a zip is checked a MiB at a time
         path = layouts.npz(place / f"{count}.npz", demos([40] * count, 40, 20))
@@ -540,6 +547,31 @@ def test_collected_files_stay_as_they_are(place: Path) -> None:
     assert [states.shape for states, _ in load_trajectories(place / "t.npz").episodes()] == [(5, 4), (5, 4)]
 
 
+# Libraries that crash
+
+
+def test_a_library_that_crashes_is_one_line(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = layouts.npz(place / "demos.npz", demos(UNEQUAL))
+    for where, function in ((npz_source, "check_zip"), (spool, "np")):
+        with monkeypatch.context() as patch:
+            patch.setattr(where, function, Crash())
+            refused(
+                imported(path, "--fps", FPS), capsys, f"{path}: expected data that can be read, found data on which"
+            )
+
+
+class Crash:
+    """Ends the process as an abort in C++ does, whatever is asked of it."""
+
+    def __call__(self, *_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def __getattr__(self, name: str) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 # Training
 
 
@@ -552,3 +584,17 @@ def test_a_model_trains_on_it(data: Path, place: Path) -> None:
     done = warm.run(place, ["-m", "train.train_pi0", *words], environment())
     assert done.returncode == 0, done.stderr
     assert len(list(place.glob("train/trained_models/*.pth"))) == 1
+
+
+@pytest.mark.slow(seconds=15)
+def test_the_commands_of_the_page(place: Path) -> None:
+    text = (ROOT / "docs" / "how-to" / "import_data.md").read_text()
+    blocks = re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    put_store(place)
+    script = "set -e\n" + "".join(blocks).replace("--epochs 1", "--epochs 1 --width 8 --layers 1")
+    env = environment(PATH=f"{Path(warm.python()).parent}:{os.environ['PATH']}")
+    done = subprocess.run(["bash", "-c", script], cwd=place, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    assert sorted(each.name for each in (place / "data").iterdir() if each.is_dir()) == ["arm", "imported"]
+    arm = load_trajectories(place / "data/arm/trajectories.npz")
+    assert arm.episode_ends is not None and len(arm.episode_ends) == 20 and arm.states.shape[1] == 6

@@ -60,7 +60,7 @@ def write_pieces(path: Path, columns: Mapping[str, Pieces], metadata: Mapping[st
             with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
                 descr = np.lib.format.dtype_to_descr(column.dtype)
                 header = {"descr": descr, "fortran_order": False, "shape": column.shape}
-                np.lib.format.write_array_header_1_0(stream, header)  # type: ignore[arg-type]
+                np.lib.format.write_array_header_1_0(stream, header)
                 written = 0
                 for block in column.blocks:
                     content = np.ascontiguousarray(block, column.dtype).tobytes()
@@ -70,7 +70,7 @@ def write_pieces(path: Path, columns: Mapping[str, Pieces], metadata: Mapping[st
                 assert written == math.prod(column.shape) * column.dtype.itemsize
         with archive.open(f"{METADATA}.npy", "w", force_zip64=True) as stream:
             sealed = np.array(json.dumps({**metadata, DIGEST: digest.hexdigest()}, sort_keys=True))
-            np.lib.format.write_array(stream, sealed, allow_pickle=False)  # type: ignore[arg-type]
+            np.lib.format.write_array(stream, sealed, allow_pickle=False)
 
 
 def read_npz(path: Path, rebuild: str) -> tuple[Arrays, dict[str, Any]]:

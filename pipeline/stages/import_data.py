@@ -2,20 +2,22 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pipeline.config import AUTO, NONE
+from pipeline.data.sources.apart import apart
 from pipeline.data.sources.check import Check
 from pipeline.data.sources.registry import find_format, recognise
 from pipeline.data.sources.source import Format, Source, chosen, fault, readable
 from pipeline.data.sources.spool import Spool, spool, write_pairs, write_trajectories
 from pipeline.errors import DataError, SettingsError
-from pipeline.files import MOST_RATIO, MOST_SMALL, check_folder, file_digest, whole_folder
+from pipeline.files import MOST_RATIO, MOST_SMALL, check_folder, file_digest, whole_folder, writing
 from pipeline.stages.collect import PAIRS_FILE, TRAJECTORIES_FILE
 from pipeline.stages.settings import ImportSettings
 from pipeline.tasks.dataset import DATA, DataSet, is_dataset_name, task_of_data, write_dataset
@@ -70,6 +72,7 @@ def look(settings: ImportSettings) -> Found:
     task = None if settings.task == NONE else find_task(settings.task)
     format = find_format(recognise(settings.path) if settings.format == AUTO else settings.format)
     with readable(settings.path, format.about):
+        apart(settings.path, lambda tell: bool(format.open(settings.path)))
         source = format.open(settings.path)
     states, actions = (_keys(source, what, getattr(settings, what), format) for what in ("state", "action"))
     observation, action = _channels(source, states), _channels(source, actions)
@@ -90,7 +93,7 @@ def import_data(settings: ImportSettings, found: Found, watch: Callable[[int, in
     """Read all episodes, check them and write `settings.out`, whole or not at all.
 
     Copies of episodes, and those shorter than a chunk, are left out. `watch` is told episodes done and in all. Needs
-    memory for a block of frames, or for the longest episode, and some 30 bytes an episode. Raises `UserError`.
+    memory for a block of frames, or for the longest episode, and some 200 bytes an episode. Raises `UserError`.
     """
     source = found.source
     sizes = len(found.observation), len(found.action)
@@ -98,8 +101,13 @@ def import_data(settings: ImportSettings, found: Found, watch: Callable[[int, in
     check = Check(settings.path, source, found.states, found.actions, found.horizon, limits)
     digest = _digest(settings.path, source.files)
     with whole_folder(settings.out) as folder:
-        with readable(settings.path, "episodes"):
-            files = spool(folder, check.episodes(), lambda done: watch(done, source.episodes))
+
+        def read(tell: Callable[[int], None]) -> tuple[tuple[Path, Path], dict[str, Any]]:
+            with readable(settings.path, "episodes"), writing(settings.out):
+                return spool(folder, check.episodes(), tell), check.seen()
+
+        files, seen = apart(settings.path, read, lambda done: watch(done, source.episodes))
+        check = replace(check, **seen)
         kept, lengths = check.kept(), np.array(check.lengths, np.int64)
         spooled = Spool(files, sizes, (np.cumsum(lengths) - lengths)[kept], lengths[kept])
         dataset = DataSet(

@@ -84,7 +84,7 @@ def read_dataset(name: str, horizon: int = 0) -> DataSet | None:
 
 
 def write_dataset(dataset: DataSet, folder: Path | None = None) -> None:
-    """Write `data/NAME/dataset.json`, or that in a `folder` that will be `data/NAME`; the folder must be there.
+    """Write `dataset.json` to the set's folder, or to a `folder` that will be it; it must be there.
 
     Raises `SettingsError` for what could not be read.
     """
@@ -108,10 +108,10 @@ def find_dataset(name: str) -> DataSet:
 
 
 def is_dataset_name(name: str) -> bool:
-    """Whether a data set can be called so: the name of a folder in `data/`, not a path."""
+    """Whether a data set can be called so: the name of a folder in `data/`, not a path, nor that of another horizon."""
     from pipeline.tasks.check_record import NAME
 
-    return NAME.fullmatch(name) is not None
+    return NAME.fullmatch(name) is not None and not name.startswith(OF_HORIZON)
 
 
 def task_of_data(dataset: DataSet) -> "Task":

@@ -83,7 +83,7 @@ def find_all() -> list[Found]:
     names = [DEFAULT, *sorted(path.name for path in DATA.glob("*") if path.is_dir() and path.name != DEFAULT)]
     found = []
     for name in names:
-        if is_dataset_name(name) and not name.startswith(OF_HORIZON):
+        if is_dataset_name(name):
             found += [each for each in (_look(name, horizon) for horizon in [0, *_horizons(name)]) if each.files]
     return found
 

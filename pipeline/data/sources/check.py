@@ -99,8 +99,8 @@ class Check:
     def _remember(self, name: str, number: int, states: Floats, actions: Floats) -> None:
         self.lengths.append(len(states))
         self.origin.append(number)
-        content = blake2b(np.ascontiguousarray(states), digest_size=8)
-        content.update(np.ascontiguousarray(actions))
+        content = blake2b(states.tobytes(), digest_size=8)
+        content.update(actions.tobytes())
         self.digests.append(int.from_bytes(content.digest(), "big"))
         both = [np.concatenate([extreme(states, 0), extreme(actions, 0)]) for extreme in (np.min, np.max)]
         before = self.range or (both[0], both[1])
@@ -110,6 +110,11 @@ class Check:
             at = int(excess.argmax())
             text = f"{name} with {np.abs(actions[:, at]).max():g}, the limit is {self.limits[at]:g}"
             self.beyond = self.beyond[0] + 1, self.beyond[1] or text
+
+    def seen(self) -> dict[str, Any]:
+        """What the checks found, to go on with it in another process."""
+        names = ("lengths", "origin", "digests", "short", "beyond", "frames", "range")
+        return {name: getattr(self, name) for name in names}
 
     def kept(self) -> NDArray[np.bool_]:
         """Which of the episodes are no copies of an earlier one `(N,)`."""

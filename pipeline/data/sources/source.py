@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import DataError, UserError, one_line
+from pipeline.errors import DataError, RunError, UserError, one_line
 
 MAX_FRAMES, MAX_EPISODES, MAX_NUMBERS, MAX_RATE = 10**10, 10**8, 10_000, 10**6
 
@@ -72,7 +72,7 @@ def readable(path: Path, expected: str) -> Iterator[None]:
     """In this context, what a library raises on a damaged file becomes one line."""
     try:
         yield
-    except UserError:
+    except (UserError, RunError):
         raise
     except Exception as error:  # damage can surface as nearly anything
         raise fault(path, expected, f"a damaged or foreign file ({one_line(error)[:200]})") from error
