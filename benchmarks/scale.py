@@ -30,13 +30,13 @@ from pipeline.files import whole_file
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results" / "scale.json"
-FEW, MANY = 50, 400  # jobs: the time for one is a difference, without the start
+FEW, MANY = 50, 300  # jobs: the time for one is a difference, without the start
 WORK_SECONDS, WORKED = 1.0, 6  # of processor time, and jobs
-CALLS, METRICS, CLIENTS = 50, 30, (1, 4, 16)  # log_batch: calls of each client, values in a call, clients at once
+CALLS, METRICS, CLIENTS = 25, 30, (1, 4, 16)  # log_batch: calls of each client, values in a call, clients at once
 MESSAGES = 3000
 TRAININGS, MACHINES = 10_000, 100
 OF_MEMBER, OF_STUDY = 100, 1000  # episodes for each condition: measured here, and of a study
-EPISODES = (100_000, 1_000_000)  # for each of nine conditions
+EPISODES = (20_000, 200_000)  # for each of nine conditions
 
 
 def nothing(report: Report) -> int:
