@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.errors import RunError
+from pipeline.errors import DivergedError
 from pipeline.methods.method import Plans, joined, rows_of
 from pipeline.policies.policy import Policy
 from pipeline.streams import numpy_stream, torch_stream
@@ -132,7 +132,7 @@ class ChunkExecutor:
     and the undecodable plans, and in tasks with several ways how often a new plan leads another way than the last.
     `keep(step, due (B,), chunks (B, H, A))` is called with each new chunk and its episode indices.
     Where a plan is missing, the episode is given up: it gets no action and no plan any more.
-    Raises `RunError` for a plan that is not finite: a simulator would treat it as no action.
+    Raises `DivergedError` for a plan that is not finite: a simulator would treat it as no action.
     """
 
     def __init__(self, task: Task, planner: Planner, replan: Ints, keep: Keep = _unkept) -> None:
@@ -151,7 +151,8 @@ class ChunkExecutor:
         if len(due):
             plans = self._planner(states[due], due, step)
             if not np.isfinite(plans.actions).all():
-                raise RunError(f"plans at step {step}: expected finite actions, found NaN or infinity. Train it again.")
+                found = "expected finite actions, found NaN or infinity. Train it again."
+                raise DivergedError(f"plans at step {step}: {found}")
             self._plans[due] += 1
             if plans.missing is not None:
                 self._given_up = np.zeros(len(states), dtype=bool) if self._given_up is None else self._given_up

@@ -94,9 +94,13 @@ class Trial:
     def episodes(self, task: Task) -> Episodes:
         """The episodes that models meet; those of a block have the same bits as among all others."""
         if self.block is None:
-            return draw_episodes(task, task.conditions, self.protocol.episodes, self.protocol.seed)
+            return draw_episodes(
+                task, task.conditions, self.protocol.episodes, self.protocol.seed, *self.protocol.stream
+            )
         where = (task.conditions[self.block.condition],)
-        return draw_episodes(task, where, self.block.count, self.protocol.seed, first=self.block.first)
+        return draw_episodes(
+            task, where, self.block.count, self.protocol.seed, *self.protocol.stream, first=self.block.first
+        )
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,8 @@ def judge_file(
         held_out = hold_out(task, pairs, protocol.episodes)
         return Judged(name, policy.method, *evaluate_plans(policy, held_out, protocol.seed, report), task.action)
     episodes = trial.episodes(task)
-    evaluation = evaluate_planner(policy_planner(policy, episodes, protocol.seed), episodes, 1, report)
+    planner = policy_planner(policy, episodes, protocol.seed, *protocol.stream)
+    evaluation = evaluate_planner(planner, episodes, 1, report)
     chunks = None
     if trial.block is None and pairs.is_file() and is_trained_on(policy, pairs):
         expert = load_action_pairs(pairs)
