@@ -36,9 +36,10 @@ A new worker imports torch and MLflow for its first job of a study; these jobs n
 ## One member of a study
 
 A default pi0 trained for {training[seconds][training]:.0f} s, and was evaluated for
-{training[seconds][evaluation]:.0f} s on {of_member} episodes in each of nine conditions. It made {calls} calls to MLflow:
-{kinds}. Metrics wait for each other up to five seconds, so a longer training makes one call more each five seconds. It wrote {snapshots} snapshots of
-{snapshot_mb:.1f} MB, which Ray's workers send to the driver, and left files of {files_mb:.1f} MB.
+{training[seconds][evaluation]:.0f} s on {of_member} episodes in each of nine conditions. The calls to MLflow were
+{calls}: {kinds}. Metrics wait for each other up to five seconds, so a longer training makes one call more each five
+seconds. It wrote {snapshots} snapshots of {snapshot_mb:.1f} MB, which Ray's workers send to the driver, and left files
+of {files_mb:.1f} MB.
 
 ## MLflow's server
 

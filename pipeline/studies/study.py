@@ -335,8 +335,9 @@ def _run(store: Store, plan: Plan, jobs: Sequence[Job[str]], watch: Watch, tally
 
 
 def gpus_of(job: Job[str], plan: Plan) -> float:
-    """How many GPUs a job needs: a member as its group's recipe says."""
-    return float(plan.recipes.get(job.kind, {}).get("device") == "cuda")
+    """How many GPUs a job needs: a member, or all of a group together, as the group's recipe says."""
+    kinds = {kind: recipe for group, recipe in plan.recipes.items() for kind in (group, together_name(group))}
+    return float(kinds.get(job.kind, {}).get("device") == "cuda")
 
 
 def what_was_left(store: Store, plan: Plan) -> dict[str, list[Path]]:
@@ -345,7 +346,9 @@ def what_was_left(store: Store, plan: Plan) -> dict[str, list[Path]]:
     for run in search_study(store, plan.settings.study, plan.experiment):
         if run.status != "FINISHED" and run.tags.get("kind") in JOB_KINDS:
             files = filter(Path.is_file, journal_of(run.run_id).folder.rglob("*"))
-            found.setdefault(job_name(run), []).extend(Path(os.path.relpath(path)) for path in files)
+            left = [Path(os.path.relpath(path)) for path in files]
+            for name in (job_name(run), together_name(group_of(run))):
+                found.setdefault(name, []).extend(left)
     return found
 
 
