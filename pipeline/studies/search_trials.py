@@ -209,10 +209,10 @@ def close(plan: Plan, each: Try, say: Say) -> Tried:
     told = {"state": made.state, "scores": made.scores, "seconds": made.seconds, "reason": made.reason}
     each.run.tags({OUTCOME: json.dumps(told), "state": made.state})
     each.run.end("FAILED" if made.state == FAILED else "FINISHED")
-    score = plan.task.scores[plan.task.primary]
+    primary = plan.task.scores[plan.task.primary]
     words = {
-        COMPLETE: f"{score.short} {score.text(made.value)}, {made.cost:.1f} s of training",
-        PRUNED: f"given up after its first seed, {score.short} {score.text(made.value)}",
+        COMPLETE: f"{primary.short} {primary.text(made.value)}, {made.cost:.1f} s of training",
+        PRUNED: f"given up after its first seed, {primary.short} {primary.text(made.value)}",
         FAILED: f"failed: {made.reason}",
     }
     say(f"{each.method} trial {each.number}: {words[made.state]}")
