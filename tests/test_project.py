@@ -117,7 +117,7 @@ def locked() -> dict[str, Requirement]:
 
 def test_lock_has_every_pin() -> None:
     extras = PYPROJECT["project"]["optional-dependencies"]
-    assert extras["dev"][0] == "tinypi[export,hdf5,search,server]"
+    assert extras["dev"][0] == "tinypi[export,hdf5,ray,search,server]"
     groups = [*extras.values(), PYPROJECT["project"]["dependencies"], PYPROJECT["build-system"]["requires"]]
     direct = [Requirement(entry) for group in groups for entry in group if entry != extras["dev"][0]]
     for entry in direct:

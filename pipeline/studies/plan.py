@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import make
+from pipeline.config import AUTO, make
 from pipeline.errors import SettingsError
 from pipeline.methods.method import Method, Prepared
 from pipeline.methods.preset import read_preset
@@ -21,6 +21,7 @@ NOT_THE_RECIPE = {
     "preset",
     "experiment",
     "threads",
+    "deterministic",
 }  # models of a group may differ in these
 
 
@@ -119,6 +120,22 @@ def _presets(settings: EnsembleSettings, names: Sequence[str]) -> dict[str, dict
             )
         found[preset.method] = preset.values
     return found
+
+
+def together_groups(settings: EnsembleSettings, groups: Sequence[Group]) -> frozenset[str]:
+    """Return the names of the groups whose models are trained together; raises `SettingsError` if one cannot be."""
+    found = set()
+    for group in groups:
+        able = group.method.stacked is not None
+        if settings.together == "yes" and not able:
+            raise SettingsError(
+                f"together: expected methods whose models can be trained together, found '{group.method.name}'. "
+                "Use --together no."
+            )
+        on_gpu = choose_device(group.settings).type == "cuda"
+        if able and (settings.together == "yes" or (settings.together == AUTO and on_gpu)):
+            found.add(group.name)
+    return frozenset(found)
 
 
 def _trained(group: Group, groups: Sequence[Group]) -> str:

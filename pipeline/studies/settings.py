@@ -15,11 +15,11 @@ from pipeline.config import (
     NAME_PATTERN,
     NONE,
     RUN_NAME,
-    Settings,
     fields_of,
     make,
 )
 from pipeline.errors import SettingsError
+from pipeline.executors.settings import RunsJobs
 from pipeline.methods.settings import ChunkRecipe, FlowActing, Recipe, TokenActing, TokenRecipe
 from pipeline.report.design import MARGIN
 from pipeline.tasks.registry import TASKS
@@ -37,7 +37,7 @@ def split_words(given: object) -> object:
     return tuple(word for word in words if word not in ("", NONE))
 
 
-class EnsembleSettings(ForData, WithHorizon):
+class EnsembleSettings(ForData, WithHorizon, RunsJobs):
     """Train, evaluate and compare groups of models: one method and several seeds per group.
 
     A group is a method with its defaults, such as pi0, or with other settings, such as "pi0 width=128"; this is also
@@ -61,8 +61,9 @@ class EnsembleSettings(ForData, WithHorizon):
     set: tuple[str, ...] = Field((), description="training settings: NAME=VALUE or METHOD.NAME=VALUE, also A,B")
     preset: tuple[str, ...] = Field((), description="recipes of methods: files that search has written, also A,B")
     base_seed: int = Field(0, ge=0, le=MAX_SEED, description="the first seed; the models' seeds count up from it")
-    executor: Literal["pool", "serial"] = Field("pool", description="a pool of processes, or one job after another")
-    workers: int = Field(0, ge=0, le=1024, description="processes of the pool, 0 for one per core")
+    together: Literal["auto", "yes", "no"] = Field(
+        "auto", description="train all models of a group at once, as one stack; auto: on a CUDA device"
+    )
     until: Literal["trained", "decided"] = Field(
         "trained", description="stop when all models are trained, or at the first look that decides"
     )
@@ -114,7 +115,7 @@ class EnsembleSettings(ForData, WithHorizon):
         return self
 
 
-class SuiteSettings(Settings):
+class SuiteSettings(RunsJobs):
     """Compare the same groups of models on several tasks: a study per task, below one run, and one report.
 
     The study of a task is called SUITE-TASK, and is one as `ensemble` makes it. The same command with the same name
@@ -137,8 +138,6 @@ class SuiteSettings(Settings):
     set: tuple[str, ...] = Field((), description="training settings: NAME=VALUE or METHOD.NAME=VALUE, also A,B")
     preset: tuple[str, ...] = Field((), description="recipes of methods: files that search has written, also A,B")
     margin: float = Field(MARGIN, gt=0, le=1, description="differences of the primary score below it do not matter")
-    executor: Literal["pool", "serial"] = Field("pool", description="a pool of processes, or one job after another")
-    workers: int = Field(0, ge=0, le=1024, description="processes of the pool, 0 for one per core")
     experiment: str = Field(
         "tinypi", pattern=f"^{NAME_PATTERN}$", description="MLflow experiment", json_schema_extra=EXPERIMENT_NAME
     )
@@ -156,7 +155,7 @@ class SuiteSettings(Settings):
         return make(EnsembleSettings, shared | {"study": f"{self.suite}-{name}", "task": reference})
 
 
-class SearchSettings(ForData, WithHorizon):
+class SearchSettings(ForData, WithHorizon, RunsJobs):
     """Search a recipe for each method, with the same budget for all: trials, searched settings, seeds.
 
     A trial is a recipe: it trains a model for each seed, and its score is the task's primary score on episodes that are
@@ -196,8 +195,6 @@ class SearchSettings(ForData, WithHorizon):
         1_000_000, ge=0, le=MAX_SEED - 1000, description="first training seed of every trial; studies begin at 0"
     )
     episodes: int = Field(100, ge=1, le=1_000_000, description="episodes per condition")
-    executor: Literal["pool", "serial"] = Field("pool", description="a pool of processes, or one job after another")
-    workers: int = Field(0, ge=0, le=1024, description="processes of the pool, 0 for one per core")
     pairs: Path = Field(
         Path("data/training_pairs_original.npz"),
         description="action pairs, for methods without tokens and for the expert",
