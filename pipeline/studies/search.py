@@ -34,6 +34,7 @@ from pipeline.report.search import (
     winners_table,
 )
 from pipeline.report.search_figures import draw_searched
+from pipeline.stages.remote import ready_to_run
 from pipeline.studies.jobs import Runs
 from pipeline.studies.sampler import importances
 from pipeline.studies.search_plan import (
@@ -68,6 +69,12 @@ class Made:
 
 
 def run_search(settings: SearchSettings, say: Say, watch: Watch) -> Made:
+    """Do what is missing of a search, by the executor that the settings name, see `_run_search`."""
+    with ready_to_run(settings, in_store=True):
+        return _run_search(settings, say, watch)
+
+
+def _run_search(settings: SearchSettings, say: Say, watch: Watch) -> Made:
     """Do what is missing of a search, and report on all of it.
 
     Bad input raises a `UserError` before any work. A trial whose training diverges has failed, and is not tried again.

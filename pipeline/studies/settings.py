@@ -155,7 +155,7 @@ class SuiteSettings(RunsJobs):
         return make(EnsembleSettings, shared | {"study": f"{self.suite}-{name}", "task": reference})
 
 
-class SearchSettings(ForData, WithHorizon):
+class SearchSettings(ForData, WithHorizon, RunsJobs):
     """Search a recipe for each method, with the same budget for all: trials, searched settings, seeds.
 
     A trial is a recipe: it trains a model for each seed, and its score is the task's primary score on episodes that are
@@ -195,8 +195,6 @@ class SearchSettings(ForData, WithHorizon):
         1_000_000, ge=0, le=MAX_SEED - 1000, description="first training seed of every trial; studies begin at 0"
     )
     episodes: int = Field(100, ge=1, le=1_000_000, description="episodes per condition")
-    executor: Literal["pool", "serial"] = Field("pool", description="a pool of processes, or one job after another")
-    workers: int = Field(0, ge=0, le=1024, description="processes of the pool, 0 for one per core")
     pairs: Path = Field(
         Path("data/training_pairs_original.npz"),
         description="action pairs, for methods without tokens and for the expert",
