@@ -102,6 +102,11 @@ class TrainSettings(ForData, WithHorizon, Recipe):
         pattern=f"^{NAME_PATTERN}$",
         description="resume an interrupted run: its id in MLflow, or latest",
     )
+    preset: str = Field(
+        NONE,
+        min_length=1,
+        description="recipe to start from: a file that search has written; other settings win over it",
+    )
 
 
 class Pi0Settings(FlowActing, ChunkRecipe, TrainSettings):

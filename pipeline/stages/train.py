@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from pipeline.config import AUTO, NONE
-from pipeline.errors import DataError, RunError, StoreError, one_line
+from pipeline.errors import DataError, DivergedError, StoreError, one_line
 from pipeline.evaluation.control import draw_episodes, evaluate_planner, mean_scores, policy_planner
 from pipeline.methods.method import Method, Prepared
 from pipeline.methods.settings import TrainSettings
@@ -228,7 +228,7 @@ def finish(training: Training) -> Trained:
     """Judge the best weights, and leave the files of the run: the same, if it is done a second time."""
     account, run, mirror = training.account, training.run, training.mirror
     if not account.best:
-        raise RunError("training: expected a finite validation loss in some epoch, found none. Try a lower --lr.")
+        raise DivergedError("training: expected a finite validation loss in some epoch, found none. Try a lower --lr.")
 
     digest, best = weights_digest(account.best), account.epochs[account.best_epoch - 1]
     final = {

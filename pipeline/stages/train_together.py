@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.config import NONE
-from pipeline.errors import RunError, one_line
+from pipeline.errors import DivergedError, one_line
 from pipeline.methods.method import Method
 from pipeline.methods.settings import TrainSettings
 from pipeline.stages.account import Keeper, Say, Training, account_of
@@ -102,7 +102,7 @@ def _fit(members: Sequence[Member], watch: Callable[[float], None]) -> list[str]
         training.account.seconds = before[number] + time.perf_counter() - begun
         if isinstance(event, Broken):
             failures[number] = event.reason
-            member.end(RunError(event.reason))
+            member.end(DivergedError(event.reason))
             continue
         if isinstance(event, Step):
             fractions[number] = event.steps_done / event.steps_total

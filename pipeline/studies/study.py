@@ -4,8 +4,9 @@ What runs of the same study in the store have done already is not done again.
 """
 
 import contextlib
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -23,6 +24,7 @@ from pipeline.executors.jobs import Job
 from pipeline.executors.run import Watch, run_all
 from pipeline.locks import file_lock
 from pipeline.methods.method import Prepared
+from pipeline.own_code import files_of
 from pipeline.policies.load import load_policy
 from pipeline.registry.register import register_members
 from pipeline.report.design import Design, design_of
@@ -33,6 +35,7 @@ from pipeline.results.write import write_files
 from pipeline.stages.evaluate import Trial
 from pipeline.stages.held_out import episodes_of
 from pipeline.stages.make_data import make_missing_data, require_same_data
+from pipeline.stages.remote import ready_to_run
 from pipeline.stages.train import prepare
 from pipeline.stages.unfinished import end_abandoned
 from pipeline.studies.design import design_for, tags_of
@@ -53,6 +56,7 @@ from pipeline.studies.settings import EnsembleSettings
 from pipeline.studies.verdict import group_metrics, study_metrics, verdict_tags
 from pipeline.tasks.settings import at_task, settle
 from pipeline.tasks.task import Task
+from pipeline.tracking.journal import journal_of
 from pipeline.tracking.mirror import MIRROR
 from pipeline.tracking.names import LOOKED, NAME, TASK, TOGETHER, Kind
 from pipeline.tracking.owner import is_ours
@@ -68,8 +72,8 @@ REPORTS = MIRROR / "reports"
 FOLDER = "report"  # of the study's artifacts
 PUBLISHED = "published"  # tag of a study's run: digest of what its report and its registered models were made from
 GROWS = {  # not params: calls differ
-    "n_models", "executor", "workers", "together", "episodes", "evaluation_seed", "set", "methods", "until", "looks",
-    "margin",
+    "n_models", "executor", "workers", "ray_address", "together", "episodes", "evaluation_seed", "set", "methods",
+    "until", "looks", "margin",
 }  # fmt: skip
 
 Say = Callable[[str], None]
@@ -102,6 +106,7 @@ class Plan:
     beside: Beside
     design: Design
     together: frozenset[str]  # the groups whose models are trained together
+    files: tuple[Path, ...]  # that its jobs read
 
     @property
     def trial(self) -> Trial:
@@ -125,13 +130,18 @@ class Tally:
 
 
 def run_study(settings: EnsembleSettings, say: Say, watch: Watch, suite: TrackedRun | None = None) -> Study:
-    """Do what is missing of a study, one torch thread per process, and report on all of it.
+    """Do what is missing of a study, one torch thread per job, and report on all of it.
 
     Its run is below that of its suite, if it has one.
 
     Bad input raises a `UserError` before any work. A member that fails is tried once more, then recorded as failed;
     the others go on.
     """
+    with ready_to_run(settings, in_store=True):
+        return _run_study(settings, say, watch, suite)
+
+
+def _run_study(settings: EnsembleSettings, say: Say, watch: Watch, suite: TrackedRun | None) -> Study:
     started = time.monotonic()
     settings, task = settle(settings)
     groups = [replace(group, settings=at_task(group.settings, task)) for group in plan_groups(settings)]
@@ -148,7 +158,8 @@ def run_study(settings: EnsembleSettings, say: Say, watch: Watch, suite: Tracked
     with one_at_a_time(settings.study):
         trained = {group.name: recipes[group.name] for group in groups if group.trained == group.name}
         design = design_for(task, settings, trained, study_tags(store, settings.study, experiment))
-        plan = Plan(task, settings, experiment, groups, members, recipes, beside, design, together)
+        files = files_read(settings, prepared.values(), beside)
+        plan = Plan(task, settings, experiment, groups, members, recipes, beside, design, together, files)
         require_same_recipes(store, plan)
         study = open_study(store, settings.study, plan.experiment, suite=suite)
         runs = Runs(settings.study, task.name, study, {})
@@ -187,6 +198,13 @@ def prepare_data(task: Task, settings: EnsembleSettings, groups: Sequence[Group]
         if one.interface.tokenizer is not None:
             require_same_data(one.files["data"], settings.pairs)
     return prepared
+
+
+def files_read(settings: EnsembleSettings, prepared: Iterable[Prepared], beside: Beside) -> tuple[Path, ...]:
+    """The files that the jobs of a study read."""
+    found = [path for one in prepared for path in one.files.values()] + [settings.pairs]
+    found += [Path(name) for original in beside.originals for name in original if name != NONE]
+    return tuple(dict.fromkeys([*found, *files_of(settings.task)]))
 
 
 def find_originals(settings: EnsembleSettings) -> list[tuple[Path, str]]:
@@ -271,7 +289,7 @@ def run_jobs(store: Store, plan: Plan, runs: Runs, watch: Watch, say: Say) -> Ta
 
     Members are trained up to each look in turn, and no further than the one that decides.
     """
-    end_orphans(store, plan, "the study's process was gone")
+    end_orphans(store, plan.settings.study, plan.experiment, "the study's process was gone")
     tally, before = Tally(), 0
     for look in plan.looks:
         first, last = (plan.settings.base_seed + count for count in (before, look))
@@ -307,16 +325,33 @@ def is_decided(store: Store, plan: Plan, look: int, say: Say) -> bool:
 def _run(store: Store, plan: Plan, jobs: Sequence[Job[str]], watch: Watch, tally: Tally) -> None:
     def failed(job: Job[str], reason: str) -> None:
         with contextlib.suppress(StoreError):  # it is away: the next call, or doctor, ends the run
-            end_orphans(store, plan, reason, job.name)
+            end_orphans(store, plan.settings.study, plan.experiment, reason, job.name)
 
+    left = what_was_left(store, plan) if jobs else {}
+    jobs = [replace(job, files=plan.files, gpus=gpus_of(job, plan), left=tuple(left.get(job.name, ()))) for job in jobs]
     outcome = run_all(jobs, watch, plan.settings.executor, plan.settings.workers, failed)
     tally.done += len(outcome.results)
     tally.failures += outcome.failures
 
 
-def end_orphans(store: Store, plan: Plan, reason: str, name: str | None = None) -> None:
-    """End runs of the study's jobs, or of the job `name`, whose process is gone."""
+def gpus_of(job: Job[str], plan: Plan) -> float:
+    """How many GPUs a job needs: a member as its group's recipe says."""
+    return float(plan.recipes.get(job.kind, {}).get("device") == "cuda")
+
+
+def what_was_left(store: Store, plan: Plan) -> dict[str, list[Path]]:
+    """The journals of runs that broke off, by the names of their jobs: workers on other machines go on from these."""
+    found: dict[str, list[Path]] = {}
     for run in search_study(store, plan.settings.study, plan.experiment):
+        if run.status != "FINISHED" and run.tags.get("kind") in JOB_KINDS:
+            files = filter(Path.is_file, journal_of(run.run_id).folder.rglob("*"))
+            found.setdefault(job_name(run), []).extend(Path(os.path.relpath(path)) for path in files)
+    return found
+
+
+def end_orphans(store: Store, study: str, experiment: str, reason: str, name: str | None = None) -> None:
+    """End runs of a study's jobs, or of the job `name`, whose process is gone."""
+    for run in search_study(store, study, experiment):
         names = (None, job_name(run), together_name(group_of(run)))
         if run.status == "RUNNING" and run.tags.get("kind") in JOB_KINDS and name in names:
             end_abandoned(TrackedRun(store, run.run_id), run.tags.get(NAME, run.name), reason)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import RunError
+from pipeline.errors import DivergedError
 from pipeline.methods.method import Loss, Method, Prepared, Rows, Stacked
 from pipeline.methods.settings import TrainSettings
 from pipeline.streams import global_torch_stream, torch_stream
@@ -93,7 +93,7 @@ def fit(problem: Problem, settings: TrainSettings, resumed: Snapshot | None = No
     With `resumed` it continues from that snapshot, to the same bits as without an interruption. The test loss does not
     affect the training.
 
-    Raises `RunError` naming the step, before any update, if loss or gradient is not finite.
+    Raises `DivergedError` naming the step, before any update, if loss or gradient is not finite.
     """
     at = start(problem.network, settings)
     if resumed:
@@ -147,7 +147,7 @@ def take_step(at: State, problem: Problem, settings: TrainSettings, rows: Rows, 
     norm = float(nn.utils.clip_grad_norm_(parameters, settings.grad_clip))
     value = float(mean.detach())
     if not (math.isfinite(value) and math.isfinite(norm)):
-        raise RunError(not_finite(at.step, at.epoch, value, norm))
+        raise DivergedError(not_finite(at.step, at.epoch, value, norm))
     at.lr = step_lr(at, settings, steps_total)
     for optimizer in at.optimizers:
         for group in optimizer.param_groups:

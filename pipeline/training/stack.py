@@ -205,7 +205,8 @@ class Stack:
         sizes = [shape.numel() for shape in self.shapes]
         parts = torch.split(table[:, : sum(sizes)], sizes, 1)
         return [
-            part.unflatten(1, shape) if shape else part[:, 0] for part, shape in zip(parts, self.shapes, strict=True)
+            part.view(len(part), *shape) if shape else part[:, 0]
+            for part, shape in zip(parts, self.shapes, strict=True)
         ]
 
 

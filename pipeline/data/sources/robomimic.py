@@ -32,6 +32,7 @@ def open_robomimic(path: Path) -> Source:
         if "total" in data.attrs and (total := number_of(path, data, "total")) != sum(counts):
             raise fault(path, f"the {total} frames that 'total' claims", f"{sum(counts):,} in all demonstrations")
         first = subgroup(path, data, names[0])
+        seen = sorted(subgroup(path, first, "obs")) if "obs" in first else []
         features: dict[str, Feature] = {}
         ignored = []
         for group in sorted(first):
@@ -47,6 +48,8 @@ def open_robomimic(path: Path) -> Source:
             data = subgroup(path, file, "data")
             for name, count in zip(names, counts, strict=True):
                 group = subgroup(path, data, name)
+                if seen and (other := sorted(subgroup(path, group, "obs"))) != seen:
+                    raise fault(path, f"the observations {', '.join(seen)[:200]} in {name}", ", ".join(other)[:200])
                 yield Episode({key: rows(path, group, features[key], count) for key in keys})
 
     return Source(
