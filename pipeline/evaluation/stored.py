@@ -50,7 +50,10 @@ def protocol_of(tags: Mapping[str, str]) -> Protocol | None:
     numbers = [tags.get(f"evaluation_{name}", "") for name in ("episodes", "seed")]
     numbers.append(tags.get("evaluation_version", "1"))
     complete = tags.get("evaluation", UNFINISHED) != UNFINISHED and all(map(str.isdecimal, numbers))
-    return Protocol(*map(int, numbers), purpose=tags.get("evaluation_purpose", "")) if complete else None
+    if not complete:
+        return None
+    episodes, seed, version = map(int, numbers)
+    return Protocol(episodes, seed, version, tags.get("evaluation_purpose", ""))
 
 
 def scores_table(conditions: Sequence[Condition], rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def importances(space: Space, tried: Sequence[Tried]) -> dict[str, float]:
     if len(usable) < ENOUGH_TRIALS or len({each.value for each in usable}) == 1:
         return {}
     study = optuna.create_study(direction="maximize")
-    study.add_trials([create_trial(params=each.params, distributions=known, value=each.value) for each in usable])
+    study.add_trials([create_trial(params=dict(each.params), distributions=known, value=each.value) for each in usable])
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     found: Mapping[str, Any] = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return {name: float(found.get(name, 0.0)) for name in space}
