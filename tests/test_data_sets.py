@@ -201,6 +201,8 @@ def test_what_does_not_fit_is_refused(place: Path, capsys: pytest.CaptureFixture
             assert "data: expected" in refused(["data", action, name], capsys)
         assert "data/faulty/dataset.json: expected" in refused(["data", action, "faulty"], capsys)
         assert "name: expected one with" in refused(["data", action], capsys)
+    told = refused(["data", "show", "more", "--horizon", "7"], capsys)
+    assert "expected the name of a data set with chunks of 7 actions, found 'more'" in told
     assert "name: expected none with list" in refused(["data", "list", "more"], capsys)
     assert main(COMMANDS, ["data", "list"]) == 0
     assert "cannot be read" in capsys.readouterr().out

@@ -268,7 +268,7 @@ def test_a_short_training_reaches_its_peak_and_says_so(data: Path) -> None:
     prepared = PI0.prepare(chosen)
     (warning,) = training_warnings(chosen, prepared)
     steps = 2 * math.ceil(len(prepared.train[0]) / 128)
-    assert f"a warm-up of 200 steps is too long for {steps} training steps: {steps // 4} are used" in warning
+    assert f"a warm-up of 200 steps is too long for {steps} training steps: it becomes {steps // 4}." in warning
     assert training_warnings(chosen.model_copy(update={"warmup": 1}), prepared) == () == prepared.warnings
 
 

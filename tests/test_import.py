@@ -426,7 +426,7 @@ def test_a_faulty_npz_is_refused(place: Path, capsys: pytest.CaptureFixture[str]
     tried("that agree in N and T", states=np.zeros((5, 21, 4)), actions=actions)
     tried("found states (5, 20, 4), actions (0, 20, 1)", states=states, actions=np.zeros((0, 20, 1)), more=states[:1])
     tried("action: expected one of actions, action, found none", states=states)
-    several = "found states and obs: more than one. There is states (4), obs (4), actions (1). Choose by --state."
+    several = "states and obs: more than one. The source has states (4), obs (4), actions (1). Choose by --state."
     tried(several, states=states, obs=states, actions=actions)
     tried("'episode_ends' must increase", states=states[0], actions=actions[0], episode_ends=[12, 9, 20])
     tried("as many rows as the last of 'episode_ends'", states=states[0], actions=actions[0], episode_ends=[10, 40])
@@ -439,7 +439,7 @@ def test_what_was_asked_for_must_be_there_and_fit(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = layouts.robomimic(place / "demo.hdf5", demos(UNEQUAL))
-    there = "There is actions (1), dones (1), obs/cube (1), obs/eef (3), rewards (1), states (7)."
+    there = "The source has actions (1), dones (1), obs/cube (1), obs/eef (3), rewards (1), states (7)."
     refused(imported(path, "--state", "obs/arm"), capsys, f"expected keys of the source, found 'obs/arm'. {there}")
     refused(imported(path, "--state", "obs,obs/eef"), capsys, "expected each key once")
     refused(imported(path, "--task", "pendulum", "--state", "states"), capsys, "expected the 4 numbers of the task")

@@ -17,6 +17,7 @@ from pipeline.cli.options import settings_command
 from pipeline.cli.train import train_command
 from pipeline.config import Settings
 from pipeline.methods.settings import Pi0Settings
+from pipeline.stages.account import params_note
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.tracking.mirror import reserve
 from pipeline.tracking.run import GENERATED_NAME, TrackedRun
@@ -152,6 +153,13 @@ def test_mlflow_run_with_bad_parameters_fails(workplace: Path) -> None:
         result = mlflow_run(workplace, "-e", "train_pi0", "-P", word, check=False)
         assert result.returncode != 0 and "error: " in result.stderr and "Traceback" not in result.stderr
     assert {run.info.status for run in runs_of(workplace, "Default")} == {"FAILED"}
+
+
+def test_what_mlflow_shows_otherwise_is_said_with_its_cause() -> None:
+    dash = params_note("batch_size=300", ["batch_size"], "none")
+    assert dash.endswith("used are batch_size=300: with 'mlflow run', write -P names with '_'")
+    assert params_note("pairs=data/arm/pairs.npz", ["pairs"], "none").endswith("used are pairs=data/arm/pairs.npz")
+    assert params_note("batch_size=300", ["batch_size"], "found.yaml").endswith("used are batch_size=300")
 
 
 def test_names_in_the_same_minute(tmp_path: Path) -> None:

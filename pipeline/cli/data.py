@@ -83,7 +83,7 @@ def _show(found: "Found") -> None:
         ("action", channels(told.action) or "unknown"),
         ("chunks", f"of {told.horizon} actions" if told.horizon else "unknown"),
         ("source", source),
-        ("of the source", f"sha256 {told.source_sha256}" if told.source_sha256 else "no digest"),
+        ("source digest", f"sha256 {told.source_sha256}" if told.source_sha256 else "not known"),
         ("licence", told.licence or "not stated"),
         ("made", told.made or "unknown"),
         ("files", "\n".join(f"{path}  sha256 {digest}" for path, digest in found.digests.items())),

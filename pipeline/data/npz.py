@@ -80,7 +80,10 @@ def read_npz(path: Path, rebuild: str) -> tuple[Arrays, dict[str, Any]]:
     Python objects; `rebuild` is the command that makes it, named in the message.
     """
     if not is_file(path):
-        raise DataError(f"{path}: expected an .npz file, found none. Make it with '{rebuild}', or name another file.")
+        raise DataError(
+            f"{path}: expected an .npz file, found none. Make it with '{rebuild}' for the same --task and --horizon, "
+            "or name another file."
+        )
     try:
         check_zip(path)
         with zipfile.ZipFile(path) as archive, warnings.catch_warnings(action="ignore"):  # of old header formats

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.files import whole_file
 from pipeline.report.comparison import Comparison, Group
 from pipeline.report.loss_curves import is_wide
-from pipeline.report.plotting import Axes, Figure, FixedLocator, MaxNLocator, NullLocator, plain
+from pipeline.report.plotting import Axes, Figure, FixedLocator, MaxNLocator, NullLocator, logarithmic, plain
 from pipeline.report.scenes import draw_back
 from pipeline.report.words import verdict_label
 from pipeline.tasks.scene import Scene
@@ -422,7 +422,8 @@ def draw_tokenizer_tradeoff(rows: Sequence[Mapping[str, float]], chosen: str) ->
     by_scale = [next(row for row in rows if row["scale"] == scale) for scale in scales]
     error.plot(scales, [row["error_mean"] for row in by_scale], **LOOKS[0], label="mean")
     error.plot(scales, [row["error_p99"] for row in by_scale], **LOOKS[1], label="99th percentile")
-    error.set(title="reconstruction error", ylabel="|decoded - original|, standard units", yscale="log")
+    error.set(title="reconstruction error", ylabel="|decoded - original|, standard units")
+    logarithmic(error)
     error.legend()
     alphabet.plot(scales, [row["alphabet"] for row in by_scale], **LOOKS[0])
     alphabet.set(title="alphabet", ylabel="integers of the training range")

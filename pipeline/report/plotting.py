@@ -19,7 +19,7 @@ try:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.patches import Circle, Polygon
-    from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 finally:
     if _chosen is not None:
         os.environ[BACKEND] = _chosen
@@ -29,7 +29,7 @@ if _chosen is not None:
 
 __all__ = [
     "Axes", "Circle", "Figure", "FigureCanvasAgg", "FixedLocator", "Line2D", "MaxNLocator", "NullLocator", "Polygon",
-    "plain", "to_rgb",
+    "logarithmic", "plain", "to_rgb",
 ]  # fmt: skip
 
 
@@ -40,3 +40,11 @@ def plain() -> Iterator[None]:
         matplotlib.rcdefaults()
         matplotlib.rcParams["svg.hashsalt"] = "tinypi"
         yield
+
+
+def logarithmic(axes: Axes) -> None:
+    """Give the y axis a logarithmic scale with plain numbers at 1, 2 and 5 of every decade, as 0.05."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.report.figures import look, save
-from pipeline.report.plotting import Axes, Figure, plain
+from pipeline.report.plotting import Axes, Figure, MaxNLocator, logarithmic, plain
 from pipeline.report.tokenizer_cost import ENOUGH, Fitted, TokenizerCost, family
 
 
@@ -59,8 +59,10 @@ def _height(row: Fitted, value: str) -> float:
 
 def _errors(axes: Axes, found: TokenizerCost) -> None:
     _families(axes, found, "error")
-    axes.axhline(ENOUGH, color="0.4", linestyle=":", label="enough")
-    axes.set(title="reconstruction", ylabel="root mean square error, standard deviations", yscale="log")
+    axes.axhline(ENOUGH, color="0.4", linestyle=":", label=f"enough: {ENOUGH:g}")
+    axes.set(title="reconstruction", ylabel="root mean square error, standard deviations")
+    logarithmic(axes)
+    axes.margins(y=0.12)
     axes.legend(fontsize=8)
 
 
@@ -77,7 +79,7 @@ def _control(axes: Axes, found: TokenizerCost) -> None:
 def _dimensions(axes: Axes, found: TokenizerCost) -> None:
     error = found.shown.cost.error
     axes.barh(np.arange(len(error)), error, color="#0072B2")
-    axes.axvline(ENOUGH, color="0.4", linestyle=":", label="enough")
+    axes.axvline(ENOUGH, color="0.4", linestyle=":", label=f"enough: {ENOUGH:g}")
     axes.set_yticks(np.arange(len(error)), [channel.label for channel in found.channels])
     axes.invert_yaxis()
     axes.set(title="error by action dimension", xlabel="root mean square error, standard deviations")
@@ -93,7 +95,8 @@ def _spectrum(axes: Axes, found: TokenizerCost) -> None:
     axes.set(
         title="by frequency, all dimensions", xlabel="frequency of the DCT", ylabel="coefficient, standard deviations"
     )
-    axes.set_yscale("log" if len(bottom) else "linear")
+    if len(bottom):
+        logarithmic(axes)
     axes.legend(fontsize=8)
 
 
@@ -102,6 +105,7 @@ def _lengths(axes: Axes, found: TokenizerCost) -> None:
     axes.hist(
         tokens, bins=(np.arange(tokens.min(), tokens.max() + 2) - 0.5).tolist(), color="#56B4E9", edgecolor="white"
     )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.axvline(float(np.quantile(tokens, 0.99)), color="#D55E00", linestyle="--", label="99th percentile")
     used = f"{found.shown.cost.used} of {found.shown.tokenizer.vocabulary} tokens occur"
     axes.set(

@@ -1,13 +1,14 @@
 """What a training measures, says and keeps, and what it is made of."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from pipeline.config import NONE
 from pipeline.methods.method import Method, Prepared
 from pipeline.methods.settings import TrainSettings
 from pipeline.tasks.task import Task
@@ -26,6 +27,17 @@ LOSSES = ("train_loss", "val_loss", "test_loss")
 BEST = "best."  # before the names of the best weights in a snapshot
 
 Say = Callable[[str], None]
+
+
+def params_note(used: str, names: Sequence[str], preset: str) -> str:
+    """Say which settings MLflow shows otherwise.
+
+    `mlflow run` logs the defaults of names that were written with '-', and of what `--data` or `--preset` decides.
+    """
+    dashes = preset == NONE and any("_" in name for name in names)
+    return f"note: MLflow shows other values, used are {used}" + (
+        ": with 'mlflow run', write -P names with '_'" if dashes else ""
+    )
 
 
 @dataclass
@@ -169,7 +181,7 @@ class Training:
         if overridden:
             used = ", ".join(f"{name}={getattr(settings, name)}" for name in overridden)
             run.tags({"settings_used": used})
-            self.note(f"note: MLflow shows other values for {used}: with 'mlflow run', write -P names with '_'")
+            self.note(params_note(used, overridden, settings.preset))
         if run.experiment and settings.experiment not in (
             run.experiment,
             type(settings).model_fields["experiment"].default,

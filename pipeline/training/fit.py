@@ -183,7 +183,7 @@ def training_warnings(settings: TrainSettings, prepared: Prepared) -> tuple[str,
     steps = settings.epochs * epoch_steps(prepared.train, settings)
     if (warmup := warmup_steps(settings, steps)) == settings.warmup:
         return ()
-    return (f"a warm-up of {settings.warmup} steps is too long for {steps} training steps: {warmup} are used.",)
+    return (f"a warm-up of {settings.warmup} steps is too long for {steps} training steps: it becomes {warmup}.",)
 
 
 def epoch_steps(rows: Rows, settings: TrainSettings) -> int:

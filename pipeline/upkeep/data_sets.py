@@ -91,8 +91,9 @@ def find_all() -> list[Found]:
 def find(name: str, horizon: int = 0) -> Found:
     """Return a data set by its name; raises `SettingsError` if there is none, `DataError` for a faulty file of it."""
     if not is_dataset_name(name) or not folder_of(name, horizon).is_dir():
+        chunks = f" with chunks of {horizon} actions" if horizon else ""
         raise SettingsError(
-            f"data: expected the name of a data set, found '{name}', which is none. "
+            f"data: expected the name of a data set{chunks}, found '{name}', which is none. "
             "See them with 'python -m pipeline data list'."
         )
     found = Found(name, horizon, read_dataset(name, horizon), "")

@@ -123,14 +123,14 @@ def chosen(source: Source, what: str, given: Sequence[str], usual: Sequence[str]
     keys = list(given) or [key for key in usual if matching(source.features, key)]
     if not given and len(keys) != 1:
         wrong = f"{' and '.join(keys)}: more than one" if keys else "none"
-        raise DataError(f"{what}: expected one of {', '.join(usual)}, found {wrong}. There is {there}. {option}")
+        raise DataError(f"{what}: expected one of {', '.join(usual)}, found {wrong}. The source has {there}. {option}")
     found = []
     for key in keys:
         if not (names := matching(source.features, key)):
-            raise DataError(f"{what}: expected keys of the source, found '{key}'. There is {there}. {option}")
+            raise DataError(f"{what}: expected keys of the source, found '{key}'. The source has {there}. {option}")
         found += names
     if len(set(found)) < len(found):
-        raise DataError(f"{what}: expected each key once, found {', '.join(keys)}. There is {there}. {option}")
+        raise DataError(f"{what}: expected each key once, found {', '.join(keys)}. The source has {there}. {option}")
     if (size := sum(source.features[key].size for key in found)) > MAX_NUMBERS:
         raise DataError(f"{what}: expected at most {MAX_NUMBERS:,} numbers a frame, found {size:,}. {option}")
     return found
