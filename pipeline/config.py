@@ -5,7 +5,7 @@ compares `MLproject` with it. These files import no heavy library, so `--help` a
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,6 +52,7 @@ EXPECTED = {
     "string_too_short": "text of {min_length} or more characters",
     "string_too_long": "text of at most {max_length} characters",
     "string_pattern_mismatch": "text of the form {pattern}",
+    "model_type": "names with values",
     "name": "a name of letters, digits, dots, dashes and underscores",
 }
 """What was expected, by pydantic's type of error."""
@@ -88,7 +89,9 @@ def make(kind: type[S], values: dict[str, Any]) -> S:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(f"{describe_fault(error.errors()[0])} See --help.") from error
+        fault = error.errors()[0]
+        field = kind.model_fields.get(str(fault["loc"][0])) if fault["loc"] else None
+        raise SettingsError(f"{describe_fault(fault, (field and field.examples) or ())} See --help.") from error
 
 
 def is_default(kind: type[Settings], name: str, value: object) -> bool:
@@ -106,8 +109,11 @@ def bound_text(value: float) -> str:
     return f"{int(value):,}" if value == int(value) else f"{value:g}".replace("e-0", "e-")
 
 
-def describe_fault(fault: Mapping[str, Any]) -> str:
-    """Describe an error of pydantic: which setting, what was expected, what was found."""
+def describe_fault(fault: Mapping[str, Any], examples: Sequence[str] = ()) -> str:
+    """Describe an error of pydantic: which setting, what was expected, what was found.
+
+    `examples` of the setting stand in place of a pattern that its text must match.
+    """
     where, context = ".".join(map(str, fault["loc"])), fault.get("ctx", {})
     if fault["type"] == "value_error":
         message = str(context["error"])
@@ -118,9 +124,11 @@ def describe_fault(fault: Mapping[str, Any]) -> str:
         return f"{where}: expected the name of a setting, found '{where}'."
     is_name = context.get("pattern") == f"^{NAME_PATTERN}$"
     expected = EXPECTED.get("name" if is_name else fault["type"])
+    if fault["type"] == "string_pattern_mismatch" and examples:
+        expected = f"text like {', '.join(map(repr, examples[:-1]))} or {examples[-1]!r}"
     bounds = {key: bound_text(value) if isinstance(value, int | float) else value for key, value in context.items()}
     text = expected.format(**bounds) if expected else fault["msg"]
-    return f"{where}: expected {text}, found {_shown(fault['input'])}."
+    return f"{where}{': ' if where else ''}expected {text}, found {_shown(fault['input'])}."
 
 
 def _shown(value: object) -> str:

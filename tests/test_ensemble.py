@@ -190,7 +190,7 @@ def test_evaluate_files_runs_and_studies(study: Path) -> None:
         (("evaluate", "--episodes", "0"), "episodes: expected 1 or more, found '0'"),
         (("report", "--study", "none-such"), "expected a study 'none-such' with finished models"),
         (("ensemble", "--methods", "pi0,pi9"), "methods: expected some of pi0, pi0_fast"),
-        (("ensemble", "--methods", "pi0;pi0_fast"), "methods: expected text of the form"),
+        (("ensemble", "--methods", "pi0;pi0_fast"), "methods: expected text like 'pi0,pi0_fast' or 'pi0 width=64,"),
         (("ensemble", "--methods", "pi0 widht=3"), "expected the name of a setting, found 'widht'"),
         (("ensemble", "--methods", "pi0 seed=3"), "expected a setting that all models of a group share, found 'seed'"),
         (("ensemble", "--set", "pi0.widht=3"), "expected a setting of the method 'pi0' of this study"),

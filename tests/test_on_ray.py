@@ -200,7 +200,9 @@ def test_nobody_at_the_address(
     monkeypatch.setenv("RAY_ADDRESS", nobody)
     assert refused(capsys).startswith(wrong)
     assert "no.such.host.invalid:1', found" in refused(capsys, "--ray-address", "no.such.host.invalid:1")
-    assert "ray_address: expected text of the form" in refused(capsys, "--ray-address", "ray://here:1")
+    assert "expected text like 'auto', 'local' or '10.0.0.1:6379', found" in refused(
+        capsys, "--ray-address", "ray://here:1"
+    )
 
 
 def test_someone_else_at_the_address(

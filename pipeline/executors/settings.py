@@ -21,5 +21,6 @@ class RunsJobs(Settings):
     ray_address: str = Field(
         "auto",
         pattern=f"^({ADDRESS})$",
+        examples=["auto", "local", "10.0.0.1:6379"],
         description="Ray cluster: auto (RAY_ADDRESS, or of this machine), local (begun for this command), HOST:PORT",
     )

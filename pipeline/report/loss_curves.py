@@ -39,6 +39,7 @@ def draw_loss_curves(
         textcoords="offset points",
         horizontalalignment="right" if best_epoch > len(epochs) / 2 else "left",
         arrowprops={"arrowstyle": "-", "color": "0.5"},
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1},  # it may lie on a line
     )
     if is_wide([value for values in losses.values() for value in values]):
         axes.set_yscale("log")

@@ -111,4 +111,4 @@ def _lengths(axes: Axes, found: TokenizerCost) -> None:
     axes.set(
         title=f"length; {used}, {found.shown.cost.entropy:.1f} bits each", xlabel="tokens a chunk", ylabel="chunks"
     )
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, framealpha=1)

@@ -54,9 +54,13 @@ def compare(settings: CompareSettings, watch: Watch, say: Callable[[str], None] 
     contenders = [open_contender(task, place, settings, settings.tokenizer, say) for place in settings.policy]
     blocks = blocks_of(task, settings.max_episodes)
     contest = meet(task, contenders, score, settings.margin, blocks, settings.seed, PURPOSE, watch)
-    names = (f"{a}, {contenders[0].name}", f"{b}, {contenders[1].name}")
+    names = _place_and_name(a, contenders[0]), _place_and_name(b, contenders[1])
     faults = contenders[0].faults, contenders[1].faults
     return Compared(names, score, str(task.scores[score]), condition_names(task), contest, faults)
+
+
+def _place_and_name(place: str, contender: Contender) -> str:
+    return place if place == contender.name else f"{place}, {contender.name}"
 
 
 def condition_names(task: Task) -> tuple[str, ...]:

@@ -56,6 +56,7 @@ class EnsembleSettings(ForData, WithHorizon, RunsJobs):
     methods: str = Field(
         "pi0,pi0_fast",
         pattern=f"^{GROUP}(, *{GROUP})*$",
+        examples=["pi0,pi0_fast", "pi0 width=64,pi0 width=128"],
         description="groups to compare: pi0, pi0_fast, regression, binning, also as 'pi0 width=64,pi0 width=128'",
     )
     set: tuple[str, ...] = Field((), description="training settings: NAME=VALUE or METHOD.NAME=VALUE, also A,B")
@@ -70,6 +71,7 @@ class EnsembleSettings(ForData, WithHorizon, RunsJobs):
     looks: str = Field(
         "8,12,16,20",
         pattern=r"^\d{1,5}(, *\d{1,5})*$",
+        examples=["8,12,16,20", "10"],
         description="models per group at each look, with until=decided; the last replaces n_models",
     )
     margin: float = Field(MARGIN, gt=0, le=1, description="differences of the primary score below it do not matter")
@@ -77,6 +79,7 @@ class EnsembleSettings(ForData, WithHorizon, RunsJobs):
     evaluation_seed: str = Field(
         AUTO,
         pattern=r"^(auto|\d{1,10})$",
+        examples=["auto", "7"],
         description="seed of the episodes, the same for all models; auto: from the recipes, new for a new recipe",
     )
     originals: str = Field(NONE, description="folder with weights of the reference system, to evaluate as well")
@@ -130,7 +133,10 @@ class SuiteSettings(RunsJobs):
     )
     tasks: str = Field(ALL, min_length=1, description=f"all, or some, separated by commas: {ABOUT}")
     methods: str = Field(
-        "pi0,pi0_fast", pattern=f"^{GROUP}(, *{GROUP})*$", description="groups to compare, as of ensemble"
+        "pi0,pi0_fast",
+        pattern=f"^{GROUP}(, *{GROUP})*$",
+        examples=["pi0,pi0_fast", "pi0 width=64,pi0 width=128"],
+        description="groups to compare, as of ensemble",
     )
     n_models: int = Field(3, ge=1, le=10_000, description="models per group")
     episodes: int = Field(100, ge=1, le=1_000_000, description="episodes per condition")
@@ -171,7 +177,10 @@ class SearchSettings(ForData, WithHorizon, RunsJobs):
         json_schema_extra=RUN_NAME,
     )
     methods: str = Field(
-        "pi0,pi0_fast,regression,binning", pattern=r"^\w+(, *\w+)*$", description="methods, separated by commas"
+        "pi0,pi0_fast,regression,binning",
+        pattern=r"^\w+(, *\w+)*$",
+        examples=["pi0", "pi0,pi0_fast"],
+        description="methods, separated by commas",
     )
     space: str = Field(
         "default", min_length=1, description="what is searched: a YAML file, or default, which has the four methods"
