@@ -33,7 +33,7 @@ from pipeline.tasks.registry import find_task
 from pipeline.tasks.settings import ForData, at_task, settle
 from pipeline.tasks.task import Channel
 from pipeline.tracking.query import StoredRun
-from pipeline.upkeep.data_sets import contents, find, find_all
+from pipeline.upkeep.data_sets import contents, find, find_all, users
 from pipeline.upkeep.info import info
 from tests.conftest import SMALL_TRAJECTORIES, put_store, runs_of, store
 
@@ -290,6 +290,9 @@ def test_runs_on_one_changed_file_are_one_line(place: Path) -> None:
     assert changed_data([*runs, StoredRun("e", "e", "FINISHED", 0, {}, {}, {}, "1", False)]) == [
         f"{file} has changed since a and 1 more were trained on it: sha256 000000000000 then, {now[:12]} now"
     ]
+    study = StoredRun("s", "s", "FINISHED", 0, {"pairs": file}, {}, {}, "1", False)  # which records no digests
+    after, before = users(find("pendulum"), [*runs, study])
+    assert [[one.name for one in part] for part in (after, before)] == [["c"], ["a", "b"]]
 
 
 @pytest.mark.parametrize("by", ["data_sha256", "pairs_sha256", "data", "pairs"])

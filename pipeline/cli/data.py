@@ -66,9 +66,10 @@ def _show(found: "Found") -> None:
         lines = []
         for channel in each:
             low, high = limits.get(channel.name, (None, None))
-            seen = "" if low is None else f", {low:.4g} to {high:.4g}"
-            limit = f", applied within +-{channel.limit:g}" if channel.limit is not None else ""
-            lines.append(f"{channel.name}: {channel}{seen}{limit}")
+            words = [str(channel)] if str(channel) != channel.name else []
+            words += [] if low is None else [f"{low:.4g} to {high:.4g}"]
+            words += [] if channel.limit is None else [f"applied within +-{channel.limit:g}"]
+            lines.append(f"{channel.name}: {', '.join(words)}" if words else channel.name)
         return "\n".join(lines)
 
     frames = f", {told.frames:,} frames" if told.frames else ""

@@ -29,6 +29,8 @@ OWN = {TRAJECTORIES_FILE, PAIRS_FILE, FILE} | {
     if name in ("pairs", "tokenizer")
 }
 """The names of a data set's files."""
+DIGESTS = frozenset(("data_sha256", "pairs_sha256"))
+"""The tags of a training that have the sha256 of its data."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Found:
 
     def on_now(self, run: StoredRun) -> bool:
         """Whether a run was trained on the files as they are now."""
-        return bool({run.tags.get("data_sha256"), run.tags.get("pairs_sha256")} & {*self.digests.values()})
+        return bool({run.tags.get(name) for name in DIGESTS} & {*self.digests.values()})
 
     def names(self, run: StoredRun) -> bool:
         """Whether a run names the set, or a file in its folder, as data."""
@@ -132,9 +134,12 @@ def ranges(found: Found) -> dict[str, tuple[float, float]]:
 
 
 def users(found: Found, runs: Sequence[StoredRun]) -> tuple[list[StoredRun], list[StoredRun]]:
-    """The runs on a data set: those on its files as they are now, and those that name it, on files that it had."""
+    """The runs on a data set: those on its files as they are now, and those that name it, on files that it had.
+
+    Runs of studies and searches record no digests, so they are neither.
+    """
     now = [run for run in runs if found.on_now(run)]
-    return now, [run for run in runs if found.names(run) and run not in now]
+    return now, [run for run in runs if found.names(run) and run not in now and DIGESTS & run.tags.keys()]
 
 
 def stored_runs() -> list[StoredRun]:
