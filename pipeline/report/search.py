@@ -119,7 +119,7 @@ def best_table(searched: Searched) -> Table:
         "Seconds are of training, of the fastest seed, as measured here: on a machine with other work they are noisy."
     )
     columns = ("trial", searched.score.short, "by seed", "seconds", "limit", "settings")
-    return Table(f"The best {MOST_SHOWN} trials of each method", columns, rows, note)
+    return Table(f"The best trials of each method, {MOST_SHOWN} at most", columns, rows, note)
 
 
 def _figures(searched: Searched, each: Tried) -> tuple[str, str, str]:

@@ -86,11 +86,14 @@ def draw_importance(searched: Searched) -> Figure:
         axes.set_xlim(0, 1)
         if not ranked:
             axes.set_yticks([])
-            axes.text(0.5, 0.5, "too few trials to tell", ha="center", transform=axes.transAxes)
+            axes.text(0.5, 0.5, "too few trials that differ", ha="center", transform=axes.transAxes)
         axes.set_xlabel("share of the variance")
         axes.grid(axis="x", alpha=0.3)
     figure.suptitle(
-        "Importance of settings by fANOVA, from so few trials a hint only", x=0.01, ha="left", fontsize="medium"
+        "What explains the differences in score (fANOVA); with few trials a hint only",
+        x=0.01,
+        ha="left",
+        fontsize="medium",
     )
     return figure
 
@@ -120,7 +123,7 @@ def _draw_lines(axes: Axes, each: Found, color: str, score: str) -> None:
         won = each.winner is not None and one.number == each.winner.number
         axes.plot(
             range(len(heights)), heights, "--" if one.state == PRUNED else "-", color="k" if won else color,
-            linewidth=2 if won else 1, alpha=1 if won else 0.15 + 0.7 * (rank + 1) / len(drawn),
+            linewidth=2 if won else 1, zorder=3 if won else 2, alpha=1 if won else 0.15 + 0.7 * (rank + 1) / len(drawn),
         )  # fmt: skip
     for place, (_, ticks) in enumerate(scales):
         axes.axvline(place, color="0.6", linewidth=0.8, zorder=0)
