@@ -34,7 +34,8 @@ def _list() -> None:
     from pipeline.report.tables import Table
     from pipeline.upkeep.data_sets import contents, find_all, stored_runs, users
 
-    found, runs, rows = find_all(), stored_runs(), []
+    found, runs = find_all(), stored_runs()
+    rows: list[tuple[str, ...]] = []
     for each in found:
         told = contents(each)
         size, digest, count = f"{each.size / 1e6:,.1f} MB", each.digest[:12], str(len(users(each, runs)[0]))

@@ -25,6 +25,7 @@ FILES = (
     "collect",
     "import_data",
     "tokenize",
+    "tokenizer_report",
     "evaluate",
     "compare",
     "play",

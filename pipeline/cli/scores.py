@@ -62,7 +62,7 @@ def means_table(judged: Sequence[Judged]) -> Table:
 
 def episodes_of(judged: Sequence[Judged]) -> int:
     """Return how many episodes a condition had; without a simulator they may be fewer than were asked for."""
-    return next(iter(judged[0].evaluation.by_condition().values())).shape[1]
+    return int(next(iter(judged[0].evaluation.by_condition().values())).shape[1])
 
 
 def errors_table(chunks: ChunkErrors, action: Sequence[Channel]) -> Table:

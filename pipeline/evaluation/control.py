@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import RunError
-from pipeline.methods.method import Plans, joined
+from pipeline.methods.method import Plans, joined, rows_of
 from pipeline.policies.policy import Policy
 from pipeline.streams import numpy_stream, torch_stream
 from pipeline.tasks.score import Scores, shares_of
@@ -145,19 +145,19 @@ class ChunkExecutor:
             plans = self._planner(states[due], due, step)
             if not np.isfinite(plans.actions).all():
                 raise RunError(f"plans at step {step}: expected finite actions, found NaN or infinity. Train it again.")
+            self._plans[due] += 1
             if plans.missing is not None:
                 self._given_up = np.zeros(len(states), dtype=bool) if self._given_up is None else self._given_up
                 self._given_up[due[plans.missing]] = True
                 self._running &= ~self._given_up
-                due, plans = due[~plans.missing], Plans(plans.actions[~plans.missing])
+                due, plans = due[~plans.missing], rows_of(plans, ~plans.missing)
             self._keep(step, due, plans.actions)
             self._chunks[due] = plans.actions[:, : self._chunks.shape[1]]
-            self._plans[due] += 1
             if plans.tokens is not None:
                 self._has_tokens = True
                 self._tokens[due] += plans.tokens
                 self._undecodable[due] += 0 if plans.undecodable is None else plans.undecodable
-            if self._task.ways and self._ways is not None:
+            if self._task.ways and self._ways is not None and len(due):
                 ways = self._task.ways.planned(states[due], plans.actions.astype(np.float64))
                 self._switches[due] += count_switches(self._ways[due], ways)
                 self._ways[due] = np.where(ways >= 0, ways, self._ways[due])

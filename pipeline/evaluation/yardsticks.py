@@ -27,13 +27,13 @@ def evaluate_yardstick(name: str, episodes: Episodes, threads: int) -> Evaluatio
     return evaluate_planner(yardstick_planner(yardstick, episodes, threads), episodes, threads)
 
 
-def yardstick_planner(yardstick: Yardstick, episodes: Episodes, threads: int) -> Planner:
-    """Make the planner of a yardstick that plans, for these episodes.
+def yardstick_planner(yardstick: Yardstick, episodes: Episodes, threads: int, horizon: int = 0) -> Planner:
+    """Make the planner of a yardstick that plans, for these episodes, `horizon` actions or 0: the longest interval.
 
     It runs its controllers for B fresh episodes in the true simulator, without noise. Its plan, the mean of theirs, is
     executed open-loop as a policy's chunks are.
     """
-    task, horizon = episodes.task, int(episodes.replan.max())
+    task, horizon = episodes.task, horizon or int(episodes.replan.max())
 
     def plan(states: Array, _episodes: Ints, _step: int) -> Plans:
         blocks = []

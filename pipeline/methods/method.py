@@ -55,6 +55,12 @@ def joined(parts: Sequence[Plans], count: int) -> Plans:
     return Plans(column("actions"), column("tokens"), column("undecodable"), column("missing"))
 
 
+def rows_of(plans: Plans, rows: NDArray[np.bool_]) -> Plans:
+    """Return the plans in these rows `(B,)` only."""
+    kept: dict[str, Any] = {name: None if each is None else each[rows] for name, each in vars(plans).items()}
+    return Plans(**kept)
+
+
 @dataclass(frozen=True)
 class Interface:
     """What a network is made for: the task, the horizon, the normalisation, and the tokenizer of token methods."""

@@ -45,6 +45,21 @@ class TokenizeSettings(ForData, WithHorizon):
     out: Path = Field(Path("data"), description="folder for SCHEME_tokenizer.json and training_pairs_SCHEME.npz")
 
 
+class TokenizerReportSettings(ForData, WithHorizon):
+    """Say what FAST costs on demonstrations, before any training: fit it at several scales on the training split, and
+    encode and decode the chunks of held-out episodes.
+
+    Where the task has a simulator and an expert that plans in it, the expert's plans are also executed as the tokenizer
+    returns them, and scored beside the plans themselves, on the same episodes.
+    """
+
+    pairs: Path = Field(Path("data/training_pairs_original.npz"), description="action pairs to measure on")
+    episodes: int = Field(20, ge=1, le=100_000, description="episodes per condition in which the expert's plans act")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of these episodes, which no evaluation has")
+    out: Path = Field(Path("data/tokenizer_report"), description="folder for the tables and the figure")
+    format: Literal["text", "json"] = Field("text", description="tables, or one JSON object", json_schema_extra=FLAGS)
+
+
 class ChoosesActing(Settings):
     """Settings of commands that choose anew how a model acts."""
 
