@@ -14,7 +14,7 @@ from pipeline.config import AUTO, NONE
 from pipeline.data.sources.apart import apart
 from pipeline.data.sources.check import Check
 from pipeline.data.sources.registry import find_format, recognise
-from pipeline.data.sources.source import Format, Source, chosen, fault, readable
+from pipeline.data.sources.source import Format, Source, chosen, fault, matching, readable
 from pipeline.data.sources.spool import Spool, spool, write_pairs, write_trajectories
 from pipeline.errors import DataError, SettingsError
 from pipeline.files import MOST_RATIO, MOST_SMALL, check_folder, file_digest, whole_folder, writing
@@ -36,7 +36,7 @@ class Found:
 
     source: Source
     task: Task | None  # None: it will be a task of its own
-    states: tuple[str, ...]  # keys of the source
+    states: tuple[str, ...]  # keys of the source, and groups of them
     actions: tuple[str, ...]
     observation: tuple[Channel, ...]
     action: tuple[Channel, ...]
@@ -72,9 +72,8 @@ def look(settings: ImportSettings) -> Found:
     task = None if settings.task == NONE else find_task(settings.task)
     format = find_format(recognise(settings.path) if settings.format == AUTO else settings.format)
     with readable(settings.path, format.about):
-        apart(settings.path, lambda tell: bool(format.open(settings.path)))
-        source = format.open(settings.path)
-    states, actions = (_keys(source, what, getattr(settings, what), format) for what in ("state", "action"))
+        source = apart(settings.path, lambda tell: format.open(settings.path))
+    states, actions = (_choices(source, what, getattr(settings, what), format) for what in ("state", "action"))
     observation, action = _channels(source, states), _channels(source, actions)
     if task is not None:
         _require_fit(task, states, observation, "state", task.observation)
@@ -143,21 +142,21 @@ def import_data(settings: ImportSettings, found: Found, watch: Callable[[int, in
     return Imported(dataset, pairs, tuple(check.warnings(names)), written)
 
 
-def _keys(source: Source, what: str, given: str, format: Format) -> tuple[str, ...]:
+def _choices(source: Source, what: str, given: str, format: Format) -> tuple[str, ...]:
     usual = format.state if what == "state" else format.action
     words = [] if given == AUTO else [word.strip() for word in given.split(",")]
     return tuple(chosen(source, what, words, usual))
 
 
-def _channels(source: Source, keys: Sequence[str]) -> tuple[Channel, ...]:
+def _channels(source: Source, choices: Sequence[str]) -> tuple[Channel, ...]:
     """A channel for each number, with the source's name of it, or that of its feature and a number."""
-    features = [source.features[key] for key in keys]
+    features = [source.features[key] for key in matching(source.features, choices)]
     names = [name for feature in features for name in feature.names or _numbered(feature.key, feature.size)]
     good = all(name.isprintable() and 0 < len(name) <= LONGEST_NAME for name in names)
     if not good or len(set(names)) < len(names):  # two features with the same names
         names = [name for feature in features for name in _numbered(feature.key, feature.size, whole=True)]
     if not all(name.isprintable() and len(name) <= LONGEST_NAME for name in names):
-        raise DataError(f"features: expected short names in one line, found '{', '.join(keys)!r:.200}'.")
+        raise DataError(f"features: expected short names in one line, found '{', '.join(choices)!r:.200}'.")
     return tuple(Channel(name, name, "") for name in names)
 
 
