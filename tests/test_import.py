@@ -435,6 +435,79 @@ def test_a_faulty_npz_is_refused(place: Path, capsys: pytest.CaptureFixture[str]
     tried("shorter ones, the first episode 0 with 5", states=states[:, :5], actions=actions[:, :5])
 
 
+OTHER_NUMBERS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "one less": (lambda f: f.__delitem__("data/demo_2/obs/cube"), "in '/data/demo_2' {as_first}, found no obs/cube"),
+    "one more": (
+        lambda f: f.create_dataset("data/demo_2/obs/extra", (10, 2), "f4"),
+        "in '/data/demo_2' {as_first}, found also obs/extra",
+    ),
+    "one more further in": (
+        lambda f: f.create_dataset("data/demo_3/obs/arm/tuple/_index_0", (17,), "f4"),
+        "in '/data/demo_3' {as_first}, found also obs/arm/tuple/_index_0",
+    ),
+    "the first has less": (
+        lambda f: f.__delitem__("data/demo_0/obs/eef"),
+        "in '/data/demo_1' {as_first}, found also obs/eef",
+    ),
+    "a group in place of numbers": (
+        lambda f: (
+            f.move("data/demo_4/obs/eef", "data/demo_4/left"),
+            f.move("data/demo_4/left", "data/demo_4/obs/eef/left"),
+        ),
+        "in '/data/demo_4' {as_first}, found no obs/eef",
+    ),
+    "texts in place of numbers": (
+        lambda f: (
+            f.__delitem__("data/demo_1/obs/eef"),
+            f.create_dataset("data/demo_1/obs/eef", data=[b"x"] * 25),
+        ),
+        "in '/data/demo_1' {as_first}, found no obs/eef",
+    ),
+    "other sizes": (
+        lambda f: (
+            f.__delitem__("data/demo_1/obs/eef"),
+            f.create_dataset("data/demo_1/obs/eef", (25, 2), "f4"),
+        ),
+        "expected '/data/demo_1/obs/eef' to have 25 rows of 3 numbers",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", list(OTHER_NUMBERS))
+def test_every_episode_has_the_numbers_of_the_first(
+    fault: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = layouts.robomimic(place / "demo.hdf5", demos(UNEQUAL))
+    damage, expected = OTHER_NUMBERS[fault]
+    with h5py.File(path, "a") as file:
+        damage(file)
+    as_first = "the numbers that the first episode has in 'obs'"
+    refused(imported(path), capsys, expected.format(as_first=as_first))
+
+
+def test_what_was_not_chosen_may_differ(place: Path) -> None:
+    episodes = demos(UNEQUAL)
+    path = layouts.robomimic(place / "demo.hdf5", episodes)
+    with h5py.File(path, "a") as file:
+        del file["data/demo_0/obs/cube"], file["data/demo_1/rewards"]
+        file["data/demo_2/obs/extra"] = np.zeros(10)
+    assert imported(path, "--state", "obs/eef") == 0
+    check_written([(states[:, 1:], actions) for states, actions in episodes])
+
+
+def test_every_episode_of_minari_has_the_numbers_of_the_first(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = layouts.minari(place / "source", demos(UNEQUAL))
+    with h5py.File(path / "data" / "main_data.hdf5", "a") as file:
+        for name, group in file.items():
+            states = group["observations"][:]
+            del group["observations"]
+            group["observations/goal/at"], group["observations/own"] = states[:, :2], states[:, 2:]
+            if name == "episode_3":
+                del group["observations/goal/at"]
+    expected = "in '/episode_3' the numbers that the first episode has in 'observations', found no observations/goal/at"
+    refused(imported(path, "--fps", FPS), capsys, expected)
+
+
 def test_what_was_asked_for_must_be_there_and_fit(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
