@@ -6,7 +6,6 @@ v3.0 has many episodes in a file, and says in `meta/episodes/` which frames each
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.sources.lerobot_episodes import LARGEST, lines, table_v2, table_v3
 from pipeline.data.sources.parquet import blocks_of
 from pipeline.data.sources.source import (
     MAX_EPISODES,
@@ -39,16 +39,6 @@ DATA_PATH = {
 }
 INDICES = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 NUMBERS = re.compile(r"float(16|32|64)|u?int(8|16|32|64)|bool")
-LARGEST = 50_000_000  # bytes of a JSON file, or of a line of one
-
-
-@dataclass(frozen=True)
-class _Table:
-    """The episodes: where each is, in their order."""
-
-    lengths: NDArray[np.int64]  # (N,)
-    chunk: NDArray[np.int64]  # (N,) the numbers in the name of its file
-    file: NDArray[np.int64]
 
 
 def open_lerobot(path: Path) -> Source:
@@ -67,10 +57,10 @@ def open_lerobot(path: Path) -> Source:
     frames = whole(info_file, "total_frames", info.get("total_frames"), 1, MAX_FRAMES)
     features, ignored = _features(info_file, info.get("features"))
     if version == V3:
-        table, meta = _table_v3(path)
+        table, meta = table_v3(path)
     else:
         size = whole(info_file, "chunks_size", info.get("chunks_size", 1000), 1, MAX_EPISODES)
-        table, meta = _table_v2(path, size)
+        table, meta = table_v2(path, size)
     if len(table.lengths) != episodes or int(table.lengths.sum()) != frames:
         found = f"{len(table.lengths):,} and {int(table.lengths.sum()):,} in meta/episodes"
         raise fault(info_file, f"the {episodes:,} episodes and {frames:,} frames that it claims", found)
@@ -82,7 +72,6 @@ def open_lerobot(path: Path) -> Source:
         (path / template.format(**{key: int(column[start]) for key, column in names.items()}), int(start))
         for start in starts
     ]
-
     return Source(
         format=f"lerobot {version}",
         features=features,
@@ -106,17 +95,6 @@ def _json(path: Path) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise ValueError("not an object")
     return found
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a `.jsonl` file, one at a time."""
-    with readable(path, "a JSON object on each line"), path.open(encoding="utf-8") as stream:
-        while line := stream.readline(LARGEST):
-            if line.strip():
-                found = json.loads(line)
-                if not isinstance(found, dict):
-                    raise ValueError("a line that is not an object")
-                yield found
 
 
 def _features(path: Path, found: Any) -> tuple[dict[str, Feature], tuple[str, ...]]:
@@ -148,52 +126,13 @@ def _names(found: Any, size: int) -> tuple[str, ...]:
     return tuple(found) if good else ()
 
 
-def _table_v3(path: Path) -> tuple[_Table, list[Path]]:
-    folder = path / "meta" / "episodes"
-    files = [inside(path, file) for file in sorted(folder.glob("*/*.parquet"))]
-    if not files:
-        raise fault(folder, "chunk-000/file-000.parquet", "none")
-    keys = ("episode_index", "length", "data/chunk_index", "data/file_index", "dataset_from_index", "dataset_to_index")
-    kept = [np.empty((3, 0), np.int64)]
-    episodes = frames = 0
-    for file in files:
-        with readable(file, "a parquet file of episodes"):
-            for columns in blocks_of(file, dict.fromkeys(keys, 1)):
-                block = np.stack([columns[key][:, 0] for key in keys])
-                if block.dtype.kind not in "iu":
-                    raise fault(file, "whole numbers of episodes and frames", block.dtype)
-                index, lengths, chunk, number, first, last = block.astype(np.int64)
-                wrong = (index != np.arange(len(index)) + episodes) | (lengths < 1) | (lengths > MAX_FRAMES)
-                wrong |= (last - first != lengths) | (first != np.cumsum(lengths) - lengths + frames)
-                wrong |= (chunk < 0) | (number < 0)
-                if wrong.any():
-                    at = int(np.flatnonzero(wrong)[0])
-                    found = f"episode_index {index[at]}, length {lengths[at]}, frames {first[at]} to {last[at]}"
-                    expected = f"episode {episodes + at} to follow on the one before, without gap or overlap"
-                    raise fault(folder, expected, found)
-                kept.append(np.stack([lengths, chunk, number]))
-                episodes, frames = episodes + len(index), frames + int(lengths.sum())
-    return _Table(*np.concatenate(kept, 1)), files
-
-
-def _table_v2(path: Path, chunk_size: int) -> tuple[_Table, list[Path]]:
-    file = inside(path, path / "meta" / "episodes.jsonl")
-    lengths = []
-    for number, facts in enumerate(_lines(file)):
-        if facts.get("episode_index") != number:
-            raise fault(file, f"the episode {number}", f"episode_index {facts.get('episode_index')!r:.100}")
-        lengths.append(whole(file, f"length of episode {number}", facts.get("length"), 1, MAX_FRAMES))
-    numbers = np.arange(len(lengths))
-    return _Table(np.array(lengths, np.int64), numbers // chunk_size, numbers), [file]
-
-
 def _tasks(path: Path, version: str) -> tuple[str, ...]:
     """The texts of what the demonstrator was asked to do, where the file is there."""
     file = path / "meta" / ("tasks.parquet" if version == V3 else "tasks.jsonl")
     if not file.exists():
         return ()
     if version == V2:
-        return tuple(str(facts.get("task", "")) for facts in _lines(inside(path, file)))
+        return tuple(str(facts.get("task", "")) for facts in lines(inside(path, file)))
     import pyarrow
     import pyarrow.parquet
 
