@@ -627,7 +627,7 @@ def test_a_library_that_crashes_is_one_line(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = layouts.npz(place / "demos.npz", demos(UNEQUAL))
-    for where, function in ((npz_source, "check_zip"), (spool, "np")):
+    for where, function in ((npz_source, "check_zip"), (import_data, "spool")):
         with monkeypatch.context() as patch:
             patch.setattr(where, function, Crash())
             refused(
