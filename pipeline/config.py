@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from pipeline.errors import SettingsError
@@ -89,6 +89,16 @@ def make(kind: type[S], values: dict[str, Any]) -> S:
         return kind.model_validate(values)
     except ValidationError as error:
         raise SettingsError(f"{describe_fault(error.errors()[0])} See --help.") from error
+
+
+def is_default(kind: type[Settings], name: str, value: object) -> bool:
+    """Whether a value, as text or typed, is the default of a setting; a value that is impossible is not."""
+    field = kind.model_fields.get(name)
+    try:
+        kind_of: Any = field.annotation if field else None
+        return field is not None and bool(TypeAdapter(kind_of).validate_python(value) == field.default)
+    except ValidationError:
+        return False
 
 
 def bound_text(value: float) -> str:

@@ -51,6 +51,10 @@ class RunError(RuntimeError):
     """A run that was started could not be finished."""
 
 
+class DivergedError(RunError):
+    """A training, or the plans of what it left, became infinite or no number. It would again."""
+
+
 class WriteError(RunError):
     """A file could not be written: a full disk, a folder that is read-only."""
 

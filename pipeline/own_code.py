@@ -12,6 +12,8 @@ from types import ModuleType
 
 from pipeline.errors import SettingsError, UserError, one_line
 
+MOST_BYTES = 10_000_000  # of a file that is taken for a part of somebody's code
+
 
 def split_reference(reference: str) -> tuple[str, str] | None:
     """Return where to look, a module or the absolute path of a file, and the name there; None if it is no reference."""
@@ -19,6 +21,25 @@ def split_reference(reference: str) -> tuple[str, str] | None:
     if not (where and name.isidentifier()):
         return None
     return str(Path(where).absolute()) if is_file(where) else where, name
+
+
+def files_of(reference: str) -> tuple[Path, ...]:
+    """Return the files that a user's own code needs on another machine: what is in its folder, or its package.
+
+    A file larger than `MOST_BYTES`, or one in a folder below, is not taken for a part of it.
+    """
+    where, _, name = reference.rpartition(":")
+    if not (where and name.isidentifier()):
+        return ()
+    if is_file(where):
+        return tuple(sorted(path for path in Path(where).parent.glob("[!.]*") if _is_part(path)))
+    top = Path(where.partition(".")[0])
+    found = top.rglob("[!.]*") if top.is_dir() else [top.with_suffix(".py")]
+    return tuple(sorted(path for path in found if _is_part(path) and "__pycache__" not in path.parts))
+
+
+def _is_part(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size <= MOST_BYTES
 
 
 def is_file(where: str) -> bool:

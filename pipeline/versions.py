@@ -1,5 +1,6 @@
 """Library versions and the state of the code, to record with results."""
 
+import json
 import os
 import platform
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 from pipeline.config import ROOT
 
+COMMIT_FILE = ".commit.json"  # beside code that was copied out of its checkout
 RECORDED = ("torch", "numpy", "scipy", "mujoco", "gymnasium", "tokenizers", "mlflow", "matplotlib", "pydantic")
 
 
@@ -76,6 +78,9 @@ def processor() -> str:
 
 def code_state() -> tuple[str, str]:
     """Return the git commit, and "clean" or "dirty"; ("unknown", "unknown") outside a git checkout."""
+    if (ROOT / COMMIT_FILE).is_file():
+        commit, tree = json.loads((ROOT / COMMIT_FILE).read_text(encoding="utf-8"))
+        return str(commit), str(tree)
 
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # of another repository
 

@@ -22,7 +22,7 @@ from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import Pi0Settings, TrainSettings
 from pipeline.policies.checkpoint import weights_digest
 from pipeline.streams import derive, global_torch_stream, torch_stream
-from pipeline.training.device import choose_device
+from pipeline.training.device import choose_device, deterministic_or_said, same_bits
 from pipeline.training.fit import (
     Epoch,
     Problem,
@@ -306,17 +306,32 @@ def test_settings_that_the_original_network_does_not_take_are_refused(name: str,
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no GPU here: what is chosen where there is one, and what is asked of torch then."""
     asked: list[object] = []
-    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *words, **_: asked.append(words))
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *words, **named: asked.append((words, named)))
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     assert choose_device(Pi0Settings()).type == "cpu" and asked == []
     with pytest.raises(SettingsError, match="expected one that this machine has, found 'cuda'"):
         choose_device(Pi0Settings(device="cuda"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_device(Pi0Settings()).type == "cuda" and asked == [(True,)]
+    assert choose_device(Pi0Settings()).type == "cuda" and asked == [((True,), {"warn_only": True})]
     assert choose_device(Pi0Settings(device="cpu")).type == "cpu" and len(asked) == 1
+    assert [same_bits(Pi0Settings(device=device)) for device in ("cuda", "cpu")] == [False, True]
+    assert same_bits(Pi0Settings(deterministic="yes")) and asked[-1] == ((True,), {"warn_only": False})
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert choose_device(Pi0Settings(device="mps")).type == "mps"
     with pytest.raises(SettingsError, match="dropout: expected 0 on the device mps"):
         choose_device(Pi0Settings(device="mps", dropout=0.1))
+    with pytest.raises(SettingsError, match="deterministic: expected 'no' on the device mps"):
+        choose_device(Pi0Settings(device="mps", deterministic="yes"))
+
+
+def test_an_operation_without_a_deterministic_algorithm_is_named_in_one_line() -> None:
+    with (
+        pytest.raises(RunError, match=r"found none for cumsum_kernel\. Use --deterministic no"),
+        deterministic_or_said(),
+    ):
+        raise RuntimeError("cumsum_kernel does not have a deterministic implementation, but you set 'torch.use_...")
+    with pytest.raises(RuntimeError, match="another"), deterministic_or_said():
+        raise RuntimeError("another")
 
 
 def test_streams_are_apart() -> None:

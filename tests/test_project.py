@@ -25,7 +25,7 @@ from pipeline.cli.options import settings_command
 from pipeline.cli.train import train_command
 from pipeline.methods.settings import BinningSettings, Pi0FastSettings, Pi0Settings, RegressionSettings
 from pipeline.stages.settings import CollectSettings, TokenizeSettings
-from pipeline.studies.settings import EnsembleSettings, SuiteSettings, shorthands
+from pipeline.studies.settings import EnsembleSettings, SearchSettings, SuiteSettings, shorthands
 from pipeline.tracking import names
 from pipeline.tracking.store import database_file, home
 from tests.conftest import ROOT, TRAIN_SCRIPTS, environment, mlflow_command, put_store
@@ -37,6 +37,7 @@ ENTRY_POINTS = {
     "tokenize": ("pipeline tokenize", TokenizeSettings),
     "ensemble": ("pipeline ensemble", EnsembleSettings),
     "suite": ("pipeline suite", SuiteSettings),
+    "search": ("pipeline search", SearchSettings),
     "train_pi0": ("train.train_pi0", Pi0Settings),
     "train_pi0_fast": ("train.train_pi0_fast", Pi0FastSettings),
     "train_regression": ("train.train_regression", RegressionSettings),
@@ -78,7 +79,7 @@ def test_mlproject_command_line_and_settings_are_one(name: str) -> None:
     assert list(options) == list(fields)
     for field, option in options.items():
         assert set(option.opts) == {f"--{field}", f"--{field.replace('_', '-')}"}
-        assert fields[field].description and (field == "set" or str(fields[field].default) in option.help)
+        assert fields[field].description and (fields[field].default == () or str(fields[field].default) in option.help)
 
 
 def test_both_spellings_reach_the_settings() -> None:
@@ -116,7 +117,7 @@ def locked() -> dict[str, Requirement]:
 
 def test_lock_has_every_pin() -> None:
     extras = PYPROJECT["project"]["optional-dependencies"]
-    assert extras["dev"][0] == "tinypi[export,server]"
+    assert extras["dev"][0] == "tinypi[export,hdf5,ray,search,server]"
     groups = [*extras.values(), PYPROJECT["project"]["dependencies"], PYPROJECT["build-system"]["requires"]]
     direct = [Requirement(entry) for group in groups for entry in group if entry != extras["dev"][0]]
     for entry in direct:

@@ -20,6 +20,7 @@ EXAMPLES = (
     "compare models:/pi0@champion http://127.0.0.1:5001 --margin 0.01 --json",
     "compare A.pth mine.py:act --batch 64",
     "compare --csv results.csv",
+    "compare --csv episodes.parquet",
 )
 
 
@@ -57,9 +58,11 @@ def _compare_methods(settings: CompareSettings) -> int:
 
     from pipeline.cli.console import print_result
     from pipeline.report.methods import compare_methods, methods_tables, methods_values
-    from pipeline.stages.recorded import read_table
+    from pipeline.stages.recorded import PARQUET, read_parquet, read_table
 
-    made = compare_methods(read_table(Path(settings.csv)), settings.margin)
+    path = Path(settings.csv)
+    found = read_parquet(path, settings.score) if path.suffix == PARQUET else read_table(path)
+    made = compare_methods(found, settings.margin)
     if settings.format == "json":
         print(json.dumps(methods_values(made, settings.margin), allow_nan=False))
     else:

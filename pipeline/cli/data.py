@@ -45,7 +45,7 @@ def _list() -> None:
         numbers = [f"{number:,}" if number else "" for number in (told.episodes, told.frames)]
         rows.append((each.words, told.task, told.format or "early version", *numbers, size, digest, count))
     if not rows:
-        OUT.print("no data set in data/: 'python -m pipeline collect' makes the pendulum's")
+        OUT.print("no data set in data/: 'python -m pipeline collect' makes one")
         return
     columns = ("name", "task", "format", "episodes", "frames", "size", "sha256 of pairs", "runs")
     print_result(Table("Data sets in data/", columns, rows).text())

@@ -3,6 +3,7 @@
 import json
 
 from pipeline.cli.options import settings_command
+from pipeline.config import NONE
 from pipeline.stages.settings import EvaluateSettings
 
 EXAMPLES = (
@@ -10,11 +11,15 @@ EXAMPLES = (
     "evaluate --run 0123456789abcdef0123456789abcdef",
     "evaluate A.pth --act start_noise=1",
     "evaluate A.pth --policy http://127.0.0.1:5001 mine.py:act --yardsticks --csv results.csv",
+    "evaluate A.pth B.pth --episodes 100000 --out episodes.parquet",
 )
 
 
 def run(settings: EvaluateSettings) -> None:
     """Evaluate and print the scores of each model."""
+    if settings.out != NONE:
+        _to_file(settings)
+        return
     from pipeline.cli.console import ERR, print_result
     from pipeline.cli.progress import jobs_display
     from pipeline.cli.scores import as_values, episodes_of, score_tables
@@ -31,6 +36,24 @@ def run(settings: EvaluateSettings) -> None:
             print_result("\n" + table.text())
         if find_task(settings.task).world is None:
             print_result(f"\nJudged on {episodes_of(judged)} held-out episodes. {NO_CONTROL}")
+
+
+def _to_file(settings: EvaluateSettings) -> None:
+    from pipeline.cli.console import ERR, print_result
+    from pipeline.cli.progress import jobs_display
+    from pipeline.cli.scores import conditions_table, means_values
+    from pipeline.stages.evaluate_to_file import evaluate_to_file
+    from pipeline.tasks.registry import find_task
+
+    with jobs_display(ERR, "evaluating") as display:
+        means = evaluate_to_file(settings, display.show, display.line)
+    task = find_task(settings.task)
+    if settings.format == "json":
+        print(json.dumps(means_values(settings, task, means), allow_nan=False))
+        return
+    for name, rows in means.items():
+        print_result("\n" + conditions_table(task, name, rows, task.scores).text())
+    print_result(f"\nevery episode: {settings.out}")
 
 
 COMMAND = settings_command("evaluate", EvaluateSettings, run, EXAMPLES)

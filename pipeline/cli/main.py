@@ -33,6 +33,7 @@ FILES = (
     "export_data",
     "ensemble",
     "suite",
+    "search",
     "report",
     "plan",
     "register",

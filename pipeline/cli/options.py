@@ -161,12 +161,14 @@ def settings_command(
     examples: Sequence[str],
     starts_runs: bool = False,
     shorthands: Mapping[str, FieldInfo] | None = None,
+    complete: Callable[[dict[str, Any]], dict[str, Any]] = dict,
     exit_codes: str = EXIT_CODES,
 ) -> Command:
     """Make a command with one option for each field of `kind`, in both `-` and `_` spellings.
 
     `run` may return an exit code; none is 0. All values reach `kind` as text, so its validation is the only one. For
     one of the `shorthands`, `--NAME VALUE` is `--set NAME=VALUE`, unless the value is "auto".
+    `complete` adds values to those that were given.
     """
     short = shorthands or {}
     options: list[click.Parameter] = [
@@ -197,7 +199,7 @@ def settings_command(
         for field in [field for field in given if field in short]:
             if (value := given.pop(field)) != AUTO:
                 given["set"] = (f"{field}={value}", *given.get("set", ()))
-        settings = make(kind, given)
+        settings = make(kind, complete(given))
         if flags.get("verbose"):
             be_verbose(settings)
         return run(settings)

@@ -1,6 +1,6 @@
 """The results of `evaluate`, as tables and as plain values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.evaluation.control import mean_scores
@@ -11,7 +11,8 @@ from pipeline.stages.evaluate import Judged
 from pipeline.stages.foreign import faults_text
 from pipeline.stages.settings import EvaluateSettings
 from pipeline.tasks.registry import find_task
-from pipeline.tasks.task import Channel
+from pipeline.tasks.score import Scores
+from pipeline.tasks.task import Channel, Task
 
 
 def score_tables(settings: EvaluateSettings, judged: Sequence[Judged]) -> list[Table]:
@@ -22,23 +23,28 @@ def score_tables(settings: EvaluateSettings, judged: Sequence[Judged]) -> list[T
     tables = []
     task = find_task(settings.task)
     for model in judged:
-        rows, table = mean_scores(model.evaluation), model.evaluation.scores
-        names = [name for name in table if any(name in row for row in rows)]
-        cells = [
-            (
-                where_text((condition.action_noise, condition.replan), task),
-                *(table[name].text(row[name]) if name in row else "-" for name in names),
-            )
-            for condition, row in zip(model.evaluation.conditions, rows, strict=True)
-        ]
         pooled = model.chunks if model.chunks and not model.action else None
         note = f"Plan against expert: MAE {pooled.mae:.4f}, MSE {pooled.mse:.5f}." if pooled else ""
         note = note or faults_text(model.faults)
-        heading = where_heading(task)
-        tables.append(Table(model.name, (heading, *(table[name].short for name in names)), cells, note))
+        tables.append(conditions_table(task, model.name, mean_scores(model.evaluation), model.evaluation.scores, note))
         if model.chunks and model.action:
             tables.append(errors_table(model.chunks, model.action))
     return [*tables, means_table(judged)] if len(judged) > 1 else tables
+
+
+def conditions_table(
+    task: Task, title: str, means: Sequence[Mapping[str, float]], scores: Scores, note: str = ""
+) -> Table:
+    """Make the table of a model's mean scores, a row per condition."""
+    names = [name for name in scores if any(name in row for row in means)]
+    rows = [
+        (
+            where_text((condition.action_noise, condition.replan), task),
+            *(scores[name].text(row[name]) if name in row else "-" for name in names),
+        )
+        for condition, row in zip(task.conditions, means, strict=True)
+    ]
+    return Table(title, (where_heading(task), *(scores[name].short for name in names)), rows, note)
 
 
 def means_table(judged: Sequence[Judged]) -> Table:
@@ -117,3 +123,20 @@ def as_values(settings: EvaluateSettings, judged: Sequence[Judged]) -> dict[str,
         "seed": settings.seed,
         "models": models,
     }
+
+
+def means_values(
+    settings: EvaluateSettings, task: Task, means: Mapping[str, Sequence[Mapping[str, float]]]
+) -> dict[str, Any]:
+    """Return the mean scores of models whose episodes are in a file as plain values."""
+    models = [
+        {
+            "name": name,
+            "conditions": [
+                {"action_noise": condition.action_noise, "replan": condition.replan, "scores": scores}
+                for condition, scores in zip(task.conditions, rows, strict=True)
+            ],
+        }
+        for name, rows in means.items()
+    ]
+    return {"format": "tinypi-evaluation-means-1", "file": settings.out, "models": models}

@@ -1,6 +1,11 @@
 """`python -m train.train_...`: train one model of a method."""
 
+import os
+from typing import Any
+
 from pipeline.cli.options import Command, settings_command
+from pipeline.config import is_default
+from pipeline.methods.preset import preset_for
 from pipeline.methods.settings import TrainSettings
 
 EXAMPLES = {
@@ -47,4 +52,10 @@ def train_command(method_name: str, kind: type[TrainSettings]) -> Command:
     def run(settings: TrainSettings) -> None:
         train(method_name, settings)
 
-    return settings_command(f"train_{method_name}", kind, run, EXAMPLES.get(method_name, FOR_ANY), starts_runs=True)
+    def complete(given: dict[str, Any]) -> dict[str, Any]:
+        if "MLFLOW_RUN_ID" in os.environ:  # `mlflow run` passes every setting: one at its default was not given
+            given = {name: value for name, value in given.items() if not is_default(kind, name, value)}
+        return preset_for(method_name, given)
+
+    examples = EXAMPLES.get(method_name, FOR_ANY)
+    return settings_command(f"train_{method_name}", kind, run, examples, starts_runs=True, complete=complete)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.errors import RunError
+from pipeline.errors import DivergedError
 from pipeline.methods.method import Plans, joined, rows_of
 from pipeline.policies.policy import Policy
 from pipeline.streams import numpy_stream, torch_stream
@@ -36,7 +36,7 @@ Report = Callable[[float], None]
 Keep = Callable[[int, Ints, NDArray[np.float32]], None]
 
 LARGEST_BLOCK = 512  # states planned for at once: what the networks compute stays in a core's cache
-SMALLEST_BLOCK = 16  # for fewer rows a matrix product may add up in another order; a block is filled with repeats
+SMALLEST_BLOCK = 16  # blocks are filled to multiples: of odd or few rows a matrix product may add up in another order
 
 
 def unwatched(_fraction: float) -> None:
@@ -56,38 +56,44 @@ class Episodes:
     starts: Array  # (E, Q)
     noise: Array  # (E, T, A), added to the actions
     replan: Ints  # (E,)
+    first: int = 0  # the number of the first episode of each condition
 
 
-def draw_episodes(task: Task, conditions: Sequence[Condition], count: int, seed: int, *purpose: str) -> Episodes:
-    """Draw `count` episodes of a task per condition.
+def draw_episodes(
+    task: Task, conditions: Sequence[Condition], count: int, seed: int, *purpose: str, first: int = 0
+) -> Episodes:
+    """Draw `count` episodes of a task per condition, from the one with the number `first` on.
 
     Starts depend only on `seed` and `purpose`: episode i has the same one in all conditions, so that conditions compare
-    with less noise. The noise depends on the condition as well. The first n episodes do not depend on the count. Data
-    collection and each purpose have separate streams, so equal seeds do not make them share draws.
+    with less noise. The noise depends on the condition as well. An episode depends on its number,
+    not on how many are drawn, nor from where on. Data collection and each purpose have separate streams, so equal seeds
+    do not make them share draws.
     """
-    starts = task.simulator.draw_starts(numpy_stream(seed, "episodes", *purpose, "starts"), count)
-    noise = []
+    starts = task.simulator.draw_starts(numpy_stream(seed, "episodes", *purpose, "starts"), first + count)[first:]
+    noise, shape = [], (count, task.episode_steps, task.action_dim)
     for condition in conditions:
-        unit = numpy_stream(seed, "episodes", *purpose, str(condition), "noise").uniform(
-            -1, 1, (count, task.episode_steps, task.action_dim)
-        )
-        noise.append(condition.action_noise * unit)
+        stream = numpy_stream(seed, "episodes", *purpose, str(condition), "noise")
+        assert isinstance(stream.bit_generator, np.random.PCG64), "it can skip: one step for each number"
+        stream.bit_generator.advance(first * task.episode_steps * task.action_dim)
+        noise.append(condition.action_noise * stream.uniform(-1, 1, shape))
     replan = np.repeat([condition.replan for condition in conditions], count)
-    return Episodes(task, tuple(conditions), np.tile(starts, (len(conditions), 1)), np.concatenate(noise), replan)
+    tiled = np.tile(starts, (len(conditions), 1))
+    return Episodes(task, tuple(conditions), tiled, np.concatenate(noise), replan, first)
 
 
 def policy_planner(policy: Policy, episodes: Episodes, seed: int, *purpose: str) -> Planner:
     """Make a policy's planner for these episodes.
 
-    Noise, if the policy draws any, has a stream for each model, episode and step. So the first n episodes depend
-    neither on the count nor on which episodes have ended.
+    Noise, if the policy draws any, has a stream for each model, episode and step. So an episode depends neither
+    on how many are drawn nor on which have ended.
     """
     model, count = model_word(policy), len(episodes.starts) // len(episodes.conditions)
 
     def plan(states: Array, due: Ints, step: int) -> Plans:
         def stream(number: int) -> torch.Generator:
             condition = str(episodes.conditions[number // count])
-            generator: torch.Generator = torch_stream(seed, "plans", *purpose, model, condition, number % count, step)
+            episode = episodes.first + number % count
+            generator: torch.Generator = torch_stream(seed, "plans", *purpose, model, condition, episode, step)
             return generator
 
         return plan_in_blocks(policy, episodes.task.simulator.observe(states), due, stream)
@@ -114,8 +120,9 @@ def plan_in_blocks(
 
         return policy.plan(observed[rows], noise)
 
-    filled = np.resize(np.arange(len(numbers)), max(len(numbers), SMALLEST_BLOCK))
-    return joined(list(map(plan_block, np.array_split(filled, -(-len(filled) // LARGEST_BLOCK)))), len(numbers))
+    filled = np.resize(np.arange(len(numbers)), (-(-len(numbers) // SMALLEST_BLOCK), SMALLEST_BLOCK))
+    blocks = np.array_split(filled, -(-filled.size // LARGEST_BLOCK))
+    return joined([plan_block(rows.ravel()) for rows in blocks], len(numbers))
 
 
 class ChunkExecutor:
@@ -125,7 +132,7 @@ class ChunkExecutor:
     and the undecodable plans, and in tasks with several ways how often a new plan leads another way than the last.
     `keep(step, due (B,), chunks (B, H, A))` is called with each new chunk and its episode indices.
     Where a plan is missing, the episode is given up: it gets no action and no plan any more.
-    Raises `RunError` for a plan that is not finite: a simulator would treat it as no action.
+    Raises `DivergedError` for a plan that is not finite: a simulator would treat it as no action.
     """
 
     def __init__(self, task: Task, planner: Planner, replan: Ints, keep: Keep = _unkept) -> None:
@@ -144,7 +151,8 @@ class ChunkExecutor:
         if len(due):
             plans = self._planner(states[due], due, step)
             if not np.isfinite(plans.actions).all():
-                raise RunError(f"plans at step {step}: expected finite actions, found NaN or infinity. Train it again.")
+                found = "expected finite actions, found NaN or infinity. Train it again."
+                raise DivergedError(f"plans at step {step}: {found}")
             self._plans[due] += 1
             if plans.missing is not None:
                 self._given_up = np.zeros(len(states), dtype=bool) if self._given_up is None else self._given_up

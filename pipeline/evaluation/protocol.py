@@ -16,7 +16,14 @@ class Protocol:
     episodes: int  # per condition
     seed: int
     version: int = VERSION
+    purpose: str = ""  # a stream of its own: episodes of two purposes are others, whatever their seeds
+
+    @property
+    def stream(self) -> tuple[str, ...]:
+        """The words that name the stream of the episodes' draws, beside the seed."""
+        return (self.purpose,) if self.purpose else ()
 
     def __str__(self) -> str:
         earlier = "" if self.version == VERSION else f", version {self.version} of the episodes"
-        return f"{self.episodes} episodes per condition, seed {self.seed}{earlier}"
+        purpose = f", of a {self.purpose}" if self.purpose else ""
+        return f"{self.episodes} episodes per condition, seed {self.seed}{earlier}{purpose}"

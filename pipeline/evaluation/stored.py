@@ -38,6 +38,7 @@ def protocol_tags(protocol: Protocol) -> dict[str, str]:
         "evaluation_episodes": str(protocol.episodes),
         "evaluation_seed": str(protocol.seed),
         "evaluation_version": str(protocol.version),
+        "evaluation_purpose": protocol.purpose,
     }
 
 
@@ -49,7 +50,10 @@ def protocol_of(tags: Mapping[str, str]) -> Protocol | None:
     numbers = [tags.get(f"evaluation_{name}", "") for name in ("episodes", "seed")]
     numbers.append(tags.get("evaluation_version", "1"))
     complete = tags.get("evaluation", UNFINISHED) != UNFINISHED and all(map(str.isdecimal, numbers))
-    return Protocol(*map(int, numbers)) if complete else None
+    if not complete:
+        return None
+    episodes, seed, version = map(int, numbers)
+    return Protocol(episodes, seed, version, tags.get("evaluation_purpose", ""))
 
 
 def scores_table(conditions: Sequence[Condition], rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ An executor is a function `run(jobs, workers)` that yields these events: one fil
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 ATTEMPTS = 2  # per job
@@ -16,11 +17,17 @@ Report = Callable[[float], None]
 
 @dataclass(frozen=True)
 class Job(Generic[R]):
-    """A name, a `kind` (jobs of one kind take about equally long), and a picklable `work(report) -> result`."""
+    """A name, a `kind` (jobs of one kind take about equally long), and a picklable `work(report) -> result`.
+
+    What it needs beside one core is declared for executors whose workers are on other machines.
+    """
 
     name: str
     kind: str
     work: Callable[[Report], R]
+    gpus: float = 0.0
+    files: tuple[Path, ...] = ()  # that it reads
+    left: tuple[Path, ...] = ()  # that an earlier job of its name left behind, to go on with
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from multiprocessing.sharedctypes import RawArray
@@ -18,6 +19,7 @@ from pipeline.errors import RunError, one_line
 from pipeline.executors.jobs import ATTEMPTS, Done, Events, Failed, Job, Planned, R, Report, Running
 
 TICK_SECONDS = 0.25
+AHEAD = 2  # jobs given to the pool for each process: results that nobody has taken yet are few
 
 CONSTS.term_timeout = 15  # seconds that an interrupted job has to end its run
 
@@ -49,10 +51,11 @@ def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Events[R]:
         started.pop(number, None)
         pending[pool.schedule(_run, (jobs[number].work, number))] = number
 
+    waiting = deque(range(len(jobs)))
     try:
-        for number in range(len(jobs)):
-            submit(number)
-        while pending:
+        while waiting or pending:
+            while waiting and len(pending) < AHEAD * processes:
+                submit(waiting.popleft())
             ended, _ = wait(pending, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
             running = {number for future, number in pending.items() if future.running()}
             for number in running:
@@ -67,7 +70,7 @@ def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Events[R]:
                 final = attempts[number] == ATTEMPTS
                 yield Failed(number, _reason(error), final)
                 if not final:
-                    submit(number)
+                    waiting.append(number)
             yield Running({number: fractions[number] for number in sorted(running)})
     finally:
         pool.stop()  # type: ignore[no-untyped-call]

@@ -35,6 +35,24 @@ Loss = Callable[[nn.Module, Any, Rows, torch.Generator], tuple[Tensor, int]]
 """`loss(network, settings, rows, generator) -> (sum, count)`: the mean is sum / count, also over unequal batches."""
 
 
+Numbers = Mapping[str, Any]
+"""Settings of a loss as numbers; for models trained together they are tensors, and each model has its own."""
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """A method's loss in parts that `torch.func` can map over models: every shape is fixed, and chance comes as rows.
+
+    `loss(network, numbers, rows) -> (sums (B,), counts (B,))` by row. Its rows are those of `Method.loss`, and then
+    what `draw(network, rows, generator)` has drawn, on the CPU, in the order in which `Method.loss` draws it: of these
+    rows only the shapes count.
+    """
+
+    loss: Callable[[nn.Module, Numbers, Rows], tuple[Tensor, Tensor]]
+    draw: Callable[[nn.Module, Rows, torch.Generator], Rows]
+    numbers: tuple[str, ...]  # the settings that the loss takes; models trained together may differ in them
+
+
 @dataclass(frozen=True)
 class Plans:
     """B planned chunks in physical units, the token counts of token methods, and which plans are missing."""
@@ -108,6 +126,7 @@ class Method:
     graph: Callable[[Graph, nn.Module, Any, Interface], str] | None = None
     """`graph(graph, network, acting, interface)` adds the nodes from "state" `(B, S)` to actions `(B, H, A)`, all in
     physical units, and returns the actions' name. None for methods that cannot be exported."""
+    stacked: Stacked | None = None  # None for methods whose models cannot be trained together
     acting_type: type[Acting] = Acting
 
     def acting(self, settings: TrainSettings) -> Acting:
@@ -121,6 +140,11 @@ class Method:
             if name not in self.acting_type.model_fields:
                 raise SettingsError(f"act: expected a setting of how {self.name} acts ({names}), found '{name}'.")
         make(self.acting_type, dict(act))
+
+
+def draw_nothing(network: nn.Module, rows: Rows, generator: torch.Generator) -> Rows:
+    """`Stacked.draw` of losses without chance."""
+    return ()
 
 
 def prepare_actions(settings: TrainSettings, path: Path) -> Prepared:

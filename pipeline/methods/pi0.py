@@ -12,11 +12,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.errors import SettingsError
-from pipeline.methods.method import Interface, Method, Noise, Plans, Prepared, Rows, prepare_actions
+from pipeline.methods.method import (
+    Interface,
+    Method,
+    Noise,
+    Numbers,
+    Plans,
+    Prepared,
+    Rows,
+    Stacked,
+    prepare_actions,
+)
 from pipeline.methods.pi0_graph import pi0_graph
 from pipeline.methods.settings import ChunkRecipe, FlowActing, Pi0Settings, RegressionSettings
 from pipeline.models.flow_transformer import FlowTransformer
 from pipeline.models.original import OriginalFlowTransformer
+
+CHUNK_NUMBERS = ("near", "far_weight")  # of the loss
 
 
 def prepare(settings: Pi0Settings | RegressionSettings) -> Prepared:
@@ -58,21 +70,49 @@ def clipped(network: nn.Module, noise: Tensor) -> Tensor:
     return noise if limit is None else noise.clamp(-limit, limit)
 
 
+def action_weights(squares: Tensor, near: float | Tensor, far_weight: float | Tensor) -> Tensor:
+    """Return the weights `(H, A)` of `squares (B, H, A)`: lower for the far actions, with mean one."""
+    is_near = torch.arange(squares.shape[1], device=squares.device)[:, None] < near
+    weights = torch.where(is_near, torch.ones_like(squares[0]), far_weight)
+    return weights / weights.mean()
+
+
 def weigh(squares: Tensor, settings: ChunkRecipe) -> Tensor:
-    """Sum `squares (B, H, A)`, with a lower weight for the far actions; the weights have mean one."""
-    weights = torch.full_like(squares[0], settings.far_weight)
-    weights[: settings.near] = 1
-    return (squares * (weights / weights.mean())).sum()
+    """Sum `squares (B, H, A)`, weighted."""
+    return (squares * action_weights(squares, settings.near, settings.far_weight)).sum()
+
+
+def weigh_rows(squares: Tensor, numbers: Numbers) -> tuple[Tensor, Tensor]:
+    """Sum and count `squares (B, H, A)` by row, weighted: each `(B,)`."""
+    sums = (squares * action_weights(squares, numbers["near"], numbers["far_weight"])).sum((1, 2))
+    return sums, torch.full_like(sums, squares[0].numel())
+
+
+def draw(network: nn.Module, rows: Rows, generator: torch.Generator) -> Rows:
+    """Draw noise `(B, H, A)` and times `(B,)` for `state (B, S)` and `chunk (B, H, A)`, on the CPU."""
+    chunk = rows[1]
+    noise = clipped(network, torch.randn(chunk.shape, generator=generator))
+    return noise, torch.rand(len(chunk), generator=generator)
+
+
+def velocity_error(network: nn.Module, state: Tensor, chunk: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+    """Return the error of the velocity `(B, H, A)` at a time `(B,)` of each chunk's flow."""
+    noisy = torch.lerp(noise, chunk, time[:, None, None])
+    error: Tensor = network(state, noisy, time) - (chunk - noise)
+    return error
 
 
 def loss(network: nn.Module, settings: Pi0Settings, rows: Rows, generator: torch.Generator) -> tuple[Tensor, int]:
     """Sum and count of squared velocity errors for `state (B, S)` and `chunk (B, H, A)`, with fresh noise and times."""
     state, chunk = rows
-    noise = clipped(network, torch.randn(chunk.shape, generator=generator)).to(chunk.device)
-    time = torch.rand(len(chunk), generator=generator).to(chunk.device)
-    noisy = torch.lerp(noise, chunk, time[:, None, None])
-    error = network(state, noisy, time) - (chunk - noise)
+    noise, time = draw(network, rows, generator)
+    error = velocity_error(network, state, chunk, noise.to(chunk.device), time.to(chunk.device))
     return weigh(error.square(), settings), error.numel()
+
+
+def stacked_loss(network: nn.Module, numbers: Numbers, rows: Rows) -> tuple[Tensor, Tensor]:
+    """The same by row, for rows with their noise and times: see `Stacked`."""
+    return weigh_rows(velocity_error(network, *rows).square(), numbers)
 
 
 def integrate(network: nn.Module, state: Tensor, start: Tensor, steps: int) -> Tensor:
@@ -111,4 +151,5 @@ PI0 = Method(
     loss=loss,
     act=act,
     graph=pi0_graph,
+    stacked=Stacked(stacked_loss, draw, CHUNK_NUMBERS),
 )

@@ -26,6 +26,8 @@ from pipeline.methods.method import (
     Plans,
     Prepared,
     Rows,
+    Stacked,
+    draw_nothing,
     refuse_unused,
     split_rows,
     split_starts,
@@ -33,6 +35,7 @@ from pipeline.methods.method import (
     starts_warning,
 )
 from pipeline.methods.pi0_fast_graph import MIN_P, pi0_fast_graph
+from pipeline.methods.pi0_fast_stacked import stacked_loss
 from pipeline.methods.settings import BinningSettings, Pi0FastSettings, TokenActing
 from pipeline.models.original import OriginalTokenTransformer
 from pipeline.models.token_transformer import TokenTransformer
@@ -239,6 +242,7 @@ PI0_FAST = Method(
     loss=loss,
     act=act,
     graph=pi0_fast_graph,
+    stacked=Stacked(stacked_loss, draw_nothing, ("expectation_weight",)),
 )
 
 BINNING = replace(PI0_FAST, name="binning", prefix="tinybinning", settings_type=BinningSettings)

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.methods.method import Interface, Method, Noise, Plans, Rows
-from pipeline.methods.pi0 import build, integrate, prepare, weigh
+from pipeline.methods.method import Interface, Method, Noise, Numbers, Plans, Rows, Stacked, draw_nothing
+from pipeline.methods.pi0 import CHUNK_NUMBERS, build, integrate, prepare, weigh, weigh_rows
 from pipeline.methods.pi0_graph import flow_graph
 from pipeline.methods.settings import Acting, RegressionSettings
 from pipeline.models.graph import Graph
@@ -29,6 +29,12 @@ def loss(
     state, chunk = rows
     error = predict(network, state, chunk.shape) - chunk
     return weigh(error.square(), settings), error.numel()
+
+
+def stacked_loss(network: nn.Module, numbers: Numbers, rows: Rows) -> tuple[Tensor, Tensor]:
+    """The same by row: see `Stacked`."""
+    state, chunk = rows
+    return weigh_rows((predict(network, state, chunk.shape) - chunk).square(), numbers)
 
 
 def act(
@@ -59,4 +65,5 @@ REGRESSION = Method(
     loss=loss,
     act=act,
     graph=regression_graph,
+    stacked=Stacked(stacked_loss, draw_nothing, CHUNK_NUMBERS),
 )

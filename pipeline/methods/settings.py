@@ -37,6 +37,9 @@ class Recipe(Settings):
         "small", description="our network, or the reference system's (for FAST with positions for any chunk, not 25)"
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
+    deterministic: Literal["no", "yes"] = Field(
+        "no", description="on CUDA, yes: the same bits each time, by slower algorithms; the CPU does without"
+    )
     threads: int = Field(1, ge=1, le=1024, description="torch threads; 1 is fastest for networks this small")
     experiment: str = Field(
         "tinypi", pattern=f"^{NAME_PATTERN}$", description="MLflow experiment", json_schema_extra=EXPERIMENT_NAME
@@ -98,6 +101,11 @@ class TrainSettings(ForData, WithHorizon, Recipe):
         NONE,
         pattern=f"^{NAME_PATTERN}$",
         description="resume an interrupted run: its id in MLflow, or latest",
+    )
+    preset: str = Field(
+        NONE,
+        min_length=1,
+        description="recipe to start from: a file that search has written; other settings win over it",
     )
 
 

@@ -69,8 +69,11 @@ class OriginalTokenTransformer(nn.Module):
 
     def forward(self, state: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
         """Return the logits `(R, V)` of the token after each real one of `tokens (B, L)`."""
-        logits: Tensor = self._logits(self.start(state).memory, tokens, ~real)[real]
-        return logits
+        return self.padded(state, tokens, real)[real]
+
+    def padded(self, state: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
+        """Return the logits `(B, L, V)` after each of `tokens (B, L)`, padding included."""
+        return self._logits(self.start(state).memory, tokens, ~real)
 
     def start(self, state: Tensor) -> Prefix:
         """Start decoding for `state (B, S)`."""

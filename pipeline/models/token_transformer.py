@@ -121,6 +121,22 @@ class TokenTransformer(nn.Module):
             x = block(x, lambda qkv: attend(qkv, self.heads, mask))
         return F.linear(self.norm(x.flatten(0, 1)[slot]), head, self.token_bias)
 
+    def padded(self, state: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
+        """Return the logits `(B, L, V)` after each of `tokens (B, L)`, padding at the end included, without packing.
+
+        Shapes depend on no value, and tables are read by products of matrices, whose gradients add up in one order on a
+        GPU as well.
+        """
+        length = tokens.shape[1]
+        mask = looking_mask(torch.ones(1, length, length, dtype=torch.bool, device=tokens.device).tril())
+        embedding, head = self.tables()
+        filled = self.lengths[tokens].cumsum(1).clamp(max=self.max_tokens - 1)
+        x = one_hot(tokens, len(embedding)) @ embedding + one_hot(filled, self.max_tokens) @ self.positions
+        x = x + self.state_embedding(state)[:, None]
+        for block in self.blocks:
+            x = block(x, lambda qkv: attend(qkv, self.heads, mask))
+        return F.linear(self.norm(x), head, self.token_bias)
+
     def start(self, state: Tensor) -> Cache:
         """Start decoding for `state (B, S)`."""
         filled = torch.zeros(len(state), dtype=torch.long, device=state.device)
@@ -144,6 +160,11 @@ class TokenTransformer(nn.Module):
 
             x = block(x, attend_cached)
         return F.linear(self.norm(x), cache.head, self.token_bias)
+
+
+def one_hot(ids: Tensor, count: int) -> Tensor:
+    """Return `ids (...)` as `(..., count)`: 1 at the id, 0 elsewhere. (Torch's own waits for a GPU.)"""
+    return (ids[..., None] == torch.arange(count, device=ids.device)).float()
 
 
 def token_features(pieces: Sequence[tuple[int, ...]]) -> Tensor:

@@ -19,7 +19,7 @@ from pipeline.report.scores import COSTS
 from pipeline.results.task import task_of_runs
 from pipeline.tasks.score import PLANNED, REBUILT, error_metrics
 from pipeline.tasks.task import Task
-from pipeline.tracking.names import EARLIER, LOOKED, TRAINED, Kind
+from pipeline.tracking.names import EARLIER, LOOKED, SEARCH, TRAINED, Kind
 from pipeline.tracking.query import (
     StoredRun,
     artifact,
@@ -40,6 +40,7 @@ NOT_A_DIFFERENCE = {
     "seed",
     "run_name",
     "resume",
+    "preset",
     "experiment",
     "device",
     "threads",
@@ -68,7 +69,7 @@ def gather(store: Store, study: str = ALL, experiment: str = ALL, task: str = AU
     found = search(store, None if experiment == ALL else experiment) if study == ALL else None
     found = search_study(store, study, experiment) if found is None else found
     studied = [run.tags for run in found if study != ALL and run.tags.get("kind") == Kind.STUDY]
-    found = [run for run in found if run.status == "FINISHED"]
+    found = [run for run in found if run.status == "FINISHED" and SEARCH not in run.tags]
     models = [run for run in found if is_model(run)]
     if not models:
         what = "a store with finished models" if study == ALL else f"a study '{study}' with finished models"

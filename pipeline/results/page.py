@@ -18,7 +18,7 @@ from pipeline.tracking.query import StoredRun, artifact, is_model, search
 from pipeline.tracking.store import Store, store_name
 
 ENVIRONMENT_FILE = "environment.json"  # of runs from before there were locks
-NOT_A_SETTING = ("run_name", "resume", "experiment")
+NOT_A_SETTING = ("run_name", "resume", "preset", "experiment")
 MOST_VALUES = 12  # of a setting that are listed
 SHORT = 12  # hex digits of a digest
 DIGESTS = {"data": "data_sha256", "tokenizer": "tokenizer_sha256", "weights": "weights_sha256"}

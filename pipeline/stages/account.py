@@ -12,9 +12,9 @@ from pipeline.methods.method import Method, Prepared
 from pipeline.methods.settings import TrainSettings
 from pipeline.tasks.task import Task
 from pipeline.tracking.mirror import Mirror
-from pipeline.tracking.names import LOCK_FILE, METHOD, NAME, SETTINGS_FILE, TASK, Kind
+from pipeline.tracking.names import LOCK_FILE, METHOD, NAME, SAME_BITS, SETTINGS_FILE, TASK, TOGETHER, Kind
 from pipeline.tracking.run import TrackedRun
-from pipeline.training.device import NO_PROMISE, choose_device
+from pipeline.training.device import NO_PROMISE, choose_device, same_bits
 from pipeline.training.fit import STEP_EVENTS, Epoch, Problem, Step
 from pipeline.training.snapshots import save_snapshot
 from pipeline.training.state import Snapshot
@@ -81,6 +81,7 @@ class Keeper:
         self._path = path
         self._fresh: Snapshot | None = None  # newer than the one on disk
         self._copied = self._written = time.monotonic()
+        self.logged = 0  # steps of the account that MLflow has been told
 
     def keep(self, snapshot: Callable[[], Snapshot], at_once: bool) -> bool:
         """Take a snapshot if it is time to, and write it if it is time to or `at_once`; returns whether it was."""
@@ -112,6 +113,7 @@ class Training:
     mirror: Mirror
     account: Account
     say: Say
+    together: int = 0  # how many models are trained at once; 0: this one alone
 
     def note(self, line: str, aloud: bool = True) -> None:
         """Write a line to the run's log, and say it."""
@@ -127,8 +129,10 @@ class Training:
         parameters = sum(p.numel() for p in self.problem.network.parameters())
         device = next(self.problem.network.parameters()).device
         self.note(f"{self.mirror.name}: {method.name}, seed {settings.seed}, {parameters:,} parameters on {device}")
-        if device.type != "cpu":
+        if not self.together and not same_bits(settings):
             self.note(f"note: {NO_PROMISE}")
+        if self.together:
+            self.note(f"note: one of {self.together} that are trained together: other bits than alone")
         for key, value in settings.model_dump(mode="json", exclude={"resume"}).items():
             self.note(f"  {key} = {value}", aloud=False)
         for what, path in prepared.files.items():
@@ -156,6 +160,8 @@ class Training:
         tags = {"kind": Kind.MODEL, METHOD: self.method.name, NAME: self.mirror.name, TASK: self.task.name}
         tags |= {"code_commit": commit, "code_tree": tree}
         tags |= {"split_digest": prepared.split.digest, "device": choose_device(settings).type, **digests}
+        tags |= {TOGETHER: str(self.together)} if self.together else {}
+        tags |= {SAME_BITS: "yes" if self.together or same_bits(settings) else "no"}
         tags |= {"pairs_sha256": prepared.pairs_sha256} if prepared.pairs_sha256 else {}
         run.tags(tags)
         shown = settings.model_dump(mode="json", exclude={"resume"})

@@ -2,8 +2,8 @@
 
 import math
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,14 @@ from pipeline.config import ALL, NONE
 from pipeline.data.pairs import load_action_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import CheckpointError, RunError, SettingsError
-from pipeline.evaluation.control import Evaluation, draw_episodes, evaluate_planner, mean_scores, policy_planner
+from pipeline.evaluation.control import (
+    Episodes,
+    Evaluation,
+    draw_episodes,
+    evaluate_planner,
+    mean_scores,
+    policy_planner,
+)
 from pipeline.evaluation.expert import COMPARED, ChunkErrors, compare_chunks, spread
 from pipeline.evaluation.held_out import evaluate_plans, hold_out
 from pipeline.evaluation.protocol import Protocol
@@ -35,6 +42,7 @@ from pipeline.evaluation.yardsticks import evaluate_yardstick
 from pipeline.executors.jobs import Job, Report
 from pipeline.executors.run import Watch, run_all
 from pipeline.methods.registry import METHODS
+from pipeline.own_code import files_of
 from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.load import load_policy
 from pipeline.policies.policy import Policy, noise_of
@@ -49,6 +57,7 @@ from pipeline.stages.held_out import (
     require_pairs,
 )
 from pipeline.stages.recorded import check_table, write_table
+from pipeline.stages.remote import ready_to_run
 from pipeline.stages.settings import AsksPolicies, EvaluateSettings
 from pipeline.streams import torch_stream
 from pipeline.tasks.facts import require_fit
@@ -65,12 +74,33 @@ MEAN = "mean"  # a score's mean over the conditions
 
 
 @dataclass(frozen=True)
+class Block:
+    """Some of the episodes of one condition, by their numbers."""
+
+    condition: int
+    first: int
+    count: int
+
+
+@dataclass(frozen=True)
 class Trial:
     """How models are evaluated."""
 
     task: str  # as it is named on the command line: each process finds it
     protocol: Protocol
     pairs: Path  # with the expert's chunks
+    block: Block | None = None  # only these episodes, without the expert
+
+    def episodes(self, task: Task) -> Episodes:
+        """The episodes that models meet; those of a block have the same bits as among all others."""
+        if self.block is None:
+            return draw_episodes(
+                task, task.conditions, self.protocol.episodes, self.protocol.seed, *self.protocol.stream
+            )
+        where = (task.conditions[self.block.condition],)
+        return draw_episodes(
+            task, where, self.block.count, self.protocol.seed, *self.protocol.stream, first=self.block.first
+        )
 
 
 @dataclass(frozen=True)
@@ -126,10 +156,11 @@ def judge_file(
         check_held_out(task, str(path), policy, pairs)
         held_out = hold_out(task, pairs, protocol.episodes)
         return Judged(name, policy.method, *evaluate_plans(policy, held_out, protocol.seed, report), task.action)
-    episodes = draw_episodes(task, task.conditions, protocol.episodes, protocol.seed)
-    evaluation = evaluate_planner(policy_planner(policy, episodes, protocol.seed), episodes, 1, report)
+    episodes = trial.episodes(task)
+    planner = policy_planner(policy, episodes, protocol.seed, *protocol.stream)
+    evaluation = evaluate_planner(planner, episodes, 1, report)
     chunks = None
-    if pairs.is_file() and is_trained_on(policy, pairs):
+    if trial.block is None and pairs.is_file() and is_trained_on(policy, pairs):
         expert = load_action_pairs(pairs)
         rows = spread(split_pairs(expert.trajectory, len(expert.state)).test, COMPARED)
         if expert.action_chunk.shape[1:] == (policy.horizon, policy.action_dim):
@@ -139,30 +170,27 @@ def judge_file(
 
 
 def judge_run(run_id: str, trial: Trial, report: Report, act: Mapping[str, Any] | None = None) -> Judged:
-    """Evaluate the model of an MLflow run, and log the scores to the run unless `act` chooses how it acts."""
+    """Evaluate the model of a run; the scores of all episodes are logged to it, unless `act` chooses how it acts."""
     client = open_store()
     stored = fetch(client, run_id)
     with artifact(client, run_id, f"{stored.tags['name']}.pth") as path:
         judged = judge_file(path, NONE, trial, report, act)
-    if not act:
+    if not act and trial.block is None:
         log_judged(TrackedRun(client, run_id), judged, trial.protocol)
     return judged
 
 
-def judge_foreign(place: str, trial: Trial, asks: AsksPolicies, report: Report) -> Judged:
+def judge_foreign(place: str, asks: AsksPolicies, trial: Trial, report: Report) -> Judged:
     """Evaluate somebody else's policy; its plans are not compared with the expert's: it may have seen them."""
     task = find_task(trial.task)
     policy = open_foreign(task, place, asks)
-    episodes = draw_episodes(task, task.conditions, trial.protocol.episodes, trial.protocol.seed)
-    evaluation = evaluate_planner(policy.plan, episodes, 1, report)
+    evaluation = evaluate_planner(policy.plan, trial.episodes(task), 1, report)
     return Judged(policy.name, "foreign", evaluation, faults=dict(policy.faults))
 
 
 def judge_yardstick(name: str, trial: Trial, report: Report) -> Judged:
     """Evaluate a yardstick on one thread."""
-    task = find_task(trial.task)
-    episodes = draw_episodes(task, task.conditions, trial.protocol.episodes, trial.protocol.seed)
-    return Judged(name, "yardstick", evaluate_yardstick(name, episodes, 1))
+    return Judged(name, "yardstick", evaluate_yardstick(name, trial.episodes(find_task(trial.task)), 1))
 
 
 def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
@@ -259,6 +287,15 @@ def protocol_for(settings: EvaluateSettings, task: Task) -> Protocol:
     return fixed
 
 
+@dataclass(frozen=True)
+class Contender:
+    """A model, somebody else's policy or a yardstick that is to be evaluated."""
+
+    name: str
+    method: str  # of others and yardsticks the name: each is a method of its own
+    judge: Callable[[Trial, Report], Judged]
+
+
 def evaluate(settings: EvaluateSettings, watch: Watch, say: Callable[[str], None] = silent) -> list[Judged]:
     """Evaluate all named models in the order given, then policies of others, then the yardsticks.
 
@@ -266,6 +303,45 @@ def evaluate(settings: EvaluateSettings, watch: Watch, say: Callable[[str], None
 
     Bad input raises a `UserError` before any work; `RunError` names the models that could not be evaluated.
     """
+    settings, contenders, trial = find_contenders(settings, say)
+    if settings.csv != NONE:
+        check_table(Path(settings.csv))
+    jobs = [Job(each.name, each.method, partial(each.judge, trial)) for each in contenders]
+    executor = settings.executor if len(jobs) > 1 else "serial"  # a process of its own takes longer than one model
+    results = run_judging(settings.model_copy(update={"executor": executor}), jobs, watch)
+    if settings.csv != NONE:
+        rows = zip(contenders, results, strict=True)
+        write_table(Path(settings.csv), [(each.method, made.name, made.evaluation) for each, made in rows])
+    return results
+
+
+def run_judging(
+    settings: EvaluateSettings,
+    jobs: Sequence[Job[Judged]],
+    watch: Watch,
+    take: Callable[[Job[Judged], Judged], None] | None = None,
+) -> list[Judged]:
+    """Run jobs of an evaluation as the settings say, see `run_all`; raises `RunError` if some failed."""
+    with ready_to_run(settings, in_store=bool(settings.run) or settings.study != NONE):
+        jobs = [replace(job, files=files_read(settings)) for job in jobs]
+        outcome = run_all(jobs, watch, settings.executor, settings.workers, take=take)
+    if outcome.failures:
+        failures = "; ".join(outcome.failures)
+        raise RunError(f"evaluation: {len(outcome.failures)} of {len(jobs)} failed: {failures}")
+    return outcome.results
+
+
+def files_read(settings: EvaluateSettings) -> tuple[Path, ...]:
+    """The files that the jobs of an evaluation read."""
+    tokenizer = [] if settings.tokenizer == NONE else [Path(settings.tokenizer)]
+    own = [path for reference in (settings.task, *settings.policy) for path in files_of(reference)]
+    return (*settings.checkpoint, *tokenizer, settings.pairs, *own)
+
+
+def find_contenders(
+    settings: EvaluateSettings, say: Callable[[str], None] = silent
+) -> tuple[EvaluateSettings, list[Contender], Trial]:
+    """The settings at their task, what is to be evaluated, and how; raises `UserError` kinds, see `evaluate`."""
     settings, task = settle(settings)
     default = at_task(EvaluateSettings(task=settings.task), task).pairs
     if task.world is None and settings.yardsticks:
@@ -276,15 +352,12 @@ def evaluate(settings: EvaluateSettings, watch: Watch, say: Callable[[str], None
         )
     protocol, act = protocol_for(settings, task), settings.acting
     trial = Trial(settings.task, protocol, settings.pairs)
-    if settings.csv != NONE:
-        check_table(Path(settings.csv))
-    jobs: list[Job[Judged]] = []
+    found: list[Contender] = []
     for path in settings.checkpoint:
         policy = load_for(task, path, settings.tokenizer, act)
         if task.world is None:
             check_held_out(task, str(path), policy, settings.pairs)
-        work = partial(judge_file, path, settings.tokenizer, trial, act=act)
-        jobs.append(Job(policy.name, "file", work))
+        found.append(Contender(policy.name, policy.method, partial(judge_file, path, settings.tokenizer, act=act)))
     if settings.pairs.exists() or settings.pairs != default:
         load_action_pairs(settings.pairs)  # raises here, not in every process
     if settings.run or settings.study != NONE:
@@ -306,31 +379,15 @@ def evaluate(settings: EvaluateSettings, watch: Watch, say: Callable[[str], None
         if act:
             for method in dict.fromkeys(run.tags["method"] for run in runs):
                 METHODS[method].check_acting(act)
-        for run in runs:
-            work = partial(judge_run, run.run_id, trial, act=act)
-            jobs.append(Job(run.name, run.tags["method"], work))
-    if act and not jobs:
+        found += [Contender(run.name, run.tags["method"], partial(judge_run, run.run_id, act=act)) for run in runs]
+    if act and not found:
         raise SettingsError("act: name models that are to act so: files, --run or --study. See --help.")
     asks = AsksPolicies(timeout=settings.timeout, batch=settings.batch)
     for place in dict.fromkeys(settings.policy):
         name = open_foreign(task, place, asks).name  # refused before any evaluation
-        jobs.append(Job(name, "foreign", partial(judge_foreign, place, trial, asks)))
+        found.append(Contender(name, name, partial(judge_foreign, place, asks)))
     if settings.yardsticks:
-        jobs += [Job(name, "yardstick", partial(judge_yardstick, name, trial)) for name in task.yardsticks]
-    if not jobs:
+        found += [Contender(name, name, partial(judge_yardstick, name)) for name in task.yardsticks]
+    if not found:
         raise SettingsError("checkpoint: name model files, or --run, --study, --policy or --yardsticks. See --help.")
-    executor = settings.executor if len(jobs) > 1 else "serial"  # a process of its own takes longer than one model
-    outcome = run_all(jobs, watch, executor, settings.workers)
-    if outcome.failures:
-        failures = "; ".join(outcome.failures)
-        raise RunError(f"evaluation: {len(outcome.failures)} of {len(jobs)} failed: {failures}")
-    if settings.csv != NONE:
-        own = ("foreign", "yardstick")  # each of them is a method of its own
-        write_table(
-            Path(settings.csv),
-            [
-                (each.name if each.method in own else each.method, each.name, each.evaluation)
-                for each in outcome.results
-            ],
-        )
-    return outcome.results
+    return settings, found, trial

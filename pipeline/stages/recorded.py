@@ -2,7 +2,7 @@
 
 The table is CSV with the columns method, model, episode, score and, if there are several, condition; more is better.
 All models have a score for the same episodes of the same conditions. `evaluate` writes such a table, with the primary
-score as `score` and all scores after it.
+score as `score` and all scores after it; `evaluate --out` the same as parquet.
 
 lerobot writes {"per_episode": [{"success": ..., "seed": ...}, ...]}, or for several tasks {"per_task":
 [{"task_group": ..., "task_id": ..., "metrics": {"successes": [...]}}, ...]}.
@@ -12,24 +12,31 @@ import csv
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pipeline.config import AUTO
 from pipeline.errors import DataError, SettingsError, one_line
 from pipeline.files import check_folder, whole_file
 from pipeline.report.statistics import Floats
 from pipeline.tasks.score import primary_of
 
-if TYPE_CHECKING:  # it imports torch, which reading does not need
-    from pipeline.evaluation.control import Evaluation
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipeline.evaluation.control import Evaluation  # it imports torch, which reading does not need
 
 EVAL_INFO = ".json"  # what files of recorded episodes of a policy end in
 COLUMNS = ("method", "model", "episode", "score")
 CONDITION = "condition"
+PARQUET = ".parquet"
+Recorded = dict[str, dict[str, dict[str, list[Floats]]]]
+"""By method, model and condition: episodes and their scores, `(2, B)` of each block."""
 Where = tuple[str, str]
 """A condition and an episode, by the names that the table gives them."""
 
@@ -73,6 +80,67 @@ def read_table(path: Path) -> dict[str, Floats]:
         method: np.array([[[own[c, e] for e in episodes] for c in conditions] for own in models.values()])
         for method, models in found.items()
     }
+
+
+def read_parquet(path: Path, score: str) -> dict[str, Floats]:
+    """Read the scores of each method, `(n models, C conditions, E episodes)`, a row group at a time.
+
+    `score` names the column; auto: the one of this name. Episodes are numbers. Raises `DataError`.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found: Recorded = {}
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            column = "score" if score == AUTO else score
+            if missing := [name for name in (*COLUMNS[:3], column) if name not in names]:
+                raise DataError(f"{path}: expected a column '{missing[0]}', found {', '.join(names)[:300]}.")
+            keys = [name for name in (*COLUMNS[:2], CONDITION) if name in names]
+            for number in range(file.num_row_groups):
+                table = file.read_row_group(number, [*keys, "episode", column])
+                numbers = np.stack([table.column(name).cast(pa.float64()).to_numpy() for name in ("episode", column)])
+                if not np.isfinite(numbers).all():
+                    raise DataError(f"{path}: expected a finite number in each row of '{column}', found none in some.")
+                for (method, model, *condition), rows in _by_key(table, keys):
+                    own = found.setdefault(method, {}).setdefault(model, {})
+                    own.setdefault(condition[0] if condition else "", []).append(numbers[:, rows])
+    except (OSError, ValueError, TypeError, AttributeError, pa.ArrowException) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: expected a table as parquet, found: {one_line(error)[:200]}.") from error
+    if len(found) < 2:
+        raise DataError(f"{path}: expected two methods or more, found {len(found)}.")
+    first = next(iter(next(iter(found.values())).values()))
+    return {method: np.stack([_paired(path, first, own) for own in each.values()]) for method, each in found.items()}
+
+
+def _by_key(table: "pa.Table", keys: Sequence[str]) -> Iterator[tuple[list[str], NDArray[np.bool_]]]:
+    """Each combination of what the columns `keys` have, and the rows that have it."""
+    import pyarrow as pa
+
+    encoded = [table.column(name).cast(pa.string()).combine_chunks().dictionary_encode() for name in keys]
+    codes = np.stack([each.indices.to_numpy() for each in encoded], axis=1)
+    for row in np.unique(codes, axis=0):
+        names = [each.dictionary[int(code)].as_py() for each, code in zip(encoded, row, strict=True)]
+        yield names, (codes == row).all(1)
+
+
+def _paired(path: Path, first: dict[str, list[Floats]], own: dict[str, list[Floats]]) -> Floats:
+    """A model's scores `(C, E)`, in order; raises `DataError` unless it has the same episodes as the first model."""
+    rows = []
+    for condition in sorted(first):
+        wanted, there = (np.concatenate(each.get(condition, [np.empty((2, 0))]), axis=1) for each in (first, own))
+        wanted, there = (each[:, each[0].argsort(kind="stable")] for each in (wanted, there))
+        once = len(np.unique(there[0])) == there.shape[1]
+        if not (once and own.keys() == first.keys() and np.array_equal(wanted[0], there[0])):
+            raise DataError(
+                f"{path}: expected every model to have the same episodes of the same conditions, each once, found "
+                f"others in condition '{condition}'."
+            )
+        rows.append(there[1])
+    return np.stack(rows)
 
 
 def check_table(path: Path) -> None:

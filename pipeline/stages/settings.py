@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from pipeline.config import ALL, AUTO, BARE, FLAGS, MAX_SEED, NAME_PATTERN, NONE, Settings
 from pipeline.data.sources.registry import FORMATS
+from pipeline.executors.settings import RunsJobs
 from pipeline.tasks.settings import ABOUT, ForData, ForTask, WithHorizon
 
 
@@ -88,7 +89,7 @@ class AsksPolicies(Settings):
     batch: int = Field(200, ge=1, le=10_000, description="states of one request to a server or a function, at most")
 
 
-class EvaluateSettings(ChoosesActing, AsksPolicies, ForData):
+class EvaluateSettings(ChoosesActing, AsksPolicies, ForData, RunsJobs):
     """Score how models control a task, under its conditions of noise and replan interval.
 
     Models are files (A.pth B.pth ...), MLflow runs (--run), or all models of a study (--study). The scores of runs are
@@ -99,6 +100,9 @@ class EvaluateSettings(ChoosesActing, AsksPolicies, ForData):
 
     --act chooses anew how models act, as in `--act start_noise=1`. Such scores are printed only: a run keeps those of
     its own rule. To keep both, compare groups of a study, such as "pi0,pi0 start_noise=1".
+
+    --csv and --out write every episode's scores for `compare --csv`. --out FILE.parquet is for any number of episodes:
+    blocks of them are jobs, and nothing else is kept.
     """
 
     checkpoint: tuple[Path, ...] = Field(
@@ -117,9 +121,8 @@ class EvaluateSettings(ChoosesActing, AsksPolicies, ForData):
     pairs: Path = Field(
         Path("data/training_pairs_original.npz"), description="the expert's action pairs, used if the file exists"
     )
-    executor: Literal["pool", "serial"] = Field("pool", description="a pool of processes, or one job after another")
-    workers: int = Field(0, ge=0, le=1024, description="processes of the pool, 0 for one per core")
     csv: str = Field(NONE, min_length=1, description="file for every episode's scores, to be read by compare --csv")
+    out: str = Field(NONE, min_length=1, description="the same for any number of episodes: a file .parquet")
     format: Literal["text", "json"] = Field("text", description="tables, or one JSON object", json_schema_extra=FLAGS)
 
 
@@ -134,7 +137,7 @@ class CompareSettings(AsksPolicies, ForTask):
 
     Results that other systems made: two files eval_info.json of lerobot, compared by success; or --csv with the columns
     method, model, episode, score and, if there are several, condition, where all pairs of methods are compared over
-    models and episodes.
+    models and episodes. The table may be parquet, as `evaluate --out` writes it; --score then names its column.
     """
 
     policy: tuple[str, ...] = Field((), description="two policies, A and B", json_schema_extra=BARE)

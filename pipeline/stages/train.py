@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 import torch
 
 from pipeline.config import AUTO, NONE
-from pipeline.errors import DataError, RunError, StoreError, one_line
+from pipeline.errors import DataError, DivergedError, StoreError, one_line
 from pipeline.evaluation.control import draw_episodes, evaluate_planner, mean_scores, policy_planner
 from pipeline.methods.method import Method, Prepared
 from pipeline.methods.settings import TrainSettings
@@ -30,11 +31,11 @@ from pipeline.tasks.settings import settle
 from pipeline.tasks.task import Task
 from pipeline.tracking.delivery import BRIEFLY
 from pipeline.tracking.mirror import MIRROR, Mirror, reserve
-from pipeline.tracking.names import WEIGHTS
+from pipeline.tracking.names import TOGETHER, WEIGHTS
 from pipeline.tracking.registry import log_model
 from pipeline.tracking.run import Place, TrackedRun, resume_run, start_run, status_of, system_metrics
 from pipeline.tracking.store import mlflow_settings, open_store
-from pipeline.training.device import choose_device
+from pipeline.training.device import choose_device, deterministic_or_said
 from pipeline.training.fit import Epoch, Step, fit, problem_of, training_warnings
 from pipeline.training.snapshots import load_snapshot
 from pipeline.training.state import Snapshot
@@ -103,17 +104,25 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place
             method=method, task=task, settings=settings, prepared=prepared, problem=problem,
             run=run, mirror=mirror, account=account_of(snapshot), say=say,
         )  # fmt: skip
-        with system_metrics(run):
+        with system_metrics(run), deterministic_or_said():
             return _fit(training, snapshot, keeper, watch)
     except BaseException as error:
-        _end_unfinished(run, mirror, keeper, error, say)
+        end_unfinished(run, mirror, keeper, error, say)
         raise
 
 
 def begin(
-    method: Method, settings: TrainSettings, prepared: Prepared, place: Place | None, unfinished: Unfinished | None
+    method: Method,
+    settings: TrainSettings,
+    prepared: Prepared,
+    place: Place | None,
+    unfinished: Unfinished | None,
+    together: int = 0,
 ) -> tuple[TrackedRun, Mirror, Snapshot | None]:
-    """Start a run with its files and its journal, or take up one that broke off, from its snapshot if it has one."""
+    """Start a run with its files and its journal, or take up one that broke off, from its snapshot if it has one.
+
+    `together` is how many models are trained at once, 0 for one alone.
+    """
     client = open_store()
     if unfinished:
         unfinished.require_same_data(prepared.digests)
@@ -127,8 +136,12 @@ def begin(
     try:
         chosen = settings.run_name != AUTO
         name = settings.run_name if chosen else (place and place.name) or mirror.name
-        about = {"method": method.name, "settings": settings.model_dump(mode="json"), "code": code_digest()}
-        about |= {"name": mirror.name, "files": prepared.digests}
+        about: dict[str, Any] = {
+            "method": method.name,
+            "settings": settings.model_dump(mode="json"),
+            "code": code_digest(),
+        }
+        about |= {"name": mirror.name, "files": prepared.digests} | ({TOGETHER: together} if together else {})
         run = start_run(client, settings.experiment, name, chosen, place, about)
     except BaseException:
         mirror.hidden_log.unlink()
@@ -136,7 +149,7 @@ def begin(
     return run, mirror, None
 
 
-def _end_unfinished(run: TrackedRun, mirror: Mirror, keeper: Keeper, error: BaseException, say: Say) -> None:
+def end_unfinished(run: TrackedRun, mirror: Mirror, keeper: Keeper, error: BaseException, say: Say) -> None:
     """End the run as KILLED or FAILED, whatever else goes wrong on the way, with the reason in its log."""
     if run.ended:  # it was interrupted after all was done
         return
@@ -172,6 +185,19 @@ def prepare(method: Method, settings: TrainSettings, task: Task) -> Prepared:
 
 
 def _fit(training: Training, snapshot: Snapshot | None, keeper: Keeper, watch: Watch) -> Trained:
+    take_up(training, snapshot, keeper)
+    account = training.account
+    before, begun = account.seconds, time.perf_counter()
+    for event in fit(training.problem, training.settings, snapshot):
+        account.seconds = before + time.perf_counter() - begun
+        if isinstance(event, Step):
+            watch(event)
+        take_down(training, event, keeper)
+    return finish(training)
+
+
+def take_up(training: Training, snapshot: Snapshot | None, keeper: Keeper) -> None:
+    """Open the run's log, or go on with it."""
     account, mirror = training.account, training.mirror
     mirror.rewrite(account.lines)
     if snapshot:
@@ -182,27 +208,27 @@ def _fit(training: Training, snapshot: Snapshot | None, keeper: Keeper, watch: W
     # logged once it is in a snapshot on disk, or a run that goes on from an older one would log it as of two times.
     for row in account.epochs:
         training.log_epoch(row)
-    logged = training.log_steps(0)
-    before, begun = account.seconds, time.perf_counter()
-    for event in fit(training.problem, training.settings, snapshot):
-        account.seconds = before + time.perf_counter() - begun
-        if isinstance(event, Step):
-            watch(event)
-            account.add_step(event)
-        else:
-            training.note(account.add_epoch(event))
-        if keeper.keep(partial(account.snapshot, event), at_once=isinstance(event, Epoch)):
-            logged = training.log_steps(logged)
-        if isinstance(event, Epoch):
-            training.log_epoch(account.epochs[-1])
-    return _finish(training)
+    keeper.logged = training.log_steps(0)
 
 
-def _finish(training: Training) -> Trained:
+def take_down(training: Training, event: Step | Epoch, keeper: Keeper) -> None:
+    """Log an event, and keep a snapshot if it is time to."""
+    account = training.account
+    if isinstance(event, Step):
+        account.add_step(event)
+    else:
+        training.note(account.add_epoch(event))
+    if keeper.keep(partial(account.snapshot, event), at_once=isinstance(event, Epoch)):
+        keeper.logged = training.log_steps(keeper.logged)
+    if isinstance(event, Epoch):
+        training.log_epoch(account.epochs[-1])
+
+
+def finish(training: Training) -> Trained:
     """Judge the best weights, and leave the files of the run: the same, if it is done a second time."""
     account, run, mirror = training.account, training.run, training.mirror
     if not account.best:
-        raise RunError("training: expected a finite validation loss in some epoch, found none. Try a lower --lr.")
+        raise DivergedError("training: expected a finite validation loss in some epoch, found none. Try a lower --lr.")
 
     digest, best = weights_digest(account.best), account.epochs[account.best_epoch - 1]
     final = {

@@ -10,7 +10,7 @@ from pipeline.methods.settings import TrainSettings
 from pipeline.tasks.registry import is_own
 from pipeline.tracking.journal import ENDED, Journal, journal_of, left_journals
 from pipeline.tracking.mirror import MIRROR, Mirror
-from pipeline.tracking.names import FAILURE
+from pipeline.tracking.names import FAILURE, TOGETHER
 from pipeline.tracking.owner import is_of_elsewhere, owner_elsewhere
 from pipeline.tracking.query import fetch
 from pipeline.tracking.run import TrackedRun
@@ -47,11 +47,11 @@ class Unfinished:
                 )
 
 
-def find_unfinished(method: "Method", settings: TrainSettings) -> Unfinished:
+def find_unfinished(method: "Method", settings: TrainSettings, together: bool = False) -> Unfinished:
     """The run that `settings.resume` names, with its journal, ours now; its own settings count.
 
-    Raises `SettingsError` if there is none, if it is of another method, if a process works on it, or if other settings
-    are asked for than it has.
+    Raises `SettingsError` if there is none, if it is of another method, if a process works on it, if other settings are
+    asked for than it has, or if it was trained together with others and is to go on alone.
     """
     journal = _latest(method) if settings.resume == LATEST else journal_of(settings.resume)
     if journal is None or not journal.about():
@@ -63,23 +63,29 @@ def find_unfinished(method: "Method", settings: TrainSettings) -> Unfinished:
             f"resume: expected a run that nobody works on, found a process at '{journal.run_id}'. Wait for it."
         )
     try:
-        return _unfinished(method, settings, journal)
+        return _unfinished(method, settings, journal, together)
     except BaseException:
         journal.release()
         raise
 
 
-def can_resume(run_id: str, settings: TrainSettings) -> bool:
-    """Whether a run broke off, nobody works on it, and it was started with these settings."""
+def can_resume(run_id: str, settings: TrainSettings, together: bool = False) -> bool:
+    """Whether a run broke off, nobody works on it, and it was started with these settings, alone or together."""
     journal = journal_of(run_id)
     if not (journal.snapshot.exists() and journal.own()):
         return False
     journal.release()
-    return bool(journal.about().get("settings") == settings.model_dump(mode="json"))
-
-
-def _unfinished(method: "Method", settings: TrainSettings, journal: Journal) -> Unfinished:
     about = journal.about()
+    return bool(about.get("settings") == settings.model_dump(mode="json") and (TOGETHER in about) == together)
+
+
+def _unfinished(method: "Method", settings: TrainSettings, journal: Journal, together: bool) -> Unfinished:
+    about = journal.about()
+    if TOGETHER in about and not together:
+        raise SettingsError(
+            f"resume: expected a run that was trained alone, found '{journal.run_id}', one of {about[TOGETHER]} that "
+            "are trained together. Give the command of its study again: they go on together."
+        )
     if about.get("method") != method.name or about.get(ENDED) == "FINISHED":
         raise SettingsError(
             f"resume: expected a run of {method.name} that broke off, found '{journal.run_id}', which is one of "
@@ -102,11 +108,11 @@ def _unfinished(method: "Method", settings: TrainSettings, journal: Journal) -> 
 
 
 def _latest(method: "Method") -> Journal | None:
-    """The youngest run of a method that broke off."""
+    """The youngest run of a method that broke off, of those that were trained alone."""
     found = None
     for journal in left_journals():
         about = journal.about()
-        if about.get("method") == method.name and about.get(ENDED) != "FINISHED":
+        if about.get("method") == method.name and about.get(ENDED) != "FINISHED" and TOGETHER not in about:
             found = journal
     return found
 

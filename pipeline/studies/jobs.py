@@ -1,7 +1,7 @@
 """The jobs of a study: which are left to do, and what a process does for each."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -24,6 +24,7 @@ from pipeline.policies.ensemble import MOST_MEMBERS, members_digest, save_ensemb
 from pipeline.results.figures import TRADEOFF_FILE, TRADEOFF_TAG
 from pipeline.stages.evaluate import Judged, Trial, judge_file, judge_run, judge_yardstick, log_judged
 from pipeline.stages.train import train
+from pipeline.stages.train_together import train_together
 from pipeline.stages.unfinished import can_resume
 from pipeline.studies.plan import Member, member_name
 from pipeline.tasks.registry import find_task
@@ -101,10 +102,16 @@ def job_name(run: StoredRun) -> str:
 
 
 def missing_jobs(
-    members: Sequence[Member], beside: Beside, runs: Runs, earlier: Earlier, measured: str
+    members: Sequence[Member],
+    beside: Beside,
+    runs: Runs,
+    earlier: Earlier,
+    measured: str,
+    together: Collection[str] = (),
 ) -> tuple[list[Job[str]], int]:
     """The jobs that are left to do before `acting_jobs` and `average_jobs`, and how many models need none.
 
+    Members of the groups `together` are one job of a group, which trains them; `judging_jobs` follow it.
     `measured` is the digest of the pairs whose trade-off FAST was measured on by an earlier call.
     """
     trial = earlier.trial
@@ -125,6 +132,7 @@ def missing_jobs(
             partial(judge_file, path, tokenizer, trial),
         )
     reused = 0
+    at_once: dict[str, list[tuple[Member, Place]]] = {}
     for member in members:
         if member.trained != member.group:
             continue
@@ -134,15 +142,31 @@ def missing_jobs(
             continue
         tags = {"group": member.group, "method": member.method, "seed": str(member.settings.seed)}
         place = runs.place(runs.groups[member.group], Kind.MODEL, member.name, **tags)
+        if made is None and member.group in together:
+            at_once.setdefault(member.group, []).append((member, place))
+            continue
         work = (
             partial(judge_again, made.run_id, trial)
             if made
             else partial(make_member, member, place, trial, runs.study.experiment_id)
         )
         jobs.append(Job(member.name, member.group, work))
+    for group, found in at_once.items():
+        name = together_name(group)
+        jobs.insert(0, Job(name, name, partial(make_together, found, runs.study.experiment_id)))
     for name in find_task(trial.task).yardsticks:
         judge(Kind.YARDSTICK, name, partial(judge_yardstick, name, trial))
     return jobs, reused
+
+
+def judging_jobs(members: Sequence[Member], earlier: Earlier) -> list[Job[str]]:
+    """The jobs that evaluate models which were trained together."""
+    made = [(member, earlier.model(member.name)) for member in members if member.trained == member.group]
+    return [
+        Job(member.name, member.group, partial(judge_again, run.run_id, earlier.trial))
+        for member, run in made
+        if run is not None and not earlier.is_judged(run)
+    ]
 
 
 def acting_jobs(members: Sequence[Member], runs: Runs, earlier: Earlier) -> list[Job[str]]:
@@ -195,16 +219,50 @@ def make_member(member: Member, place: Place, trial: Trial, experiment_id: str, 
     A run of the study that has trained it already counts, and one that was interrupted is resumed. Raises `RunError` if
     another machine is training it.
     """
+    earlier = _earlier_runs(member, place, experiment_id)
+    finished = _finished(earlier)
+    run_id = finished[-1] if finished else _train_member(member, place, earlier, report)
+    judge_run(run_id, trial, lambda share: report(TRAINING_SHARE + (1 - TRAINING_SHARE) * share))
+    return run_id
+
+
+def make_together(members: Sequence[tuple[Member, Place]], experiment_id: str, report: Report) -> str:
+    """Train the members of a group at once; returns the group's name.
+
+    Those that a run of the study has trained already count, and interrupted ones are resumed. Raises `RunError` if
+    another machine is training one, and in the end if some have failed.
+    """
+    asked = []
+    for member, place in members:
+        earlier = _earlier_runs(member, place, experiment_id)
+        if not _finished(earlier):
+            resumable = [run.run_id for run in earlier if can_resume(run.run_id, member.settings, together=True)]
+            resume = resumable[-1] if resumable else NONE
+            asked.append((member.settings.model_copy(update={"resume": resume}), place))
+    first, _ = members[0]
+    if asked and (failures := train_together(METHODS[first.method], asked, lambda _line: None, report)):
+        raise RunError("; ".join(f"{first.group} {failure}" for failure in failures))
+    return first.group
+
+
+def together_name(group: str) -> str:
+    """The name of the job that trains all members of a group at once."""
+    return f"{group} together"
+
+
+def _earlier_runs(member: Member, place: Place, experiment_id: str) -> list[StoredRun]:
+    """The runs of the study that trained a member; raises `RunError` if another machine is at it."""
     tags = {"study": place.tags["study"], "kind": Kind.MODEL, "seed": place.tags["seed"]}
     found = [run for run in search(open_store(), **tags) if run.experiment_id == experiment_id]
     earlier = [run for run in found if group_of(run) == member.group]
     for run in earlier:
         if (who := owner_elsewhere(run)) is not None:
             raise RunError(f"{member.name}: expected nobody to train it, found run {run.run_id}: {who}. Wait for it.")
-    finished = [run.run_id for run in earlier if run.status == "FINISHED" and is_model(run)]
-    run_id = finished[-1] if finished else _train_member(member, place, earlier, report)
-    judge_run(run_id, trial, lambda share: report(TRAINING_SHARE + (1 - TRAINING_SHARE) * share))
-    return run_id
+    return earlier
+
+
+def _finished(runs: Sequence[StoredRun]) -> list[str]:
+    return [run.run_id for run in runs if run.status == "FINISHED" and is_model(run)]
 
 
 def _train_member(member: Member, place: Place, earlier: Sequence[StoredRun], report: Report) -> str:

@@ -2,17 +2,27 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from pipeline.config import make
+from pipeline.config import AUTO, make
 from pipeline.errors import SettingsError
 from pipeline.methods.method import Method, Prepared
+from pipeline.methods.preset import read_preset
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import TrainSettings
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.training.device import choose_device
 
-NOT_THE_RECIPE = {"seed", "run_name", "resume", "experiment", "threads"}  # models of one group may differ in these
+NOT_THE_RECIPE = {
+    "seed",
+    "run_name",
+    "resume",
+    "preset",
+    "experiment",
+    "threads",
+    "deterministic",
+}  # models of a group may differ in these
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,7 @@ def plan_groups(settings: EnsembleSettings) -> list[Group]:
     for name in names:
         if name not in METHODS:
             raise SettingsError(f"methods: expected some of {', '.join(METHODS)}, found '{name}'. See --help.")
+    presets = _presets(settings, names)
     for_all: dict[str, str] = {}
     for_one: dict[str, dict[str, str]] = {name: {} for name in names}
     for word in settings.set:
@@ -92,9 +103,39 @@ def plan_groups(settings: EnsembleSettings) -> list[Group]:
         own = dict(word.split("=", 1) for word in text.split()[1:])
         fields = METHODS[name].settings_type.model_fields
         shared = {field: value for field, value in for_all.items() if field in fields}
-        chosen = _settings_of(settings, METHODS[name], shared | for_one[name] | own)
+        chosen = _settings_of(settings, METHODS[name], presets.get(name, {}) | shared | for_one[name] | own)
         groups.append(Group(text, METHODS[name], chosen, text))
     return [replace(group, trained=_trained(group, groups)) for group in groups]
+
+
+def _presets(settings: EnsembleSettings, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The settings that presets give, by method; raises `SettingsError`."""
+    found: dict[str, dict[str, Any]] = {}
+    for file in settings.preset:
+        preset = read_preset(Path(file))
+        if preset.method not in names or preset.method in found:
+            raise SettingsError(
+                f"preset: expected at most one of each method of this study ({', '.join(dict.fromkeys(names))}), found "
+                f"that {file} is {'another' if preset.method in found else 'one'} of {preset.method}."
+            )
+        found[preset.method] = preset.values
+    return found
+
+
+def together_groups(settings: EnsembleSettings, groups: Sequence[Group]) -> frozenset[str]:
+    """Return the names of the groups whose models are trained together; raises `SettingsError` if one cannot be."""
+    found = set()
+    for group in groups:
+        able = group.method.stacked is not None
+        if settings.together == "yes" and not able:
+            raise SettingsError(
+                f"together: expected methods whose models can be trained together, found '{group.method.name}'. "
+                "Use --together no."
+            )
+        on_gpu = choose_device(group.settings).type == "cuda"
+        if able and (settings.together == "yes" or (settings.together == AUTO and on_gpu)):
+            found.add(group.name)
+    return frozenset(found)
 
 
 def _trained(group: Group, groups: Sequence[Group]) -> str:
@@ -111,14 +152,14 @@ def _trained(group: Group, groups: Sequence[Group]) -> str:
     return (default or same)[0].name
 
 
-def _settings_of(settings: EnsembleSettings, method: Method, chosen: dict[str, str]) -> TrainSettings:
+def _settings_of(settings: EnsembleSettings, method: Method, chosen: dict[str, Any]) -> TrainSettings:
     kind = method.settings_type
     values: dict[str, Any] = {"seed": settings.base_seed, "experiment": settings.experiment}
     shared = ("task", "horizon", "data")
     values |= {name: getattr(settings, name) for name in shared}
     if kind.model_fields["pairs"].default == EnsembleSettings.model_fields["pairs"].default:
         values["pairs"] = settings.pairs
-    refused = {"seed", "resume", "run_name", *shared} & chosen.keys()
+    refused = {"seed", "resume", "run_name", "preset", *shared} & chosen.keys()
     if refused:
         raise SettingsError(f"set: expected a setting that all models of a group share, found '{refused.pop()}'.")
     return make(kind, values | chosen)

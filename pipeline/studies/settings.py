@@ -1,5 +1,6 @@
 """The settings of a study."""
 
+import re
 from pathlib import Path
 from typing import Literal, Self
 
@@ -14,10 +15,11 @@ from pipeline.config import (
     NAME_PATTERN,
     NONE,
     RUN_NAME,
-    Settings,
     fields_of,
     make,
 )
+from pipeline.errors import SettingsError
+from pipeline.executors.settings import RunsJobs
 from pipeline.methods.settings import ChunkRecipe, FlowActing, Recipe, TokenActing, TokenRecipe
 from pipeline.report.design import MARGIN
 from pipeline.tasks.registry import TASKS
@@ -35,7 +37,7 @@ def split_words(given: object) -> object:
     return tuple(word for word in words if word not in ("", NONE))
 
 
-class EnsembleSettings(ForData, WithHorizon):
+class EnsembleSettings(ForData, WithHorizon, RunsJobs):
     """Train, evaluate and compare groups of models: one method and several seeds per group.
 
     A group is a method with its defaults, such as pi0, or with other settings, such as "pi0 width=128"; this is also
@@ -57,9 +59,11 @@ class EnsembleSettings(ForData, WithHorizon):
         description="groups to compare: pi0, pi0_fast, regression, binning, also as 'pi0 width=64,pi0 width=128'",
     )
     set: tuple[str, ...] = Field((), description="training settings: NAME=VALUE or METHOD.NAME=VALUE, also A,B")
+    preset: tuple[str, ...] = Field((), description="recipes of methods: files that search has written, also A,B")
     base_seed: int = Field(0, ge=0, le=MAX_SEED, description="the first seed; the models' seeds count up from it")
-    executor: Literal["pool", "serial"] = Field("pool", description="a pool of processes, or one job after another")
-    workers: int = Field(0, ge=0, le=1024, description="processes of the pool, 0 for one per core")
+    together: Literal["auto", "yes", "no"] = Field(
+        "auto", description="train all models of a group at once, as one stack; auto: on a CUDA device"
+    )
     until: Literal["trained", "decided"] = Field(
         "trained", description="stop when all models are trained, or at the first look that decides"
     )
@@ -84,7 +88,7 @@ class EnsembleSettings(ForData, WithHorizon):
         "tinypi", pattern=f"^{NAME_PATTERN}$", description="MLflow experiment", json_schema_extra=EXPERIMENT_NAME
     )
 
-    _split = field_validator("set", mode="before")(split_words)
+    _split = field_validator("set", "preset", mode="before")(split_words)
 
     @model_validator(mode="after")
     def _looks_grow(self) -> Self:
@@ -111,7 +115,7 @@ class EnsembleSettings(ForData, WithHorizon):
         return self
 
 
-class SuiteSettings(Settings):
+class SuiteSettings(RunsJobs):
     """Compare the same groups of models on several tasks: a study per task, below one run, and one report.
 
     The study of a task is called SUITE-TASK, and is one as `ensemble` makes it. The same command with the same name
@@ -132,14 +136,13 @@ class SuiteSettings(Settings):
     episodes: int = Field(100, ge=1, le=1_000_000, description="episodes per condition")
     base_seed: int = Field(0, ge=0, le=MAX_SEED, description="the first seed; the models' seeds count up from it")
     set: tuple[str, ...] = Field((), description="training settings: NAME=VALUE or METHOD.NAME=VALUE, also A,B")
+    preset: tuple[str, ...] = Field((), description="recipes of methods: files that search has written, also A,B")
     margin: float = Field(MARGIN, gt=0, le=1, description="differences of the primary score below it do not matter")
-    executor: Literal["pool", "serial"] = Field("pool", description="a pool of processes, or one job after another")
-    workers: int = Field(0, ge=0, le=1024, description="processes of the pool, 0 for one per core")
     experiment: str = Field(
         "tinypi", pattern=f"^{NAME_PATTERN}$", description="MLflow experiment", json_schema_extra=EXPERIMENT_NAME
     )
 
-    _split = field_validator("set", mode="before")(split_words)
+    _split = field_validator("set", "preset", mode="before")(split_words)
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -150,6 +153,82 @@ class SuiteSettings(Settings):
         """The settings of the study of a task; raises `SettingsError`."""
         shared = self.model_dump(include=set(EnsembleSettings.model_fields) & set(type(self).model_fields))
         return make(EnsembleSettings, shared | {"study": f"{self.suite}-{name}", "task": reference})
+
+
+class SearchSettings(ForData, WithHorizon, RunsJobs):
+    """Search a recipe for each method, with the same budget for all: trials, searched settings, seeds.
+
+    A trial is a recipe: it trains a model for each seed, and its score is the task's primary score on episodes that are
+    the search's alone. The best recipe of each method is written as a preset, which trainings, ensemble and suite take.
+    The same command with the same name does only what is missing.
+    It needs extra packages: pip install -e '.[search]'
+    """
+
+    search: str = Field(
+        "search",
+        pattern=f"^{NAME_PATTERN}$",
+        description="name; an existing search of that name is continued",
+        json_schema_extra=RUN_NAME,
+    )
+    methods: str = Field(
+        "pi0,pi0_fast,regression,binning", pattern=r"^\w+(, *\w+)*$", description="methods, separated by commas"
+    )
+    space: str = Field(
+        "default", min_length=1, description="what is searched: a YAML file, or default, which has the four methods"
+    )
+    trials: int = Field(24, ge=1, le=10_000, description="recipes to try per method")
+    seeds_per_trial: int = Field(2, ge=1, le=1000, description="models per recipe")
+    sampler: Literal["tpe", "random", "grid"] = Field("tpe", description="what chooses the recipes; all are Optuna's")
+    pruning: Literal["median", "none"] = Field(
+        "median", description="give a recipe up after its first seed if that is worse than the median of those before"
+    )
+    parallel: int = Field(2, ge=1, le=1000, description="recipes of a method in a round: chosen before any is known")
+    budget: Literal["equal", "unequal"] = Field(
+        "equal", description="numbers of searched settings: the same for every method, or not"
+    )
+    max_seconds: tuple[str, ...] = Field(
+        (), description="longest training of a winner: SECONDS or METHOD=SECONDS, also A,B; slower ones are told"
+    )
+    set: tuple[str, ...] = Field((), description="settings of all trials: NAME=VALUE or METHOD.NAME=VALUE, also A,B")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the samplers and of the search's episodes")
+    base_seed: int = Field(
+        1_000_000, ge=0, le=MAX_SEED - 1000, description="first training seed of every trial; studies begin at 0"
+    )
+    episodes: int = Field(100, ge=1, le=1_000_000, description="episodes per condition")
+    pairs: Path = Field(
+        Path("data/training_pairs_original.npz"),
+        description="action pairs, for methods without tokens and for the expert",
+    )
+    experiment: str = Field(
+        "tinypi", pattern=f"^{NAME_PATTERN}$", description="MLflow experiment", json_schema_extra=EXPERIMENT_NAME
+    )
+
+    _split = field_validator("set", "max_seconds", mode="before")(split_words)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The methods."""
+        return tuple(dict.fromkeys(map(str.strip, self.methods.split(","))))
+
+    @property
+    def limits(self) -> dict[str, float | None]:
+        """The longest training of each method's winner, seconds; None without a limit. Raises `SettingsError`."""
+        limits: dict[str, float | None] = dict.fromkeys(self.names)
+        for word in self.max_seconds:
+            name, _, text = word.rpartition("=")
+            if name not in ("", *self.names) or not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text) or not float(text):
+                raise SettingsError(
+                    f"max_seconds: expected SECONDS, or METHOD=SECONDS of a method of this search, found '{word}'. "
+                    "See --help."
+                )
+            limits |= dict.fromkeys([name] if name else self.names, float(text))
+        return limits
+
+    @property
+    def study(self) -> EnsembleSettings:
+        """The settings of a study of these methods, with the same data; raises `SettingsError`."""
+        shared = self.model_dump(include=set(EnsembleSettings.model_fields) & set(type(self).model_fields))
+        return make(EnsembleSettings, shared)
 
 
 def shorthands() -> dict[str, FieldInfo]:

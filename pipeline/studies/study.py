@@ -4,8 +4,9 @@ What runs of the same study in the store have done already is not done again.
 """
 
 import contextlib
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -23,6 +24,7 @@ from pipeline.executors.jobs import Job
 from pipeline.executors.run import Watch, run_all
 from pipeline.locks import file_lock
 from pipeline.methods.method import Prepared
+from pipeline.own_code import files_of
 from pipeline.policies.load import load_policy
 from pipeline.registry.register import register_members
 from pipeline.report.design import Design, design_of
@@ -33,6 +35,7 @@ from pipeline.results.write import write_files
 from pipeline.stages.evaluate import Trial
 from pipeline.stages.held_out import episodes_of
 from pipeline.stages.make_data import make_missing_data, require_same_data
+from pipeline.stages.remote import ready_to_run
 from pipeline.stages.train import prepare
 from pipeline.stages.unfinished import end_abandoned
 from pipeline.studies.design import design_for, tags_of
@@ -44,15 +47,18 @@ from pipeline.studies.jobs import (
     acting_jobs,
     average_jobs,
     job_name,
+    judging_jobs,
     missing_jobs,
+    together_name,
 )
-from pipeline.studies.plan import Group, Member, plan_groups, plan_members
+from pipeline.studies.plan import Group, Member, plan_groups, plan_members, together_groups
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.studies.verdict import group_metrics, study_metrics, verdict_tags
 from pipeline.tasks.settings import at_task, settle
 from pipeline.tasks.task import Task
+from pipeline.tracking.journal import journal_of
 from pipeline.tracking.mirror import MIRROR
-from pipeline.tracking.names import LOOKED, NAME, TASK, Kind
+from pipeline.tracking.names import LOOKED, NAME, TASK, TOGETHER, Kind
 from pipeline.tracking.owner import is_ours
 from pipeline.tracking.query import StoredRun, fetch, group_of, search, search_study
 from pipeline.tracking.run import TrackedRun, experiment_of, status_of, system_metrics
@@ -66,7 +72,8 @@ REPORTS = MIRROR / "reports"
 FOLDER = "report"  # of the study's artifacts
 PUBLISHED = "published"  # tag of a study's run: digest of what its report and its registered models were made from
 GROWS = {  # not params: calls differ
-    "n_models", "executor", "workers", "episodes", "evaluation_seed", "set", "methods", "until", "looks", "margin"
+    "n_models", "executor", "workers", "ray_address", "together", "episodes", "evaluation_seed", "set", "methods",
+    "until", "looks", "margin",
 }  # fmt: skip
 
 Say = Callable[[str], None]
@@ -98,6 +105,8 @@ class Plan:
     recipes: Mapping[str, Mapping[str, str]]  # what all models of each group share
     beside: Beside
     design: Design
+    together: frozenset[str]  # the groups whose models are trained together
+    files: tuple[Path, ...]  # that its jobs read
 
     @property
     def trial(self) -> Trial:
@@ -121,17 +130,23 @@ class Tally:
 
 
 def run_study(settings: EnsembleSettings, say: Say, watch: Watch, suite: TrackedRun | None = None) -> Study:
-    """Do what is missing of a study, one torch thread per process, and report on all of it.
+    """Do what is missing of a study, one torch thread per job, and report on all of it.
 
     Its run is below that of its suite, if it has one.
 
     Bad input raises a `UserError` before any work. A member that fails is tried once more, then recorded as failed;
     the others go on.
     """
+    with ready_to_run(settings, in_store=True):
+        return _run_study(settings, say, watch, suite)
+
+
+def _run_study(settings: EnsembleSettings, say: Say, watch: Watch, suite: TrackedRun | None) -> Study:
     started = time.monotonic()
     settings, task = settle(settings)
     groups = [replace(group, settings=at_task(group.settings, task)) for group in plan_groups(settings)]
     members = plan_members(settings, groups)
+    together = together_groups(settings, groups)
     originals = find_originals(settings)
     prepared = prepare_data(task, settings, groups, say)
     settings = settings.model_copy(update={"episodes": episodes_of(task, settings.pairs, settings.episodes)})
@@ -143,7 +158,8 @@ def run_study(settings: EnsembleSettings, say: Say, watch: Watch, suite: Tracked
     with one_at_a_time(settings.study):
         trained = {group.name: recipes[group.name] for group in groups if group.trained == group.name}
         design = design_for(task, settings, trained, study_tags(store, settings.study, experiment))
-        plan = Plan(task, settings, experiment, groups, members, recipes, beside, design)
+        files = files_read(settings, prepared.values(), beside)
+        plan = Plan(task, settings, experiment, groups, members, recipes, beside, design, together, files)
         require_same_recipes(store, plan)
         study = open_study(store, settings.study, plan.experiment, suite=suite)
         runs = Runs(settings.study, task.name, study, {})
@@ -184,6 +200,13 @@ def prepare_data(task: Task, settings: EnsembleSettings, groups: Sequence[Group]
     return prepared
 
 
+def files_read(settings: EnsembleSettings, prepared: Iterable[Prepared], beside: Beside) -> tuple[Path, ...]:
+    """The files that the jobs of a study read."""
+    found = [path for one in prepared for path in one.files.values()] + [settings.pairs]
+    found += [Path(name) for original in beside.originals for name in original if name != NONE]
+    return tuple(dict.fromkeys([*found, *files_of(settings.task)]))
+
+
 def find_originals(settings: EnsembleSettings) -> list[tuple[Path, str]]:
     """The reference system's weights to evaluate beside ours, each with its tokenizer; raises `UserError` kinds."""
     if settings.originals == NONE:
@@ -222,6 +245,12 @@ def require_same_recipes(store: Store, plan: Plan) -> None:
             trained = run.tags.get("kind") == Kind.MODEL and run.status == "FINISHED"
             if group_of(run) != name or not (trained or run.tags.get("kind") == Kind.GROUP):
                 continue
+            was, ours_is = ("together" if is_so else "alone" for is_so in (TOGETHER in run.tags, name in plan.together))
+            if trained and was != ours_is:
+                raise SettingsError(
+                    f"study: '{study}' has {name} models trained {was}, and {ours_is} is asked for: their bits differ. "
+                    f"Use --together {'yes' if was == 'together' else 'no'}, or name another study with --study."
+                )
             known = run.params | run.tags  # the tag device is where it was trained, not "auto"
             for setting, value in ours.items():
                 if known.get(setting, value) != value:
@@ -260,15 +289,18 @@ def run_jobs(store: Store, plan: Plan, runs: Runs, watch: Watch, say: Say) -> Ta
 
     Members are trained up to each look in turn, and no further than the one that decides.
     """
-    end_orphans(store, plan, "the study's process was gone")
+    end_orphans(store, plan.settings.study, plan.experiment, "the study's process was gone")
     tally, before = Tally(), 0
     for look in plan.looks:
         first, last = (plan.settings.base_seed + count for count in (before, look))
         members = [member for member in plan.members if first <= member.settings.seed < last]
         measured = fetch(store, runs.study.run_id).tags.get(TRADEOFF_TAG, "")
-        jobs, reused = missing_jobs(members, plan.beside, runs, find_earlier(store, plan), measured)
+        jobs, reused = missing_jobs(members, plan.beside, runs, find_earlier(store, plan), measured, plan.together)
         tally.reused += reused
         _run(store, plan, jobs, watch, tally)
+        if plan.together:
+            trained = [member for member in members if member.group in plan.together]
+            _run(store, plan, judging_jobs(trained, find_earlier(store, plan)), watch, tally)
         _run(store, plan, acting_jobs(members, runs, find_earlier(store, plan)), watch, tally)
         if look != plan.looks[-1] and is_decided(store, plan, look, say):
             break
@@ -293,17 +325,38 @@ def is_decided(store: Store, plan: Plan, look: int, say: Say) -> bool:
 def _run(store: Store, plan: Plan, jobs: Sequence[Job[str]], watch: Watch, tally: Tally) -> None:
     def failed(job: Job[str], reason: str) -> None:
         with contextlib.suppress(StoreError):  # it is away: the next call, or doctor, ends the run
-            end_orphans(store, plan, reason, job.name)
+            end_orphans(store, plan.settings.study, plan.experiment, reason, job.name)
 
+    left = what_was_left(store, plan) if jobs else {}
+    jobs = [replace(job, files=plan.files, gpus=gpus_of(job, plan), left=tuple(left.get(job.name, ()))) for job in jobs]
     outcome = run_all(jobs, watch, plan.settings.executor, plan.settings.workers, failed)
     tally.done += len(outcome.results)
     tally.failures += outcome.failures
 
 
-def end_orphans(store: Store, plan: Plan, reason: str, name: str | None = None) -> None:
-    """End runs of the study's jobs, or of the job `name`, whose process is gone."""
+def gpus_of(job: Job[str], plan: Plan) -> float:
+    """How many GPUs a job needs: a member, or all of a group together, as the group's recipe says."""
+    kinds = {kind: recipe for group, recipe in plan.recipes.items() for kind in (group, together_name(group))}
+    return float(kinds.get(job.kind, {}).get("device") == "cuda")
+
+
+def what_was_left(store: Store, plan: Plan) -> dict[str, list[Path]]:
+    """The journals of runs that broke off, by the names of their jobs: workers on other machines go on from these."""
+    found: dict[str, list[Path]] = {}
     for run in search_study(store, plan.settings.study, plan.experiment):
-        if run.status == "RUNNING" and run.tags.get("kind") in JOB_KINDS and name in (None, job_name(run)):
+        if run.status != "FINISHED" and run.tags.get("kind") in JOB_KINDS:
+            files = filter(Path.is_file, journal_of(run.run_id).folder.rglob("*"))
+            left = [Path(os.path.relpath(path)) for path in files]
+            for name in (job_name(run), together_name(group_of(run))):
+                found.setdefault(name, []).extend(left)
+    return found
+
+
+def end_orphans(store: Store, study: str, experiment: str, reason: str, name: str | None = None) -> None:
+    """End runs of a study's jobs, or of the job `name`, whose process is gone."""
+    for run in search_study(store, study, experiment):
+        names = (None, job_name(run), together_name(group_of(run)))
+        if run.status == "RUNNING" and run.tags.get("kind") in JOB_KINDS and name in names:
             end_abandoned(TrackedRun(store, run.run_id), run.tags.get(NAME, run.name), reason)
 
 

@@ -10,6 +10,7 @@ from pipeline.errors import RunError, SettingsError, one_line
 from pipeline.executors.run import Watch
 from pipeline.report.comparison import Comparison
 from pipeline.results.suite import write_suite
+from pipeline.stages.remote import ready_to_run
 from pipeline.studies.plan import plan_groups, plan_members
 from pipeline.studies.settings import EnsembleSettings, SuiteSettings
 from pipeline.studies.study import FOLDER, REPORTS, Say, one_at_a_time, run_study
@@ -37,6 +38,11 @@ def run_suite(settings: SuiteSettings, say: Say, watch: Watch) -> Suite:
 
     Bad input raises a `UserError` before any work. A study that fails is told; the others go on.
     """
+    with ready_to_run(settings, in_store=True):
+        return _run_suite(settings, say, watch)
+
+
+def _run_suite(settings: SuiteSettings, say: Say, watch: Watch) -> Suite:
     started = time.monotonic()
     studies = plan_studies(settings)
     store = open_store()

@@ -1,11 +1,11 @@
 """The copy of a run's files in `train/`: log, model and loss picture under one unique name. Never read back.
 
-
 The folders may be symbolic links, to a larger disk for example. In the place of a file a link is never followed: a name
 that is taken by one is taken, and one that appears later is replaced by the file.
 """
 
 import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +15,7 @@ from pipeline.errors import StoreError
 from pipeline.files import whole_file, writing
 
 MIRROR = Path("train")
+KEPT_AT = "TINYPI_KEPT_AT"  # set for a worker on another machine: the host and the folder where its journals are kept
 LOGS, MODELS, PICTURES = "logs", "trained_models", "loss_pics"
 
 
@@ -66,9 +67,12 @@ def _open_no_link(path: str, flags: int) -> int:
 def reserve(prefix: str, now: datetime, folder: Path = MIRROR) -> Mirror:
     """Reserve `PREFIX_YYYYMMDD_HHMM`, or that with `_2`, `_3`, ... if a run has it; safe between processes.
 
-    Creating the hidden log is the reservation: only one process can. Raises `StoreError` if `folder` cannot be written.
+    Creating the hidden log is the reservation: only one process can. A worker that does not see the folder where its
+    files go adds a random part to the name. Raises `StoreError` if `folder` cannot be written.
     """
     stem = f"{prefix}_{now:%Y%m%d_%H%M}"
+    if KEPT_AT in os.environ:
+        stem += f"_{secrets.token_hex(4)}"
     try:
         for name in (LOGS, MODELS, PICTURES):
             (folder / name).mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,8 @@ class Kind(StrEnum):
     """What a run is: the tag `kind`."""
 
     SUITE = "suite"  # studies of the same methods on several tasks
+    SEARCH = "search"  # for a recipe of each method
+    TRIAL = "trial"  # of a search: one recipe, its models below it
     STUDY = "study"
     GROUP = "group"  # of a study: models that differ in their seed alone
     MODEL = "model"
@@ -25,6 +27,10 @@ VERDICT = "verdict"  # of a study, in words
 EARLIER = "design.earlier"  # of a study: its designs before the present one, with their verdicts, as JSON
 LOOKED = "looked"  # of a study: the numbers of models per group at which its verdict was read: "8 12"
 TRAINED = "trained_run"  # of a run of the kind "acting": the run that trained its weights
+SEARCH = "search"  # of a search's models: its name; no report takes them for models of their own
+TRIED, OUTCOME = "tried", "outcome"  # of a trial, as JSON: its settings, and what came of it
+TOGETHER = "together"  # of a model: how many were trained at once, as one stack
+SAME_BITS = "same_bits"  # of a model: "yes" if one seed gives the same bits each time, else "no"
 FAILURE = "failure"  # why a run ended that should not have
 ENTRY_POINTS = frozenset(  # of MLproject
     [
@@ -32,6 +38,7 @@ ENTRY_POINTS = frozenset(  # of MLproject
         "tokenize",
         "ensemble",
         "suite",
+        "search",
         "train_pi0",
         "train_pi0_fast",
         "train_regression",

@@ -22,6 +22,7 @@ from requests import RequestException
 
 from pipeline.tracking.delivery import BRIEFLY
 from pipeline.tracking.journal import journals_folder
+from pipeline.tracking.mirror import KEPT_AT
 from pipeline.tracking.query import StoredRun
 from pipeline.tracking.store import database_file, mlflow_settings, tracking_uri
 
@@ -33,8 +34,8 @@ BEAT_SECONDS, LEASE_SECONDS = 60.0, 300.0
 
 
 def journal_place() -> str:
-    """The host and the folder where runs that are started here have their journals."""
-    return f"{os.environ.get(HOST) or socket.gethostname()}:{journals_folder()}"
+    """The host and the folder where runs that are started here have their journals: on a worker, its study's."""
+    return os.environ.get(KEPT_AT) or f"{os.environ.get(HOST) or socket.gethostname()}:{journals_folder()}"
 
 
 def owner_tags() -> dict[str, str]:

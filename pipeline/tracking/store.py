@@ -61,6 +61,11 @@ def database_file() -> Path | None:
     return Path(url.database).resolve()
 
 
+def is_server() -> bool:
+    """Whether the store is a tracking server, which other machines reach too."""
+    return _scheme(tracking_uri()) in HTTP
+
+
 def _sqlite_url() -> URL | None:
     """The store's address in its parts, if it is one of sqlite."""
     try:

@@ -1,21 +1,24 @@
 """The device of a training, and its effect on reproducibility."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from pipeline.config import AUTO
-from pipeline.errors import SettingsError
+from pipeline.errors import RunError, SettingsError
 from pipeline.methods.settings import TrainSettings
 
-NO_PROMISE = "only on the CPU does one seed give the same bits each time"
+NO_PROMISE = "only on the CPU, or with --deterministic yes on CUDA, does one seed give the same bits each time"
 
 
 def choose_device(settings: TrainSettings) -> torch.device:
     """Return the device that `settings.device` names; "auto" takes a GPU if there is one.
 
-    On CUDA, torch uses deterministic algorithms where it has them. Raises `SettingsError` if the device is absent, or
-    cannot train with these settings.
+    On CUDA, torch uses deterministic algorithms where it has them; with `settings.deterministic` it uses no others, and
+    raises where it has none. (Otherwise it takes a faster gradient of masked attention, pi0-FAST's, whose sums run in
+    any order.) Raises `SettingsError` if the device is absent, or cannot train with these settings.
     """
     name = settings.device
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -28,7 +31,34 @@ def choose_device(settings: TrainSettings) -> torch.device:
             f"dropout: expected 0 on the device mps, where torch cannot seed it per step, found {settings.dropout}. "
             "Use --device cpu."
         )
+    if name == "mps" and settings.deterministic == "yes":
+        raise SettingsError(
+            "deterministic: expected 'no' on the device mps, whose sums run in any order, found 'yes'. "
+            "Use --device cpu."
+        )
     if name == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.use_deterministic_algorithms(True, warn_only=settings.deterministic == "no")
+        # Torch would fill what is about to be written: twice the launches, to find nothing but faults.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return torch.device(name)
+
+
+def same_bits(settings: TrainSettings) -> bool:
+    """Whether a training alone with these settings gives the same bits each time."""
+    return choose_device(settings).type == "cpu" or settings.deterministic == "yes"
+
+
+@contextmanager
+def deterministic_or_said() -> Iterator[None]:
+    """Within it, an operation that torch has no deterministic algorithm for, where no other is allowed, is one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "does not have a deterministic implementation" not in str(error):
+            raise
+        operation = str(error).split(" does not")[0]
+        raise RunError(
+            f"deterministic: expected an algorithm that gives the same bits each time, found none for {operation}. "
+            "Use --deterministic no, or --device cpu."
+        ) from error

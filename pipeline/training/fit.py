@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import RunError
-from pipeline.methods.method import Loss, Method, Prepared, Rows
+from pipeline.errors import DivergedError
+from pipeline.methods.method import Loss, Method, Prepared, Rows, Stacked
 from pipeline.methods.settings import TrainSettings
 from pipeline.streams import global_torch_stream, torch_stream
-from pipeline.training.state import Snapshot, State, Sums, start
+from pipeline.training.state import Progress, Snapshot, State, start
 
 EVALUATION_SEED = 7  # never the run's seed: validation and test use the same noise in every epoch and run
 EVALUATION_BATCH = 512
@@ -34,6 +34,7 @@ class Problem:
     val: Rows
     test: Rows
     weights: Tensor  # (N,) float64, of the training examples, see `draw_order`
+    stacked: Stacked | None = None  # the loss, if models can be trained together
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def problem_of(method: Method, network: nn.Module, prepared: Prepared, settings:
     an episode, but only one pair in 25 is from a start, and only starts cover the corners of the start box.
     """
     weights = torch.where(prepared.starts, settings.start_weight, 1.0).double()
-    return Problem(network, method.loss, prepared.train, prepared.val, prepared.test, weights)
+    return Problem(network, method.loss, prepared.train, prepared.val, prepared.test, weights, method.stacked)
 
 
 def draw_order(weights: Tensor, generator: torch.Generator) -> Tensor:
@@ -92,7 +93,7 @@ def fit(problem: Problem, settings: TrainSettings, resumed: Snapshot | None = No
     With `resumed` it continues from that snapshot, to the same bits as without an interruption. The test loss does not
     affect the training.
 
-    Raises `RunError` naming the step, before any update, if loss or gradient is not finite.
+    Raises `DivergedError` naming the step, before any update, if loss or gradient is not finite.
     """
     at = start(problem.network, settings)
     if resumed:
@@ -101,7 +102,7 @@ def fit(problem: Problem, settings: TrainSettings, resumed: Snapshot | None = No
     steps_per_epoch = epoch_steps(problem.train, settings)
     steps_total = settings.epochs * steps_per_epoch
 
-    while at.epoch <= settings.epochs and at.epoch - 1 - at.best_epoch < settings.patience:
+    while at.goes_on(settings):
         at.network.train()
         at.order_before = at.order.get_state()
         batches = torch.split(draw_order(problem.weights, at.order), settings.batch_size)
@@ -119,14 +120,7 @@ def fit(problem: Problem, settings: TrainSettings, resumed: Snapshot | None = No
 
         val_loss = evaluate(at.averaged, settings, problem.loss, problem.val)
         test_loss = evaluate(at.averaged, settings, problem.loss, problem.test)
-        improved = val_loss < at.best
-        if improved:
-            at.best, at.best_epoch = val_loss, at.epoch
-        if settings.schedule == "plateau":
-            at.plateau = at.plateau.after(improved)
-        sums, at.sums = at.sums, Sums()
-        at.epoch += 1
-        at.order_before = at.order.get_state()
+        improved, sums = at.end_epoch(settings, val_loss)
         weights = {key: value.cpu().clone() for key, value in at.averaged.state_dict().items()} if improved else None
         yield Epoch(
             epoch=at.epoch - 1,
@@ -153,21 +147,35 @@ def take_step(at: State, problem: Problem, settings: TrainSettings, rows: Rows, 
     norm = float(nn.utils.clip_grad_norm_(parameters, settings.grad_clip))
     value = float(mean.detach())
     if not (math.isfinite(value) and math.isfinite(norm)):
-        raise RunError(
-            f"training step {at.step + 1} (epoch {at.epoch}): expected a finite loss and gradient, found loss "
-            f"{value:g} and gradient norm {norm:g}. The weights were not updated; try a lower --lr."
-        )
-    at.lr = settings.lr * at.plateau.factor * schedule_factor(settings, at.step, steps_total)
+        raise DivergedError(not_finite(at.step, at.epoch, value, norm))
+    at.lr = step_lr(at, settings, steps_total)
     for optimizer in at.optimizers:
         for group in optimizer.param_groups:
             group["lr"] = at.lr
         optimizer.step()
     at.step += 1
-    decay = min(settings.ema, at.step / (at.step + 10))  # shorter average at the beginning
     with torch.no_grad():
-        torch._foreach_lerp_(list(at.averaged.parameters()), parameters, 1 - decay)
+        torch._foreach_lerp_(list(at.averaged.parameters()), parameters, 1 - average_decay(settings, at.step))
     at.sums.loss, at.sums.terms, at.sums.norm = at.sums.loss + value * terms, at.sums.terms + terms, at.sums.norm + norm
     return value
+
+
+def not_finite(step: int, epoch: int, loss: float, norm: float) -> str:
+    """Return the message about a step that was not done, after `step` steps."""
+    return (
+        f"training step {step + 1} (epoch {epoch}): expected a finite loss and gradient, found loss {loss:g} "
+        f"and gradient norm {norm:g}. The weights were not updated; try a lower --lr."
+    )
+
+
+def step_lr(at: Progress, settings: TrainSettings, steps_total: int) -> float:
+    """Return the learning rate of the next step."""
+    return settings.lr * at.plateau.factor * schedule_factor(settings, at.step, steps_total)
+
+
+def average_decay(settings: TrainSettings, step: int) -> float:
+    """Return the decay of the averaged weights after `step` steps: a shorter average at the beginning."""
+    return min(settings.ema, step / (step + 10))
 
 
 def training_warnings(settings: TrainSettings, prepared: Prepared) -> tuple[str, ...]:

@@ -55,13 +55,10 @@ class Sums:
     norm: float = 0.0
 
 
-@dataclass
-class State:
-    """A running training: weights, their average, optimisers, random streams, and counters."""
+@dataclass(kw_only=True)
+class Progress:
+    """How far a training is: its random streams and counters, without the weights."""
 
-    network: nn.Module
-    averaged: nn.Module
-    optimizers: tuple[torch.optim.Optimizer, ...]
     order: torch.Generator
     chance: torch.Generator
     order_before: Tensor  # state of `order` before it drew this epoch's batches
@@ -72,6 +69,58 @@ class State:
     best: float = math.inf  # validation loss
     best_epoch: int = 0
     plateau: Plateau = field(default_factory=Plateau)
+
+    def goes_on(self, settings: TrainSettings) -> bool:
+        """Whether there is another epoch to train."""
+        return self.epoch <= settings.epochs and self.epoch - 1 - self.best_epoch < settings.patience
+
+    def end_epoch(self, settings: TrainSettings, val_loss: float) -> tuple[bool, Sums]:
+        """Go to the next epoch; returns whether the validation loss has improved, and the sums of the epoch."""
+        improved = val_loss < self.best
+        if improved:
+            self.best, self.best_epoch = val_loss, self.epoch
+        if settings.schedule == "plateau":
+            self.plateau = self.plateau.after(improved)
+        sums, self.sums = self.sums, Sums()
+        self.epoch += 1
+        self.order_before = self.order.get_state()
+        return improved, sums
+
+    def values(self) -> dict[str, Any]:
+        """What a snapshot holds of it beside the streams, as plain values."""
+        return {
+            "step": self.step,
+            "epoch": self.epoch,
+            "lr": self.lr,
+            "sums": [self.sums.loss, self.sums.terms, self.sums.norm],
+            "best": self.best if self.best_epoch else None,  # JSON knows no infinity
+            "best_epoch": self.best_epoch,
+            "plateau": [self.plateau.factor, self.plateau.waited],
+        }
+
+    def streams(self) -> dict[str, Tensor]:
+        """The states of the streams, from which this epoch is drawn again and the noise goes on."""
+        return {"order": self.order_before, "chance": self.chance.get_state()}
+
+    def go_on_from(self, snapshot: Snapshot) -> None:
+        """Continue where the training of a snapshot was."""
+        values = snapshot.values
+        self.order.set_state(snapshot.tensors["order"])
+        self.chance.set_state(snapshot.tensors["chance"])
+        self.step, self.epoch, self.lr = values["step"], values["epoch"], values["lr"]
+        self.sums = Sums(*values["sums"])
+        self.best_epoch = values["best_epoch"]
+        self.best = values["best"] if self.best_epoch else math.inf
+        self.plateau = Plateau(*values["plateau"])
+
+
+@dataclass(kw_only=True)
+class State(Progress):
+    """A running training: its progress, weights, their average, and optimisers."""
+
+    network: nn.Module
+    averaged: nn.Module
+    optimizers: tuple[torch.optim.Optimizer, ...]
 
     def snapshot(self) -> Snapshot:
         """Return a CPU copy of all that resuming needs."""
@@ -85,26 +134,16 @@ class State:
             **{f"network.{name}": tensor for name, tensor in self.network.state_dict().items()},
             **{f"averaged.{name}": tensor for name, tensor in self.averaged.state_dict().items()},
             **moments,
-            "order": self.order_before,
-            "chance": self.chance.get_state(),
+            **self.streams(),
         }
-        values = {
-            "step": self.step,
-            "epoch": self.epoch,
-            "lr": self.lr,
-            "sums": [self.sums.loss, self.sums.terms, self.sums.norm],
-            "best": self.best if self.best_epoch else None,  # JSON knows no infinity
-            "best_epoch": self.best_epoch,
-            "plateau": [self.plateau.factor, self.plateau.waited],
-        }
-        return Snapshot({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, values)
+        return Snapshot({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, self.values())
 
     def restore(self, snapshot: Snapshot) -> None:
         """Continue from a snapshot of a training with the same settings and data.
 
         Raises `CheckpointError` if an optimiser's moments are missing: other code wrote it.
         """
-        tensors, values = snapshot.tensors, snapshot.values
+        tensors = snapshot.tensors
         self.network.load_state_dict(_below("network", tensors))
         self.averaged.load_state_dict(snapshot.averaged)
         for optimizer in self.optimizers:
@@ -114,38 +153,40 @@ class State:
                 number, _, moment = name.partition(".")
                 moments.setdefault(int(number), {})[moment] = tensor
             count = sum(len(group["params"]) for group in optimizer.param_groups)
-            if values["step"] and len(moments) != count:
+            if snapshot.values["step"] and len(moments) != count:
                 raise CheckpointError(
                     f"snapshot: expected the moments of {count} parameters of {kind}, found {len(moments)}. "
                     "It was written by other code: start a new training, without --resume."
                 )
             optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
-        self.order.set_state(tensors["order"])
-        self.chance.set_state(tensors["chance"])
-        self.step, self.epoch, self.lr = values["step"], values["epoch"], values["lr"]
-        self.sums = Sums(*values["sums"])
-        self.best_epoch = values["best_epoch"]
-        self.best = values["best"] if self.best_epoch else math.inf
-        self.plateau = Plateau(*values["plateau"])
+        self.go_on_from(snapshot)
 
 
 def start(network: nn.Module, settings: TrainSettings) -> State:
     """Return the state before the first step."""
-    order = torch_stream(settings.seed, "order")
     return State(
-        network,
+        network=network,
         averaged=copy.deepcopy(network).requires_grad_(False),
         optimizers=optimizers_of(network, settings),
-        order=order,
-        chance=torch_stream(settings.seed, "noise"),
-        order_before=order.get_state(),
+        **streams_of(settings.seed),
     )
+
+
+def streams_of(seed: int) -> dict[str, Any]:
+    """Return the streams of a training's `Progress`, before the first step."""
+    order = torch_stream(seed, "order")
+    return {"order": order, "chance": torch_stream(seed, "noise"), "order_before": order.get_state()}
+
+
+def matrices_of(network: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that Muon updates: the matrices of our transformer blocks."""
+    blocks = [module for module in network.modules() if isinstance(module, Block)]
+    return [parameter for block in blocks for parameter in block.parameters() if parameter.ndim == 2]
 
 
 def optimizers_of(network: nn.Module, settings: TrainSettings) -> tuple[torch.optim.Optimizer, ...]:
     """Make the optimisers: Muon for the matrices of our transformer blocks, AdamW for the rest and the original's."""
-    blocks = [module for module in network.modules() if isinstance(module, Block)]
-    matrices = [parameter for block in blocks for parameter in block.parameters() if parameter.ndim == 2]
+    matrices = matrices_of(network)
     taken = {id(matrix) for matrix in matrices}
     others = [parameter for parameter in network.parameters() if id(parameter) not in taken]
     fused = others[0].device.type != "mps"

@@ -14,7 +14,7 @@ from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import weights_digest
 from pipeline.stages.evaluate import require_finished
 from pipeline.streams import global_torch_stream
-from pipeline.tracking.names import LOCK_FILE, SETTINGS_FILE, TRAINED
+from pipeline.tracking.names import LOCK_FILE, SETTINGS_FILE, TOGETHER, TRAINED
 from pipeline.tracking.query import artifact, fetch, is_acting, is_model
 from pipeline.tracking.store import open_store
 from pipeline.training.device import choose_device
@@ -49,6 +49,11 @@ def reproduce(settings: ReproduceSettings, say: Callable[[str], None], watch: Ca
         )
     if not is_model(run):
         raise SettingsError(f"run: expected a training run, found '{run.name}' ({run.run_id}), an average of several.")
+    if TOGETHER in run.tags:
+        raise SettingsError(
+            f"run: expected one that was trained alone, found '{run.name}', one of {run.tags[TOGETHER]} that were "
+            "trained together: alone it has other bits. Give its study again under another name."
+        )
     method = METHODS[run.tags["method"]]
     with artifact(store, run.run_id, SETTINGS_FILE) as path:
         chosen = make(method.settings_type, _read(path))

@@ -101,8 +101,8 @@ class Check:
     def _remember(self, name: str, number: int, states: Floats, actions: Floats) -> None:
         self.lengths.append(len(states))
         self.origin.append(number)
-        content = blake2b(states.tobytes(), digest_size=8)
-        content.update(actions.tobytes())
+        content = blake2b(np.ascontiguousarray(states).data, digest_size=8)
+        content.update(np.ascontiguousarray(actions).data)
         self.digests.append(int.from_bytes(content.digest(), "big"))
         both = [np.concatenate([extreme(states, 0), extreme(actions, 0)]) for extreme in (np.min, np.max)]
         before = self.range or (both[0], both[1])

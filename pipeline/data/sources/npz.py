@@ -81,13 +81,13 @@ def _features(
     numeric = {
         key: header
         for key, header in headers.items()
-        if header.dtype.kind in NUMBERS and key != ENDS and header.shape and 0 not in header.shape
+        if header.dtype.kind in NUMBERS and key != ENDS and 0 not in header.shape and header.shape
     }
     if ends is None:
         numeric = {key: header for key, header in numeric.items() if len(header.shape) == 3}
         leading = {header.shape[:2] for header in numeric.values()}
-        count, frames = leading.copy().pop() if len(leading) == 1 else (0, 0)
-        lengths = np.full(count, frames, np.int64)
+        count, length = next(iter(leading)) if len(leading) == 1 else (0, 0)
+        lengths = np.full(count, length, dtype=np.int64)
         size = 2
     else:
         leading = {header.shape[:1] for header in numeric.values()}

@@ -65,8 +65,8 @@ def spool(folder: Path, episodes: Iterable[tuple[Floats, Floats]], done: Callabl
     files = folder / "states", folder / "actions"
     with files[0].open("wb") as states, files[1].open("wb") as actions:
         for number, (seen, acted) in enumerate(episodes, 1):
-            states.write(seen.tobytes())
-            actions.write(acted.tobytes())
+            states.write(np.ascontiguousarray(seen).data)
+            actions.write(np.ascontiguousarray(acted).data)
             if number % 100 == 0:
                 done(number)
     return files

@@ -14,6 +14,7 @@ DOUBLE_PENDULUM = Task(
     action=ACTION,
     control_seconds=CONTROL_SECONDS,
     episode_steps=EPISODE_STEPS,
+    horizon=20,  # plans are replaced after 5 or 8 steps; longer ones cost precision and time
     conditions=tuple(Condition(noise, replan) for noise in (0.005, 0.01, 0.02) for replan in (5, 8)),
     own_scores=SCORES,
     score=score,

@@ -1,0 +1,218 @@
+"""What one GPU does: models trained together, alone, the same bits twice, evaluation, memory. In five minutes.
+
+    python -m benchmarks.gpu [--data data] [--out benchmarks/results/gpu.json] [--device cpu]
+
+It needs torch, this project's light packages (no MLflow) and its default data: both files of pairs and the tokenizer.
+Evaluation needs MuJoCo, and is left out without. The JSON is written anew after each part, so what fails or comes too
+late costs no other part. `--device cpu` tries the script itself, with tiny models: its seconds mean nothing.
+"""
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.config import make
+from pipeline.errors import one_line
+from pipeline.files import arrays_digest, whole_file
+from pipeline.methods.method import Method, Prepared
+from pipeline.methods.registry import METHODS
+from pipeline.methods.settings import TrainSettings
+from pipeline.streams import global_torch_stream
+from pipeline.training.device import choose_device
+from pipeline.training.fit import Epoch, Problem, fit, problem_of
+from pipeline.training.together import Broken, fit_together
+
+RESULTS = Path(__file__).parent / "results" / "gpu.json"
+NAMES = ("pi0", "pi0_fast")
+MOST_SECONDS = 270.0  # no part begins later
+GOALS = {"20 trainings": 15.0, "200 trainings": 60.0}  # seconds on one H100
+NEAR = 1e-3  # of the validation loss: together against alone
+TINY = {"epochs": 1, "width": 16, "layers": 1}
+TINY_PAIRS, EPISODES = 60, 300
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The data of each method, and how its models are trained here."""
+
+    device: str
+    prepared: dict[str, Prepared]
+    values: dict[str, dict[str, Any]]  # settings
+
+    def models(self, name: str, count: int, **values: object) -> list[tuple[Problem, TrainSettings]]:
+        """Make models of a method with the seeds 0, 1, ..."""
+        method, prepared = METHODS[name], self.prepared[name]
+        found = []
+        for seed in range(count):
+            settings = make(method.settings_type, self.values[name] | {"seed": seed} | values)
+            device = choose_device(settings)
+            with global_torch_stream(seed, "weights"):
+                network = method.build(settings, prepared.interface).to(device)
+            found.append((problem_of(method, network, prepared, settings), settings))
+        return found
+
+    def wait(self) -> None:
+        """Wait until the device has done all it was given."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+
+def open_bench(device: str, data: Path) -> Bench:
+    """Read the default data; on the CPU, little of it."""
+    files = {
+        "pi0": {"pairs": data / "training_pairs_original.npz"},
+        "pi0_fast": {"pairs": data / "training_pairs_fast.npz", "tokenizer": data / "fast_tokenizer.json"},
+    }
+    small = TINY if device == "cpu" else {}
+    values = {name: {**files[name], "device": device, **small} for name in NAMES}
+    prepared = {name: METHODS[name].prepare(make(METHODS[name].settings_type, values[name])) for name in NAMES}
+    if device == "cpu":
+        prepared = {name: _few(one) for name, one in prepared.items()}
+    return Bench(device, prepared, values)
+
+
+def _few(prepared: Prepared) -> Prepared:
+    parts = {part: tuple(rows[:TINY_PAIRS] for rows in getattr(prepared, part)) for part in ("train", "val", "test")}
+    return replace(prepared, starts=prepared.starts[:TINY_PAIRS], **parts)
+
+
+def train_together(bench: Bench, name: str, count: int) -> dict[str, Any]:
+    """Train models together; returns seconds, memory, best validation losses and a digest of all weights."""
+    if bench.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    models = bench.models(name, count)
+    bench.wait()
+    begun = time.perf_counter()
+    best: dict[int, Epoch] = {}
+    failed: dict[int, str] = {}
+    for number, event in fit_together([problem for problem, _ in models], [settings for _, settings in models]):
+        if isinstance(event, Epoch) and event.weights is not None:
+            best[number] = event
+        elif isinstance(event, Broken):
+            failed[number] = event.reason
+    bench.wait()
+    seconds = time.perf_counter() - begun
+    memory = torch.cuda.max_memory_allocated() / 2**30 if bench.device == "cuda" else None
+    losses = [best[number].val_loss for number in sorted(best)]
+    digest = sha256("".join(_digest(best[number]) for number in sorted(best)).encode()).hexdigest()
+    return {"seconds": seconds, "gib": memory, "val": losses, "weights": digest, "failed": failed}
+
+
+def _digest(epoch: Epoch) -> str:
+    assert epoch.weights is not None
+    return arrays_digest({name: tensor.numpy() for name, tensor in epoch.weights.items()})[:16]
+
+
+def train_alone(bench: Bench, name: str, **values: object) -> dict[str, Any]:
+    """Train the model of seed 0 alone; returns seconds, best validation loss and a digest of its weights."""
+    ((problem, settings),) = bench.models(name, 1, **values)
+    bench.wait()
+    begun = time.perf_counter()
+    epochs = [event for event in fit(problem, settings) if isinstance(event, Epoch)]
+    bench.wait()
+    best = [epoch for epoch in epochs if epoch.weights is not None][-1]
+    return {"seconds": time.perf_counter() - begun, "val": best.val_loss, "weights": _digest(best)}
+
+
+def many(bench: Bench, each: int) -> dict[str, Any]:
+    """Train `each` models of both methods."""
+    found = {name: train_together(bench, name, each) for name in NAMES}
+    return {"seconds": sum(one["seconds"] for one in found.values()), **found}
+
+
+def near(bench: Bench, count: int) -> dict[str, Any]:
+    """Compare the validation loss of seed 0 together and alone."""
+    found: dict[str, Any] = {}
+    for name in NAMES:
+        alone, together = train_alone(bench, name), train_together(bench, name, count)
+        difference = abs(alone["val"] - together["val"][0])
+        found[name] = {"alone": alone, "together": together, "difference": difference, "near": difference <= NEAR}
+    return found
+
+
+def same_bits(bench: Bench, count: int) -> dict[str, Any]:
+    """Train twice, together and alone with `--deterministic yes`, and compare the weights."""
+    found: dict[str, Any] = {}
+    for name in NAMES:
+        twice = [train_together(bench, name, count)["weights"] for _ in range(2)]
+        alone = [train_alone(bench, name, deterministic="yes") for _ in range(2)]
+        found[name] = {
+            "together": twice[0] == twice[1],
+            "alone, deterministic": alone[0]["weights"] == alone[1]["weights"],
+            "seconds alone, deterministic": alone[1]["seconds"],
+        }
+    choose_device(bench.models(NAMES[0], 1)[0][1])  # torch's algorithms as they were
+    return found
+
+
+def evaluate(bench: Bench, episodes: int) -> dict[str, Any]:
+    """Evaluate a model of each method, of seed 0, in the middle condition, on one thread."""
+    from pipeline.evaluation.control import draw_episodes, evaluate_planner, mean_scores, policy_planner
+    from pipeline.policies.checkpoint import Checkpoint
+    from pipeline.policies.policy import policy_of
+    from pipeline.tasks.registry import find_task
+
+    task = find_task("pendulum")
+    found: dict[str, Any] = {}
+    for name in NAMES:
+        method: Method = METHODS[name]
+        ((problem, settings),) = bench.models(name, 1)
+        weights = [event for event in fit(problem, settings) if isinstance(event, Epoch)][-1].weights
+        policy = policy_of(Checkpoint(method, settings, bench.prepared[name].interface, weights or {}, {}))
+        drawn = draw_episodes(task, (task.middle_condition,), episodes, 0)
+        begun = time.perf_counter()
+        (scores,) = mean_scores(evaluate_planner(policy_planner(policy, drawn, 0), drawn, 1))
+        found[name] = {"seconds": time.perf_counter() - begun, "episodes": episodes, task.primary: scores[task.primary]}
+    return found
+
+
+def about(device: str) -> dict[str, Any]:
+    """Return the machine."""
+    gpu = torch.cuda.get_device_name() if device == "cuda" else "none: tiny models on the CPU, to try the script"
+    return {"gpu": gpu, "torch": torch.__version__, "cuda": torch.version.cuda, "python": platform.python_version()}
+
+
+def main(words: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run all parts, and write the JSON after each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    chosen = parser.parse_args(words)
+    begun = time.perf_counter()
+    torch.set_num_threads(1)
+    bench = open_bench(chosen.device, chosen.data)
+    tiny = chosen.device == "cpu"
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "20 trainings": lambda: many(bench, 2 if tiny else 10),
+        "200 trainings": lambda: many(bench, 3 if tiny else 100),
+        "the same bits twice": lambda: same_bits(bench, 2 if tiny else 3),
+        "together against alone": lambda: near(bench, 2 if tiny else 3),
+        "evaluation": lambda: evaluate(bench, 4 if tiny else EPISODES),
+    }
+    report: dict[str, Any] = {"about": about(chosen.device), "goals, seconds": GOALS}
+    for name, part in parts.items():
+        if time.perf_counter() - begun > MOST_SECONDS:
+            report[name] = {"left out": "there was no time left"}
+            continue
+        try:
+            report[name] = part()
+        except Exception as error:  # whatever it is: the other parts are worth as much
+            report[name] = {"failed": one_line(error)[:500]}
+        report["seconds in all"] = time.perf_counter() - begun
+        with whole_file(chosen.out) as temporary:
+            temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        print(f"{name}: {json.dumps(report[name])[:300]}", flush=True)
+    return report
+
+
+if __name__ == "__main__":
+    main()

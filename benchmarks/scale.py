@@ -1,0 +1,299 @@
+"""What it costs to run jobs on the pool and on Ray, what a tracking server takes, and the memory of a large evaluation.
+
+    python -m benchmarks.scale
+
+Everything runs on this machine: Ray's two nodes have one core each, and addresses of their own. Prints the figures and
+writes benchmarks/results/scale.json; docs/scale.md reckons with them.
+"""
+
+import json
+import os
+import resource
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.cli.console import OUT
+from pipeline.executors import on_ray, pool
+from pipeline.executors.cluster import joining
+from pipeline.executors.jobs import Done, Job, Report
+from pipeline.files import whole_file
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).parent / "results" / "scale.json"
+FEW, MANY = 50, 300  # jobs: the time for one is a difference, without the start
+WORK_SECONDS, WORKED = 1.0, 6  # of processor time, and jobs
+CALLS, METRICS, CLIENTS = 25, 30, (1, 4, 16)  # log_batch: calls of each client, values in a call, clients at once
+MESSAGES = 3000
+TRAININGS, MACHINES = 10_000, 100
+OF_MEMBER, OF_STUDY = 100, 1000  # episodes for each condition: measured here, and of a study
+EPISODES = (20_000, 200_000)  # for each of nine conditions
+
+
+def nothing(report: Report) -> int:
+    """A job that is done at once."""
+    return 0
+
+
+def sleep(report: Report) -> int:
+    """A job that needs no processor."""
+    time.sleep(WORK_SECONDS)
+    return 0
+
+
+def work(report: Report) -> int:
+    """A job of so much processor time, however busy the machine is."""
+    end = time.process_time() + WORK_SECONDS
+    while time.process_time() < end:
+        np.linalg.svd(np.ones((40, 40)))
+    return 0
+
+
+def seconds_of(run: Callable[..., Any], task: Callable[[Report], int], count: int, workers: int) -> tuple[float, float]:
+    """The seconds until the first and until the last of so many jobs is done."""
+    begun, first = time.perf_counter(), 0.0
+    for event in run([Job(str(number), "x", task) for number in range(count)], workers):
+        if isinstance(event, Done) and not first:
+            first = time.perf_counter() - begun
+    return first, time.perf_counter() - begun
+
+
+def measure_jobs(run: Callable[..., Any]) -> dict[str, float]:
+    """Seconds for each job that does nothing, and how many times faster two workers are than one."""
+    first, few = seconds_of(run, nothing, FEW, 2)
+    found = {"first_job": first, "each_job": (seconds_of(run, nothing, MANY, 2)[1] - few) / (MANY - FEW)}
+    for name, task in (("waiting", sleep), ("computing", work)):
+        alone, both = (seconds_of(run, task, WORKED, workers)[1] for workers in (1, 2))
+        found[f"speed_up_{name}"] = alone / both
+    return found
+
+
+def measure_executors() -> dict[str, dict[str, float]]:
+    """The same on the pool and on two nodes of Ray."""
+    from tests.nodes import nodes
+
+    found = {"pool": measure_jobs(pool.run_jobs)}
+    os.environ["PYTHONPATH"] = str(ROOT)  # for the functions of this file
+    with nodes() as cluster:
+        begun = time.perf_counter()
+        with joining(cluster.address, 0, shares=False, environment={}):
+            found["ray"] = {"join": time.perf_counter() - begun, **measure_jobs(on_ray.run_jobs)}
+            found["ray"]["messages_per_second"] = measure_messages()
+    return found
+
+
+def measure_messages() -> float:
+    """How many messages of jobs the actor that takes them answers in a second."""
+    import ray
+
+    mailbox: Any = ray.remote(on_ray.Mailbox).options(num_cpus=0).remote()
+    ray.get(mailbox.expect.remote((0, 1)))
+    begun = time.perf_counter()
+    ray.get([mailbox.put.remote((0, 1), 0.5, {}) for _ in range(MESSAGES)])
+    return MESSAGES / (time.perf_counter() - begun)
+
+
+def measure_server() -> dict[str, Any]:
+    """The calls of log_batch that an `mlflow server` with an sqlite store takes, by the number of clients.
+
+    Calls in a second, and the server's own processor time for one call, which a busy machine does not change.
+    """
+    import psutil
+    from mlflow.entities import Metric
+    from mlflow.tracking import MlflowClient
+
+    with tempfile.TemporaryDirectory() as name, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        words = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
+        words += ["--backend-store-uri", f"sqlite:///{name}/mlflow.db", "--artifacts-destination", f"{name}/artifacts"]
+        process = subprocess.Popen([sys.executable, *words], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        try:
+            client = _connected(lambda: MlflowClient(f"http://127.0.0.1:{port}"))
+
+            def used() -> float:
+                each = psutil.Process(process.pid)
+                return sum(sum(one.cpu_times()[:2]) for one in (each, *each.children(True)))
+
+            found: dict[str, Any] = {}
+            for clients in CLIENTS:
+                runs = [client.create_run("0").info.run_id for _ in range(clients)]
+
+                def log(run_id: str) -> None:
+                    for step in range(CALLS):
+                        metrics = [
+                            Metric(f"m{number}", step, int(time.time() * 1000), step) for number in range(METRICS)
+                        ]
+                        client.log_batch(run_id, metrics=metrics)
+
+                begun, before, calls = time.perf_counter(), used(), clients * CALLS
+                with ThreadPoolExecutor(clients) as threads:
+                    list(threads.map(log, runs))
+                seconds, spent = time.perf_counter() - begun, used() - before
+                found[str(clients)] = {"per_second": calls / seconds, "server_ms_each": 1000 * spent / calls}
+            return found
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _connected(connect: Callable[[], Any]) -> Any:
+    for _ in range(120):
+        try:
+            client = connect()
+            client.search_experiments()
+            return client
+        except Exception:
+            time.sleep(1)
+    raise TimeoutError("the server does not answer")
+
+
+def count_calls() -> dict[str, Any]:
+    """The calls to MLflow that a training of a member makes, and its evaluation, in a store of its own."""
+    from pipeline.evaluation.protocol import Protocol
+    from pipeline.methods.registry import METHODS
+    from pipeline.methods.settings import Pi0Settings
+    from pipeline.stages import account
+    from pipeline.stages.evaluate import Trial, judge_run
+    from pipeline.stages.train import train
+    from pipeline.tracking import run
+
+    calls: Counter[str] = Counter()
+    deliver = run.deliver
+
+    def counted(client: Any, run_id: str, item: Any) -> None:
+        calls[item["what"]] += 1
+        deliver(client, run_id, item)
+
+    snapshots: list[int] = []
+    save_snapshot = account.save_snapshot
+
+    def weighed(path: Path, snapshot: Any) -> None:
+        save_snapshot(path, snapshot)
+        snapshots.append(path.stat().st_size)
+
+    run.deliver, account.save_snapshot = counted, weighed
+    with tempfile.TemporaryDirectory() as name:
+        os.chdir(name)
+        made = train(METHODS["pi0"], Pi0Settings(), lambda line: None, lambda step: None)
+        trained, before = dict(calls), time.perf_counter()
+        judge_run(made.run_id, Trial("pendulum", Protocol(OF_MEMBER, 0), Pi0Settings().pairs), lambda share: None)
+        seconds = {"training": made.metrics["train_seconds"], "evaluation": time.perf_counter() - before}
+        sizes = {path.suffix: path.stat().st_size for path in Path("train").rglob("*.*")}
+        os.chdir(ROOT)
+    return {
+        "calls_of_training": trained,
+        "calls": dict(calls),
+        "seconds": seconds,
+        "bytes": sizes,
+        "snapshots": snapshots,
+    }
+
+
+def drawn(trial: Any, report: Report) -> Any:
+    """Episodes with scores that are drawn, not simulated: what the one who gave the job gets is the same."""
+    from pipeline.evaluation.control import Evaluation
+    from pipeline.stages.evaluate import Judged
+    from pipeline.tasks.registry import find_task
+
+    task = find_task(trial.task)
+    generator = np.random.default_rng(trial.block.first)
+    columns = {name: generator.random(trial.block.count) for name in task.scores}
+    return Judged("drawn", "pi0", Evaluation(task.scores, (task.conditions[trial.block.condition],), columns))
+
+
+def stream_drawn(episodes: int) -> None:
+    """In a process of its own: stream so many episodes through the pool, and print the peak of its memory."""
+    from pipeline.evaluation.protocol import Protocol
+    from pipeline.stages.evaluate import Contender, Trial
+    from pipeline.stages.evaluate_to_file import stream
+    from pipeline.stages.settings import EvaluateSettings
+
+    with tempfile.TemporaryDirectory() as name:
+        settings = EvaluateSettings(episodes=episodes, out=f"{name}/episodes.parquet")
+        trial = Trial("pendulum", Protocol(episodes, 0), Path("none"))
+        begun = time.perf_counter()
+        stream(settings, [Contender("drawn", "pi0", drawn)], trial, lambda event: None)
+        print(
+            json.dumps(
+                {
+                    "rows": 9 * episodes,
+                    "seconds": time.perf_counter() - begun,
+                    "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                    "file_mib": Path(settings.out).stat().st_size / 2**20,
+                }
+            )
+        )
+
+
+def measure_memory() -> list[dict[str, float]]:
+    """The peak memory of the process that gives the jobs, for two sizes."""
+    code = "import sys; from benchmarks.scale import stream_drawn; stream_drawn(int(sys.argv[1]))"
+    found = []
+    for episodes in EPISODES:
+        words = [sys.executable, "-c", code, str(episodes)]
+        result = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+        found.append(json.loads(result.stdout))
+    return found
+
+
+def reckon(found: dict[str, Any]) -> dict[str, float]:
+    """What the figures give for `TRAININGS` members of a study on `MACHINES` with as many cores as this one."""
+    member, ray = found["training"]["figures"], found["executors"]["figures"]["ray"]
+    at_once = MACHINES * found["cores"]
+    seconds = member["seconds"]["training"] + member["seconds"]["evaluation"] * OF_STUDY / OF_MEMBER
+    calls = sum(member["calls"].values())
+    server = 1000 / min(each["server_ms_each"] for each in found["log_batch"]["figures"].values())
+    return {
+        "at_once": at_once,
+        "seconds_of_a_member": seconds,
+        "hours": TRAININGS * seconds / at_once / 3600,
+        "seconds_to_give_the_jobs": TRAININGS * ray["each_job"],
+        "calls_of_a_member": calls,
+        "calls_per_second": at_once * calls / seconds,
+        "calls_that_one_core_of_the_server_takes": server,
+        "members_at_once_of_one_core_of_the_server": server * seconds / calls,
+        "messages_per_second": at_once / on_ray.SEND_SECONDS,
+        "messages_that_are_taken": ray["messages_per_second"],
+        "snapshot_bytes_per_second": at_once * sum(member["snapshots"]) / seconds,
+        "store_gib": TRAININGS * sum(member["bytes"].values()) / 2**30,
+    }
+
+
+PARTS: dict[str, Callable[[], Any]] = {
+    "executors": measure_executors,
+    "log_batch": measure_server,
+    "training": count_calls,
+    "evaluation": measure_memory,
+}
+
+
+def main(names: list[str]) -> None:
+    """Measure all parts, or those that are named, and keep the others' figures."""
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        del os.environ[name]
+    found = json.loads(RESULTS.read_text()) if RESULTS.exists() and names else {}
+    for name in names or PARTS:
+        before = os.getloadavg()[0]
+        found[name] = {"figures": PARTS[name](), "load": [round(before, 1), round(os.getloadavg()[0], 1)]}
+        OUT.print(name, found[name])
+    found["cores"] = pool.cores()
+    if found.keys() >= PARTS.keys():
+        found["reckoned"] = reckon(found)
+        OUT.print("reckoned", found["reckoned"])
+    with whole_file(RESULTS) as temporary:
+        temporary.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,138 @@
+"""Evaluate models on any number of episodes, block by block, into one table on disk: nothing else is kept.
+
+A block is some thousand episodes of one model in one condition, with the same bits as among all others. Its rows are a
+row group of the file, in the order in which blocks are done:
+
+    method, model, condition   text
+    episode                    its number: models and conditions are paired by it
+    score                      the primary score
+    SCORE, ...                 a column for each score of the task; null where a method has none
+
+The entropy over ways is no score of an episode, and left out.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.config import NONE
+from pipeline.errors import SettingsError
+from pipeline.evaluation.protocol import Protocol
+from pipeline.executors.jobs import Job
+from pipeline.executors.run import Watch
+from pipeline.files import check_folder, whole_file
+from pipeline.stages.evaluate import Block, Contender, Judged, Trial, find_contenders, run_judging
+from pipeline.stages.recorded import COLUMNS, CONDITION, PARQUET
+from pipeline.stages.settings import EvaluateSettings
+from pipeline.tasks.registry import find_task
+from pipeline.tasks.settings import settle
+from pipeline.tasks.task import Task
+
+FORMAT = "tinypi-episodes-1"
+BLOCK = 5_000  # episodes: some 20 MB of states while they are simulated
+OF_ALL = "ways"  # no score of a single episode
+
+
+@dataclass
+class Sums:
+    """What is known of a model in one condition without its episodes."""
+
+    episodes: int = 0
+    totals: dict[str, float] = field(default_factory=dict)  # by score
+
+    def add(self, columns: dict[str, NDArray[Any]]) -> None:
+        """Count the episodes of a block."""
+        self.episodes += len(next(iter(columns.values())))
+        for name, column in columns.items():
+            self.totals[name] = self.totals.get(name, 0.0) + float(column.sum(dtype=np.float64))
+
+    def means(self) -> dict[str, float]:
+        """The mean of each score."""
+        return {name: total / self.episodes for name, total in self.totals.items()}
+
+
+def evaluate_to_file(
+    settings: EvaluateSettings, watch: Watch, say: Callable[[str], None]
+) -> dict[str, list[dict[str, float]]]:
+    """Evaluate all named models into `settings.out`; returns the mean scores of each in every condition.
+
+    Bad input raises a `UserError` before any work; `RunError` names what failed, and then there is no file.
+    """
+    path = Path(settings.out)
+    if settings.csv != NONE:
+        raise SettingsError("out: expected no --csv beside it.")
+    if path.suffix != PARQUET:
+        raise SettingsError(f"out: expected a name that ends in .parquet, found '{path}'.")
+    check_folder(path.parent, "the table")
+    if (task := settle(settings)[1]).world is None:
+        raise task.unsimulated("it has no episodes to run. Leave --out out")
+    return stream(*find_contenders(settings, say), watch)
+
+
+def stream(
+    settings: EvaluateSettings, contenders: Sequence[Contender], trial: Trial, watch: Watch
+) -> dict[str, list[dict[str, float]]]:
+    """Evaluate contenders into `settings.out`, see `evaluate_to_file`."""
+    names = [each.name for each in contenders]
+    if doubled := {name for name in names if names.count(name) > 1}:
+        raise SettingsError(f"out: expected models of different names, found '{min(doubled)}' twice.")
+    task = find_task(settings.task)
+    schema = schema_of(task, trial.protocol)
+    jobs: list[Job[Judged]] = []
+    where: dict[str, tuple[Contender, Block]] = {}
+    for contender in contenders:
+        for block in blocks_of(task, trial.protocol.episodes):
+            name = f"{contender.name}, {task.conditions[block.condition]}, from episode {block.first}"
+            jobs.append(Job(name, contender.name, partial(contender.judge, replace(trial, block=block))))
+            where[name] = contender, block
+    sums = {(name, number): Sums() for name in names for number in range(len(task.conditions))}
+    with whole_file(Path(settings.out)) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+
+        def take(job: Job[Judged], judged: Judged) -> None:
+            contender, block = where[job.name]
+            columns = {name: each for name, each in judged.evaluation.columns.items() if name in schema.names}
+            sums[contender.name, block.condition].add(columns)
+            writer.write_table(rows_of(schema, task, contender, block, columns))
+
+        run_judging(settings, jobs, watch, take)
+    return {name: [sums[name, number].means() for number in range(len(task.conditions))] for name in names}
+
+
+def blocks_of(task: Task, episodes: int) -> Iterator[Block]:
+    """Divide the episodes of each condition."""
+    for number in range(len(task.conditions)):
+        for first in range(0, episodes, BLOCK):
+            yield Block(number, first, min(BLOCK, episodes - first))
+
+
+def schema_of(task: Task, protocol: Protocol) -> pa.Schema:
+    """The columns of the file, and what is known about all of it."""
+    text = pa.dictionary(pa.int32(), pa.string())
+    fields = [(name, text) for name in (*COLUMNS[:2], CONDITION)] + [("episode", pa.int64()), ("score", pa.float64())]
+    fields += [(name, pa.float64()) for name in task.scores if name != OF_ALL]
+    about: dict[str, Any] = {"format": FORMAT, "task": task.name, "primary": task.primary}
+    about |= {"episodes": protocol.episodes, "seed": protocol.seed, "version": protocol.version}
+    return pa.schema(fields, metadata={"tinypi": json.dumps(about)})
+
+
+def rows_of(
+    schema: pa.Schema, task: Task, contender: Contender, block: Block, columns: dict[str, NDArray[Any]]
+) -> pa.Table:
+    """The rows of a block."""
+    texts = {"method": contender.method, "model": contender.name, CONDITION: str(task.conditions[block.condition])}
+    values: dict[str, Any] = {
+        name: pa.DictionaryArray.from_arrays(np.zeros(block.count, np.int32), [text]) for name, text in texts.items()
+    }
+    values["episode"] = np.arange(block.first, block.first + block.count)
+    values["score"] = columns[task.primary]
+    for name in schema.names[len(values) :]:
+        values[name] = columns[name].astype(np.float64) if name in columns else pa.nulls(block.count, pa.float64())
+    return pa.table(values, schema=schema)

@@ -1,0 +1,119 @@
+"""Train several models at once on one device: one stack of networks, and a run and files for each model."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+
+from pipeline.config import NONE
+from pipeline.errors import DivergedError, one_line
+from pipeline.methods.method import Method
+from pipeline.methods.settings import TrainSettings
+from pipeline.stages.account import Keeper, Say, Training, account_of
+from pipeline.stages.make_data import make_missing_data
+from pipeline.stages.train import begin, end_unfinished, finish, prepare, take_down, take_up
+from pipeline.stages.unfinished import find_unfinished
+from pipeline.streams import global_torch_stream
+from pipeline.tasks.settings import settle
+from pipeline.tracking.names import TOGETHER
+from pipeline.tracking.run import Place, system_metrics
+from pipeline.training.device import choose_device, deterministic_or_said
+from pipeline.training.fit import Step, problem_of
+from pipeline.training.state import Snapshot
+from pipeline.training.together import Broken, fit_together, require_alike
+from pipeline.versions import code_digest
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model under way: its training, what keeps its snapshots, and the one it goes on from."""
+
+    training: Training
+    keeper: Keeper
+    snapshot: Snapshot | None
+
+    def end(self, error: BaseException) -> None:
+        """End its run by an error."""
+        end_unfinished(self.training.run, self.training.mirror, self.keeper, error, self.training.say)
+
+
+def train_together(
+    method: Method,
+    asked: Sequence[tuple[TrainSettings, Place]],
+    say: Say,
+    watch: Callable[[float], None],
+) -> list[str]:
+    """Train, track and mirror models of one method on the same data, each in a study's place.
+
+    Those with `resume` go on with a run that broke off. `watch` is called with the fraction that is done. Returns a
+    line for each model that has failed: the others are not affected. Raises `UserError` kinds before any run is
+    started.
+    """
+    left = [None if each.resume == NONE else find_unfinished(method, each, together=True) for each, _ in asked]
+    if any(one and one.code != code_digest() for one in left):
+        say("warning: the code has changed since the runs were started, so their bits may be others")
+    settled = [settle(one.settings if one else each) for one, (each, _) in zip(left, asked, strict=True)]
+    settings, task = [each for each, _ in settled], settled[0][1]
+    require_alike(method.stacked, settings)
+    torch.set_num_threads(settings[0].threads)
+    device = choose_device(settings[0])
+    make_missing_data(settings[0], task, say)
+    prepared = prepare(method, settings[0], task)
+    members: list[Member] = []
+    try:
+        for each, (_, place), one in zip(settings, asked, left, strict=True):
+            with global_torch_stream(each.seed, "weights"):
+                network = method.build(each, prepared.interface).to(device)
+            run, mirror, snapshot = begin(method, each, prepared, place, one, len(asked))
+            assert run.journal is not None, "a run that is begun has its journal"
+            training = Training(
+                method=method, task=task, settings=each, prepared=prepared,
+                problem=problem_of(method, network, prepared, each), run=run, mirror=mirror,
+                account=account_of(snapshot), say=say, together=len(asked),
+            )  # fmt: skip
+            members.append(Member(training, Keeper(run.journal.snapshot), snapshot))
+        with deterministic_or_said(), ExitStack() as stack:
+            for member in members:
+                stack.enter_context(system_metrics(member.training.run))
+            return _fit(members, watch)
+    except BaseException as error:
+        for member in members:
+            member.end(error)
+        raise
+
+
+def _fit(members: Sequence[Member], watch: Callable[[float], None]) -> list[str]:
+    for member in members:
+        take_up(member.training, member.snapshot, member.keeper)
+        member.training.run.tags({TOGETHER: str(len(members))})  # fewer may go on than have begun
+    trainings = [member.training for member in members]
+    events = fit_together(
+        [each.problem for each in trainings],
+        [each.settings for each in trainings],
+        [member.snapshot for member in members],
+    )
+    failures: dict[int, str] = {}
+    fractions = [0.0] * len(members)
+    before, begun = [each.account.seconds for each in trainings], time.perf_counter()
+    for number, event in events:
+        member, training = members[number], trainings[number]
+        training.account.seconds = before[number] + time.perf_counter() - begun
+        if isinstance(event, Broken):
+            failures[number] = event.reason
+            member.end(DivergedError(event.reason))
+            continue
+        if isinstance(event, Step):
+            fractions[number] = event.steps_done / event.steps_total
+            watch(sum(fractions) / len(members))
+        take_down(training, event, member.keeper)
+    for number, member in enumerate(members):
+        if number in failures:
+            continue
+        try:
+            finish(member.training)
+        except Exception as error:
+            failures[number] = one_line(error)
+            member.end(error)
+    return [f"seed {trainings[number].settings.seed}: {reason}" for number, reason in sorted(failures.items())]

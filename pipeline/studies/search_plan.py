@@ -1,0 +1,118 @@
+"""The plan of a search: what is asked for, checked, and the terms that it keeps from its first call to its last."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+from pipeline.config import make
+from pipeline.errors import SettingsError
+from pipeline.evaluation.protocol import Protocol
+from pipeline.stages.evaluate import Trial
+from pipeline.studies.plan import Group, plan_groups
+from pipeline.studies.settings import SearchSettings
+from pipeline.studies.space import Params, Space, as_values, check_buildable, find_space, read_spaces
+from pipeline.studies.study import Say, prepare_data
+from pipeline.tasks.settings import at_task, settle
+from pipeline.tasks.task import Task
+from pipeline.tracking.names import TASK, Kind
+from pipeline.tracking.query import artifact, search
+from pipeline.tracking.store import Store
+
+PURPOSE = "search"  # of its episodes: nothing else draws from this stream
+PLAN_FILE = "plan.json"
+EPISODES = "search.episodes"  # tag of the search's run; set after its plan is stored
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search is to be, checked."""
+
+    task: Task
+    settings: SearchSettings
+    experiment: str
+    groups: Mapping[str, Group]  # by method: the settings around those that are searched
+    spaces: Mapping[str, Space]
+    terms: Mapping[str, Any]  # what a search keeps from its first call to its last, as JSON has it
+
+    @property
+    def study(self) -> str:
+        """The tag `study` of its runs. No study has such a name."""
+        return f"search:{self.settings.search}"
+
+    @property
+    def trial(self) -> Trial:
+        """How everything is evaluated."""
+        settings = self.settings
+        return Trial(settings.task, Protocol(settings.episodes, settings.seed, purpose=PURPOSE), settings.pairs)
+
+    @property
+    def seeds(self) -> range:
+        """The training seeds of every trial."""
+        return range(self.settings.base_seed, self.settings.base_seed + self.settings.seeds_per_trial)
+
+    def settings_of(self, method: str, params: Params) -> Group:
+        """Return the group of a trial's models, without its name; raises `SettingsError` if they cannot be."""
+        group = self.groups[method]
+        return replace(group, settings=make(type(group.settings), group.settings.model_dump() | params))
+
+
+def plan_search(settings: SearchSettings, say: Say) -> Plan:
+    """Check what is asked for, make missing data, and return the plan; raises `UserError` kinds."""
+    settings, task = settle(settings)
+    if task.world is None:
+        raise SettingsError(
+            f"search: expected a task with a simulator, whose episodes nothing else uses, found '{task.name}'. Its "
+            "held-out states would choose the recipe and judge it."
+        )
+    limits = settings.limits  # raises
+    groups = {
+        group.name: replace(group, settings=at_task(group.settings, task)) for group in plan_groups(settings.study)
+    }
+    path = find_space(settings.space)
+    around = [(group.method, group.settings) for group in groups.values()]
+    spaces = read_spaces(path, around, settings.budget == "equal")
+    for method, space in spaces.items():
+        fixed = {word.partition("=")[0].removeprefix(f"{method}.") for word in settings.set} & space.keys()
+        if fixed:
+            raise SettingsError(f"set: expected settings that are not searched, found {method}.{min(fixed)}.")
+        points = prod(len(entry.grid()) for entry in space.values())
+        if settings.sampler == "grid" and points < settings.trials:
+            raise SettingsError(f"trials: expected at most {points}, the grid of {method}, found {settings.trials}.")
+    assert limits.keys() == spaces.keys(), "a limit or none for every method"
+    prepared = prepare_data(task, settings.study, list(groups.values()), say)
+    for method, space in spaces.items():
+        check_buildable(path, groups[method].method, groups[method].settings, space, prepared[method])
+    kept = ("sampler", "pruning", "parallel", "seeds_per_trial", "seed", "base_seed", "episodes")
+    terms: dict[str, Any] = {name: getattr(settings, name) for name in kept}
+    terms |= {TASK: task.name, "score": task.primary}
+    for method, group in groups.items():
+        terms[f"space of {method}"] = as_values(spaces[method])
+        terms[f"recipe of {method}"] = group.recipe(prepared[method])
+    return Plan(task, settings, settings.experiment, groups, spaces, json.loads(json.dumps(terms)))
+
+
+def known_terms(store: Store, plan: Plan) -> dict[str, Any]:
+    """The terms of the search of this name; none if it is new."""
+    earlier = search(store, plan.experiment, study=plan.study, kind=Kind.SEARCH)
+    if not earlier or EPISODES not in earlier[-1].tags:  # or it was killed before it had begun
+        return {}
+    with artifact(store, earlier[-1].run_id, PLAN_FILE) as path:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def require_same_terms(plan: Plan, known: Mapping[str, Any]) -> None:
+    """Raise `SettingsError` if the search of this name was begun on other terms."""
+    for name, value in plan.terms.items():
+        had = known.get(name, value)
+        if had == value:
+            continue
+        if isinstance(value, dict) and isinstance(had, dict):  # which of many
+            part = next(key for key in (value | had) if value.get(key) != had.get(key))
+            name, had, value = f"{name}: {part}", had.get(part), value.get(part)
+        raise SettingsError(
+            f"search: '{plan.settings.search}' has {name} {had}, and {value} is asked for. Name another with --search, "
+            "or use the same settings and data."
+        )
