@@ -23,8 +23,8 @@ from numpy.testing import assert_array_equal
 from pipeline.cli.main import COMMANDS, main
 from pipeline.data.npz import write_npz
 from pipeline.data.pairs import load_action_pairs
+from pipeline.data.sources import hdf5, registry, spool
 from pipeline.data.sources import npz as npz_source
-from pipeline.data.sources import registry, spool
 from pipeline.data.trajectories import Trajectories, cut_pairs, load_trajectories, save_trajectories
 from pipeline.errors import DataError
 from pipeline.files import file_digest
@@ -587,6 +587,23 @@ def test_memory_does_not_grow_with_the_source(place: Path, monkeypatch: pytest.M
         peaks.append(peak(lambda path=path, name=name: imported(path, "--fps", FPS, name=name)))  # type: ignore[misc]
     assert (place / "data/set_2/trajectories.npz").stat().st_size > 6_000_000
     assert peaks[2] < peaks[1] + 300_000, peaks
+
+
+def test_hdf5_keeps_little_of_many_groups(place: Path) -> None:
+    def kept(file: Any) -> int:
+        """Bytes that the library may keep, after reading all groups."""
+        assert [file[name].attrs["count"] for name in file] == [file[name]["x"][0] for name in file]
+        size: int = file.id.get_mdc_size()[0]
+        return size
+
+    with h5py.File(place / "many.hdf5", "w") as file:
+        for number in range(1200):
+            group = file.create_group(str(number))
+            group.attrs["count"], group["x"] = number, [number]
+    with h5py.File(place / "many.hdf5") as file:
+        assert kept(file) > hdf5.CACHE
+    with hdf5.opened(place / "many.hdf5") as file:
+        assert kept(file) == hdf5.CACHE
 
 
 def test_loading_copies_nothing(place: Path) -> None:

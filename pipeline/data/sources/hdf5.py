@@ -13,6 +13,7 @@ from pipeline.errors import MissingExtraError
 from pipeline.files import MOST_RATIO, MOST_SMALL
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+CACHE = 2 * 2**20  # bytes of groups and headers that HDF5 keeps, its first value; it grows to 200 MB in memory
 DEEPEST = 10  # groups within groups
 NUMBERS = "fiub"  # kinds of arrays
 
@@ -33,6 +34,9 @@ def opened(path: Path) -> Iterator[Any]:
     except ImportError as error:
         raise MissingExtraError(f"{path}: h5py is not installed. Install it: pip install -e '.[hdf5]'.") from error
     with readable(path, "an HDF5 file"), h5py.File(path, "r") as file:
+        cache = file.id.get_mdc_config()
+        cache.max_size = CACHE
+        file.id.set_mdc_config(cache)
         yield file
 
 
