@@ -597,7 +597,7 @@ def test_hdf5_keeps_little_of_many_groups(place: Path) -> None:
         return size
 
     with h5py.File(place / "many.hdf5", "w") as file:
-        for number in range(1200):
+        for number in range(1800):
             group = file.create_group(str(number))
             group.attrs["count"], group["x"] = number, [number]
     with h5py.File(place / "many.hdf5") as file:
