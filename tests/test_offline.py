@@ -1,8 +1,8 @@
 """A task without a simulator through training, study, report, export and registry: its plans are judged, no control."""
 
 import json
-import sys
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 
