@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -122,7 +121,6 @@ def import_data(settings: ImportSettings, found: Found, watch: Callable[[int, in
             source=str(settings.path),
             source_sha256=digest,
             licence=source.licence,
-            made=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         write_dataset(dataset, folder)
         metadata = {
