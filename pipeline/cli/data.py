@@ -86,7 +86,6 @@ def _show(found: "Found") -> None:
         ("source", source),
         ("source digest", f"sha256 {told.source_sha256}" if told.source_sha256 else "not known"),
         ("licence", told.licence or "not stated"),
-        ("made", told.made or "unknown"),
         ("files", "\n".join(f"{path}  sha256 {digest}" for path, digest in found.digests.items())),
         ("runs", names(now) or "none"),
     ]
