@@ -200,6 +200,8 @@ def test_nobody_at_the_address(
     monkeypatch.setenv("RAY_ADDRESS", nobody)
     assert refused(capsys).startswith(wrong)
     assert "no.such.host.invalid:1', found" in refused(capsys, "--ray-address", "no.such.host.invalid:1")
+    wanted = "ray_address: expected executor=ray with it, found executor=pool. See --help."
+    assert refused(capsys, "--executor", "pool", "--ray-address", "local") == f"error: {wanted}"
     assert "expected text like 'auto', 'local' or '10.0.0.1:6379', found" in refused(
         capsys, "--ray-address", "ray://here:1"
     )

@@ -1,8 +1,8 @@
 """The settings of commands that run jobs."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config import Settings
 
@@ -24,3 +24,9 @@ class RunsJobs(Settings):
         examples=["auto", "local", "10.0.0.1:6379"],
         description="Ray cluster: auto (RAY_ADDRESS, or of this machine), local (begun for this command), HOST:PORT",
     )
+
+    @model_validator(mode="after")
+    def _address_is_of_ray(self) -> Self:
+        if self.ray_address != "auto" and self.executor != "ray":
+            raise ValueError(f"ray_address: expected executor=ray with it, found executor={self.executor}")
+        return self
