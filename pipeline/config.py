@@ -91,7 +91,8 @@ def make(kind: type[S], values: dict[str, Any]) -> S:
     except ValidationError as error:
         fault = error.errors()[0]
         field = kind.model_fields.get(str(fault["loc"][0])) if fault["loc"] else None
-        raise SettingsError(f"{describe_fault(fault, (field and field.examples) or ())} See --help.") from error
+        examples = (field.examples if field else None) or ()
+        raise SettingsError(f"{describe_fault(fault, examples)} See --help.") from error
 
 
 def is_default(kind: type[Settings], name: str, value: object) -> bool:
