@@ -33,7 +33,7 @@ from pipeline.report.page import render_page
 from pipeline.report.tables import Table
 from pipeline.results.episodes import Scored, choose, to_episode
 from pipeline.results.figures import literal
-from pipeline.stages.evaluate import Trial, judge_run
+from pipeline.stages.judging import Trial, judge_run
 from pipeline.stages.train import train
 from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tasks.pendulum.world import ANGLE_LIMIT, EPISODE_STEPS, POLE_LENGTH

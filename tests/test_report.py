@@ -36,7 +36,7 @@ from pipeline.report.tables import Table
 from pipeline.report.verdicts import Verdict
 from pipeline.report.words import verdict_sentence
 from pipeline.results.gather import computed_groups, gather, to_model
-from pipeline.stages.evaluate import Judged, log_judged
+from pipeline.stages.judging import Judged, log_judged
 from pipeline.studies.verdict import group_metrics, study_metrics, verdict_tags
 from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tracking.query import StoredRun, artifact, fetch

@@ -30,7 +30,7 @@ from pipeline.report.scores import SUCCESS
 from pipeline.report.statistics import Floats
 from pipeline.stages.compare import blocks_of
 from pipeline.stages.contenders import from_file, play_blocks
-from pipeline.stages.evaluate import require_finished, require_task
+from pipeline.stages.models import require_finished, require_task
 from pipeline.tasks.registry import find_task
 from pipeline.tasks.task import Task
 from pipeline.tracking.names import METHOD, NAME

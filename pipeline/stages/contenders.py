@@ -25,8 +25,8 @@ from pipeline.own_code import split_reference
 from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.open import open_policy
 from pipeline.stages.changed import changed_data, silent
-from pipeline.stages.evaluate import check_policy, require_finished
 from pipeline.stages.foreign import ADDRESS, open_foreign
+from pipeline.stages.models import check_policy, require_finished
 from pipeline.stages.settings import AsksPolicies
 from pipeline.tasks.task import Array, Columns, Task
 from pipeline.tracking.names import NAME

@@ -29,7 +29,8 @@ from pipeline.evaluation.protocol import Protocol
 from pipeline.executors.jobs import Job
 from pipeline.executors.run import Watch
 from pipeline.files import check_folder, whole_file
-from pipeline.stages.evaluate import Block, Contender, Judged, Trial, find_contenders, run_judging
+from pipeline.stages.evaluate import Contender, find_contenders, run_judging
+from pipeline.stages.judging import Block, Judged, Trial
 from pipeline.stages.recorded import COLUMNS, CONDITION, PARQUET
 from pipeline.stages.settings import EvaluateSettings
 from pipeline.tasks.registry import find_task

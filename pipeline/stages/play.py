@@ -17,7 +17,7 @@ from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.open import open_policy as open_file
 from pipeline.policies.remote import connect
 from pipeline.report.animation import animate_episode
-from pipeline.stages.evaluate import check_task
+from pipeline.stages.models import check_task
 from pipeline.stages.settings import PlaySettings
 from pipeline.streams import torch_stream
 from pipeline.tasks.registry import find_task

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.config import make
 from pipeline.errors import SettingsError
 from pipeline.evaluation.protocol import Protocol
-from pipeline.stages.evaluate import Trial
+from pipeline.stages.judging import Trial
 from pipeline.studies.plan import Group, plan_groups
 from pipeline.studies.settings import SearchSettings
 from pipeline.studies.space import Params, Space, as_values, check_buildable, find_space, read_spaces

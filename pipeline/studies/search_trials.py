@@ -14,14 +14,15 @@ from pipeline.errors import DivergedError, RunError, SettingsError, StoreError, 
 from pipeline.executors.jobs import Job, Report
 from pipeline.executors.run import Watch, run_all
 from pipeline.report.search import COMPLETE, FAILED, PRUNED, Tried
-from pipeline.stages.evaluate import MEAN
+from pipeline.stages.judging import MEAN
 from pipeline.streams import derive
-from pipeline.studies.jobs import Earlier, Runs, judge_again, make_member
+from pipeline.studies.jobs import Earlier, Runs
 from pipeline.studies.plan import Member
 from pipeline.studies.sampler import is_hopeless, suggest
 from pipeline.studies.search_plan import Plan
 from pipeline.studies.space import Params
 from pipeline.studies.study import Say, end_orphans
+from pipeline.studies.work import judge_again, make_member
 from pipeline.tracking.names import OUTCOME, SEARCH, TRIED, Kind
 from pipeline.tracking.query import search_study
 from pipeline.tracking.run import Place, TrackedRun, status_of

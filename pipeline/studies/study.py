@@ -32,8 +32,8 @@ from pipeline.report.words import verdict_words
 from pipeline.results.figures import TRADEOFF_TAG
 from pipeline.results.gather import Gathered, gather
 from pipeline.results.write import write_files
-from pipeline.stages.evaluate import Trial
 from pipeline.stages.held_out import episodes_of
+from pipeline.stages.judging import Trial
 from pipeline.stages.make_data import make_missing_data, require_same_data
 from pipeline.stages.remote import ready_to_run
 from pipeline.stages.train import prepare

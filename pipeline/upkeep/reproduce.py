@@ -12,7 +12,7 @@ from pipeline.config import make
 from pipeline.errors import RunError, SettingsError
 from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import weights_digest
-from pipeline.stages.evaluate import require_finished
+from pipeline.stages.models import require_finished
 from pipeline.streams import global_torch_stream
 from pipeline.tracking.names import LOCK_FILE, SETTINGS_FILE, TOGETHER, TRAINED
 from pipeline.tracking.query import artifact, fetch, is_acting, is_model
