@@ -10,7 +10,7 @@ candidate and champion: it is kept in a tag of the candidate's version, and tryi
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from pipeline.report.statistics import Floats
 from pipeline.stages.compare import blocks_of
 from pipeline.stages.contenders import from_file, play_blocks
 from pipeline.stages.models import require_finished, require_task
+from pipeline.stages.say import Say
 from pipeline.tasks.registry import find_task
 from pipeline.tasks.task import Task
 from pipeline.tracking.names import METHOD, NAME
@@ -47,7 +48,6 @@ from pipeline.tracking.registry import (
 )
 from pipeline.tracking.store import Store, home, open_store
 
-Say = Callable[[str], None]
 PURPOSE = "promotion"  # of episodes that are drawn for it alone
 DECISION = "promotion"  # tag of a version: what was decided about it last; `promotion.DIGEST`: against this champion
 MINIMUM_SUCCESS = 0.5  # of a champion

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pipeline.methods.method import Method, Prepared
 from pipeline.methods.settings import TrainSettings
+from pipeline.stages.say import Say
 from pipeline.tasks.task import Task
 from pipeline.tracking.mirror import Mirror
 from pipeline.tracking.names import LOCK_FILE, METHOD, NAME, SAME_BITS, SETTINGS_FILE, TASK, TOGETHER, Kind
@@ -24,8 +25,6 @@ from pipeline.versions import code_state, environment, lock
 SNAPSHOT_SECONDS, COPY_SECONDS = 30.0, 1.0
 LOSSES = ("train_loss", "val_loss", "test_loss")
 BEST = "best."  # before the names of the best weights in a snapshot
-
-Say = Callable[[str], None]
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Compare two policies on paired episodes until it is decided, or methods by the results that another system made."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from pipeline.config import AUTO
 from pipeline.errors import SettingsError
 from pipeline.report.contest import Contest, Watch, judge
 from pipeline.report.statistics import Floats
-from pipeline.stages.changed import silent
 from pipeline.stages.contenders import Contender, open_contender, play_blocks
 from pipeline.stages.recorded import EVAL_INFO, read_eval_infos
+from pipeline.stages.say import Say, silent
 from pipeline.stages.settings import CompareSettings
 from pipeline.tasks.registry import find_task
 from pipeline.tasks.score import shares_of
@@ -34,7 +34,7 @@ class Compared:
     faults: tuple[Mapping[str, int], Mapping[str, int]] = ({}, {})  # answers of A and B without a plan, by kind
 
 
-def compare(settings: CompareSettings, watch: Watch, say: Callable[[str], None] = silent) -> Compared:
+def compare(settings: CompareSettings, watch: Watch, say: Say = silent) -> Compared:
     """Compare two policies, or what lerobot recorded of two; raises `UserError` kinds before any episode."""
     a, b = settings.policy
     recorded = [place.endswith(EVAL_INFO) for place in settings.policy]

@@ -14,17 +14,14 @@ from pipeline.executors.run import Watch, run_all
 from pipeline.methods.registry import METHODS
 from pipeline.own_code import files_of
 from pipeline.report.design import design_of
-from pipeline.stages.changed import changed_data, silent
+from pipeline.stages.changed import changed_data
 from pipeline.stages.foreign import open_foreign
-from pipeline.stages.held_out import (
-    check_held_out,
-    episodes_of,
-    require_pairs,
-)
+from pipeline.stages.held_out import check_held_out, episodes_of, require_pairs
 from pipeline.stages.judging import Judged, Trial, judge_file, judge_foreign, judge_run, judge_yardstick
 from pipeline.stages.models import load_for, models_of_study, require_finished, require_task
 from pipeline.stages.recorded import check_table, write_table
 from pipeline.stages.remote import ready_to_run
+from pipeline.stages.say import Say, silent
 from pipeline.stages.settings import AsksPolicies, EvaluateSettings
 from pipeline.tasks.settings import at_task, settle
 from pipeline.tasks.task import Task
@@ -65,7 +62,7 @@ class Contender:
     judge: Callable[[Trial, Report], Judged]
 
 
-def evaluate(settings: EvaluateSettings, watch: Watch, say: Callable[[str], None] = silent) -> list[Judged]:
+def evaluate(settings: EvaluateSettings, watch: Watch, say: Say = silent) -> list[Judged]:
     """Evaluate all named models in the order given, then policies of others, then the yardsticks.
 
     `say` is told of runs whose data has changed.
@@ -107,9 +104,7 @@ def files_read(settings: EvaluateSettings) -> tuple[Path, ...]:
     return (*settings.checkpoint, *tokenizer, settings.pairs, *own)
 
 
-def find_contenders(
-    settings: EvaluateSettings, say: Callable[[str], None] = silent
-) -> tuple[EvaluateSettings, list[Contender], Trial]:
+def find_contenders(settings: EvaluateSettings, say: Say = silent) -> tuple[EvaluateSettings, list[Contender], Trial]:
     """The settings at their task, what is to be evaluated, and how; raises `UserError` kinds, see `evaluate`."""
     settings, task = settle(settings)
     default = at_task(EvaluateSettings(task=settings.task), task).pairs

@@ -1,16 +1,19 @@
 """The jobs of a study: which are left to do, and what a process does for each."""
 
+import contextlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
+from pipeline.errors import StoreError
 from pipeline.evaluation.stored import protocol_of
 from pipeline.executors.jobs import Job, Report
 from pipeline.files import file_digest
 from pipeline.policies.ensemble import MOST_MEMBERS, members_digest
 from pipeline.stages.judging import Judged, Trial, judge_file, judge_yardstick
-from pipeline.studies.plan import Member, member_name
+from pipeline.stages.unfinished import end_abandoned
+from pipeline.studies.groups import Member, member_name
+from pipeline.studies.study_plan import Beside
 from pipeline.studies.work import (
     judge_again,
     judge_beside,
@@ -21,21 +24,13 @@ from pipeline.studies.work import (
     make_together,
 )
 from pipeline.tasks.registry import find_task
-from pipeline.tokenizer.fast import FastTokenizer
-from pipeline.tracking.names import TASK, TRAINED, WEIGHTS, Kind
-from pipeline.tracking.query import StoredRun, group_of, is_acting, is_model
+from pipeline.tracking.names import NAME, TASK, TRAINED, WEIGHTS, Kind
+from pipeline.tracking.query import StoredRun, group_of, is_acting, is_model, search_study
 from pipeline.tracking.run import Place, TrackedRun
+from pipeline.tracking.store import Store
 
 JOB_KINDS = (Kind.MODEL, Kind.ACTING, Kind.AVERAGE, Kind.ORIGINAL, Kind.YARDSTICK)  # of the runs that jobs make
 OF_TRAINING = (WEIGHTS, "device", "data_sha256", "tokenizer_sha256", "pairs_sha256", "split_digest")  # tags
-
-
-@dataclass(frozen=True)
-class Beside:
-    """What a study evaluates beside its models: the reference system's weights, each with its tokenizer, and FAST."""
-
-    originals: Sequence[tuple[Path, str]]
-    tokenizer: FastTokenizer | None  # of a method with tokens
 
 
 @dataclass(frozen=True)
@@ -80,6 +75,12 @@ class Earlier:
     def has(self, kind: Kind, name: str) -> bool:
         """Whether a run of this kind and name is evaluated by the study's protocol."""
         return any((run.tags["kind"], run.name) == (kind, name) and self.is_judged(run) for run in self.runs)
+
+
+def find_earlier(store: Store, study: str, experiment: str, trial: Trial) -> Earlier:
+    """The finished runs of a study's jobs."""
+    found = search_study(store, study, experiment)
+    return Earlier([run for run in found if run.status == "FINISHED" and run.tags.get("kind") in JOB_KINDS], trial)
 
 
 def job_name(run: StoredRun) -> str:
@@ -127,8 +128,7 @@ def missing_jobs(
         if made is not None and earlier.is_judged(made):
             reused += 1
             continue
-        tags = {"group": member.group, "method": member.method, "seed": str(member.settings.seed)}
-        place = runs.place(runs.groups[member.group], Kind.MODEL, member.name, **tags)
+        place = runs.place(runs.groups[member.group], Kind.MODEL, member.name, **member.tags)
         if made is None and member.group in together:
             at_once.setdefault(member.group, []).append((member, place))
             continue
@@ -167,8 +167,8 @@ def acting_jobs(members: Sequence[Member], runs: Runs, earlier: Earlier) -> list
         made = earlier.member(member.name, model.tags[WEIGHTS])
         if made is not None and earlier.is_judged(made):
             continue
-        tags = {"group": member.group, "method": member.method, "seed": str(member.settings.seed)}
-        tags |= {TRAINED: model.run_id} | {tag: model.tags[tag] for tag in OF_TRAINING if tag in model.tags}
+        training = {tag: model.tags[tag] for tag in OF_TRAINING if tag in model.tags}
+        tags = member.tags | {TRAINED: model.run_id} | training
         place = runs.place(runs.groups[member.group], Kind.ACTING, member.name, **tags)
         work = partial(judge_again, made.run_id, trial) if made else partial(make_acting, member, model, place, trial)
         jobs.append(Job(member.name, member.group, work))
@@ -203,3 +203,17 @@ def average_jobs(runs: Runs, earlier: Earlier) -> list[Job[str]]:
 def together_name(group: str) -> str:
     """The name of the job that trains all members of a group at once."""
     return f"{group} together"
+
+
+def end_failed(store: Store, study: str, experiment: str, job: Job[str], reason: str) -> None:
+    """End what a job that has failed left running, if the store can be reached; else the next call or doctor does."""
+    with contextlib.suppress(StoreError):
+        end_orphans(store, study, experiment, reason, job.name)
+
+
+def end_orphans(store: Store, study: str, experiment: str, reason: str, name: str | None = None) -> None:
+    """End runs of a study's jobs, or of the job `name`, whose process is gone."""
+    for run in search_study(store, study, experiment):
+        names = (None, job_name(run), together_name(group_of(run)))
+        if run.status == "RUNNING" and run.tags.get("kind") in JOB_KINDS and name in names:
+            end_abandoned(TrackedRun(store, run.run_id), run.tags.get(NAME, run.name), reason)

@@ -25,7 +25,7 @@ from pipeline.stages.judging import Judged, Trial, judge_file, judge_run, log_ju
 from pipeline.stages.train import train
 from pipeline.stages.train_together import train_together
 from pipeline.stages.unfinished import can_resume
-from pipeline.studies.plan import Member
+from pipeline.studies.groups import Member
 from pipeline.tokenizer.tradeoff import SCALES, measure_tradeoff
 from pipeline.tracking.names import NAME, Kind
 from pipeline.tracking.owner import owner_elsewhere
