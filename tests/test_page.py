@@ -25,11 +25,12 @@ from pipeline.methods.registry import METHODS
 from pipeline.report.animation import cut
 from pipeline.report.comparison import compare_models
 from pipeline.report.episodes import Drawing, Kind, draw_episode
-from pipeline.report.figures import as_svg, draw_scores
 from pipeline.report.headline import headline
 from pipeline.report.overview import averages_table
 from pipeline.report.page import Page as Content
 from pipeline.report.page import render_page
+from pipeline.report.plotting import as_svg
+from pipeline.report.score_figures import draw_scores
 from pipeline.report.tables import Table
 from pipeline.results.episodes import Scored, choose, to_episode
 from pipeline.results.figures import literal

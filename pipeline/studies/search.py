@@ -19,7 +19,7 @@ from pipeline.errors import RunError, StoreError, one_line
 from pipeline.executors.run import Watch
 from pipeline.files import whole_file
 from pipeline.methods.preset import Preset, preset_of, write_preset
-from pipeline.report.figures import save
+from pipeline.report.plotting import save
 from pipeline.report.search import (
     COMPLETE,
     FAILED,
