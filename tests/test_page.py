@@ -24,9 +24,9 @@ from pipeline.methods.method import Plans
 from pipeline.methods.registry import METHODS
 from pipeline.report.animation import cut
 from pipeline.report.comparison import compare_models
+from pipeline.report.comparison_tables import averages_table
 from pipeline.report.episodes import Drawing, Kind, draw_episode
 from pipeline.report.headline import headline
-from pipeline.report.overview import averages_table
 from pipeline.report.page import Page as Content
 from pipeline.report.page import render_page
 from pipeline.report.plotting import as_svg

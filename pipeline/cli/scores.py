@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.evaluation.control import mean_scores
 from pipeline.evaluation.expert import ChunkErrors
-from pipeline.report.overview import where_heading, where_text
+from pipeline.report.comparison_tables import where_heading, where_text
 from pipeline.report.tables import Table
 from pipeline.stages.foreign import faults_text
 from pipeline.stages.judging import Judged
