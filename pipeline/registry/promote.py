@@ -122,7 +122,7 @@ def _promote(store: Store, task: Task, name: str, settings: PromoteSettings, say
         if known:
             decision = Decision(**json.loads(known))
         else:
-            decision, contest = decide(task, name, settings, champion, ours, theirs, watch)
+            decision, contest = decide(task, settings, champion, ours, theirs, watch)
     if settings.dry_run:
         sentence = f"Would {'' if decision.promoted else 'not '}be promoted: {decision.why}. Nothing was changed."
         return Promotion(decision.promoted, sentence, str(candidate), contest)
@@ -140,13 +140,7 @@ def _promote(store: Store, task: Task, name: str, settings: PromoteSettings, say
 
 
 def decide(
-    task: Task,
-    name: str,
-    settings: PromoteSettings,
-    champion: Version | None,
-    ours: Path,
-    theirs: Path | None,
-    watch: Watch,
+    task: Task, settings: PromoteSettings, champion: Version | None, ours: Path, theirs: Path | None, watch: Watch
 ) -> tuple[Decision, Contest | None]:
     """Let the candidate's file play, against the champion's if there is one; the contest, if there was one."""
     contenders = [from_file(task, path) for path in (ours, theirs) if path]
@@ -170,7 +164,7 @@ def decide(
     if success < MINIMUM_SUCCESS:
         promoted, why = False, f"{shown}, and a champion needs {MINIMUM_SUCCESS:g}"
     elif contest is None:
-        promoted, why = True, f"{name} has no champion yet, and {shown}"
+        promoted, why = True, f"{registered_name(task.name, settings.model)} has no champion yet, and {shown}"
     else:
         promoted = contest.verdict == "better"
         between = f"{contest.difference:+.4f} [{contest.interval.low:.4f}, {contest.interval.high:.4f}]"

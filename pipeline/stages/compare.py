@@ -11,7 +11,7 @@ from pipeline.errors import SettingsError
 from pipeline.report.contest import Contest, Watch, judge
 from pipeline.report.statistics import Floats
 from pipeline.stages.contenders import Contender, open_contender, play_blocks
-from pipeline.stages.recorded import EVAL_INFO, read_eval_infos
+from pipeline.stages.eval_info import EVAL_INFO, read_eval_infos
 from pipeline.stages.say import Say, silent
 from pipeline.stages.settings import CompareSettings
 from pipeline.tasks.registry import find_task
@@ -52,8 +52,7 @@ def compare(settings: CompareSettings, watch: Watch, say: Say = silent) -> Compa
         raise task.unsimulated("two policies cannot meet on new episodes")
     score = bounded_score(task, settings.score)
     contenders = [open_contender(task, place, settings, settings.tokenizer, say) for place in settings.policy]
-    blocks = blocks_of(task, settings.max_episodes)
-    contest = meet(task, contenders, score, settings.margin, blocks, settings.seed, PURPOSE, watch)
+    contest = meet(task, contenders, score, settings, watch)
     names = (f"{a}, {contenders[0].name}", f"{b}, {contenders[1].name}")
     faults = contenders[0].faults, contenders[1].faults
     return Compared(names, score, str(task.scores[score]), condition_names(task), contest, faults)
@@ -79,21 +78,12 @@ def blocks_of(task: Task, episodes: int) -> int:
     return episodes // len(task.conditions)
 
 
-def meet(
-    task: Task,
-    contenders: Sequence[Contender],
-    score: str,
-    margin: float,
-    blocks: int,
-    seed: int,
-    purpose: str,
-    watch: Watch,
-) -> Contest:
-    """Let A and B play until it is decided, at most so many blocks; raises `RunError` if one of them fails."""
+def meet(task: Task, contenders: Sequence[Contender], score: str, settings: CompareSettings, watch: Watch) -> Contest:
+    """Let A and B play until it is decided, or all episodes are played; raises `RunError` if one of them fails."""
 
     def pair(columns: list[Columns]) -> tuple[Floats, Floats]:
         a, b = (each[score].astype(np.float64) for each in columns)
         return a, b
 
-    played = play_blocks(task, contenders, blocks, seed, purpose)
-    return judge(map(pair, played), margin, task.scores[score].binary, watch)
+    played = play_blocks(task, contenders, blocks_of(task, settings.max_episodes), settings.seed, PURPOSE)
+    return judge(map(pair, played), settings.margin, task.scores[score].binary, watch)

@@ -11,6 +11,7 @@ from pipeline.errors import RunError, SettingsError
 from pipeline.evaluation.protocol import Protocol
 from pipeline.executors.jobs import Job, Report
 from pipeline.executors.run import Watch, run_all
+from pipeline.files import check_file
 from pipeline.methods.registry import METHODS
 from pipeline.own_code import files_of
 from pipeline.report.design import design_of
@@ -19,7 +20,7 @@ from pipeline.stages.foreign import open_foreign
 from pipeline.stages.held_out import check_held_out, episodes_of, require_pairs
 from pipeline.stages.judging import Judged, Trial, judge_file, judge_foreign, judge_run, judge_yardstick
 from pipeline.stages.models import load_for, models_of_study, require_finished, require_task
-from pipeline.stages.recorded import check_table, write_table
+from pipeline.stages.recorded import write_table
 from pipeline.stages.remote import ready_to_run
 from pipeline.stages.say import Say, silent
 from pipeline.stages.settings import AsksPolicies, EvaluateSettings
@@ -71,7 +72,7 @@ def evaluate(settings: EvaluateSettings, watch: Watch, say: Say = silent) -> lis
     """
     settings, contenders, trial = find_contenders(settings, say)
     if settings.csv != NONE:
-        check_table(Path(settings.csv))
+        check_file(Path(settings.csv), "csv")
     jobs = [Job(each.name, each.method, partial(each.judge, trial)) for each in contenders]
     executor = settings.executor if len(jobs) > 1 else "serial"  # a process of its own takes longer than one model
     results = run_judging(settings.model_copy(update={"executor": executor}), jobs, watch)

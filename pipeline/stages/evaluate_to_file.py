@@ -31,7 +31,7 @@ from pipeline.executors.run import Watch
 from pipeline.files import check_folder, whole_file
 from pipeline.stages.evaluate import Contender, find_contenders, run_judging
 from pipeline.stages.judging import Block, Judged, Trial
-from pipeline.stages.recorded import COLUMNS, CONDITION, PARQUET
+from pipeline.stages.recorded import CONDITION, KEYS, PARQUET
 from pipeline.stages.say import Say
 from pipeline.stages.settings import EvaluateSettings
 from pipeline.tasks.registry import find_task
@@ -116,7 +116,7 @@ def blocks_of(task: Task, episodes: int) -> Iterator[Block]:
 def schema_of(task: Task, protocol: Protocol) -> pa.Schema:
     """The columns of the file, and what is known about all of it."""
     text = pa.dictionary(pa.int32(), pa.string())
-    fields = [(name, text) for name in (*COLUMNS[:2], CONDITION)] + [("episode", pa.int64()), ("score", pa.float64())]
+    fields = [(name, text) for name in KEYS] + [("episode", pa.int64()), ("score", pa.float64())]
     fields += [(name, pa.float64()) for name in task.scores if name != OF_ALL]
     about: dict[str, Any] = {"format": FORMAT, "task": task.name, "primary": task.primary}
     about |= {"episodes": protocol.episodes, "seed": protocol.seed, "version": protocol.version}
