@@ -148,7 +148,7 @@ def test_the_script_and_the_module_are_one() -> None:
 def test_quiet_prints_results_only(run: Run, workplace: Path) -> None:
     result = run("pipeline", "collect", "--trajectories", 30, "--out", "own", "-q")
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout == "own/trajectories.npz\nown/training_pairs_original.npz\n"
+    assert result.stdout == "own/trajectories.npz\nown/training_pairs_original.npz\nown/dataset.json\n"
     result = run("train.train_pi0", "--epochs", 1, "--width", 16, "--layers", 1, "--quiet")
     assert result.returncode == 0 and re.fullmatch(r"train/trained_models/tinypi0_\w+\.pth\n", result.stdout)
     assert (workplace / result.stdout.strip()).is_file() and "epoch" not in result.stderr

@@ -73,7 +73,8 @@ def test_missing_data_are_made_once_by_trainings_that_start_together(workplace: 
     assert len({run.data.tags["tokenizer_sha256"] for run in runs_of(workplace)}) == 1
     made = {path.name: path.read_bytes() for path in (workplace / "data").glob("[!.]*")}
     assert made.keys() == {
-        "trajectories.npz", "training_pairs_original.npz", "fast_tokenizer.json", "training_pairs_fast.npz",
+        "trajectories.npz", "training_pairs_original.npz", "dataset.json", "fast_tokenizer.json",
+        "training_pairs_fast.npz",
     }  # fmt: skip
     assert start(workplace, "train.train_pi0", *words).wait() == 0  # and what is there is not made again
     assert made == {path.name: path.read_bytes() for path in (workplace / "data").glob("[!.]*")}

@@ -50,7 +50,6 @@ ARM = DataSet(
     source="somewhere/arm.npz",
     source_sha256="0" * 64,
     licence="MIT",
-    made="2026-11-27T10:00:00Z",
 )
 TINY = ("--epochs", "1", "--width", "16", "--layers", "1")
 
@@ -140,7 +139,7 @@ def test_data_of_early_versions_tell_what_their_arrays_do(place: Path) -> None:
     (place / "data/dataset.json").unlink()
     told = contents(find("pendulum"))
     assert isinstance(told, DataSet) and before is not None
-    unknown = {"format": "", "source": "", "source_sha256": "", "made": ""}
+    unknown = {"format": "", "source": "", "source_sha256": ""}
     assert told == replace(before, **unknown)
     (place / "data/trajectories.npz").unlink()
     told = contents(find("pendulum"))

@@ -27,7 +27,6 @@ ARM = DataSet(
     source="somewhere/arm.npz",
     source_sha256="0" * 64,
     licence="MIT",
-    made="2026-11-27T10:00:00Z",
 )
 
 
@@ -102,7 +101,6 @@ WRONG = {
     "source_sha256": 5,
     "simulated": "no",
     "licence": "x" * 4001,
-    "made": [],
     "more": 1,
 }
 CHANNELS = [

@@ -342,7 +342,9 @@ def test_arrays(
         if sealed and not unsealed:
             assert same(found, whole[name])  # such as a type that says the same
         for key in set(found) - {"metadata", "task"}:  # it says what is in the file
-            if found[key] is not None:
+            if key == "gains" and key not in content:  # of another demonstrator than ours
+                assert found[key].shape == (len(found["states"]), 0)
+            elif found[key] is not None:
                 says = content[key].astype(np.float32) if found[key].dtype.kind == "f" else content[key]
                 assert np.array_equal(found[key].ravel(), says.ravel()) and np.isfinite(found[key]).all()
 

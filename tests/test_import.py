@@ -23,8 +23,8 @@ from numpy.testing import assert_array_equal
 from pipeline.cli.main import COMMANDS, main
 from pipeline.data.npz import write_npz
 from pipeline.data.pairs import load_action_pairs
+from pipeline.data.sources import hdf5, registry, spool
 from pipeline.data.sources import npz as npz_source
-from pipeline.data.sources import registry, spool
 from pipeline.data.trajectories import Trajectories, cut_pairs, load_trajectories, save_trajectories
 from pipeline.errors import DataError
 from pipeline.files import file_digest
@@ -435,6 +435,79 @@ def test_a_faulty_npz_is_refused(place: Path, capsys: pytest.CaptureFixture[str]
     tried("shorter ones, the first episode 0 with 5", states=states[:, :5], actions=actions[:, :5])
 
 
+OTHER_NUMBERS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "one less": (lambda f: f.__delitem__("data/demo_2/obs/cube"), "in '/data/demo_2' {as_first}, found no obs/cube"),
+    "one more": (
+        lambda f: f.create_dataset("data/demo_2/obs/extra", (10, 2), "f4"),
+        "in '/data/demo_2' {as_first}, found also obs/extra",
+    ),
+    "one more further in": (
+        lambda f: f.create_dataset("data/demo_3/obs/arm/tuple/_index_0", (17,), "f4"),
+        "in '/data/demo_3' {as_first}, found also obs/arm/tuple/_index_0",
+    ),
+    "the first has less": (
+        lambda f: f.__delitem__("data/demo_0/obs/eef"),
+        "in '/data/demo_1' {as_first}, found also obs/eef",
+    ),
+    "a group in place of numbers": (
+        lambda f: (
+            f.move("data/demo_4/obs/eef", "data/demo_4/left"),
+            f.move("data/demo_4/left", "data/demo_4/obs/eef/left"),
+        ),
+        "in '/data/demo_4' {as_first}, found no obs/eef",
+    ),
+    "texts in place of numbers": (
+        lambda f: (
+            f.__delitem__("data/demo_1/obs/eef"),
+            f.create_dataset("data/demo_1/obs/eef", data=[b"x"] * 25),
+        ),
+        "in '/data/demo_1' {as_first}, found no obs/eef",
+    ),
+    "other sizes": (
+        lambda f: (
+            f.__delitem__("data/demo_1/obs/eef"),
+            f.create_dataset("data/demo_1/obs/eef", (25, 2), "f4"),
+        ),
+        "expected '/data/demo_1/obs/eef' to have 25 rows of 3 numbers",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", list(OTHER_NUMBERS))
+def test_every_episode_has_the_numbers_of_the_first(
+    fault: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = layouts.robomimic(place / "demo.hdf5", demos(UNEQUAL))
+    damage, expected = OTHER_NUMBERS[fault]
+    with h5py.File(path, "a") as file:
+        damage(file)
+    as_first = "the numbers that the first episode has in 'obs'"
+    refused(imported(path), capsys, expected.format(as_first=as_first))
+
+
+def test_what_was_not_chosen_may_differ(place: Path) -> None:
+    episodes = demos(UNEQUAL)
+    path = layouts.robomimic(place / "demo.hdf5", episodes)
+    with h5py.File(path, "a") as file:
+        del file["data/demo_0/obs/cube"], file["data/demo_1/rewards"]
+        file["data/demo_2/obs/extra"] = np.zeros(10)
+    assert imported(path, "--state", "obs/eef") == 0
+    check_written([(states[:, 1:], actions) for states, actions in episodes])
+
+
+def test_every_episode_of_minari_has_the_numbers_of_the_first(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = layouts.minari(place / "source", demos(UNEQUAL))
+    with h5py.File(path / "data" / "main_data.hdf5", "a") as file:
+        for name, group in file.items():
+            states = group["observations"][:]
+            del group["observations"]
+            group["observations/goal/at"], group["observations/own"] = states[:, :2], states[:, 2:]
+            if name == "episode_3":
+                del group["observations/goal/at"]
+    expected = "in '/episode_3' the numbers that the first episode has in 'observations', found no observations/goal/at"
+    refused(imported(path, "--fps", FPS), capsys, expected)
+
+
 def test_what_was_asked_for_must_be_there_and_fit(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -516,6 +589,23 @@ def test_memory_does_not_grow_with_the_source(place: Path, monkeypatch: pytest.M
     assert peaks[2] < peaks[1] + 300_000, peaks
 
 
+def test_hdf5_keeps_little_of_many_groups(place: Path) -> None:
+    def kept(file: Any) -> int:
+        """Bytes that the library may keep, after reading all groups."""
+        assert [file[name].attrs["count"] for name in file] == [file[name]["x"][0] for name in file]
+        size: int = file.id.get_mdc_size()[0]
+        return size
+
+    with h5py.File(place / "many.hdf5", "w") as file:
+        for number in range(1800):
+            group = file.create_group(str(number))
+            group.attrs["count"], group["x"] = number, [number]
+    with h5py.File(place / "many.hdf5") as file:
+        assert kept(file) > hdf5.CACHE
+    with hdf5.opened(place / "many.hdf5") as file:
+        assert kept(file) == hdf5.CACHE
+
+
 def test_loading_copies_nothing(place: Path) -> None:
     assert imported(layouts.npz(place / "demos.npz", demos([200] * 60, 4, 2)), "--fps", FPS, "--every", 1) == 0
     path = place / "data/mine/training_pairs_original.npz"
@@ -554,7 +644,7 @@ def test_a_library_that_crashes_is_one_line(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = layouts.npz(place / "demos.npz", demos(UNEQUAL))
-    for where, function in ((npz_source, "check_zip"), (spool, "np")):
+    for where, function in ((npz_source, "check_zip"), (import_data, "spool")):
         with monkeypatch.context() as patch:
             patch.setattr(where, function, Crash())
             refused(

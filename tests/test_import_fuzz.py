@@ -32,11 +32,9 @@ ODD_NAMES = st.sampled_from(["observation.state", "action", "states", "actions",
 
 
 def plain_lerobot(path: Path) -> Demos:
-    tables = [pq.read_table(file) for file in sorted(path.glob("data/*/*.parquet"))]
-    columns = {
-        key: [row for table in tables for row in table[key].to_pylist()]
-        for key in ("episode_index", "observation.state", "action")
-    }
+    keys = ["episode_index", "observation.state", "action"]  # damage to others need not be seen
+    tables = [pq.read_table(file, columns=keys) for file in sorted(path.glob("data/*/*.parquet"))]
+    columns = {key: [row for table in tables for row in table[key].to_pylist()] for key in keys}
     which = np.array(columns["episode_index"])
     both = [np.array(columns[key]).reshape(len(which), -1) for key in ("observation.state", "action")]
     return [(both[0][which == number], both[1][which == number]) for number in sorted(set(which.tolist()))]
@@ -116,7 +114,8 @@ def damage_parquet(data: st.DataObject, path: Path) -> None:
         )  # fmt: skip
     elif kind == "rows":
         order = data.draw(st.lists(st.integers(0, len(table) - 1), max_size=len(table)))
-        table = table.take(data.draw(st.sampled_from((order, [*range(row)], [*range(len(table))][::-1]))))
+        rows = data.draw(st.sampled_from((order, [*range(row)], [*range(len(table))][::-1])))
+        table = table.take(pa.array(rows, pa.int64()))
     else:
         if kind == "value":
             new = data.draw(st.one_of(REALS, NUMBERS, st.none()))

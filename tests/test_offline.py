@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,6 +176,7 @@ def test_models_are_registered_with_a_card_and_named_channels(studied: Path, mon
     assert "never tested in control" in version.description and "chosen by validation loss" in version.description
     assert "joint 0, rad" in version.description and "grip, mm" in version.description
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{studied}/mlruns/mlflow.db")
+    monkeypatch.setattr(sys, "path", [*sys.path])  # it puts the model's own code there
     model = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}")
     names = [channel.name for channel in ARM.observation]
     assert model.metadata.metadata["state"] == names

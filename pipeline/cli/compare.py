@@ -16,11 +16,9 @@ OF_VERDICTS = (
     "A comparison that failed has 1 as well, with an error on stderr and no result."
 )
 EXAMPLES = (
-    "compare A.pth B.pth",
+    "compare A.pth mine.py:act",
     "compare models:/pi0@champion http://127.0.0.1:5001 --margin 0.01 --json",
-    "compare A.pth mine.py:act --batch 64",
     "compare --csv results.csv",
-    "compare --csv episodes.parquet",
 )
 
 

@@ -85,7 +85,6 @@ def _show(found: "Found") -> None:
         ("source", source),
         ("of the source", f"sha256 {told.source_sha256}" if told.source_sha256 else "no digest"),
         ("licence", told.licence or "not stated"),
-        ("made", told.made or "unknown"),
         ("files", "\n".join(f"{path}  sha256 {digest}" for path, digest in found.digests.items())),
         ("runs", names(now) or "none"),
     ]

@@ -8,8 +8,6 @@ from pipeline.stages.settings import EvaluateSettings
 
 EXAMPLES = (
     "evaluate A.pth B.pth --yardsticks",
-    "evaluate --run 0123456789abcdef0123456789abcdef",
-    "evaluate A.pth --act start_noise=1",
     "evaluate A.pth --policy http://127.0.0.1:5001 mine.py:act --yardsticks --csv results.csv",
     "evaluate A.pth B.pth --episodes 100000 --out episodes.parquet",
 )

@@ -3,7 +3,6 @@
 import logging
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +130,6 @@ def describe(settings: CollectSettings, task: Task, trajectories: Trajectories) 
         source=f"python -m pipeline {command}",
         source_sha256=task.digest,
         simulated=True,
-        made=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 

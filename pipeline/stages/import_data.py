@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from pipeline.config import AUTO, DATA, NONE
 from pipeline.data.sources.apart import apart
 from pipeline.data.sources.check import Check
 from pipeline.data.sources.registry import find_format, recognise
-from pipeline.data.sources.source import Format, Source, chosen, fault, readable
+from pipeline.data.sources.source import Format, Source, chosen, fault, matching, readable
 from pipeline.data.sources.spool import Spool, spool, write_pairs, write_trajectories
 from pipeline.errors import DataError, SettingsError
 from pipeline.files import MOST_RATIO, MOST_SMALL, check_folder, file_digest, whole_folder, writing
@@ -36,7 +35,7 @@ class Found:
 
     source: Source
     task: Task | None  # None: it will be a task of its own
-    states: tuple[str, ...]  # keys of the source
+    states: tuple[str, ...]  # keys of the source, and groups of them
     actions: tuple[str, ...]
     observation: tuple[Channel, ...]
     action: tuple[Channel, ...]
@@ -72,9 +71,8 @@ def look(settings: ImportSettings) -> Found:
     task = None if settings.task == NONE else find_task(settings.task)
     format = find_format(recognise(settings.path) if settings.format == AUTO else settings.format)
     with readable(settings.path, format.about):
-        apart(settings.path, lambda tell: bool(format.open(settings.path)))
-        source = format.open(settings.path)
-    states, actions = (_keys(source, what, getattr(settings, what), format) for what in ("state", "action"))
+        source = apart(settings.path, lambda tell: format.open(settings.path))
+    states, actions = (_choices(source, what, getattr(settings, what), format) for what in ("state", "action"))
     observation, action = _channels(source, states), _channels(source, actions)
     if task is not None:
         _require_fit(task, states, observation, "state", task.observation)
@@ -93,7 +91,7 @@ def import_data(settings: ImportSettings, found: Found, watch: Callable[[int, in
     """Read all episodes, check them and write `settings.out`, whole or not at all.
 
     Copies of episodes, and those shorter than a chunk, are left out. `watch` is told episodes done and in all. Needs
-    memory for a block of frames, or for the longest episode, and some 200 bytes an episode. Raises `UserError`.
+    memory for a block of frames, or for the longest episode, and some 100 bytes an episode. Raises `UserError`.
     """
     source = found.source
     sizes = len(found.observation), len(found.action)
@@ -123,7 +121,6 @@ def import_data(settings: ImportSettings, found: Found, watch: Callable[[int, in
             source=str(settings.path),
             source_sha256=digest,
             licence=source.licence,
-            made=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         write_dataset(dataset, folder)
         metadata = {
@@ -143,21 +140,21 @@ def import_data(settings: ImportSettings, found: Found, watch: Callable[[int, in
     return Imported(dataset, pairs, tuple(check.warnings(names)), written)
 
 
-def _keys(source: Source, what: str, given: str, format: Format) -> tuple[str, ...]:
+def _choices(source: Source, what: str, given: str, format: Format) -> tuple[str, ...]:
     usual = format.state if what == "state" else format.action
     words = [] if given == AUTO else [word.strip() for word in given.split(",")]
     return tuple(chosen(source, what, words, usual))
 
 
-def _channels(source: Source, keys: Sequence[str]) -> tuple[Channel, ...]:
+def _channels(source: Source, choices: Sequence[str]) -> tuple[Channel, ...]:
     """A channel for each number, with the source's name of it, or that of its feature and a number."""
-    features = [source.features[key] for key in keys]
+    features = [source.features[key] for key in matching(source.features, choices)]
     names = [name for feature in features for name in feature.names or _numbered(feature.key, feature.size)]
     good = all(name.isprintable() and 0 < len(name) <= LONGEST_NAME for name in names)
     if not good or len(set(names)) < len(names):  # two features with the same names
         names = [name for feature in features for name in _numbered(feature.key, feature.size, whole=True)]
     if not all(name.isprintable() and len(name) <= LONGEST_NAME for name in names):
-        raise DataError(f"features: expected short names in one line, found '{', '.join(keys)!r:.200}'.")
+        raise DataError(f"features: expected short names in one line, found '{', '.join(choices)!r:.200}'.")
     return tuple(Channel(name, name, "") for name in names)
 
 

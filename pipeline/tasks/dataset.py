@@ -41,7 +41,6 @@ class DataSet:
     source_sha256: str
     simulated: bool = False  # made by a task of this name that has a simulator
     licence: str = ""  # empty where the source does not state one
-    made: str = ""  # date and time, UTC, ISO 8601
 
     @property
     def has_simulator(self) -> bool:

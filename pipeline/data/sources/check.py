@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.npz import LARGEST, count_wrong
-from pipeline.data.sources.source import Episode, Source, fault
+from pipeline.data.sources.source import Episode, Source, fault, matching
 
 Floats = NDArray[np.float32]
 TOLERANCE = 1e-4  # s between two frames, as LeRobot's own
@@ -26,7 +26,7 @@ class Check:
 
     path: Path
     source: Source
-    states: Sequence[str]  # keys, whose numbers are put side by side
+    states: Sequence[str]  # keys and groups, whose numbers are put side by side
     actions: Sequence[str]
     horizon: int
     limits: NDArray[np.float64]  # (A,) of the task's actions, infinite where there is none
@@ -41,10 +41,14 @@ class Check:
     def episodes(self) -> Iterator[tuple[Floats, Floats]]:
         """The states `(T, S)` and actions `(T, A)` of the episodes that are long enough; raises `DataError`."""
         episodes = 0
+        seen, acted = (matching(self.source.features, choices) for choices in (self.states, self.actions))
         for number, episode in enumerate(self.source.read([*self.states, *self.actions])):
             episodes += 1
             name = self.source.name(number)
-            states, actions = self._floats(name, episode, self.states), self._floats(name, episode, self.actions)
+            for key in acted:
+                if (values := episode.values[key]).dtype.kind != "f":
+                    raise fault(self.path, f"'{key}' to be continuous", f"{values.dtype} in {name}")
+            states, actions = self._floats(name, episode, seen), self._floats(name, episode, acted)
             self._check_clock(name, episode)
             self.frames += len(states)
             if len(states) < self.horizon:
@@ -67,8 +71,6 @@ class Check:
         columns = []
         for key in keys:
             values = episode.values[key]
-            if keys is self.actions and values.dtype.kind != "f":
-                raise fault(self.path, f"'{key}' to be continuous", f"{values.dtype} in {name}")
             with np.errstate(over="ignore", invalid="ignore"):  # beyond float32's range counts as infinite
                 column = values.astype(np.float32)
             if count_wrong(column):

@@ -1,6 +1,6 @@
 """Reading HDF5: plain arrays within one file; links and what lies outside it are refused."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.sources.source import Feature, fault, natural, readable
+from pipeline.data.sources.source import Feature, fault, matching, natural, readable
 from pipeline.errors import MissingExtraError
 from pipeline.files import MOST_RATIO, MOST_SMALL
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+CACHE = 2 * 2**20  # bytes of groups and headers that HDF5 keeps, its first value; it grows to 200 MB in memory
 DEEPEST = 10  # groups within groups
 NUMBERS = "fiub"  # kinds of arrays
 
@@ -33,6 +34,9 @@ def opened(path: Path) -> Iterator[Any]:
     except ImportError as error:
         raise MissingExtraError(f"{path}: h5py is not installed. Install it: pip install -e '.[hdf5]'.") from error
     with readable(path, "an HDF5 file"), h5py.File(path, "r") as file:
+        cache = file.id.get_mdc_config()
+        cache.max_size = CACHE
+        file.id.set_mdc_config(cache)
         yield file
 
 
@@ -60,12 +64,15 @@ def subgroup(path: Path, group: Any, name: str) -> Any:
 
 
 def leaves(path: Path, group: Any, name: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """The arrays at or below `name`, with their keys from there; those of tuples in the order of their numbers."""
+    """The arrays at or below `name`, with their keys in the group; those of tuples in the order of their numbers."""
     import h5py
 
-    found = child(path, group, name)
+    *above, last = name.split("/")
+    for each in above:
+        group = subgroup(path, group, each)
+    found = child(path, group, last)
     if isinstance(found, h5py.Dataset):
-        yield name, checked(path, found)
+        yield name, found
         return
     if depth == DEEPEST:
         raise fault(path, f"at most {DEEPEST} groups within one another", found.name[:100])
@@ -78,8 +85,6 @@ def checked(path: Path, array: Any) -> Any:
     """Return an array after checking that its numbers are in the file, and are as many as it says."""
     if array.is_virtual or array.external:
         raise fault(path, f"'{array.name}' in the file itself", "one that lies in other files")
-    if array.shape is None:
-        raise fault(path, f"'{array.name}' to be an array", "an empty one")
     stored = array.id.get_storage_size()
     if array.nbytes > MOST_SMALL + MOST_RATIO * stored:
         raise fault(path, f"'{array.name}' to hold what it claims", f"{array.nbytes:,} bytes claimed, {stored:,} there")
@@ -88,24 +93,60 @@ def checked(path: Path, array: Any) -> Any:
 
 def feature_of(key: str, array: Any) -> Feature | None:
     """Describe numbers of each row; None for pictures, texts and arrays of more axes."""
-    if array.dtype.kind not in NUMBERS or array.ndim not in (1, 2):
+    if array.dtype.kind not in NUMBERS or array.ndim not in (1, 2) or array.shape[1:] == (0,):
         return None
     return Feature(key, 1 if array.ndim == 1 else array.shape[1], str(array.dtype))
 
 
-def rows(path: Path, group: Any, feature: Feature, count: int, more: int = 0) -> NDArray[Any]:
-    """Read the first `count` rows `(count, D)` of an array that has so many, or up to `more` of them more."""
-    array = group
-    for name in feature.key.split("/"):
-        array = child(path, array, name)
-    found = checked(path, array)
-    expected = feature_of(feature.key, found)
-    good = expected is not None and expected.size == feature.size and count <= found.shape[0] <= count + more
-    if not good:
-        size = f"{count:,}{f' or {count + more:,}' if more else ''} rows of {feature.size} numbers"
-        raise fault(path, f"'{found.name}' to have {size}", f"{found.dtype} of the shape {found.shape}")
-    values: NDArray[Any] = np.asarray(found[:count]).reshape(count, feature.size)
-    return values
+def described(path: Path, episode: Any, groups: Iterable[str]) -> tuple[dict[str, Feature], tuple[str, ...]]:
+    """The features of an episode at or below these names, and the keys of what holds no numbers of each row."""
+    features, ignored = {}, []
+    for group in groups:
+        for key, array in leaves(path, episode, group):
+            if feature := feature_of(key, array):
+                checked(path, array)
+                features[key] = feature
+            else:
+                ignored.append(key)
+    return features, tuple(ignored)
+
+
+def values(
+    path: Path,
+    episode: Any,
+    features: Mapping[str, Feature],
+    choices: Sequence[str],
+    count: int,
+    with_last: Sequence[str] = (),
+) -> dict[str, NDArray[Any]]:
+    """Read the first `count` rows `(count, D)` of the chosen features of an episode, which has these and no others.
+
+    Arrays in the groups `with_last` may have one row more. Raises `DataError` naming the episode.
+    """
+    found = {}
+    for choice in choices:
+        arrays = {key: array for key, array in leaves(path, episode, choice) if feature_of(key, array)}
+        expected = matching(features, [choice])
+        if wrong := arrays.keys() ^ set(expected):
+            lacking = wrong - arrays.keys()
+            seen = f"no {_list(lacking)}" if lacking else f"also {_list(wrong)}"
+            raise fault(path, f"in '{episode.name}' the numbers that the first episode has in '{choice}'", seen)
+        for key in expected:
+            more = 1 if key.split("/")[0] in with_last else 0
+            found[key] = _rows(path, arrays[key], features[key].size, count, more)
+    return found
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names, key=natural))[:200]
+
+
+def _rows(path: Path, array: Any, size: int, count: int, more: int) -> NDArray[Any]:
+    found = feature_of(array.name, checked(path, array))
+    if found is None or found.size != size or not count <= array.shape[0] <= count + more:
+        rows = f"{count:,}{f' or {count + more:,}' if more else ''} rows of {size} numbers"
+        raise fault(path, f"'{array.name}' to have {rows}", f"{array.dtype} of the shape {array.shape}")
+    return np.asarray(array[:count]).reshape(count, size)
 
 
 def number_of(path: Path, group: Any, name: str) -> Any:

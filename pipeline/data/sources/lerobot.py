@@ -6,13 +6,15 @@ v3.0 has many episodes in a file, and says in `meta/episodes/` which frames each
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.sources.lerobot_episodes import LARGEST, lines, table_v2, table_v3
+from pipeline.data.sources.parquet import blocks_of
 from pipeline.data.sources.source import (
     MAX_EPISODES,
     MAX_FRAMES,
@@ -24,6 +26,7 @@ from pipeline.data.sources.source import (
     Source,
     fault,
     inside,
+    matching,
     readable,
     whole,
 )
@@ -36,17 +39,6 @@ DATA_PATH = {
 }
 INDICES = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 NUMBERS = re.compile(r"float(16|32|64)|u?int(8|16|32|64)|bool")
-LARGEST = 50_000_000  # bytes of a JSON file, or of a line of one
-ROWS = 4096  # that are decoded at a time
-
-
-@dataclass(frozen=True)
-class _Table:
-    """The episodes: where each is, in their order."""
-
-    lengths: NDArray[np.int64]  # (N,)
-    chunk: NDArray[np.int64]  # (N,) the numbers in the name of its file
-    file: NDArray[np.int64]
 
 
 def open_lerobot(path: Path) -> Source:
@@ -65,10 +57,10 @@ def open_lerobot(path: Path) -> Source:
     frames = whole(info_file, "total_frames", info.get("total_frames"), 1, MAX_FRAMES)
     features, ignored = _features(info_file, info.get("features"))
     if version == V3:
-        table, meta = _table_v3(path)
+        table, meta = table_v3(path)
     else:
         size = whole(info_file, "chunks_size", info.get("chunks_size", 1000), 1, MAX_EPISODES)
-        table, meta = _table_v2(path, size)
+        table, meta = table_v2(path, size)
     if len(table.lengths) != episodes or int(table.lengths.sum()) != frames:
         found = f"{len(table.lengths):,} and {int(table.lengths.sum()):,} in meta/episodes"
         raise fault(info_file, f"the {episodes:,} episodes and {frames:,} frames that it claims", found)
@@ -80,15 +72,6 @@ def open_lerobot(path: Path) -> Source:
         (path / template.format(**{key: int(column[start]) for key, column in names.items()}), int(start))
         for start in starts
     ]
-
-    def read(keys: Sequence[str]) -> Iterator[Episode]:
-        wanted = {key: features[key].size for key in keys}
-        ends = [*(start for _, start in parts[1:]), episodes]
-        for (part, first), last in zip(parts, ends, strict=True):
-            file = inside(path, part)
-            with readable(file, "a parquet file of frames"):
-                yield from _episodes(file, first, table.lengths[first:last], wanted)
-
     return Source(
         format=f"lerobot {version}",
         features=features,
@@ -100,7 +83,7 @@ def open_lerobot(path: Path) -> Source:
         tasks=_tasks(path, version),
         name="episode {}".format,
         files=(info_file, *meta, *(inside(path, part) for part, _ in parts)),
-        read=read,
+        read=partial(_read, path, features, parts, table.lengths),
     )
 
 
@@ -112,17 +95,6 @@ def _json(path: Path) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise ValueError("not an object")
     return found
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a `.jsonl` file, one at a time."""
-    with readable(path, "a JSON object on each line"), path.open(encoding="utf-8") as stream:
-        while line := stream.readline(LARGEST):
-            if line.strip():
-                found = json.loads(line)
-                if not isinstance(found, dict):
-                    raise ValueError("a line that is not an object")
-                yield found
 
 
 def _features(path: Path, found: Any) -> tuple[dict[str, Feature], tuple[str, ...]]:
@@ -154,48 +126,13 @@ def _names(found: Any, size: int) -> tuple[str, ...]:
     return tuple(found) if good else ()
 
 
-def _table_v3(path: Path) -> tuple[_Table, list[Path]]:
-    folder = path / "meta" / "episodes"
-    files = [inside(path, file) for file in sorted(folder.glob("*/*.parquet"))]
-    if not files:
-        raise fault(folder, "chunk-000/file-000.parquet", "none")
-    keys = ("episode_index", "length", "data/chunk_index", "data/file_index", "dataset_from_index", "dataset_to_index")
-    blocks = []
-    for file in files:
-        with readable(file, "a parquet file of episodes"):
-            blocks += [
-                np.stack([columns[key][:, 0] for key in keys]) for columns in _blocks(file, dict.fromkeys(keys, 1))
-            ]
-    if any(block.dtype.kind not in "iu" for block in blocks):
-        raise fault(folder, "whole numbers of episodes and frames", "others")
-    index, lengths, chunk, number, first, last = np.concatenate(blocks, 1).astype(np.int64)
-    wrong = (index != np.arange(len(index))) | (lengths < 1) | (lengths > MAX_FRAMES)
-    wrong |= (last - first != lengths) | (first != np.cumsum(lengths) - lengths) | (chunk < 0) | (number < 0)
-    if wrong.any():
-        at = int(np.flatnonzero(wrong)[0])
-        found = f"episode_index {index[at]}, length {lengths[at]}, frames {first[at]} to {last[at]}"
-        raise fault(folder, f"episode {at} to follow on the one before, without gap or overlap", found)
-    return _Table(lengths, chunk, number), files
-
-
-def _table_v2(path: Path, chunk_size: int) -> tuple[_Table, list[Path]]:
-    file = inside(path, path / "meta" / "episodes.jsonl")
-    lengths = []
-    for number, facts in enumerate(_lines(file)):
-        if facts.get("episode_index") != number:
-            raise fault(file, f"the episode {number}", f"episode_index {facts.get('episode_index')!r:.100}")
-        lengths.append(whole(file, f"length of episode {number}", facts.get("length"), 1, MAX_FRAMES))
-    numbers = np.arange(len(lengths))
-    return _Table(np.array(lengths, np.int64), numbers // chunk_size, numbers), [file]
-
-
 def _tasks(path: Path, version: str) -> tuple[str, ...]:
     """The texts of what the demonstrator was asked to do, where the file is there."""
     file = path / "meta" / ("tasks.parquet" if version == V3 else "tasks.jsonl")
     if not file.exists():
         return ()
     if version == V2:
-        return tuple(str(facts.get("task", "")) for facts in _lines(inside(path, file)))
+        return tuple(str(facts.get("task", "")) for facts in lines(inside(path, file)))
     import pyarrow
     import pyarrow.parquet
 
@@ -220,10 +157,26 @@ def _licence(path: Path) -> str:
     return found[1] if found and head.startswith("---") else ""
 
 
+def _read(
+    folder: Path,
+    features: Mapping[str, Feature],
+    parts: Sequence[tuple[Path, int]],
+    lengths: NDArray[np.int64],
+    choices: Sequence[str],
+) -> Iterator[Episode]:
+    """Read the `parts`, files with the number of the first episode in each."""
+    wanted = {key: features[key].size for key in matching(features, choices)}
+    ends = [*(start for _, start in parts[1:]), len(lengths)]
+    for (part, first), last in zip(parts, ends, strict=True):
+        file = inside(folder, part)
+        with readable(file, "a parquet file of frames"):
+            yield from _episodes(file, first, lengths[first:last], wanted)
+
+
 def _episodes(file: Path, first: int, lengths: NDArray[np.int64], wanted: Mapping[str, int]) -> Iterator[Episode]:
     """Cut the frames of a file into its episodes, numbered from `first`."""
     keys = {**wanted, **dict.fromkeys(("timestamp", "frame_index", "episode_index"), 1)}
-    blocks = _blocks(file, keys, int(lengths.sum()))
+    blocks = blocks_of(file, keys, int(lengths.sum()))
     rest = {key: np.empty((0, size)) for key, size in keys.items()}
     for number, length in enumerate(lengths.tolist(), first):
         held, frames = [rest], len(rest["frame_index"])
@@ -239,60 +192,6 @@ def _episodes(file: Path, first: int, lengths: NDArray[np.int64], wanted: Mappin
             raise fault(file, f"{length:,} frames of episode {number}", f"{int(foreign.sum()):,} of another among them")
         numbers, seconds = values.pop("frame_index")[:, 0], values.pop("timestamp")[:, 0]
         yield Episode(values, numbers, seconds)
-
-
-def _blocks(file: Path, sizes: Mapping[str, int], count: int | None = None) -> Iterator[dict[str, NDArray[Any]]]:
-    """Read columns of a parquet file, a block of rows at a time: `(rows, D)` by name.
-
-    What the file claims is checked before it is decoded: `count` rows, and D numbers in each.
-    """
-    import pyarrow.parquet
-
-    with pyarrow.parquet.ParquetFile(file, buffer_size=1 << 16) as stream:
-        claimed = stream.metadata.num_rows
-        if count is not None and claimed != count:
-            raise fault(file, f"{count:,} frames, as meta/episodes says", f"{claimed:,}")
-        if lacking := [key for key in sizes if key not in stream.schema_arrow.names]:
-            raise fault(file, f"the column '{lacking[0]}'", f"only {', '.join(stream.schema_arrow.names)[:300]}")
-        _check_sizes(file, stream.metadata, sizes)
-        done = 0
-        for batch in stream.iter_batches(ROWS, columns=[*sizes], use_threads=False):
-            done += len(batch)
-            yield {key: _numbers(file, key, batch.column(key), size) for key, size in sizes.items()}
-        if done != claimed:
-            raise fault(file, f"the {claimed:,} rows that it claims", f"{done:,}")
-
-
-def _check_sizes(file: Path, metadata: Any, sizes: Mapping[str, int]) -> None:
-    """Refuse lists of other lengths by the counts of each group of rows."""
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        for place in range(group.num_columns):
-            column = group.column(place)
-            key = (
-                column.path_in_schema.split(".list.")[0] if ".list." in column.path_in_schema else column.path_in_schema
-            )
-            if key in sizes and column.num_values != group.num_rows * sizes[key]:
-                rows = f"{group.num_rows:,} rows of {sizes[key]} numbers in '{key}'"
-                raise fault(file, rows, f"{column.num_values:,} numbers")
-
-
-def _numbers(file: Path, key: str, column: Any, size: int) -> NDArray[Any]:
-    """Return a column of numbers, or of lists of `size` of them, as `(rows, size)`."""
-    import pyarrow
-
-    values = column
-    if lists := isinstance(column, pyarrow.ListArray | pyarrow.LargeListArray | pyarrow.FixedSizeListArray):
-        values = column.flatten()
-    kind = values.type
-    if not (pyarrow.types.is_floating(kind) or pyarrow.types.is_integer(kind) or pyarrow.types.is_boolean(kind)):
-        raise fault(file, f"'{key}' to hold numbers", kind)
-    if column.null_count or values.null_count:
-        raise fault(file, f"'{key}' to hold numbers", "rows without one")
-    lengths = {size} if not lists else set(column.value_lengths().unique().to_pylist())
-    if lengths != {size} or (not lists and size != 1):
-        raise fault(file, f"'{key}' to have {size} numbers in each row", f"{sorted(lengths)[:5] if lists else 1}")
-    return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(len(column), size)
 
 
 LEROBOT = Format(

@@ -1,11 +1,12 @@
 """Minari's data sets: a folder with `data/metadata.json` and `data/main_data.hdf5`, as of Minari 0.4 and 0.5."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.sources.hdf5 import feature_of, leaves, number_of, opened, rows, subgroup
+from pipeline.data.sources.hdf5 import described, number_of, opened, subgroup, values
 from pipeline.data.sources.source import (
     MAX_EPISODES,
     MAX_FRAMES,
@@ -51,42 +52,32 @@ def open_minari(path: Path) -> Source:
         raise fault(text, "the data_format 'hdf5'", f"{stored!r:.100}: write it with data_format='hdf5' in Minari")
     episodes = whole(text, "total_episodes", facts.get("total_episodes"), 1, MAX_EPISODES)
     frames = whole(text, "total_steps", facts.get("total_steps"), 1, MAX_FRAMES)
-    features: dict[str, Feature] = {}
-    ignored = []
     with opened(main) as file:
         first = subgroup(main, file, "episode_0")
-        for group in ("observations", "actions", *(["infos"] if "infos" in first else [])):
-            for key, array in leaves(main, first, group):
-                if feature := feature_of(key, array):
-                    features[key] = feature
-                else:
-                    ignored.append(key)
-
-    def read(keys: Sequence[str]) -> Iterator[Episode]:
-        with opened(main) as file:
-            if len(file) != episodes:
-                raise fault(main, f"the {episodes:,} episodes of {text.name}", f"{len(file):,}")
-            for number in range(episodes):
-                group = subgroup(main, file, f"episode_{number}")
-                count = whole(
-                    main, f"total_steps of episode_{number}", number_of(main, group, "total_steps"), 1, frames
-                )
-                values = {
-                    key: rows(main, group, features[key], count, more=1 if key.startswith(WITH_LAST) else 0)
-                    for key in keys
-                }
-                yield Episode(values)
-
+        groups = ("observations", "actions", *(["infos"] if "infos" in first else []))
+        features, ignored = described(main, first, groups)
     return Source(
         format="minari",
         features=features,
-        ignored=tuple(ignored),
+        ignored=ignored,
         episodes=episodes,
         frames=frames,
         name="episode_{}".format,
         files=(text, main),
-        read=read,
+        read=partial(_read, main, features, episodes, frames),
     )
+
+
+def _read(
+    path: Path, features: Mapping[str, Feature], episodes: int, frames: int, choices: Sequence[str]
+) -> Iterator[Episode]:
+    with opened(path) as file:
+        if len(file) != episodes:
+            raise fault(path, f"the {episodes:,} episodes of {METADATA}", f"{len(file):,}")
+        for number in range(episodes):
+            group = subgroup(path, file, f"episode_{number}")
+            count = whole(path, f"total_steps of episode_{number}", number_of(path, group, "total_steps"), 1, frames)
+            yield Episode(values(path, group, features, choices, count, WITH_LAST))
 
 
 MINARI = Format(

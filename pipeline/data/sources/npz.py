@@ -5,8 +5,9 @@ Shapes: N episodes, T frames of one, F frames of all, D numbers of a frame.
 
 import math
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.npz import METADATA, Header, read_header
-from pipeline.data.sources.source import Episode, Feature, Format, Source, fault, readable
+from pipeline.data.sources.source import Episode, Feature, Format, Source, fault, matching, readable
 from pipeline.data.trajectories import check_ends
 from pipeline.files import check_zip
 
@@ -47,12 +48,6 @@ def open_npz(path: Path) -> Source:
         check_ends(path, ends, int(ends[-1]))
     lengths, features = _features(path, headers, ends)
 
-    def read(keys: Sequence[str]) -> Iterator[Episode]:
-        with readable(path, EXPECTED), zipfile.ZipFile(path) as archive, ExitStack() as stack:
-            columns = {key: _Rows(archive, key, headers[key], features[key].size, stack) for key in keys}
-            for count in lengths.tolist():
-                yield Episode({key: column.take(count) for key, column in columns.items()})
-
     return Source(
         format="npz",
         features=features,
@@ -61,8 +56,22 @@ def open_npz(path: Path) -> Source:
         frames=int(lengths.sum()),
         name="episode {}".format,
         files=(path,),
-        read=read,
+        read=partial(_read, path, headers, features, lengths),
     )
+
+
+def _read(
+    path: Path,
+    headers: Mapping[str, Header],
+    features: Mapping[str, Feature],
+    lengths: NDArray[np.int64],
+    choices: Sequence[str],
+) -> Iterator[Episode]:
+    with readable(path, EXPECTED), zipfile.ZipFile(path) as archive, ExitStack() as stack:
+        keys = matching(features, choices)
+        columns = {key: _Rows(archive, key, headers[key], features[key].size, stack) for key in keys}
+        for count in lengths.tolist():
+            yield Episode({key: column.take(count) for key, column in columns.items()})
 
 
 def _features(

@@ -1,11 +1,12 @@
 """robomimic's data sets: an HDF5 file with the group `data`, and a group `demo_i` in it for each demonstration."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.sources.hdf5 import feature_of, is_hdf5, leaves, number_of, opened, rows, subgroup
+from pipeline.data.sources.hdf5 import described, is_hdf5, number_of, opened, subgroup, values
 from pipeline.data.sources.source import (
     MAX_FRAMES,
     MAX_RATE,
@@ -32,38 +33,30 @@ def open_robomimic(path: Path) -> Source:
         if "total" in data.attrs and (total := number_of(path, data, "total")) != sum(counts):
             raise fault(path, f"the {total} frames that 'total' claims", f"{sum(counts):,} in all demonstrations")
         first = subgroup(path, data, names[0])
-        seen = sorted(subgroup(path, first, "obs")) if "obs" in first else []
-        features: dict[str, Feature] = {}
-        ignored = []
-        for group in sorted(first):
-            for key, array in leaves(path, first, group) if group not in NOT_OF_A_FRAME else ():
-                if feature := feature_of(key, array):
-                    features[key] = feature
-                else:
-                    ignored.append(key)
+        features, ignored = described(path, first, (name for name in sorted(first) if name not in NOT_OF_A_FRAME))
         rate, task = _environment(path, data)
-
-    def read(keys: Sequence[str]) -> Iterator[Episode]:
-        with opened(path) as file:
-            data = subgroup(path, file, "data")
-            for name, count in zip(names, counts, strict=True):
-                group = subgroup(path, data, name)
-                if seen and (other := sorted(subgroup(path, group, "obs"))) != seen:
-                    raise fault(path, f"the observations {', '.join(seen)[:200]} in {name}", ", ".join(other)[:200])
-                yield Episode({key: rows(path, group, features[key], count) for key in keys})
 
     return Source(
         format="robomimic",
         features=features,
-        ignored=tuple(ignored),
+        ignored=ignored,
         episodes=len(names),
         frames=sum(counts),
         rate=rate,
         tasks=task,
         name=names.__getitem__,
         files=(path,),
-        read=read,
+        read=partial(_read, path, features, names, counts),
     )
+
+
+def _read(
+    path: Path, features: Mapping[str, Feature], names: Sequence[str], counts: Sequence[int], choices: Sequence[str]
+) -> Iterator[Episode]:
+    with opened(path) as file:
+        data = subgroup(path, file, "data")
+        for name, count in zip(names, counts, strict=True):
+            yield Episode(values(path, subgroup(path, data, name), features, choices, count))
 
 
 def _count(path: Path, demo: Any) -> int:

@@ -39,7 +39,7 @@ class Episode:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What a source says of itself, and how its episodes are read."""
+    """What a source says of itself, and how its episodes are read. It can be pickled: another process opens it."""
 
     format: str  # with its version
     features: Mapping[str, Feature]
@@ -52,7 +52,10 @@ class Source:
     files: tuple[Path, ...]  # all that are read
     name: Callable[[int], str]  # of an episode, by its place among all
     read: Callable[[Sequence[str]], Iterator[Episode]]
-    """`read(keys)`: the episodes in their order, with these features; raises `DataError`."""
+    """`read(choices)`: the episodes in their order, with the features that these keys and groups mean.
+
+    Every episode has the same ones, each of the same size. Raises `DataError` naming the episode.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,38 +102,38 @@ def whole(path: Path, where: str, value: Any, least: int, most: int) -> int:
     return value
 
 
-def natural(text: str) -> list[tuple[int, str]]:
-    """A key that sorts `demo_2` before `demo_10`."""
-    parts = re.split(r"([0-9]{1,18})", text)
-    return [(int(part), "") if number % 2 else (-1, part) for number, part in enumerate(parts)]
+def natural(text: str) -> list[Any]:
+    """A key that sorts `demo_2` before `demo_10`: texts and numbers by turns."""
+    return [int(part) if number % 2 else part for number, part in enumerate(re.split(r"([0-9]{1,18})", text))]
 
 
-def matching(features: Mapping[str, Feature], key: str) -> list[str]:
-    """The keys that a choice means: a feature, or all in a group."""
-    if key in features:
-        return [key]
-    return sorted((each for each in features if each.startswith(f"{key}/")), key=natural)
+def matching(features: Mapping[str, Feature], choices: Sequence[str]) -> list[str]:
+    """The keys that choices mean: each a feature, or all in a group."""
+    return [key for choice in choices for key in ([choice] if choice in features else _group(features, choice))]
+
+
+def _group(features: Mapping[str, Feature], name: str) -> list[str]:
+    return sorted((key for key in features if key.startswith(f"{name}/")), key=natural)
 
 
 def chosen(source: Source, what: str, given: Sequence[str], usual: Sequence[str]) -> list[str]:
-    """The keys of the states or of the action: those given, or the usual ones; raises `DataError`.
+    """The keys or groups of the states or of the action: those given, or the usual one; raises `DataError`.
 
     It lists what there is if a key is missing, or if none or several of the usual ones are there.
     """
     there = ", ".join(f"{each.key} ({each.size})" for each in source.features.values()) or "nothing"
     there = there if len(there) <= 300 else f"{there[:300]}..."
     option = f"Choose by --{what}."
-    keys = list(given) or [key for key in usual if matching(source.features, key)]
-    if not given and len(keys) != 1:
-        wrong = f"{' and '.join(keys)}: more than one" if keys else "none"
+    choices = list(given) or [key for key in usual if matching(source.features, [key])]
+    if not given and len(choices) != 1:
+        wrong = f"{' and '.join(choices)}: more than one" if choices else "none"
         raise DataError(f"{what}: expected one of {', '.join(usual)}, found {wrong}. There is {there}. {option}")
-    found = []
-    for key in keys:
-        if not (names := matching(source.features, key)):
-            raise DataError(f"{what}: expected keys of the source, found '{key}'. There is {there}. {option}")
-        found += names
-    if len(set(found)) < len(found):
-        raise DataError(f"{what}: expected each key once, found {', '.join(keys)}. There is {there}. {option}")
-    if (size := sum(source.features[key].size for key in found)) > MAX_NUMBERS:
+    for choice in choices:
+        if not matching(source.features, [choice]):
+            raise DataError(f"{what}: expected keys of the source, found '{choice}'. There is {there}. {option}")
+    keys = matching(source.features, choices)
+    if len(set(keys)) < len(keys):
+        raise DataError(f"{what}: expected each key once, found {', '.join(choices)}. There is {there}. {option}")
+    if (size := sum(source.features[key].size for key in keys)) > MAX_NUMBERS:
         raise DataError(f"{what}: expected at most {MAX_NUMBERS:,} numbers a frame, found {size:,}. {option}")
-    return found
+    return choices
