@@ -162,8 +162,8 @@ def _average_marks(panel: Panel, average: Group, number: int | None, groups: int
 def _yardstick_line(panel: Panel, group: Group, line: str) -> None:
     found = [(replan, summary.mean) for replan, summary in panel.summaries(group)]
     if found:
-        style = {"color": "0.45", "linestyle": line, "linewidth": 1.1}
-        panel.axes.plot(*zip(*found, strict=True), **style, label=group.name, zorder=1)
+        places, means = zip(*found, strict=True)
+        panel.axes.plot(places, means, color="0.45", linestyle=line, linewidth=1.1, label=group.name, zorder=1)
 
 
 @plain()
