@@ -164,7 +164,7 @@ def count_calls() -> dict[str, Any]:
     from pipeline.methods.registry import METHODS
     from pipeline.methods.settings import Pi0Settings
     from pipeline.stages import account
-    from pipeline.stages.evaluate import Trial, judge_run
+    from pipeline.stages.judging import Trial, judge_run
     from pipeline.stages.train import train
     from pipeline.tracking import run
 
@@ -203,7 +203,7 @@ def count_calls() -> dict[str, Any]:
 def drawn(trial: Any, report: Report) -> Any:
     """Episodes with scores that are drawn, not simulated: what the one who gave the job gets is the same."""
     from pipeline.evaluation.control import Evaluation
-    from pipeline.stages.evaluate import Judged
+    from pipeline.stages.judging import Judged
     from pipeline.tasks.registry import find_task
 
     task = find_task(trial.task)
@@ -215,8 +215,9 @@ def drawn(trial: Any, report: Report) -> Any:
 def stream_drawn(episodes: int) -> None:
     """In a process of its own: stream so many episodes through the pool, and print the peak of its memory."""
     from pipeline.evaluation.protocol import Protocol
-    from pipeline.stages.evaluate import Contender, Trial
+    from pipeline.stages.evaluate import Contender
     from pipeline.stages.evaluate_to_file import stream
+    from pipeline.stages.judging import Trial
     from pipeline.stages.settings import EvaluateSettings
 
     with tempfile.TemporaryDirectory() as name:

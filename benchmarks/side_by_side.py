@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from pipeline.report.figures import LOOKS, save
+from pipeline.report.plotting import LOOKS, save
 from pipeline.report.tables import Table
 
 ROUNDS = 5

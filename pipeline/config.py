@@ -57,6 +57,7 @@ EXPECTED = {
 }
 """What was expected, by pydantic's type of error."""
 ROOT = Path(__file__).resolve().parent.parent
+DATA = Path("data")  # of the default task; of others and of data sets in folders below
 
 
 class Settings(BaseModel):

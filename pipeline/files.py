@@ -101,6 +101,13 @@ def check_folder(folder: Path, content: str, setting: str = "out") -> None:
         raise SettingsError(f"{setting}: expected a folder to write {content} to, found '{nearest}'. See --help.")
 
 
+def check_file(path: Path, setting: str = "out") -> None:
+    """Raise `SettingsError` unless a setting's file can be written; its folder need not exist yet."""
+    if path.is_dir():
+        raise SettingsError(f"{setting}: expected a file, found the folder '{path}'. See --help.")
+    check_folder(path.parent, f"'{path.name}'", setting)
+
+
 def is_file(path: Path) -> bool:
     """Tell whether `path` is an accessible file; False for names that no file can have."""
     try:

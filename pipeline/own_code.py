@@ -20,7 +20,7 @@ def split_reference(reference: str) -> tuple[str, str] | None:
     where, _, name = reference.rpartition(":")
     if not (where and name.isidentifier()):
         return None
-    return str(Path(where).absolute()) if is_file(where) else where, name
+    return str(Path(where).absolute()) if names_file(where) else where, name
 
 
 def files_of(reference: str) -> tuple[Path, ...]:
@@ -28,10 +28,10 @@ def files_of(reference: str) -> tuple[Path, ...]:
 
     A file larger than `MOST_BYTES`, or one in a folder below, is not taken for a part of it.
     """
-    where, _, name = reference.rpartition(":")
-    if not (where and name.isidentifier()):
+    if split_reference(reference) is None:
         return ()
-    if is_file(where):
+    where = reference.rpartition(":")[0]
+    if names_file(where):
         return tuple(sorted(path for path in Path(where).parent.glob("[!.]*") if _is_part(path)))
     top = Path(where.partition(".")[0])
     found = top.rglob("[!.]*") if top.is_dir() else [top.with_suffix(".py")]
@@ -42,7 +42,7 @@ def _is_part(path: Path) -> bool:
     return path.is_file() and path.stat().st_size <= MOST_BYTES
 
 
-def is_file(where: str) -> bool:
+def names_file(where: str) -> bool:
     """Whether the first part of a reference names a file, not a module."""
     return where.endswith(".py")
 
@@ -52,10 +52,10 @@ def import_own(setting: str, where: str) -> ModuleType:
 
     Raises `SettingsError` that begins with the name of the setting.
     """
-    if is_file(where) and not Path(where).is_file():
+    if names_file(where) and not Path(where).is_file():
         raise SettingsError(f"{setting}: expected a file {where}, found none.")
     try:
-        return _import_file(Path(where)) if is_file(where) else import_module(where)
+        return _import_file(Path(where)) if names_file(where) else import_module(where)
     except (Exception, SystemExit) as error:
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
         raise SettingsError(

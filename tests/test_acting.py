@@ -22,7 +22,7 @@ from pipeline.models.original import OriginalFlowTransformer
 from pipeline.policies.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.policies.ensemble import save_ensemble
 from pipeline.stages.train import train
-from pipeline.studies.plan import plan_groups, plan_members
+from pipeline.studies.groups import plan_groups, plan_members
 from pipeline.studies.settings import EnsembleSettings
 from tests.conftest import TINY, files_of, put_store, runs_of, store
 from tests.test_docs import RUNS, tags_on

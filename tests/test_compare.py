@@ -19,7 +19,8 @@ from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
 from pipeline.report.statistics import difference_estimate
 from pipeline.stages.contenders import BATCH, open_contender, play_blocks
-from pipeline.stages.recorded import read_eval_infos, read_table
+from pipeline.stages.eval_info import read_eval_infos
+from pipeline.stages.recorded import read_table
 from pipeline.stages.settings import AsksPolicies
 from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tasks.pendulum.lqr import REST, linearise, lqr

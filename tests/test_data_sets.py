@@ -23,9 +23,9 @@ from pipeline.stages.evaluate import evaluate
 from pipeline.stages.make_data import make_missing_data
 from pipeline.stages.settings import CollectSettings, EvaluateSettings, ExportDataSettings, TokenizeSettings
 from pipeline.stages.tokenize import tokenize
-from pipeline.studies.plan import plan_groups
+from pipeline.studies.groups import plan_groups
 from pipeline.studies.settings import EnsembleSettings
-from pipeline.studies.study import prepare_data
+from pipeline.studies.study_plan import prepare_data
 from pipeline.tasks.dataset import DataSet, name_of, read_dataset, write_dataset
 from pipeline.tasks.facts import KEY, facts_of
 from pipeline.tasks.pendulum import PENDULUM

@@ -22,7 +22,7 @@ from pipeline.config import make
 from pipeline.evaluation.stored import read_episodes
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import Pi0FastSettings, Pi0Settings, TrainSettings
-from pipeline.studies.plan import plan_groups
+from pipeline.studies.groups import plan_groups
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tracking.query import artifact

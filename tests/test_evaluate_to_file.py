@@ -16,8 +16,9 @@ from pipeline.evaluation.yardsticks import evaluate_yardstick
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import Pi0Settings
 from pipeline.stages import evaluate_to_file as at_scale
-from pipeline.stages.evaluate import Contender, Trial, judge_file, judge_yardstick
+from pipeline.stages.evaluate import Contender
 from pipeline.stages.evaluate_to_file import stream
+from pipeline.stages.judging import Trial, judge_file, judge_yardstick
 from pipeline.stages.recorded import read_parquet, read_table
 from pipeline.stages.settings import EvaluateSettings
 from pipeline.stages.train import train

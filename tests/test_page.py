@@ -24,16 +24,17 @@ from pipeline.methods.method import Plans
 from pipeline.methods.registry import METHODS
 from pipeline.report.animation import cut
 from pipeline.report.comparison import compare_models
+from pipeline.report.comparison_tables import averages_table
 from pipeline.report.episodes import Drawing, Kind, draw_episode
-from pipeline.report.figures import as_svg, draw_scores
 from pipeline.report.headline import headline
-from pipeline.report.overview import averages_table
 from pipeline.report.page import Page as Content
 from pipeline.report.page import render_page
+from pipeline.report.plotting import as_svg
+from pipeline.report.score_figures import draw_scores
 from pipeline.report.tables import Table
 from pipeline.results.episodes import Scored, choose, to_episode
 from pipeline.results.figures import literal
-from pipeline.stages.evaluate import Trial, judge_run
+from pipeline.stages.judging import Trial, judge_run
 from pipeline.stages.train import train
 from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tasks.pendulum.world import ANGLE_LIMIT, EPISODE_STEPS, POLE_LENGTH

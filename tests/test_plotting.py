@@ -9,8 +9,8 @@ import numpy as np
 
 from pipeline.evaluation.record import Record
 from pipeline.report.animation import animate_episode
-from pipeline.report.figures import as_svg, draw_losses, save
-from pipeline.report.loss_curves import draw_loss_curves
+from pipeline.report.loss_curves import draw_loss_curves, draw_losses
+from pipeline.report.plotting import as_svg, save
 from pipeline.report.trajectory_plots import plot_trajectories
 from pipeline.tasks.pendulum import PENDULUM
 from tests.conftest import environment

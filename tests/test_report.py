@@ -28,15 +28,17 @@ from pipeline.evaluation.stored import (
 )
 from pipeline.evaluation.yardsticks import evaluate_yardstick
 from pipeline.report.comparison import Comparison, Model, compare_models
+from pipeline.report.comparison_tables import verdict_table
 from pipeline.report.design import Design
-from pipeline.report.figures import draw_scores
-from pipeline.report.overview import as_csv, as_markdown, as_rows, as_text, as_values, verdict_table, verdicts
+from pipeline.report.overview import as_markdown, as_text, verdicts
+from pipeline.report.score_figures import draw_scores
 from pipeline.report.scores import COSTS
 from pipeline.report.tables import Table
+from pipeline.report.values import as_csv, as_rows, as_values
 from pipeline.report.verdicts import Verdict
 from pipeline.report.words import verdict_sentence
 from pipeline.results.gather import computed_groups, gather, to_model
-from pipeline.stages.evaluate import Judged, log_judged
+from pipeline.stages.judging import Judged, log_judged
 from pipeline.studies.verdict import group_metrics, study_metrics, verdict_tags
 from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tracking.query import StoredRun, artifact, fetch

@@ -15,12 +15,17 @@ from pipeline.evaluation.stored import EPISODES_FILE, FOLDER, PATHS_FILE, protoc
 from pipeline.evaluation.yardsticks import evaluate_yardstick
 from pipeline.registry.register import choosing, chosen_by, registered_name
 from pipeline.report.comparison import Comparison
-from pipeline.report.figures import Plans, as_svg, draw_paths, draw_plans, draw_scores
+from pipeline.report.comparison_tables import averages_table
 from pipeline.report.headline import headline
 from pipeline.report.model_card import listed, model_card, training_facts
-from pipeline.report.overview import as_markdown, as_text, as_values, averages_table
+from pipeline.report.overview import as_markdown, as_text
 from pipeline.report.page import Page, main_tables, render_page
+from pipeline.report.path_figures import draw_paths
+from pipeline.report.plan_figures import Plans, draw_plans
+from pipeline.report.plotting import as_svg
+from pipeline.report.score_figures import draw_scores
 from pipeline.report.tables import Table
+from pipeline.report.values import as_values
 from pipeline.results.episodes import show_episodes
 from pipeline.results.figures import backdrop, demonstrated_paths, draw_figures
 from pipeline.results.gather import Gathered, gather

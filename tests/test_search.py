@@ -30,7 +30,7 @@ from pipeline.methods.settings import Pi0Settings, RegressionSettings
 from pipeline.report.search import COMPLETE, FAILED, PRUNED, Found, Tried
 from pipeline.streams import derive
 from pipeline.studies import search_trials
-from pipeline.studies.plan import plan_groups
+from pipeline.studies.groups import plan_groups
 from pipeline.studies.sampler import importances, is_hopeless, suggest
 from pipeline.studies.settings import EnsembleSettings, SearchSettings
 from pipeline.studies.space import Choices, Range, find_space, read_spaces

@@ -15,6 +15,7 @@ from benchmarks.coverage import BEYOND, OUTCOMES, RARE, RESULTS, Cell, Outcome, 
 from pipeline.report.letters import letters
 from pipeline.report.looks import judge_looks
 from pipeline.report.planning import Need, deciding_half_width, expected_half_width, needed, shared_variance
+from pipeline.report.relabellings import permutation_test
 from pipeline.report.statistics import (
     FEWEST_DIFFERENT,
     Components,
@@ -28,7 +29,6 @@ from pipeline.report.statistics import (
     holm,
     holm_levels,
     over_conditions,
-    permutation_test,
     share_bound,
     summarise,
     verdict,

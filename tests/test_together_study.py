@@ -18,7 +18,7 @@ from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import RegressionSettings, TrainSettings
 from pipeline.stages.train_together import train_together
 from pipeline.stages.unfinished import can_resume, find_unfinished
-from pipeline.studies.plan import plan_groups, together_groups
+from pipeline.studies.groups import plan_groups, together_groups
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.tracking.run import Place, start_run
 from pipeline.tracking.store import open_store

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from pipeline.executors.jobs import Done, Event, Planned, Running
 
@@ -21,9 +29,20 @@ if TYPE_CHECKING:
     from pipeline.tasks.task import Task
     from pipeline.training.fit import Step
 
-
 WHOLE = -1  # the bar of all jobs
 SHOWN = 2  # channels of an observation
+ABOUT = "{task.fields[about]}"  # a column for what else there is to say
+
+
+def bars(console: Console, *columns: ProgressColumn) -> Progress:
+    """Bars with their names and these columns, which leave nothing behind; none if the output is not a terminal."""
+    shown = TextColumn("{task.description}"), BarColumn(), *columns
+    return Progress(*shown, console=console, transient=True, disable=not console.is_terminal)
+
+
+def print_line(progress: Progress, text: str) -> None:
+    """Print a line as it is, above the bars if there are any."""
+    progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -34,7 +53,7 @@ class TrainingDisplay:
 
     def line(self, text: str) -> None:
         """Print a line, above the bar if there is one."""
-        self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        print_line(self.progress, text)
 
     def step(self, step: "Step") -> None:
         """Move the bar."""
@@ -48,17 +67,8 @@ class TrainingDisplay:
 @contextmanager
 def training_display(console: Console) -> Iterator[TrainingDisplay]:
     """A bar with loss, rate and time left; only lines if the output is not a terminal."""
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:,.0f} samples/s "),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with progress:
+    state = TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:,.0f} samples/s ")
+    with bars(console, MofNCompleteColumn(), state, TimeRemainingColumn()) as progress:
         yield TrainingDisplay(progress)
 
 
@@ -76,7 +86,7 @@ class JobsDisplay:
 
     def line(self, text: str) -> None:
         """Print a line, above the bars if there are any."""
-        self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        print_line(self.progress, text)
 
     def show(self, event: Event) -> None:
         """Update the bars, or print a line."""
@@ -139,23 +149,14 @@ class JobsDisplay:
 @contextmanager
 def jobs_display(console: Console, title: str) -> Iterator[JobsDisplay]:
     """Bars for jobs, once they are planned; only lines if the console is not a terminal."""
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[about]}"),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with progress:
+    with bars(console, TextColumn(ABOUT)) as progress:
         yield JobsDisplay(progress, title)
 
 
 @contextmanager
 def contest_display(console: Console, most: int) -> Iterator["Watch"]:
     """A callback for judged blocks of a comparison, of `most` at most, that shows the interval so far."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[about]}"))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with bars(console, MofNCompleteColumn(), TextColumn(ABOUT)) as progress:
         task = progress.add_task("comparing", total=most, about="starts at most")
 
         def watch(blocks: int, interval: "Interval") -> None:
@@ -168,8 +169,7 @@ def contest_display(console: Console, most: int) -> Iterator["Watch"]:
 @contextmanager
 def count_display(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar that a callback `(done, total)` moves, with counts and time left; nothing if the output is no terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with bars(console, MofNCompleteColumn(), TimeRemainingColumn()) as progress:
         bar = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(bar, completed=done, total=total)
 
@@ -177,8 +177,7 @@ def count_display(console: Console, what: str) -> Iterator[Callable[[int, int], 
 @contextmanager
 def play_display(console: Console, task: "Task") -> Iterator[Callable[[int, NDArray[np.float64], int, int], None]]:
     """A callback for each step of an episode, `(step, observation (S,), plans, late answers)`, that is shown."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[about]}"))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with bars(console, TextColumn(ABOUT)) as progress:
         bar = progress.add_task("playing", total=task.episode_steps, about="waiting for the first plan")
 
         def watch(step: int, state: NDArray[np.float64], plans: int, late: int) -> None:

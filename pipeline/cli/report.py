@@ -18,7 +18,8 @@ def run(settings: ReportSettings) -> None:
     """Print the comparison in the chosen format, and write files if a folder is named."""
     from pipeline.cli.console import ERR, print_result, print_rows
     from pipeline.files import check_folder
-    from pipeline.report.overview import as_csv, as_markdown, as_text, as_values
+    from pipeline.report.overview import as_markdown, as_text
+    from pipeline.report.values import as_csv, as_values
     from pipeline.results.gather import gather
     from pipeline.tasks.registry import find_task
     from pipeline.tracking.names import Kind

@@ -5,10 +5,10 @@ from typing import Any
 
 from pipeline.evaluation.control import mean_scores
 from pipeline.evaluation.expert import ChunkErrors
-from pipeline.report.overview import where_heading, where_text
+from pipeline.report.comparison_tables import where_heading, where_text
 from pipeline.report.tables import Table
-from pipeline.stages.evaluate import Judged
 from pipeline.stages.foreign import faults_text
+from pipeline.stages.judging import Judged
 from pipeline.stages.settings import EvaluateSettings
 from pipeline.tasks.registry import find_task
 from pipeline.tasks.score import Scores

@@ -10,7 +10,7 @@ candidate and champion: it is kept in a tag of the candidate's version, and tryi
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,7 +30,8 @@ from pipeline.report.scores import SUCCESS
 from pipeline.report.statistics import Floats
 from pipeline.stages.compare import blocks_of
 from pipeline.stages.contenders import from_file, play_blocks
-from pipeline.stages.evaluate import require_finished, require_task
+from pipeline.stages.models import require_finished, require_task
+from pipeline.stages.say import Say
 from pipeline.tasks.registry import find_task
 from pipeline.tasks.task import Task
 from pipeline.tracking.names import METHOD, NAME
@@ -47,7 +48,6 @@ from pipeline.tracking.registry import (
 )
 from pipeline.tracking.store import Store, home, open_store
 
-Say = Callable[[str], None]
 PURPOSE = "promotion"  # of episodes that are drawn for it alone
 DECISION = "promotion"  # tag of a version: what was decided about it last; `promotion.DIGEST`: against this champion
 MINIMUM_SUCCESS = 0.5  # of a champion
@@ -122,7 +122,7 @@ def _promote(store: Store, task: Task, name: str, settings: PromoteSettings, say
         if known:
             decision = Decision(**json.loads(known))
         else:
-            decision, contest = decide(task, name, settings, champion, ours, theirs, watch)
+            decision, contest = decide(task, settings, champion, ours, theirs, watch)
     if settings.dry_run:
         sentence = f"Would {'' if decision.promoted else 'not '}be promoted: {decision.why}. Nothing was changed."
         return Promotion(decision.promoted, sentence, str(candidate), contest)
@@ -140,13 +140,7 @@ def _promote(store: Store, task: Task, name: str, settings: PromoteSettings, say
 
 
 def decide(
-    task: Task,
-    name: str,
-    settings: PromoteSettings,
-    champion: Version | None,
-    ours: Path,
-    theirs: Path | None,
-    watch: Watch,
+    task: Task, settings: PromoteSettings, champion: Version | None, ours: Path, theirs: Path | None, watch: Watch
 ) -> tuple[Decision, Contest | None]:
     """Let the candidate's file play, against the champion's if there is one; the contest, if there was one."""
     contenders = [from_file(task, path) for path in (ours, theirs) if path]
@@ -170,7 +164,7 @@ def decide(
     if success < MINIMUM_SUCCESS:
         promoted, why = False, f"{shown}, and a champion needs {MINIMUM_SUCCESS:g}"
     elif contest is None:
-        promoted, why = True, f"{name} has no champion yet, and {shown}"
+        promoted, why = True, f"{registered_name(task.name, settings.model)} has no champion yet, and {shown}"
     else:
         promoted = contest.verdict == "better"
         between = f"{contest.difference:+.4f} [{contest.interval.low:.4f}, {contest.interval.high:.4f}]"

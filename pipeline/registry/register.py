@@ -12,7 +12,7 @@ apart (-0.20 and +0.24), nor does the validation loss (-0.43 and -0.30): then th
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
@@ -26,7 +26,9 @@ from pipeline.report.model_card import model_card, training_facts
 from pipeline.report.scores import COSTS
 from pipeline.results.gather import to_model
 from pipeline.results.task import task_of_runs
-from pipeline.stages.evaluate import MEAN, models_of_study, require_finished
+from pipeline.stages.judging import MEAN
+from pipeline.stages.models import models_of_study, require_finished
+from pipeline.stages.say import Say
 from pipeline.stages.train import CHECK, CHECK_EPISODES, FINAL_METRICS
 from pipeline.tasks.registry import DEFAULT
 from pipeline.tasks.score import shares_of
@@ -49,7 +51,6 @@ CHOSEN_BY = (
     "by {scores}, in the first look after training ({episodes} episodes, action noise {noise:g}, replan {replan}), "
     "which are not the episodes reported below, then by validation loss"
 )
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.report.design import NO_LOOKS, Design
 from pipeline.report.scores import COSTS, LOSSES
@@ -17,6 +16,7 @@ from pipeline.report.statistics import (
     ALPHA,
     Difference,
     Estimate,
+    Floats,
     Interval,
     Summary,
     compare,
@@ -30,7 +30,6 @@ from pipeline.report.verdicts import Verdict, judge_pairs, letters_of
 from pipeline.tasks.score import OF_WAYS, Score, Scores, shares_of
 from pipeline.tasks.task import Task
 
-Floats = NDArray[np.float64]
 Where = tuple[float, int] | None
 """A condition, (action noise, replan interval), or None for the mean over all conditions."""
 KINDS = ("model", "average", "original", "yardstick")

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.report.scenes import Element, as_points, element, frame, ghosts_of, is_tall, layers, reading
+from pipeline.report.statistics import Floats
 from pipeline.tasks.task import Task
 
-Floats = NDArray[np.float64]
 Kind = Literal["good", "bad"]
 Ticks = tuple[tuple[float, str], ...]  # positions and labels
 

@@ -21,19 +21,8 @@ from math import comb, prod
 
 import numpy as np
 
-from pipeline.report.statistics import (
-    ALPHA,
-    EXACT_UP_TO,
-    Estimate,
-    Floats,
-    Verdict,
-    difference_estimate,
-    equivalent,
-    model_means,
-    relabellings,
-    sampled_relabellings,
-    whole_steps,
-)
+from pipeline.report.relabellings import EXACT_UP_TO, relabellings, sampled_relabellings, whole_steps
+from pipeline.report.statistics import ALPHA, Estimate, Floats, Verdict, difference_estimate, equivalent, model_means
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
-"""The loss curves of one run."""
+"""Loss curves: of one run, and of all models of a comparison."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.files import whole_file
-from pipeline.report.plotting import Figure, MaxNLocator, plain
+import numpy as np
+
+from pipeline.report.plotting import Figure, MaxNLocator, look, plain, save
 
 # Okabe and Ito's colours, which the colour-blind can distinguish; line styles and markers differ as well.
 STYLES = {
@@ -47,5 +48,38 @@ def draw_loss_curves(
     axes.set(title=title, xlabel="epoch", ylabel=quantity)
     axes.grid(alpha=0.3)
     axes.legend(loc="upper right")
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    save(figure, path)
+
+
+CURVES = {"train": ":", "val": "-", "test": "--"}
+
+
+@plain()
+def draw_losses(title: str, curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> Figure:
+    """Loss curves of all models, thin, and their mean, thick: `curves[group]["val"]` has one list per model."""
+    figure = Figure(figsize=(5.4 * len(curves), 4.2), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(curves)))
+    for number, (axes, (group, parts)) in enumerate(zip(panels, curves.items(), strict=True)):
+        for part, line in CURVES.items():
+            members = [values for values in parts.get(part, ()) if len(values)]
+            for values in members:
+                epochs = range(1, len(values) + 1)
+                axes.plot(epochs, values, line, color=look(number)["color"], linewidth=0.6, alpha=0.5)
+            if members:
+                longest = max(map(len, members))
+                table = np.array([[*values, *[np.nan] * (longest - len(values))] for values in members])
+                mean = np.nanmean(table, axis=0)
+                marker = {"train": "^", "val": "o", "test": "s"}[part]
+                axes.plot(
+                    range(1, longest + 1), mean, line, color=look(number)["color"], linewidth=2.2, marker=marker,
+                    markersize=5, label=f"{part}, mean of {len(members)}",
+                )  # fmt: skip
+        every = [value for members in parts.values() for values in members for value in values]
+        if is_wide(every):
+            axes.set_yscale("log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set(title=group, xlabel="epoch", ylabel="loss (units differ between methods)")
+        axes.grid(alpha=0.25)
+        axes.legend()
+    figure.suptitle(f"Losses of {title}: thin lines are models")
+    return figure

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.report.comparison import Where
-from pipeline.report.overview import where_heading, where_text
+from pipeline.report.comparison_tables import where_heading, where_text
 from pipeline.report.statistics import exact_bound
 from pipeline.report.tables import Table
 from pipeline.tasks.score import shares_of

@@ -15,21 +15,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.report import episodes as drawings
 from pipeline.report.comparison import Comparison
-from pipeline.report.episodes import Drawing
-from pipeline.report.headline import headline
-from pipeline.report.overview import (
+from pipeline.report.comparison_tables import (
     averages_table,
-    cautions,
     condition_table,
     contrast_table,
     cost_contrast_table,
     cost_table,
     dimension_table,
     score_table,
-    unit_of,
     verdict_table,
-    verdicts,
 )
+from pipeline.report.episodes import Drawing
+from pipeline.report.headline import headline
+from pipeline.report.overview import cautions, unit_of, verdicts
 from pipeline.report.scenes import inks_css
 from pipeline.report.tables import Table
 from pipeline.report.words import NO_CONTROL

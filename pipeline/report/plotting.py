@@ -1,12 +1,18 @@
 """Matplotlib with its default settings: all drawing code imports it from here, and draws within `plain`.
 
-The user's own configuration (a backend, a matplotlibrc, a style) neither affects our pictures nor is changed.
+The user's own configuration (a backend, a matplotlibrc, a style) neither affects our pictures nor is changed. The
+colour-blind can distinguish the colours of groups; their markers and line styles differ as well.
 """
 
+import io
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from pipeline.files import whole_file
 
 BACKEND = "MPLBACKEND"
 # A notebook passes its backend to the commands it starts; if that is not installed, importing matplotlib fails.
@@ -28,9 +34,20 @@ if _chosen is not None:
         matplotlib.rcParams["backend"] = _chosen
 
 __all__ = [
-    "Axes", "Circle", "Figure", "FigureCanvasAgg", "FixedLocator", "Line2D", "MaxNLocator", "NullLocator", "Polygon",
-    "logarithmic", "plain", "to_rgb",
+    "LOOKS", "Axes", "Circle", "Figure", "FigureCanvasAgg", "FixedLocator", "Line2D", "MaxNLocator", "NullLocator",
+    "Polygon", "as_svg", "logarithmic", "look", "plain", "save", "to_rgb",
 ]  # fmt: skip
+
+# Okabe and Ito's colours, ordered so that the lightness of neighbours differs clearly.
+LOOKS: tuple[dict[str, Any], ...] = (
+    {"color": "#0072B2", "marker": "o", "linestyle": "-"},
+    {"color": "#D55E00", "marker": "s", "linestyle": "--"},
+    {"color": "#009E73", "marker": "^", "linestyle": "-."},
+    {"color": "#CC79A7", "marker": "D", "linestyle": ":"},
+    {"color": "#56B4E9", "marker": "v", "linestyle": "-"},
+    {"color": "#E69F00", "marker": "P", "linestyle": "--"},
+    {"color": "#000000", "marker": "X", "linestyle": "-."},
+)
 
 
 @contextmanager
@@ -48,3 +65,23 @@ def logarithmic(axes: Axes) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def look(number: int) -> dict[str, Any]:
+    """Return colour, marker and line of a group."""
+    return LOOKS[number % len(LOOKS)]
+
+
+@plain()
+def save(figure: Figure, path: Path, dpi: int = 120) -> None:
+    """Write the picture atomically, with so many pixels per inch."""
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=dpi)
+
+
+@plain()
+def as_svg(figure: Figure) -> bytes:
+    """Return the picture as SVG, with letters as shapes. The same picture gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.report.figures import look
-from pipeline.report.plotting import Axes, Figure, MaxNLocator, plain
+from pipeline.report.plotting import Axes, Figure, MaxNLocator, look, plain
 from pipeline.report.search import COMPLETE, FAILED, PRUNED, Found, Searched, shown
 
 PANEL_HEIGHT = 2.9  # inches

@@ -10,24 +10,19 @@ Models of two methods meet the same episodes and are else unrelated: models are 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import combinations
-from math import comb
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from pipeline.streams import numpy_stream
+from pipeline.report.relabellings import ROUNDING, permutation_test
 
 Floats = NDArray[np.float64]
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 
 ALPHA = 0.05
 FEWEST_DIFFERENT = 12  # episodes that differ from the most frequent outcome, for an interval (`too_equal`)
-EXACT_UP_TO = 184_756  # relabellings that are all tried: those of 10 and 10 models
-SAMPLED = 100_000  # relabellings, where there are more
-ROUNDING = 1e-12  # of the largest mean: numbers that differ by less are equal; shares of a million steps differ by 1e-6
 
 
 @dataclass(frozen=True)
@@ -230,54 +225,6 @@ def share_bound(y: Floats) -> Interval | None:
     chance = exact_bound(min(failed, done), count)
     most, least = chance.high, chance.low / n if binary else 0.0
     return Interval(1 - most, 1 - least) if failed <= done else Interval(least, most)
-
-
-def permutation_test(first_means: Floats, second_means: Floats) -> float:
-    """Return the two-sided p-value of the difference of means `(n,)` and `(m,)` under exchange of models.
-
-    All ways to choose n of the n + m models are tried if there are no more than EXACT_UP_TO, else SAMPLED random ones
-    besides the observed. Sums are compared as integers in units of ROUNDING, with the room that rounding n + m numbers
-    needs, so that ties are ties. (`scipy.stats.permutation_test` takes seconds for 10 and 10 models, and a report has
-    hundreds of tests.)
-    """
-    n, m = len(first_means), len(second_means)
-    whole = whole_steps(np.concatenate([first_means, second_means]))
-    # the sum of the first group, less n times the mean of all, is the difference of means times n m / (n + m)
-    found = np.abs(relabellings(n, m) @ whole - n * whole.mean())
-    reached: float = (found >= found[0] - 2 * (n + m)).mean()
-    return float(reached)
-
-
-def whole_steps(values: Floats) -> Floats:
-    """Return numbers less their mean, rounded to whole steps of ROUNDING times the largest."""
-    centred = values - values.mean()
-    unit = ROUNDING * float(np.abs(values).max())
-    whole: Floats = np.rint(centred / unit) if unit > 0 else centred
-    return whole
-
-
-@cache
-def relabellings(n: int, m: int) -> Floats:
-    """Return rows `(R, n + m)` of n ones, where the first group's models are, and m zeros; the observed row is first.
-
-    All rows, if there are no more than EXACT_UP_TO, else `sampled_relabellings`.
-    """
-    if comb(n + m, n) > EXACT_UP_TO:
-        return sampled_relabellings(n, m)
-    return _rows(np.array(list(combinations(range(n + m), n))), n + m)
-
-
-def sampled_relabellings(n: int, m: int, *stream: str | int) -> Floats:
-    """Return the observed row and SAMPLED random ones, each stream others."""
-    order = numpy_stream(0, "relabellings", n, m, *stream).random((SAMPLED, n + m)).argsort(axis=1)
-    return _rows(np.concatenate([np.arange(n)[None], order[:, :n]]), n + m)
-
-
-def _rows(chosen: NDArray[np.int64], length: int) -> Floats:
-    rows = np.zeros((len(chosen), length))
-    np.put_along_axis(rows, chosen, 1, axis=1)
-    rows.setflags(write=False)
-    return rows
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

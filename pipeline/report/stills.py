@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from pipeline.files import whole_file
 from pipeline.report.animation import Record, cut
-from pipeline.report.plotting import Figure, plain
+from pipeline.report.plotting import Figure, plain, save
 from pipeline.report.scenes import Painter, ghosts_of
 from pipeline.tasks.task import Task
 
@@ -24,5 +23,4 @@ def draw_still(path: Path, task: Task, record: Record) -> None:
     axes = figure.add_axes((0.01, foot / (box + foot), 0.98, box / (box + foot)))
     steps = max(len(shape.points) for shape in scene.shapes) - 1
     Painter(axes, scene).superpose(ghosts_of(GHOSTS, steps))
-    with whole_file(path) as temporary:
-        figure.savefig(temporary)
+    save(figure, path, DPI)

@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.report.comparison import Comparison, Group
-from pipeline.report.figures import look
-from pipeline.report.plotting import Axes, Figure, plain
+from pipeline.report.plotting import Axes, Figure, look, plain
 from pipeline.report.statistics import Interval, Summary
 from pipeline.report.tables import Table
 from pipeline.report.verdicts import Verdict

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.files import whole_file
-from pipeline.report.plotting import Figure, plain
+from pipeline.report.plotting import Figure, plain, save
 
 
 @plain()
@@ -35,7 +34,6 @@ def plot_trajectories(
         panels[0].set_title(f"Demonstration {number}")
         panels[-1].set_xlabel("time, s")
         path = folder / f"trajectory_{number:04d}.png"
-        with whole_file(path) as temporary:
-            figure.savefig(temporary, dpi=100)
+        save(figure, path, dpi=100)
         paths.append(path)
     return paths

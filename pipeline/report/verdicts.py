@@ -46,6 +46,16 @@ class Verdict:
         return {"better": self.first, "worse": self.second}.get(self.word)
 
 
+@dataclass(frozen=True)
+class Terms:
+    """By what every pair is judged."""
+
+    margin: float
+    better: int  # -1 where less is better
+    looks: Sequence[int]  # planned ones; empty for a study that is judged once
+    alpha: float  # the share of a pair
+
+
 def judge_pairs(outcomes: Mapping[str, Floats], margin: float, better: int, looks: Sequence[int] = ()) -> list[Verdict]:
     """Judge every two methods by their outcomes, `(n, E)` each on the same E episodes.
 
@@ -55,9 +65,9 @@ def judge_pairs(outcomes: Mapping[str, Floats], margin: float, better: int, look
     pairs = list(combinations(outcomes, 2))
     found = [compare(outcomes[a], outcomes[b]) for a, b in pairs]
     ps = [each.estimate.p if each.estimate else 1.0 for each in found]
-    alpha = ALPHA / max(1, len(pairs))
+    terms = Terms(margin, better, looks, ALPHA / max(1, len(pairs)))
     return [
-        _judge(pair, (outcomes[pair[0]], outcomes[pair[1]]), each, p, level, alpha, margin, better, looks)
+        _judge(pair, (outcomes[pair[0]], outcomes[pair[1]]), each, p, level, terms)
         for pair, each, p, level in zip(pairs, found, holm(ps), holm_levels(ps), strict=True)
     ]
 
@@ -68,15 +78,13 @@ def _judge(
     found: Difference,
     p: float,
     level: float,
-    alpha: float,
-    margin: float,
-    better: int,
-    planned: Sequence[int],
+    terms: Terms,
 ) -> Verdict:
-    estimate, looks = found.estimate, tuple(judge_looks(*outcomes, planned, margin, better, alpha) if planned else ())
-    ahead = pair[0 if found.value * better > 0 else 1] if p < ALPHA else None
+    estimate, margin, alpha = found.estimate, terms.margin, terms.alpha
+    looks = tuple(judge_looks(*outcomes, terms.looks, margin, terms.better, alpha) if terms.looks else ())
+    ahead = pair[0 if found.value * terms.better > 0 else 1] if p < ALPHA else None
     word: statistics.Verdict
-    if planned:
+    if terms.looks:
         word = looks[-1].verdict if looks else "undecided"
     elif estimate is not None and equivalent(estimate, margin, alpha):
         word = "equivalent"

@@ -15,7 +15,7 @@ from pipeline.report.comparison import Group, Model
 from pipeline.report.episodes import Drawing, Episode, Kind, Plan, draw_episode
 from pipeline.report.scores import SUCCESS
 from pipeline.results.gather import Gathered
-from pipeline.stages.evaluate import load_for
+from pipeline.stages.models import load_for
 from pipeline.tasks.task import Task
 from pipeline.tracking.query import artifact, fetch
 from pipeline.tracking.store import Store

@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 
 from pipeline.errors import StoreError, one_line
 from pipeline.evaluation.stored import FOLDER, MOST_PATHS, PATHS_FILE, PLANS_FILE
-from pipeline.report import figures
 from pipeline.report.comparison import Comparison, Group, Model
+from pipeline.report.loss_curves import draw_losses
+from pipeline.report.path_figures import draw_paths
+from pipeline.report.plan_figures import Plans, draw_errors, draw_plans
 from pipeline.report.plotting import Figure
+from pipeline.report.score_figures import draw_converge_steps, draw_scores, draw_verdicts
 from pipeline.report.scores import COSTS
+from pipeline.report.tokenizer_figures import draw_tokenizer_tradeoff
 from pipeline.streams import numpy_stream
 from pipeline.tasks.scene import Scene
 from pipeline.tasks.task import Task
@@ -45,9 +49,9 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
             return None
 
     if any(contrast.verdict for contrast in comparison.contrasts):
-        drawn["verdicts"] = figures.draw_verdicts(comparison)
+        drawn["verdicts"] = draw_verdicts(comparison)
     if comparison.conditions:
-        drawn["scores"] = figures.draw_scores(comparison)
+        drawn["scores"] = draw_scores(comparison)
     parts = ("train", "val", "test")
     curves = {
         group.name: {part: [history(store, m.run_id, f"{part}_loss") for m in group.models] for part in parts}
@@ -55,11 +59,11 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
         if any("best_val_loss" in model.costs for model in group.models)  # or they were trained in another group
     }
     if curves:
-        drawn["losses"] = figures.draw_losses(title, curves)
+        drawn["losses"] = draw_losses(title, curves)
 
     steps: dict[str, NDArray[np.float64]] = {}  # (models, C, S)
     paths: dict[str, NDArray[np.float64]] = {}
-    plans: dict[str, figures.Plans] = {}
+    plans: dict[str, Plans] = {}
     for group in comparison.of_kind("model", "original"):
         judged = [model for model in group.models if model.episodes]
         if judged and CONVERGE_STEP in task.scores:
@@ -78,24 +82,24 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
             if same:
                 names = [name for name in PLANS if all(name in found for found in same)]
                 stacked = {name: np.stack([found[name] for found in same]) for name in names}
-                plans[group.name] = figures.Plans(expert, **stacked)
+                plans[group.name] = Plans(expert, **stacked)
     if steps:
         conditions = [(each.action_noise, each.replan) for each in task.conditions]
-        drawn["converge_steps"] = figures.draw_converge_steps(title, conditions, steps, task.episode_steps)
+        drawn["converge_steps"] = draw_converge_steps(title, conditions, steps, task.episode_steps)
     if paths:
         notes = {group.name: _ways(comparison, group) for group in comparison.groups}
-        drawn["paths"] = figures.draw_paths(title, paths, notes, demonstrated_paths(task), backdrop(task))
+        drawn["paths"] = draw_paths(title, paths, notes, demonstrated_paths(task), backdrop(task))
     if plans:
         pooled = [group for group in groups if group.name in plans and "chunk_mae" in group.costs]
         errors_of = {group.name: _errors(group) for group in pooled}
         labels = tuple(dollars(str(channel)) for channel in task.action)
         if task.world is None:
-            drawn["errors"] = figures.draw_errors(title, plans, task.action[:MOST_PANELS], task.control_seconds)
-        drawn["plans"] = figures.draw_plans(title, plans, errors_of, labels, task.control_seconds)
+            drawn["errors"] = draw_errors(title, plans, task.action[:MOST_PANELS], task.control_seconds)
+        drawn["plans"] = draw_plans(title, plans, errors_of, labels, task.control_seconds)
     if study_run is not None and TRADEOFF_TAG in fetch(store, study_run).tags:
         with artifact(store, study_run, f"{FOLDER}/{TRADEOFF_FILE}") as stored:
             found = json.loads(stored.read_text())
-        drawn["fast_tradeoff"] = figures.draw_tokenizer_tradeoff(found["rows"], dollars(found["chosen"] or ""))
+        drawn["fast_tradeoff"] = draw_tokenizer_tradeoff(found["rows"], dollars(found["chosen"] or ""))
     return drawn, missing
 
 

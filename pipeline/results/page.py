@@ -7,9 +7,8 @@ from typing import Any
 
 from pipeline.errors import StoreError, one_line
 from pipeline.report.comparison import Comparison, Model
-from pipeline.report.figures import as_svg
 from pipeline.report.page import Page, render_page
-from pipeline.report.plotting import Figure
+from pipeline.report.plotting import Figure, as_svg
 from pipeline.report.tables import Table
 from pipeline.results.episodes import show_episodes
 from pipeline.results.gather import Gathered

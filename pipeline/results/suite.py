@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.files import whole_file
 from pipeline.report.comparison import Comparison
-from pipeline.report.figures import save
+from pipeline.report.plotting import save
 from pipeline.report.suite import draw_suite, suite_csv, suite_markdown, suite_values
 
 

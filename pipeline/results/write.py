@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 from pipeline.files import whole_file
-from pipeline.report.figures import save
-from pipeline.report.overview import as_csv, as_markdown, as_values
+from pipeline.report.overview import as_markdown
+from pipeline.report.plotting import save
+from pipeline.report.values import as_csv, as_values
 from pipeline.results.figures import draw_figures
 from pipeline.results.gather import Gathered
 from pipeline.results.page import make_page

@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline.config import NONE
 from pipeline.methods.method import Method, Prepared
 from pipeline.methods.settings import TrainSettings
+from pipeline.stages.say import Say
 from pipeline.tasks.task import Task
 from pipeline.tracking.mirror import Mirror
 from pipeline.tracking.names import LOCK_FILE, METHOD, NAME, SAME_BITS, SETTINGS_FILE, TASK, TOGETHER, Kind
@@ -25,8 +26,6 @@ from pipeline.versions import code_state, environment, lock
 SNAPSHOT_SECONDS, COPY_SECONDS = 30.0, 1.0
 LOSSES = ("train_loss", "val_loss", "test_loss")
 BEST = "best."  # before the names of the best weights in a snapshot
-
-Say = Callable[[str], None]
 
 
 def params_note(used: str, names: Sequence[str], preset: str) -> str:

@@ -7,10 +7,6 @@ from pipeline.files import file_digest, is_file
 from pipeline.tracking.query import StoredRun
 
 
-def silent(_line: str) -> None:
-    """Say nothing."""
-
-
 def changed_data(runs: Iterable[StoredRun]) -> list[str]:
     """One line for each file that is another now than the one that runs were trained on.
 

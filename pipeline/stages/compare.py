@@ -1,6 +1,6 @@
 """Compare two policies on paired episodes until it is decided, or methods by the results that another system made."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from pipeline.config import AUTO
 from pipeline.errors import SettingsError
 from pipeline.report.contest import Contest, Watch, judge
 from pipeline.report.statistics import Floats
-from pipeline.stages.changed import silent
 from pipeline.stages.contenders import Contender, open_contender, play_blocks
-from pipeline.stages.recorded import EVAL_INFO, read_eval_infos
+from pipeline.stages.eval_info import EVAL_INFO, read_eval_infos
+from pipeline.stages.say import Say, silent
 from pipeline.stages.settings import CompareSettings
 from pipeline.tasks.registry import find_task
 from pipeline.tasks.score import shares_of
@@ -34,7 +34,7 @@ class Compared:
     faults: tuple[Mapping[str, int], Mapping[str, int]] = ({}, {})  # answers of A and B without a plan, by kind
 
 
-def compare(settings: CompareSettings, watch: Watch, say: Callable[[str], None] = silent) -> Compared:
+def compare(settings: CompareSettings, watch: Watch, say: Say = silent) -> Compared:
     """Compare two policies, or what lerobot recorded of two; raises `UserError` kinds before any episode."""
     a, b = settings.policy
     recorded = [place.endswith(EVAL_INFO) for place in settings.policy]
@@ -52,8 +52,7 @@ def compare(settings: CompareSettings, watch: Watch, say: Callable[[str], None] 
         raise task.unsimulated("two policies cannot meet on new episodes")
     score = bounded_score(task, settings.score)
     contenders = [open_contender(task, place, settings, settings.tokenizer, say) for place in settings.policy]
-    blocks = blocks_of(task, settings.max_episodes)
-    contest = meet(task, contenders, score, settings.margin, blocks, settings.seed, PURPOSE, watch)
+    contest = meet(task, contenders, score, settings, watch)
     names = _place_and_name(a, contenders[0]), _place_and_name(b, contenders[1])
     faults = contenders[0].faults, contenders[1].faults
     return Compared(names, score, str(task.scores[score]), condition_names(task), contest, faults)
@@ -83,21 +82,12 @@ def blocks_of(task: Task, episodes: int) -> int:
     return episodes // len(task.conditions)
 
 
-def meet(
-    task: Task,
-    contenders: Sequence[Contender],
-    score: str,
-    margin: float,
-    blocks: int,
-    seed: int,
-    purpose: str,
-    watch: Watch,
-) -> Contest:
-    """Let A and B play until it is decided, at most so many blocks; raises `RunError` if one of them fails."""
+def meet(task: Task, contenders: Sequence[Contender], score: str, settings: CompareSettings, watch: Watch) -> Contest:
+    """Let A and B play until it is decided, or all episodes are played; raises `RunError` if one of them fails."""
 
     def pair(columns: list[Columns]) -> tuple[Floats, Floats]:
         a, b = (each[score].astype(np.float64) for each in columns)
         return a, b
 
-    played = play_blocks(task, contenders, blocks, seed, purpose)
-    return judge(map(pair, played), margin, task.scores[score].binary, watch)
+    played = play_blocks(task, contenders, blocks_of(task, settings.max_episodes), settings.seed, PURPOSE)
+    return judge(map(pair, played), settings.margin, task.scores[score].binary, watch)

@@ -24,9 +24,10 @@ from pipeline.methods.method import Plans
 from pipeline.own_code import split_reference
 from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.open import open_policy
-from pipeline.stages.changed import changed_data, silent
-from pipeline.stages.evaluate import check_policy, require_finished
+from pipeline.stages.changed import changed_data
 from pipeline.stages.foreign import ADDRESS, open_foreign
+from pipeline.stages.models import check_policy, require_finished
+from pipeline.stages.say import Say, silent
 from pipeline.stages.settings import AsksPolicies
 from pipeline.tasks.task import Array, Columns, Task
 from pipeline.tracking.names import NAME
@@ -51,9 +52,7 @@ class Contender:
     faults: Mapping[str, int] = field(default_factory=dict)  # of somebody else's policy: answers without a plan so far
 
 
-def open_contender(
-    task: Task, place: str, asks: AsksPolicies, tokenizer: str = NONE, say: Callable[[str], None] = silent
-) -> Contender:
+def open_contender(task: Task, place: str, asks: AsksPolicies, tokenizer: str = NONE, say: Say = silent) -> Contender:
     """Open what `place` names; `say` is told if a run's data has changed.
 
     Raises `UserError` kinds where there is no such policy, or not for the task.

@@ -12,7 +12,7 @@ The entropy over ways is no score of an episode, and left out.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -29,8 +29,10 @@ from pipeline.evaluation.protocol import Protocol
 from pipeline.executors.jobs import Job
 from pipeline.executors.run import Watch
 from pipeline.files import check_folder, whole_file
-from pipeline.stages.evaluate import Block, Contender, Judged, Trial, find_contenders, run_judging
-from pipeline.stages.recorded import COLUMNS, CONDITION, PARQUET
+from pipeline.stages.evaluate import Contender, find_contenders, run_judging
+from pipeline.stages.judging import Block, Judged, Trial
+from pipeline.stages.recorded import CONDITION, KEYS, PARQUET
+from pipeline.stages.say import Say
 from pipeline.stages.settings import EvaluateSettings
 from pipeline.tasks.registry import find_task
 from pipeline.tasks.settings import settle
@@ -59,9 +61,7 @@ class Sums:
         return {name: total / self.episodes for name, total in self.totals.items()}
 
 
-def evaluate_to_file(
-    settings: EvaluateSettings, watch: Watch, say: Callable[[str], None]
-) -> dict[str, list[dict[str, float]]]:
+def evaluate_to_file(settings: EvaluateSettings, watch: Watch, say: Say) -> dict[str, list[dict[str, float]]]:
     """Evaluate all named models into `settings.out`; returns the mean scores of each in every condition.
 
     Bad input raises a `UserError` before any work; `RunError` names what failed, and then there is no file.
@@ -116,7 +116,7 @@ def blocks_of(task: Task, episodes: int) -> Iterator[Block]:
 def schema_of(task: Task, protocol: Protocol) -> pa.Schema:
     """The columns of the file, and what is known about all of it."""
     text = pa.dictionary(pa.int32(), pa.string())
-    fields = [(name, text) for name in (*COLUMNS[:2], CONDITION)] + [("episode", pa.int64()), ("score", pa.float64())]
+    fields = [(name, text) for name in KEYS] + [("episode", pa.int64()), ("score", pa.float64())]
     fields += [(name, pa.float64()) for name in task.scores if name != OF_ALL]
     about: dict[str, Any] = {"format": FORMAT, "task": task.name, "primary": task.primary}
     about |= {"episodes": protocol.episodes, "seed": protocol.seed, "version": protocol.version}

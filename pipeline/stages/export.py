@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import AUTO
 from pipeline.errors import RunError, SettingsError
-from pipeline.files import check_folder, whole_file
+from pipeline.files import check_file, whole_file
 from pipeline.policies.checkpoint import load_checkpoint
 from pipeline.policies.export import onnx_bytes
 from pipeline.policies.exported import ExportedPolicy, load_exported
@@ -93,8 +93,6 @@ def _check_out(path: Path, checkpoint: Path) -> None:
     """Raise `SettingsError` unless the path is valid for an exported file."""
     if path.suffix != ".onnx":
         raise SettingsError(f"out: expected a file name ending in .onnx, found '{path}'. See --help.")
-    if path.is_dir():
-        raise SettingsError(f"out: expected a file, found the folder '{path}'. See --help.")
-    check_folder(path.parent, f"'{path.name}'")
+    check_file(path)
     if path.resolve() == checkpoint.resolve():
         raise SettingsError(f"out: expected another file than the model '{path}'. See --help.")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import AUTO, NONE
+from pipeline.config import AUTO, DATA, NONE
 from pipeline.data.sources.apart import apart
 from pipeline.data.sources.check import Check
 from pipeline.data.sources.registry import find_format, recognise
@@ -19,7 +19,7 @@ from pipeline.errors import DataError, SettingsError
 from pipeline.files import MOST_RATIO, MOST_SMALL, check_folder, file_digest, whole_folder, writing
 from pipeline.stages.collect import PAIRS_FILE, TRAJECTORIES_FILE
 from pipeline.stages.settings import ImportSettings
-from pipeline.tasks.dataset import DATA, DataSet, is_dataset_name, task_of_data, write_dataset
+from pipeline.tasks.dataset import DataSet, is_dataset_name, task_of_data, write_dataset
 from pipeline.tasks.facts import KEY, facts_of
 from pipeline.tasks.registry import TASKS, find_task
 from pipeline.tasks.task import HORIZON, Channel, Task

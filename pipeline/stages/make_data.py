@@ -1,6 +1,5 @@
 """Make missing default data of a training."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.config import NONE, make
@@ -10,13 +9,14 @@ from pipeline.errors import DataError
 from pipeline.files import file_digest
 from pipeline.methods.settings import BinningSettings, Pi0FastSettings, TrainSettings
 from pipeline.stages.collect import collect
+from pipeline.stages.say import Say
 from pipeline.stages.settings import CollectSettings, TokenizeSettings
 from pipeline.stages.tokenize import tokenize
 from pipeline.tasks.settings import at_task
 from pipeline.tasks.task import Task
 
 
-def make_missing_data(settings: TrainSettings, task: Task, say: Callable[[str], None]) -> None:
+def make_missing_data(settings: TrainSettings, task: Task, say: Say) -> None:
     """Collect or tokenize if a default file of the task is missing. A file that the user named is never made.
 
     The settings are settled. Raises `DataError` if the default token pairs were made from other pairs than the present

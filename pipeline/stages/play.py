@@ -12,12 +12,12 @@ from pipeline.errors import SettingsError
 from pipeline.evaluation import realtime
 from pipeline.evaluation.control import draw_episodes
 from pipeline.evaluation.realtime import Act, Played, ThreadAsking, Watch
-from pipeline.files import check_folder
+from pipeline.files import check_file
 from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.open import open_policy as open_file
 from pipeline.policies.remote import connect
 from pipeline.report.animation import animate_episode
-from pipeline.stages.evaluate import check_task
+from pipeline.stages.models import check_task
 from pipeline.stages.settings import PlaySettings
 from pipeline.streams import torch_stream
 from pipeline.tasks.registry import find_task
@@ -103,6 +103,4 @@ def check_out(path: Path) -> None:
     """Raise `SettingsError` unless the path is valid for a GIF."""
     if path.suffix.lower() != ".gif":
         raise SettingsError(f"out: expected a file name ending in .gif, or none, found '{path}'. See --help.")
-    if path.is_dir():
-        raise SettingsError(f"out: expected a file, found the folder '{path}'. See --help.")
-    check_folder(path.parent, f"'{path.name}'")
+    check_file(path)

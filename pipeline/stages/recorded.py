@@ -1,28 +1,24 @@
-"""Recorded results: a table of methods, models and episodes, ours or another system's, or lerobot's `eval_info.json`.
+"""Recorded results: a table of methods, models and episodes, ours or another system's.
 
 The table is CSV with the columns method, model, episode, score and, if there are several, condition; more is better.
 All models have a score for the same episodes of the same conditions. `evaluate` writes such a table, with the primary
 score as `score` and all scores after it; `evaluate --out` the same as parquet.
-
-lerobot writes {"per_episode": [{"success": ..., "seed": ...}, ...]}, or for several tasks {"per_task":
-[{"task_group": ..., "task_id": ..., "metrics": {"successes": [...]}}, ...]}.
 """
 
 import csv
-import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import AUTO
-from pipeline.errors import DataError, SettingsError, one_line
-from pipeline.files import check_folder, whole_file
+from pipeline.errors import DataError, one_line
+from pipeline.files import whole_file
 from pipeline.report.statistics import Floats
 from pipeline.tasks.score import primary_of
 
@@ -31,9 +27,9 @@ if TYPE_CHECKING:
 
     from pipeline.evaluation.control import Evaluation  # it imports torch, which reading does not need
 
-EVAL_INFO = ".json"  # what files of recorded episodes of a policy end in
 COLUMNS = ("method", "model", "episode", "score")
 CONDITION = "condition"
+KEYS = ("method", "model", CONDITION)
 PARQUET = ".parquet"
 Recorded = dict[str, dict[str, dict[str, list[Floats]]]]
 """By method, model and condition: episodes and their scores, `(2, B)` of each block."""
@@ -55,7 +51,7 @@ def read_table(path: Path) -> dict[str, Floats]:
             for row in table:
                 own = found.setdefault(str(row["method"]), {}).setdefault(str(row["model"]), {})
                 where = str(row.get(CONDITION, "")), str(row["episode"])
-                score = number(row["score"])
+                score = _number(row["score"])
                 if score is None or where in own:
                     expected = "a finite number as score" if score is None else "every episode of a model once"
                     said = ", ".join(f"{name} '{text}'" for name, text in row.items())
@@ -63,8 +59,7 @@ def read_table(path: Path) -> dict[str, Floats]:
                 own[where] = score
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: expected a table as CSV, found: {one_line(error)[:200]}.") from error
-    if len(found) < 2:
-        raise DataError(f"{path}: expected two methods or more, found {len(found)}.")
+    require_two(path, found)
     everywhere = {where: None for models in found.values() for own in models.values() for where in own}
     conditions, episodes = (list(dict.fromkeys(part)) for part in zip(*everywhere, strict=True))
     for method, models in found.items():
@@ -97,7 +92,7 @@ def read_parquet(path: Path, score: str) -> dict[str, Floats]:
             column = "score" if score == AUTO else score
             if missing := [name for name in (*COLUMNS[:3], column) if name not in names]:
                 raise DataError(f"{path}: expected a column '{missing[0]}', found {', '.join(names)[:300]}.")
-            keys = [name for name in (*COLUMNS[:2], CONDITION) if name in names]
+            keys = [name for name in KEYS if name in names]
             for number in range(file.num_row_groups):
                 table = file.read_row_group(number, [*keys, "episode", column])
                 numbers = np.stack([table.column(name).cast(pa.float64()).to_numpy() for name in ("episode", column)])
@@ -110,10 +105,15 @@ def read_parquet(path: Path, score: str) -> dict[str, Floats]:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: expected a table as parquet, found: {one_line(error)[:200]}.") from error
-    if len(found) < 2:
-        raise DataError(f"{path}: expected two methods or more, found {len(found)}.")
+    require_two(path, found)
     first = next(iter(next(iter(found.values())).values()))
     return {method: np.stack([_paired(path, first, own) for own in each.values()]) for method, each in found.items()}
+
+
+def require_two(path: Path, found: Collection[str]) -> None:
+    """Raise `DataError` unless a table has methods that can be compared."""
+    if len(found) < 2:
+        raise DataError(f"{path}: expected two methods or more, found {len(found)}.")
 
 
 def _by_key(table: "pa.Table", keys: Sequence[str]) -> Iterator[tuple[list[str], NDArray[np.bool_]]]:
@@ -143,18 +143,11 @@ def _paired(path: Path, first: dict[str, list[Floats]], own: dict[str, list[Floa
     return np.stack(rows)
 
 
-def check_table(path: Path) -> None:
-    """Raise `SettingsError` unless a table can be written there."""
-    if path.is_dir():
-        raise SettingsError(f"csv: expected a file, found the folder '{path}'. See --help.")
-    check_folder(path.parent, f"'{path.name}'", "csv")
-
-
 def write_table(path: Path, judged: Sequence[tuple[str, str, "Evaluation"]]) -> None:
     """Write the scores of every episode of models, each with its method and its name; the same name gets a number."""
     scores = dict.fromkeys(name for _, _, each in judged for name in each.scores if name in each.columns)
     with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, [*COLUMNS[:2], CONDITION, *COLUMNS[2:], *scores], lineterminator="\n")
+        table = csv.DictWriter(file, [*KEYS, *COLUMNS[2:], *scores], lineterminator="\n")
         table.writeheader()
         seen: Counter[tuple[str, str]] = Counter()
         for method, model, each in judged:
@@ -169,63 +162,10 @@ def write_table(path: Path, judged: Sequence[tuple[str, str, "Evaluation"]]) -> 
                     table.writerow(about | where | row)
 
 
-def number(text: str | None) -> float | None:
+def _number(text: str | None) -> float | None:
     """Read a finite number; None if it is none."""
     try:
         value = float(text or "")
     except ValueError:
         return None
     return value if math.isfinite(value) else None
-
-
-def read_eval_infos(first: Path, second: Path) -> tuple[tuple[str, ...], Floats, Floats]:
-    """Read which episodes of two policies succeeded: the names of the C tasks, and `(C, S)` of each policy.
-
-    Pairs are episodes of equal seed, or of equal place where no seeds are recorded. Raises `DataError` if the files do
-    not have the same episodes of the same tasks.
-    """
-    a, b = read_eval_info(first), read_eval_info(second)
-    for task in [*a, *b]:
-        own, other = a.get(task, {}), b.get(task, {})
-        if lacking := [key for key in (*own, *other) if key not in own or key not in other]:
-            where = first if lacking[0] in own else second
-            raise DataError(
-                f"{where}: expected the same episodes as in the other file, found one in this file only: {task}, "
-                f"seed or place {lacking[0]}."
-            )
-    if len({len(episodes) for episodes in a.values()}) > 1:
-        raise DataError(f"{first}: expected equally many episodes of every task, found other numbers.")
-    conditions = tuple(sorted(a))
-    blocks = [[[found[task][key] for key in sorted(a[task])] for task in conditions] for found in (a, b)]
-    return conditions, np.array(blocks[0], dtype=np.float64), np.array(blocks[1], dtype=np.float64)
-
-
-def read_eval_info(path: Path) -> dict[str, dict[int, bool]]:
-    """Read which episodes succeeded, by task and by seed or place; raises `DataError`."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if "per_task" in content:
-            tasks = {
-                f"{each['task_group']} {each['task_id']}": _named(each["metrics"]["successes"], None)
-                for each in content["per_task"]
-            }
-        else:
-            rows = content["per_episode"]
-            seeds = [row.get("seed") for row in rows]
-            tasks = {"episodes": _named([row["success"] for row in rows], None if None in seeds else seeds)}
-        if not tasks or not all(tasks.values()):
-            raise ValueError("no episodes")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(
-            f"{path}: expected lerobot's eval_info.json, with per_episode or per_task, found: {one_line(error)[:200]}."
-        ) from error
-    return tasks
-
-
-def _named(successes: Sequence[Any], seeds: Sequence[Any] | None) -> dict[int, bool]:
-    keys = list(range(len(successes))) if seeds is None else list(map(int, seeds))
-    if len(set(keys)) < len(keys):
-        raise ValueError("a seed that is there twice")
-    if any(value not in (True, False) for value in successes):
-        raise ValueError("a success that is neither true nor false")
-    return dict(zip(keys, map(bool, successes), strict=True))

@@ -45,7 +45,7 @@ def tokenizer_report(settings: TokenizerReportSettings, watch: Watch) -> tuple[T
 
     Raises `DataError` for pairs that cannot be used, `SettingsError` for a folder that cannot be written to.
     """
-    from pipeline.report.tokenizer_figure import draw_tokenizer_cost  # matplotlib is slow to import
+    from pipeline.report.tokenizer_figures import draw_tokenizer_cost  # matplotlib is slow to import
 
     settings, task = settle(settings)
     check_folder(settings.out, "the report")

@@ -19,8 +19,9 @@ from pipeline.policies.checkpoint import Checkpoint, save_checkpoint, weights_di
 from pipeline.policies.policy import Policy, policy_of
 from pipeline.report.loss_curves import draw_loss_curves
 from pipeline.report.model_card import model_card, training_facts
-from pipeline.stages.account import LOSSES, Keeper, Say, Training, account_of
+from pipeline.stages.account import LOSSES, Keeper, Training, account_of
 from pipeline.stages.make_data import make_missing_data
+from pipeline.stages.say import Say
 from pipeline.stages.tokenize import REBUILD
 from pipeline.stages.unfinished import Unfinished, find_unfinished, say_what_was_left
 from pipeline.streams import global_torch_stream

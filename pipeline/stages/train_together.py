@@ -11,8 +11,9 @@ from pipeline.config import NONE
 from pipeline.errors import DivergedError, one_line
 from pipeline.methods.method import Method
 from pipeline.methods.settings import TrainSettings
-from pipeline.stages.account import Keeper, Say, Training, account_of
+from pipeline.stages.account import Keeper, Training, account_of
 from pipeline.stages.make_data import make_missing_data
+from pipeline.stages.say import Say
 from pipeline.stages.train import begin, end_unfinished, finish, prepare, take_down, take_up
 from pipeline.stages.unfinished import find_unfinished
 from pipeline.streams import global_torch_stream

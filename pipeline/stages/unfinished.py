@@ -1,12 +1,12 @@
 """Runs that broke off: going on with them, and mending what they left."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.config import LATEST, make
 from pipeline.errors import DataError, SettingsError
 from pipeline.methods.settings import TrainSettings
+from pipeline.stages.say import Say
 from pipeline.tasks.registry import is_own
 from pipeline.tracking.journal import ENDED, Journal, journal_of, left_journals
 from pipeline.tracking.mirror import MIRROR, Mirror
@@ -143,7 +143,7 @@ def end_abandoned(run: TrackedRun, name: str, reason: str, status: str = "FAILED
     return True
 
 
-def say_what_was_left(say: Callable[[str], None]) -> None:
+def say_what_was_left(say: Say) -> None:
     """Point to `doctor` if processes that died have left runs behind, or something still waits to be delivered."""
     try:
         count = sum(journal.has_waiting or ENDED not in journal.about() for journal in left_journals())

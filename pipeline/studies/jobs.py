@@ -1,54 +1,36 @@
 """The jobs of a study: which are left to do, and what a process does for each."""
 
-import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+import contextlib
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
-from pipeline.config import NONE
-from pipeline.data.pairs import load_action_pairs
-from pipeline.data.split import split_pairs
-from pipeline.errors import RunError
-from pipeline.evaluation.expert import spread
-from pipeline.evaluation.protocol import Protocol
-from pipeline.evaluation.stored import FOLDER, protocol_of
+from pipeline.errors import StoreError
+from pipeline.evaluation.stored import protocol_of
 from pipeline.executors.jobs import Job, Report
 from pipeline.files import file_digest
-from pipeline.methods.registry import METHODS
-from pipeline.policies.checkpoint import load_checkpoint, save_checkpoint
-from pipeline.policies.ensemble import MOST_MEMBERS, members_digest, save_ensemble
-from pipeline.results.figures import TRADEOFF_FILE, TRADEOFF_TAG
-from pipeline.stages.evaluate import Judged, Trial, judge_file, judge_run, judge_yardstick, log_judged
-from pipeline.stages.train import train
-from pipeline.stages.train_together import train_together
-from pipeline.stages.unfinished import can_resume
-from pipeline.studies.plan import Member, member_name
+from pipeline.policies.ensemble import MOST_MEMBERS, members_digest
+from pipeline.stages.judging import Judged, Trial, judge_file, judge_yardstick
+from pipeline.stages.unfinished import end_abandoned
+from pipeline.studies.groups import Member, member_name
+from pipeline.studies.study_plan import Beside
+from pipeline.studies.work import (
+    judge_again,
+    judge_beside,
+    log_tradeoff,
+    make_acting,
+    make_average,
+    make_member,
+    make_together,
+)
 from pipeline.tasks.registry import find_task
-from pipeline.tokenizer.fast import FastTokenizer
-from pipeline.tokenizer.tradeoff import SCALES, measure_tradeoff
 from pipeline.tracking.names import NAME, TASK, TRAINED, WEIGHTS, Kind
-from pipeline.tracking.owner import owner_elsewhere
-from pipeline.tracking.query import StoredRun, artifact, group_of, is_acting, is_model, search
-from pipeline.tracking.run import Place, TrackedRun, start_run, status_of
-from pipeline.tracking.store import open_store
+from pipeline.tracking.query import StoredRun, group_of, is_acting, is_model, search_study
+from pipeline.tracking.run import Place, TrackedRun
+from pipeline.tracking.store import Store
 
 JOB_KINDS = (Kind.MODEL, Kind.ACTING, Kind.AVERAGE, Kind.ORIGINAL, Kind.YARDSTICK)  # of the runs that jobs make
 OF_TRAINING = (WEIGHTS, "device", "data_sha256", "tokenizer_sha256", "pairs_sha256", "split_digest")  # tags
-NOT_IN_FILES, MOST_LETTERS = re.compile(r"[^\w.=-]+"), 100  # of the names of files
-TRAINING_SHARE = 0.9  # of a member's time; the rest is its evaluation
-TRADEOFF_CHUNKS = 10_000  # of each part of the split: enough for two digits
-
-
-@dataclass(frozen=True)
-class Beside:
-    """What a study evaluates beside its models: the reference system's weights, each with its tokenizer, and FAST."""
-
-    originals: Sequence[tuple[Path, str]]
-    tokenizer: FastTokenizer | None  # of a method with tokens
 
 
 @dataclass(frozen=True)
@@ -93,6 +75,12 @@ class Earlier:
     def has(self, kind: Kind, name: str) -> bool:
         """Whether a run of this kind and name is evaluated by the study's protocol."""
         return any((run.tags["kind"], run.name) == (kind, name) and self.is_judged(run) for run in self.runs)
+
+
+def find_earlier(store: Store, study: str, experiment: str, trial: Trial) -> Earlier:
+    """The finished runs of a study's jobs."""
+    found = search_study(store, study, experiment)
+    return Earlier([run for run in found if run.status == "FINISHED" and run.tags.get("kind") in JOB_KINDS], trial)
 
 
 def job_name(run: StoredRun) -> str:
@@ -140,8 +128,7 @@ def missing_jobs(
         if made is not None and earlier.is_judged(made):
             reused += 1
             continue
-        tags = {"group": member.group, "method": member.method, "seed": str(member.settings.seed)}
-        place = runs.place(runs.groups[member.group], Kind.MODEL, member.name, **tags)
+        place = runs.place(runs.groups[member.group], Kind.MODEL, member.name, **member.tags)
         if made is None and member.group in together:
             at_once.setdefault(member.group, []).append((member, place))
             continue
@@ -180,8 +167,8 @@ def acting_jobs(members: Sequence[Member], runs: Runs, earlier: Earlier) -> list
         made = earlier.member(member.name, model.tags[WEIGHTS])
         if made is not None and earlier.is_judged(made):
             continue
-        tags = {"group": member.group, "method": member.method, "seed": str(member.settings.seed)}
-        tags |= {TRAINED: model.run_id} | {tag: model.tags[tag] for tag in OF_TRAINING if tag in model.tags}
+        training = {tag: model.tags[tag] for tag in OF_TRAINING if tag in model.tags}
+        tags = member.tags | {TRAINED: model.run_id} | training
         place = runs.place(runs.groups[member.group], Kind.ACTING, member.name, **tags)
         work = partial(judge_again, made.run_id, trial) if made else partial(make_acting, member, model, place, trial)
         jobs.append(Job(member.name, member.group, work))
@@ -213,138 +200,20 @@ def average_jobs(runs: Runs, earlier: Earlier) -> list[Job[str]]:
     return jobs
 
 
-def make_member(member: Member, place: Place, trial: Trial, experiment_id: str, report: Report) -> str:
-    """Train a member and evaluate it; returns the run's id.
-
-    A run of the study that has trained it already counts, and one that was interrupted is resumed. Raises `RunError` if
-    another machine is training it.
-    """
-    earlier = _earlier_runs(member, place, experiment_id)
-    finished = _finished(earlier)
-    run_id = finished[-1] if finished else _train_member(member, place, earlier, report)
-    judge_run(run_id, trial, lambda share: report(TRAINING_SHARE + (1 - TRAINING_SHARE) * share))
-    return run_id
-
-
-def make_together(members: Sequence[tuple[Member, Place]], experiment_id: str, report: Report) -> str:
-    """Train the members of a group at once; returns the group's name.
-
-    Those that a run of the study has trained already count, and interrupted ones are resumed. Raises `RunError` if
-    another machine is training one, and in the end if some have failed.
-    """
-    asked = []
-    for member, place in members:
-        earlier = _earlier_runs(member, place, experiment_id)
-        if not _finished(earlier):
-            resumable = [run.run_id for run in earlier if can_resume(run.run_id, member.settings, together=True)]
-            resume = resumable[-1] if resumable else NONE
-            asked.append((member.settings.model_copy(update={"resume": resume}), place))
-    first, _ = members[0]
-    if asked and (failures := train_together(METHODS[first.method], asked, lambda _line: None, report)):
-        raise RunError("; ".join(f"{first.group} {failure}" for failure in failures))
-    return first.group
-
-
 def together_name(group: str) -> str:
     """The name of the job that trains all members of a group at once."""
     return f"{group} together"
 
 
-def _earlier_runs(member: Member, place: Place, experiment_id: str) -> list[StoredRun]:
-    """The runs of the study that trained a member; raises `RunError` if another machine is at it."""
-    tags = {"study": place.tags["study"], "kind": Kind.MODEL, "seed": place.tags["seed"]}
-    found = [run for run in search(open_store(), **tags) if run.experiment_id == experiment_id]
-    earlier = [run for run in found if group_of(run) == member.group]
-    for run in earlier:
-        if (who := owner_elsewhere(run)) is not None:
-            raise RunError(f"{member.name}: expected nobody to train it, found run {run.run_id}: {who}. Wait for it.")
-    return earlier
+def end_failed(store: Store, study: str, experiment: str, job: Job[str], reason: str) -> None:
+    """End what a job that has failed left running, if the store can be reached; else the next call or doctor does."""
+    with contextlib.suppress(StoreError):
+        end_orphans(store, study, experiment, reason, job.name)
 
 
-def _finished(runs: Sequence[StoredRun]) -> list[str]:
-    return [run.run_id for run in runs if run.status == "FINISHED" and is_model(run)]
-
-
-def _train_member(member: Member, place: Place, earlier: Sequence[StoredRun], report: Report) -> str:
-    resumable = [run.run_id for run in earlier if can_resume(run.run_id, member.settings)]
-    made = train(
-        METHODS[member.method],
-        member.settings.model_copy(update={"resume": resumable[-1] if resumable else NONE}),
-        lambda _line: None,  # the lines are in the run's log
-        lambda step: report(TRAINING_SHARE * step.steps_done / step.steps_total),
-        place,
-    )
-    return made.run_id
-
-
-def make_acting(member: Member, model: StoredRun, place: Place, trial: Trial, report: Report) -> str:
-    """Write a trained model as one that acts as the member does, evaluate it, and log both; returns the run's id."""
-    method = METHODS[member.method]
-    with TemporaryDirectory() as folder, artifact(open_store(), model.run_id, f"{model.tags[NAME]}.pth") as trained:
-        checkpoint = load_checkpoint(trained).acting_by(method.acting(member.settings).model_dump())
-        file = Path(folder) / f"{file_name(member.name)}.pth"
-        save_checkpoint(file, replace(checkpoint, provenance=checkpoint.provenance | {NAME: file.stem}))
-        judge = partial(judge_file, file, NONE, trial)
-        params = checkpoint.settings.model_dump(mode="json", exclude={"resume"})
-        return judge_beside(judge, place, trial.protocol, report, file, params)
-
-
-def judge_again(run_id: str, trial: Trial, report: Report) -> str:
-    """Evaluate the model of a run and log the scores to it; returns the run's id."""
-    judge_run(run_id, trial, report)
-    return run_id
-
-
-def make_average(name: str, members: Sequence[StoredRun], place: Place, trial: Trial, report: Report) -> str:
-    """Write the members' files as one policy, evaluate it, and log both as a run; returns the run's id."""
-    store = open_store()
-    with ExitStack() as stack:
-        file = Path(stack.enter_context(TemporaryDirectory())) / f"{file_name(name)}.pth"
-        files = [stack.enter_context(artifact(store, run.run_id, f"{run.tags['name']}.pth")) for run in members]
-        save_ensemble(file, name, files)
-        judge = partial(judge_file, file, NONE, trial)
-        return judge_beside(judge, place, trial.protocol, report, file)
-
-
-def file_name(name: str) -> str:
-    """A name of a study as that of a file, without an ending."""
-    return NOT_IN_FILES.sub("_", name)[:MOST_LETTERS]
-
-
-def judge_beside(
-    judge: Callable[[Report], Judged],
-    place: Place,
-    protocol: Protocol,
-    report: Report,
-    file: Path | None = None,
-    params: Mapping[str, Any] | None = None,
-) -> str:
-    """Evaluate what needs no training, and log it as a run of its own, with its `file`; returns the run's id."""
-    judged = judge(report)
-    run = start_run(open_store(), "", place.name or judged.name, chosen=True, place=place)
-    try:
-        run.params(params or {})
-        run.tags({"method": judged.method} | ({"name": file.stem} if file else {}))
-        if file is not None:
-            run.file(file)
-        log_judged(run, judged, protocol)
-    except BaseException as error:
-        run.end(status_of(error))
-        raise
-    run.end("FINISHED")
-    return run.run_id
-
-
-def log_tradeoff(run_id: str, pairs_file: Path, digest: str, chosen: str, report: Report) -> str:
-    """Measure what FAST trades, fitted on the training split, and log it to the study's run; returns the run's id."""
-    pairs = load_action_pairs(pairs_file)
-    split = split_pairs(pairs.trajectory, len(pairs.state))
-    train_chunks, held_out = (pairs.action_chunk[spread(rows, TRADEOFF_CHUNKS)] for rows in (split.train, split.val))
-    rows = []
-    for number, scale in enumerate(SCALES):
-        report(number / len(SCALES))
-        rows += [asdict(row) for row in measure_tradeoff(train_chunks, held_out, scale)]
-    run = TrackedRun(open_store(), run_id)
-    run.json(f"{FOLDER}/{TRADEOFF_FILE}", {"rows": rows, "chosen": chosen})
-    run.tags({TRADEOFF_TAG: digest})
-    return run_id
+def end_orphans(store: Store, study: str, experiment: str, reason: str, name: str | None = None) -> None:
+    """End runs of a study's jobs, or of the job `name`, whose process is gone."""
+    for run in search_study(store, study, experiment):
+        names = (None, job_name(run), together_name(group_of(run)))
+        if run.status == "RUNNING" and run.tags.get("kind") in JOB_KINDS and name in names:
+            end_abandoned(TrackedRun(store, run.run_id), run.tags.get(NAME, run.name), reason)

@@ -19,7 +19,7 @@ from pipeline.errors import RunError, StoreError, one_line
 from pipeline.executors.run import Watch
 from pipeline.files import whole_file
 from pipeline.methods.preset import Preset, preset_of, write_preset
-from pipeline.report.figures import save
+from pipeline.report.plotting import save
 from pipeline.report.search import (
     COMPLETE,
     FAILED,
@@ -35,25 +35,19 @@ from pipeline.report.search import (
 )
 from pipeline.report.search_figures import draw_searched
 from pipeline.stages.remote import ready_to_run
+from pipeline.stages.say import Say
 from pipeline.studies.jobs import Runs
+from pipeline.studies.publish import FOLDER, REPORTS
 from pipeline.studies.sampler import importances
-from pipeline.studies.search_plan import (
-    EPISODES,
-    PLAN_FILE,
-    Plan,
-    known_terms,
-    plan_search,
-    require_same_terms,
-)
+from pipeline.studies.search_plan import EPISODES, PLAN_FILE, Plan, known_terms, plan_search, require_same_terms
 from pipeline.studies.search_trials import Finished, run_rounds
 from pipeline.studies.settings import SearchSettings
 from pipeline.studies.space import log_settings
-from pipeline.studies.study import FOLDER, REPORTS, Say, one_at_a_time
 from pipeline.studies.verdict import NOTE
 from pipeline.tracking.names import SEARCH, TASK, Kind
 from pipeline.tracking.run import experiment_of, status_of
 from pipeline.tracking.store import Store, open_store
-from pipeline.tracking.study import open_group, open_study
+from pipeline.tracking.study import one_at_a_time, open_group, open_study
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from typing import Any
 from pipeline.config import make
 from pipeline.errors import SettingsError
 from pipeline.evaluation.protocol import Protocol
-from pipeline.stages.evaluate import Trial
-from pipeline.studies.plan import Group, plan_groups
+from pipeline.stages.judging import Trial
+from pipeline.stages.say import Say
+from pipeline.studies.groups import Group, plan_groups
 from pipeline.studies.settings import SearchSettings
 from pipeline.studies.space import Params, Space, as_values, check_buildable, find_space, read_spaces
-from pipeline.studies.study import Say, prepare_data
+from pipeline.studies.study_plan import prepare_data
 from pipeline.tasks.settings import at_task, settle
 from pipeline.tasks.task import Task
 from pipeline.tracking.names import TASK, Kind

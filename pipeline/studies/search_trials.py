@@ -10,18 +10,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from pipeline.errors import DivergedError, RunError, SettingsError, StoreError, one_line
+from pipeline.errors import DivergedError, RunError, SettingsError, one_line
 from pipeline.executors.jobs import Job, Report
 from pipeline.executors.run import Watch, run_all
 from pipeline.report.search import COMPLETE, FAILED, PRUNED, Tried
-from pipeline.stages.evaluate import MEAN
+from pipeline.stages.judging import MEAN
+from pipeline.stages.say import Say
 from pipeline.streams import derive
-from pipeline.studies.jobs import Earlier, Runs, judge_again, make_member
-from pipeline.studies.plan import Member
+from pipeline.studies.groups import Member
+from pipeline.studies.jobs import Runs, end_failed, end_orphans, find_earlier
 from pipeline.studies.sampler import is_hopeless, suggest
 from pipeline.studies.search_plan import Plan
 from pipeline.studies.space import Params
-from pipeline.studies.study import Say, end_orphans
+from pipeline.studies.work import judge_again, make_member
 from pipeline.tracking.names import OUTCOME, SEARCH, TRIED, Kind
 from pipeline.tracking.query import search_study
 from pipeline.tracking.run import Place, TrackedRun, status_of
@@ -144,7 +145,7 @@ def _open(store: Store, plan: Plan, runs: Runs, method: str, number: int, params
 def train_seeds(store: Store, plan: Plan, runs: Runs, tries: Sequence[Try], seeds: range, watch: Watch) -> None:
     """Train and evaluate the models of these seeds that are missing; raises `RunError` if one fails unforeseen."""
     wanted = [(each, member) for each in tries for member in each.members if member.settings.seed in seeds]
-    earlier = _earlier(store, plan)
+    earlier = find_earlier(store, plan.study, plan.experiment, plan.trial)
     jobs: list[Job[str]] = []
     owners: list[Try] = []
     for each, member in wanted:
@@ -159,10 +160,7 @@ def train_seeds(store: Store, plan: Plan, runs: Runs, tries: Sequence[Try], seed
         jobs.append(Job(member.name, each.method, partial(attempt, work)))
         owners.append(each)
 
-    def failed(job: Job[str], reason: str) -> None:
-        with contextlib.suppress(StoreError):  # it is away: the next call, or doctor, ends the run
-            end_orphans(store, plan.study, plan.experiment, reason, job.name)
-
+    failed = partial(end_failed, store, plan.study, plan.experiment)
     outcome = run_all(jobs, watch, plan.settings.executor, plan.settings.workers, failed)
     if outcome.failures:
         raise RunError(
@@ -171,7 +169,7 @@ def train_seeds(store: Store, plan: Plan, runs: Runs, tries: Sequence[Try], seed
         )
     for each, reason in zip(owners, outcome.results, strict=True):
         each.reason = each.reason or reason
-    earlier = _earlier(store, plan)
+    earlier = find_earlier(store, plan.study, plan.experiment, plan.trial)
     for each, member in wanted:
         made = earlier.model(member.name)
         if made is not None and earlier.is_judged(made):
@@ -179,14 +177,9 @@ def train_seeds(store: Store, plan: Plan, runs: Runs, tries: Sequence[Try], seed
             each.seconds.append(made.metrics["train_seconds"])
 
 
-def _earlier(store: Store, plan: Plan) -> Earlier:
-    found = search_study(store, plan.study, plan.experiment)
-    return Earlier([run for run in found if run.status == "FINISHED"], plan.trial)
-
-
 def _place(plan: Plan, runs: Runs, each: Try, member: Member) -> Place:
-    tags = {"group": member.group, "method": member.method, "seed": str(member.settings.seed)}
-    return runs.place(each.run, Kind.MODEL, member.name, **tags, trial=str(each.number), search=plan.settings.search)
+    tags = member.tags | {"trial": str(each.number), SEARCH: plan.settings.search}
+    return runs.place(each.run, Kind.MODEL, member.name, **tags)
 
 
 def attempt(work: Callable[[Report], str], report: Report) -> str:

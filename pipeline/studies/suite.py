@@ -11,14 +11,16 @@ from pipeline.executors.run import Watch
 from pipeline.report.comparison import Comparison
 from pipeline.results.suite import write_suite
 from pipeline.stages.remote import ready_to_run
-from pipeline.studies.plan import plan_groups, plan_members
+from pipeline.stages.say import Say
+from pipeline.studies.groups import plan_groups, plan_members
+from pipeline.studies.publish import FOLDER, REPORTS
 from pipeline.studies.settings import EnsembleSettings, SuiteSettings
-from pipeline.studies.study import FOLDER, REPORTS, Say, one_at_a_time, run_study
+from pipeline.studies.study import run_study
 from pipeline.tasks.registry import find_task
 from pipeline.tracking.names import Kind
 from pipeline.tracking.run import TrackedRun, experiment_of, status_of
 from pipeline.tracking.store import open_store
-from pipeline.tracking.study import open_study
+from pipeline.tracking.study import one_at_a_time, open_study
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from pipeline.config import NONE
 from pipeline.report.comparison import Comparison, Group
-from pipeline.report.overview import averages_table, condition_table, verdict_table, verdicts
+from pipeline.report.comparison_tables import averages_table, condition_table, verdict_table
+from pipeline.report.overview import verdicts
 from pipeline.report.words import NO_CONTROL, verdict_words
 from pipeline.tasks.score import NOT_IN_NAMES
 from pipeline.tracking.names import LOOKED, VERDICT

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config import DATA
 from pipeline.errors import DataError, SettingsError, one_line
 from pipeline.files import whole_file
 from pipeline.tasks.registry import DEFAULT
@@ -17,7 +18,6 @@ from pipeline.tasks.registry import DEFAULT
 if TYPE_CHECKING:  # names alone need no NumPy: settings are read for --help
     from pipeline.tasks.task import Channel, Task
 
-DATA = Path("data")
 FILE = "dataset.json"
 OF_HORIZON = "horizon_"  # before the actions of a chunk, in the name of a folder
 LARGEST = 10_000_000  # bytes of the file

@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import Field
 
-from pipeline.config import NONE, Settings
+from pipeline.config import DATA, NONE, Settings
 from pipeline.errors import SettingsError
 from pipeline.tasks.registry import DEFAULT, TASKS, find_task
 
 if TYPE_CHECKING:
     from pipeline.tasks.task import Task
 
-DATA = Path("data")
 ABOUT = f"{', '.join(TASKS)}, an imported data set, or your own: path/to/file.py:NAME or package.module:NAME"
 
 

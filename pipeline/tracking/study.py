@@ -3,15 +3,21 @@
 Every run of a study has the tags `study`, its name, and `kind` (see `names.Kind`).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from filelock import Timeout
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from pipeline.errors import SettingsError
+from pipeline.locks import file_lock
 from pipeline.tracking.delivery import patiently
 from pipeline.tracking.names import Kind
 from pipeline.tracking.owner import is_ours, owner_elsewhere
 from pipeline.tracking.query import fetch, search
 from pipeline.tracking.run import Place, TrackedRun, go_on, launched_run, start_run
+from pipeline.tracking.store import home
 
 
 def open_study(
@@ -67,3 +73,19 @@ def open_group(client: MlflowClient, study: TrackedRun, place: Place) -> Tracked
     run = go_on(TrackedRun(client, earlier[-1].run_id))
     run.tags({MLFLOW_PARENT_RUN_ID: study.run_id})
     return run
+
+
+@contextmanager
+def one_at_a_time(study: str, kind: Kind = Kind.STUDY) -> Iterator[None]:
+    """Hold the lock of a study or suite; raises `SettingsError` if another process has it.
+
+    It stands beside an sqlite store. For a tracking server it stands in this folder: `open_study` keeps others away.
+    """
+    home().mkdir(parents=True, exist_ok=True)
+    try:
+        with file_lock(home() / f".study-{study}.lock", blocking=False):
+            yield
+    except Timeout as error:
+        raise SettingsError(
+            f"{kind}: '{study}' is running already in another process. Wait, or name another."
+        ) from error

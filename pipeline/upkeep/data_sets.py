@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.config import DATA
 from pipeline.data.lock import data_lock
 from pipeline.data.pairs import load_action_pairs
 from pipeline.data.trajectories import load_trajectories
@@ -15,7 +16,7 @@ from pipeline.errors import SettingsError, UserError, one_line
 from pipeline.files import file_digest
 from pipeline.methods.registry import METHODS
 from pipeline.stages.collect import PAIRS_FILE, TRAJECTORIES_FILE
-from pipeline.tasks.dataset import DATA, FILE, OF_HORIZON, DataSet, folder_of, is_dataset_name, read_dataset
+from pipeline.tasks.dataset import FILE, OF_HORIZON, DataSet, folder_of, is_dataset_name, read_dataset
 from pipeline.tasks.facts import BEFORE, KEY, read_facts
 from pipeline.tasks.registry import DEFAULT, TASKS, find_task
 from pipeline.tasks.task import Channel

@@ -12,7 +12,8 @@ from pipeline.config import make
 from pipeline.errors import RunError, SettingsError
 from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import weights_digest
-from pipeline.stages.evaluate import require_finished
+from pipeline.stages.models import require_finished
+from pipeline.stages.say import Say
 from pipeline.streams import global_torch_stream
 from pipeline.tracking.names import LOCK_FILE, SETTINGS_FILE, TOGETHER, TRAINED
 from pipeline.tracking.query import artifact, fetch, is_acting, is_model
@@ -37,7 +38,7 @@ class Reproduced:
         return self.then == self.now
 
 
-def reproduce(settings: ReproduceSettings, say: Callable[[str], None], watch: Callable[[Step], None]) -> Reproduced:
+def reproduce(settings: ReproduceSettings, say: Say, watch: Callable[[Step], None]) -> Reproduced:
     """Train again, without a run and without files; raises `UserError` kinds if run or data are missing."""
     store = open_store()
     run = fetch(store, settings.run)

@@ -1,4 +1,4 @@
-"""The plan of a study: groups of models, and their members by seed."""
+"""The groups of a study, and their members by seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -67,6 +67,11 @@ class Member:
     def model(self) -> str:
         """The name of the member whose weights it has: its own, if it is trained."""
         return member_name(self.trained, self.settings.seed)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags of its run that say which member it is."""
+        return {"group": self.group, "method": self.method, "seed": str(self.settings.seed)}
 
 
 def plan_members(settings: EnsembleSettings, groups: Sequence[Group]) -> list[Member]:

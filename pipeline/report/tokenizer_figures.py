@@ -1,11 +1,11 @@
 """What FAST costs on given demonstrations, as a picture of four panels."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.report.figures import look, save
-from pipeline.report.plotting import Axes, Figure, MaxNLocator, logarithmic, plain
+from pipeline.report.plotting import LOOKS, Axes, Figure, MaxNLocator, logarithmic, look, plain, save
 from pipeline.report.tokenizer_cost import ENOUGH, Fitted, TokenizerCost, family
 
 
@@ -112,3 +112,34 @@ def _lengths(axes: Axes, found: TokenizerCost) -> None:
         title=f"length; {used}, {found.shown.cost.entropy:.1f} bits each", xlabel="tokens a chunk", ylabel="chunks"
     )
     axes.legend(fontsize=8, framealpha=1)
+
+
+@plain()
+def draw_tokenizer_tradeoff(rows: Sequence[Mapping[str, float]], chosen: str) -> Figure:
+    """FAST with one scale: reconstruction error, alphabet and tokens per chunk against it, one line per vocabulary.
+
+    `chosen` describes the study's tokenizer, if it has one.
+    """
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    error, alphabet, tokens = figure.subplots(1, 3)
+    scales = sorted({row["scale"] for row in rows})
+    by_scale = [next(row for row in rows if row["scale"] == scale) for scale in scales]
+    error.plot(scales, [row["error_mean"] for row in by_scale], **LOOKS[0], label="mean")
+    error.plot(scales, [row["error_p99"] for row in by_scale], **LOOKS[1], label="99th percentile")
+    error.set(title="reconstruction error", ylabel="|decoded - original|, standard units")
+    logarithmic(error)
+    error.legend()
+    alphabet.plot(scales, [row["alphabet"] for row in by_scale], **LOOKS[0])
+    alphabet.set(title="alphabet", ylabel="integers of the training range")
+    for number, vocabulary in enumerate(sorted({row["vocabulary"] for row in rows})):
+        found = sorted((row["scale"], row["tokens_mean"]) for row in rows if row["vocabulary"] == vocabulary)
+        tokens.plot(*zip(*found, strict=True), **look(number), label=f"vocabulary {vocabulary:g}")
+    tokens.set(title="tokens per chunk", ylabel="tokens, mean")
+    tokens.set_ylim(bottom=0)
+    tokens.legend()
+    for axes in (error, alphabet, tokens):
+        axes.set_xlabel("scale, steps per standard unit")
+        axes.grid(alpha=0.25)
+    about = f"; this study: {chosen}" if chosen else ""
+    figure.suptitle(f"Trade-off of FAST with one scale for all frequencies{about}")
+    return figure

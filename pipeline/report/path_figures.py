@@ -1,0 +1,55 @@
+"""The figure of a task with several ways: the paths of episodes."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from pipeline.report.plotting import Figure, look, plain
+from pipeline.report.scenes import draw_back
+from pipeline.report.statistics import Floats
+from pipeline.tasks.scene import Scene
+
+
+@plain()
+def draw_paths(
+    title: str,
+    paths: Mapping[str, Floats],
+    notes: Mapping[str, str],
+    demonstrated: Floats | None = None,
+    scene: Scene | None = None,
+) -> Figure:
+    """The paths of episodes `(N, T+1, 2)` of each group over those of demonstrators, a panel per group.
+
+    Paths are NaN after an early end, which a cross marks. `notes` stand in the panels' titles. What never moves in the
+    scene is drawn beneath.
+    """
+    aspect, columns = 1.0, min(len(paths), 4)
+    if scene is not None:
+        aspect = (scene.top - scene.bottom) / (scene.right - scene.left)
+    rows = -(-len(paths) // columns)
+    figure = Figure(
+        figsize=(max(9.0, 3.3 * columns), rows * (3.1 * min(aspect, 1.6) + 0.6) + 0.5), layout="constrained"
+    )
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel().tolist()
+    for number, ((group, found), axes) in enumerate(zip(paths.items(), panels, strict=False)):
+        if scene is not None:
+            axes.set(xlim=(scene.left, scene.right), ylim=(scene.bottom, scene.top))
+        if demonstrated is not None:
+            axes.plot(*demonstrated.transpose(2, 1, 0), color="0.8", linewidth=0.5, zorder=-2)
+        axes.plot(*found.transpose(2, 1, 0), color=look(number)["color"], linewidth=0.7, alpha=0.45, zorder=-1)
+        ended = np.isnan(found[:, -1, 0])
+        last = np.where(np.isfinite(found[ended, :, 0]), np.arange(found.shape[1]), 0).max(1)
+        axes.plot(*found[ended, last].T, "x", color="black", markersize=4, zorder=100)
+        axes.set_aspect("equal")
+        axes.set_title("\n".join(filter(None, (group, notes.get(group)))), fontsize=10)
+        axes.tick_params(labelsize=8)
+    for axes in panels[len(paths) :]:
+        axes.remove()
+    del panels[len(paths) :]
+    beneath = " over the demonstrators' (grey)" if demonstrated is not None else ""
+    figure.suptitle(f"Ways taken in {title}: paths of episodes{beneath}")
+    figure.draw_without_rendering()  # the layout must be known, so that lines of the scene have their width
+    if scene is not None:
+        for axes in panels:
+            draw_back(axes, scene)
+    return figure

@@ -1,0 +1,110 @@
+"""The figures of plans: beside the chunks of the expert, and their errors along the chunk. H horizon, A action."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.report.plotting import Axes, Figure, look, plain
+from pipeline.report.statistics import Floats
+from pipeline.tasks.task import Channel
+
+MOST_ACTIONS = 3  # dimensions that are shown
+
+
+@dataclass(frozen=True)
+class Plans:
+    """Plans of a group's models from the same states as the expert's chunks."""
+
+    expert: Floats  # (EXAMPLES, H, A)
+    planned: Floats  # (models, EXAMPLES, H, A)
+    mae_by_step: Floats  # (models, H)
+    mae_by: Floats | None = None  # (models, H, A)
+    rebuilt_mae_by: Floats | None = None  # (models, H, A), of the tokenizer alone
+
+
+@plain()
+def draw_plans(
+    title: str, plans: Mapping[str, Plans], errors: Mapping[str, str], labels: Sequence[str], seconds: float
+) -> Figure:
+    """Plans of every model with the expert's chunks, a row per action dimension, and the error along the chunk.
+
+    `errors` is a text with each group's MAE and MSE; without it, where actions have no common unit, the error is not
+    drawn. `labels` name the A actions, of which MOST_ACTIONS are shown; `seconds` is the length of a step.
+    """
+    first = next(iter(plans.values()))
+    examples, horizon = first.expert.shape[:2]
+    labels = labels[:MOST_ACTIONS]
+    height = 3.2 * len(labels) ** 0.7 + (3.2 if errors else 0.6)
+    figure = Figure(figsize=(3.4 * examples, height), layout="constrained")
+    grid = figure.add_gridspec(len(labels) + bool(errors), examples)
+    time = np.arange(horizon) * seconds
+    for action, label in enumerate(labels):
+        shared: Axes | None = None
+        for example in range(examples):
+            axes = figure.add_subplot(grid[action, example], sharey=shared)
+            shared = shared or axes
+            for number, (group, found) in enumerate(plans.items()):
+                style = {key: look(number)[key] for key in ("color", "linestyle")}
+                planned = found.planned[:, example, :, action]
+                for model in planned:
+                    axes.plot(time, model, **style, linewidth=0.5, alpha=0.5)
+                axes.plot(time, planned.mean(0), **style, linewidth=1.8, label=group)
+            expert = first.expert[example, :, action]
+            axes.plot(time, expert, color="black", linewidth=1.6, dashes=(1, 1), label="expert")
+            axes.grid(alpha=0.25)
+            if action == 0:
+                axes.set_title(f"test chunk {example + 1}")
+            if action == len(labels) - 1:
+                axes.set_xlabel("time, s")
+            if example == 0:
+                axes.set_ylabel(label)
+            if example == 0 and action == 0:
+                axes.legend()
+    if errors:
+        axes = figure.add_subplot(grid[-1, :])
+        for number, (group, found) in enumerate(plans.items()):
+            style = {key: look(number)[key] for key in ("color", "linestyle")}
+            for model in found.mae_by_step:
+                axes.plot(time, model, **style, linewidth=0.5, alpha=0.5)
+            axes.plot(time, found.mae_by_step.mean(0), **style, linewidth=2.2, label=f"{group}: {errors[group]}")
+        axes.set(xlabel="time within the chunk, s", ylabel="MAE, action units")
+        axes.grid(alpha=0.25)
+        axes.legend()
+    figure.suptitle(f"Plans of {title} against the expert's chunks of the test split: thin lines are models")
+    return figure
+
+
+@plain()
+def draw_errors(title: str, plans: Mapping[str, Plans], action: Sequence[Channel], seconds: float) -> Figure:
+    """The error of plans along the chunk, a panel per action, in its own unit; `seconds` is that of a step."""
+    columns = min(len(action), 3)
+    rows = -(-len(action) // columns)
+    figure = Figure(figsize=(max(7.5, 4.4 * columns), 3.0 * rows + 0.8), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel().tolist()
+    for dimension, (channel, axes) in enumerate(zip(action, panels, strict=False)):
+        for number, (group, found) in enumerate(plans.items()):
+            if found.mae_by is None:
+                continue
+            style = look(number)
+            time = np.arange(found.mae_by.shape[1]) * seconds
+            errors = found.mae_by[..., dimension]
+            for model in errors:
+                axes.plot(time, model, color=style["color"], linestyle=style["linestyle"], linewidth=0.5, alpha=0.5)
+            line = {"color": style["color"], "linestyle": style["linestyle"], "linewidth": 2.2}
+            axes.plot(time, errors.mean(0), **line, label=group)
+            if found.rebuilt_mae_by is not None:
+                floor = found.rebuilt_mae_by[..., dimension].mean(0)
+                axes.plot(time, floor, ":", color=style["color"], linewidth=1.6, label=f"{group}: tokenizer alone")
+        axes.set_title(channel.label, fontsize=10, parse_math=False)
+        axes.set_ylabel(f"|error|, {channel.unit}" if channel.unit else "|error|", parse_math=False)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.25)
+    for axes in panels[len(action) :]:
+        axes.set_visible(False)
+    for axes in panels[max(0, len(action) - columns) : len(action)]:
+        axes.set_xlabel("time within the plan, s")
+        axes.tick_params(labelbottom=True)
+    panels[0].legend(fontsize=8)
+    figure.suptitle(f"Errors of plans of {title} on held-out episodes, by step and action: thin lines are models")
+    return figure

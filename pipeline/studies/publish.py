@@ -1,0 +1,61 @@
+"""The report of a study: to its runs, into the mirror and into the registry."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import SettingsError
+from pipeline.registry.register import register_members
+from pipeline.results.gather import Gathered, gather
+from pipeline.results.write import write_files
+from pipeline.stages.say import Say
+from pipeline.studies.jobs import Runs, find_earlier
+from pipeline.studies.study_plan import Plan
+from pipeline.studies.verdict import group_metrics, study_metrics, verdict_tags
+from pipeline.tracking.mirror import MIRROR
+from pipeline.tracking.names import LOOKED
+from pipeline.tracking.query import StoredRun, fetch
+from pipeline.tracking.store import Store
+from pipeline.versions import code_digest
+
+REPORTS = MIRROR / "reports"
+FOLDER = "report"  # of the study's artifacts
+PUBLISHED = "published"  # tag of a study's run: digest of what its report and its registered models were made from
+
+
+def publish(store: Store, plan: Plan, runs: Runs, say: Say) -> tuple[Gathered | None, tuple[Path, ...]]:
+    """Report on the study to its runs, into the mirror and into the registry, unless nothing has changed since."""
+    try:
+        gathered = gather(store, plan.study, plan.experiment, plan.settings.task)
+    except SettingsError:  # no model is finished
+        return None, ()
+    folder = REPORTS / plan.study
+    digest = _digest(find_earlier(store, plan.study, plan.experiment, plan.trial).runs, plan)
+    files = tuple(sorted(folder.glob("[!.]*")))
+    if files and fetch(store, runs.study.run_id).tags.get(PUBLISHED) == digest:
+        say("the report and the registered models are up to date")
+        return gathered, files
+    say("writing tables and figures")
+    written, _missing = write_files(store, gathered, folder, runs.study.run_id)
+    for path in written:
+        runs.study.file(path, FOLDER)
+    for group in gathered.comparison.of_kind("model"):
+        if group.name in runs.groups:
+            runs.groups[group.name].metrics(group_metrics(group))
+            runs.groups[group.name].flush()
+    runs.study.metrics(study_metrics(gathered.comparison))
+    runs.study.flush()
+    registered = register_members(store, plan.study, plan.experiment, say, plan.settings.task)
+    looked = fetch(store, runs.study.run_id).tags.get(LOOKED, "")
+    told = verdict_tags(gathered.comparison, plan.study, looked)
+    runs.study.tags(told | ({PUBLISHED: digest} if registered else {}))
+    return gathered, tuple(written)
+
+
+def _digest(runs: Sequence[StoredRun], plan: Plan) -> str:
+    """sha256 over all that a report is made from: the runs with their weights and evaluations, and our code."""
+    parts: list[Any] = sorted(
+        (run.run_id, run.tags.get("weights_sha256", ""), run.tags.get("evaluation", "")) for run in runs
+    )
+    return sha256(repr([parts, plan.study, plan.design, code_digest()]).encode()).hexdigest()

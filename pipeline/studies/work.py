@@ -1,0 +1,170 @@
+"""What a process does for each job of a study: it trains and evaluates models, makes averages, measures FAST."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pipeline.config import NONE
+from pipeline.data.pairs import load_action_pairs
+from pipeline.data.split import split_pairs
+from pipeline.errors import RunError
+from pipeline.evaluation.expert import spread
+from pipeline.evaluation.protocol import Protocol
+from pipeline.evaluation.stored import FOLDER
+from pipeline.executors.jobs import Report
+from pipeline.methods.registry import METHODS
+from pipeline.policies.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.policies.ensemble import save_ensemble
+from pipeline.results.figures import TRADEOFF_FILE, TRADEOFF_TAG
+from pipeline.stages.judging import Judged, Trial, judge_file, judge_run, log_judged
+from pipeline.stages.train import train
+from pipeline.stages.train_together import train_together
+from pipeline.stages.unfinished import can_resume
+from pipeline.studies.groups import Member
+from pipeline.tokenizer.tradeoff import SCALES, measure_tradeoff
+from pipeline.tracking.names import NAME, Kind
+from pipeline.tracking.owner import owner_elsewhere
+from pipeline.tracking.query import StoredRun, artifact, group_of, is_model, search
+from pipeline.tracking.run import Place, TrackedRun, start_run, status_of
+from pipeline.tracking.store import open_store
+
+NOT_IN_FILES, MOST_LETTERS = re.compile(r"[^\w.=-]+"), 100  # of the names of files
+TRAINING_SHARE = 0.9  # of a member's time; the rest is its evaluation
+TRADEOFF_CHUNKS = 10_000  # of each part of the split: enough for two digits
+
+
+def make_member(member: Member, place: Place, trial: Trial, experiment_id: str, report: Report) -> str:
+    """Train a member and evaluate it; returns the run's id.
+
+    A run of the study that has trained it already counts, and one that was interrupted is resumed. Raises `RunError` if
+    another machine is training it.
+    """
+    earlier = _earlier_runs(member, place, experiment_id)
+    finished = _finished(earlier)
+    run_id = finished[-1] if finished else _train_member(member, place, earlier, report)
+    judge_run(run_id, trial, lambda share: report(TRAINING_SHARE + (1 - TRAINING_SHARE) * share))
+    return run_id
+
+
+def make_together(members: Sequence[tuple[Member, Place]], experiment_id: str, report: Report) -> str:
+    """Train the members of a group at once; returns the group's name.
+
+    Those that a run of the study has trained already count, and interrupted ones are resumed. Raises `RunError` if
+    another machine is training one, and in the end if some have failed.
+    """
+    asked = []
+    for member, place in members:
+        earlier = _earlier_runs(member, place, experiment_id)
+        if not _finished(earlier):
+            resumable = [run.run_id for run in earlier if can_resume(run.run_id, member.settings, together=True)]
+            resume = resumable[-1] if resumable else NONE
+            asked.append((member.settings.model_copy(update={"resume": resume}), place))
+    first, _ = members[0]
+    if asked and (failures := train_together(METHODS[first.method], asked, lambda _line: None, report)):
+        raise RunError("; ".join(f"{first.group} {failure}" for failure in failures))
+    return first.group
+
+
+def _earlier_runs(member: Member, place: Place, experiment_id: str) -> list[StoredRun]:
+    """The runs of the study that trained a member; raises `RunError` if another machine is at it."""
+    tags = {"study": place.tags["study"], "kind": Kind.MODEL, "seed": place.tags["seed"]}
+    found = [run for run in search(open_store(), **tags) if run.experiment_id == experiment_id]
+    earlier = [run for run in found if group_of(run) == member.group]
+    for run in earlier:
+        if (who := owner_elsewhere(run)) is not None:
+            raise RunError(f"{member.name}: expected nobody to train it, found run {run.run_id}: {who}. Wait for it.")
+    return earlier
+
+
+def _finished(runs: Sequence[StoredRun]) -> list[str]:
+    return [run.run_id for run in runs if run.status == "FINISHED" and is_model(run)]
+
+
+def _train_member(member: Member, place: Place, earlier: Sequence[StoredRun], report: Report) -> str:
+    resumable = [run.run_id for run in earlier if can_resume(run.run_id, member.settings)]
+    made = train(
+        METHODS[member.method],
+        member.settings.model_copy(update={"resume": resumable[-1] if resumable else NONE}),
+        lambda _line: None,  # the lines are in the run's log
+        lambda step: report(TRAINING_SHARE * step.steps_done / step.steps_total),
+        place,
+    )
+    return made.run_id
+
+
+def make_acting(member: Member, model: StoredRun, place: Place, trial: Trial, report: Report) -> str:
+    """Write a trained model as one that acts as the member does, evaluate it, and log both; returns the run's id."""
+    method = METHODS[member.method]
+    with TemporaryDirectory() as folder, artifact(open_store(), model.run_id, f"{model.tags[NAME]}.pth") as trained:
+        checkpoint = load_checkpoint(trained).acting_by(method.acting(member.settings).model_dump())
+        file = Path(folder) / f"{file_name(member.name)}.pth"
+        save_checkpoint(file, replace(checkpoint, provenance=checkpoint.provenance | {NAME: file.stem}))
+        judge = partial(judge_file, file, NONE, trial)
+        params = checkpoint.settings.model_dump(mode="json", exclude={"resume"})
+        return judge_beside(judge, place, trial.protocol, report, file, params)
+
+
+def judge_again(run_id: str, trial: Trial, report: Report) -> str:
+    """Evaluate the model of a run and log the scores to it; returns the run's id."""
+    judge_run(run_id, trial, report)
+    return run_id
+
+
+def make_average(name: str, members: Sequence[StoredRun], place: Place, trial: Trial, report: Report) -> str:
+    """Write the members' files as one policy, evaluate it, and log both as a run; returns the run's id."""
+    store = open_store()
+    with ExitStack() as stack:
+        file = Path(stack.enter_context(TemporaryDirectory())) / f"{file_name(name)}.pth"
+        files = [stack.enter_context(artifact(store, run.run_id, f"{run.tags['name']}.pth")) for run in members]
+        save_ensemble(file, name, files)
+        judge = partial(judge_file, file, NONE, trial)
+        return judge_beside(judge, place, trial.protocol, report, file)
+
+
+def file_name(name: str) -> str:
+    """A name of a study as that of a file, without an ending."""
+    return NOT_IN_FILES.sub("_", name)[:MOST_LETTERS]
+
+
+def judge_beside(
+    judge: Callable[[Report], Judged],
+    place: Place,
+    protocol: Protocol,
+    report: Report,
+    file: Path | None = None,
+    params: Mapping[str, Any] | None = None,
+) -> str:
+    """Evaluate what needs no training, and log it as a run of its own, with its `file`; returns the run's id."""
+    judged = judge(report)
+    run = start_run(open_store(), "", place.name or judged.name, chosen=True, place=place)
+    try:
+        run.params(params or {})
+        run.tags({"method": judged.method} | ({"name": file.stem} if file else {}))
+        if file is not None:
+            run.file(file)
+        log_judged(run, judged, protocol)
+    except BaseException as error:
+        run.end(status_of(error))
+        raise
+    run.end("FINISHED")
+    return run.run_id
+
+
+def log_tradeoff(run_id: str, pairs_file: Path, digest: str, chosen: str, report: Report) -> str:
+    """Measure what FAST trades, fitted on the training split, and log it to the study's run; returns the run's id."""
+    pairs = load_action_pairs(pairs_file)
+    split = split_pairs(pairs.trajectory, len(pairs.state))
+    train_chunks, held_out = (pairs.action_chunk[spread(rows, TRADEOFF_CHUNKS)] for rows in (split.train, split.val))
+    rows = []
+    for number, scale in enumerate(SCALES):
+        report(number / len(SCALES))
+        rows += [asdict(row) for row in measure_tradeoff(train_chunks, held_out, scale)]
+    run = TrackedRun(open_store(), run_id)
+    run.json(f"{FOLDER}/{TRADEOFF_FILE}", {"rows": rows, "chosen": chosen})
+    run.tags({TRADEOFF_TAG: digest})
+    return run_id
