@@ -16,13 +16,14 @@ from pipeline.evaluation.yardsticks import evaluate_yardstick
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import Pi0Settings
 from pipeline.stages import evaluate_to_file as at_scale
-from pipeline.stages.evaluate import Contender
+from pipeline.stages.evaluate import Contender, row_of
 from pipeline.stages.evaluate_to_file import stream
 from pipeline.stages.judging import Trial, judge_file, judge_yardstick
 from pipeline.stages.recorded import read_parquet, read_table
 from pipeline.stages.settings import EvaluateSettings
 from pipeline.stages.train import train
 from pipeline.tasks.registry import TASKS, find_task
+from pipeline.tracking.query import StoredRun
 
 EPISODES = 7
 
@@ -133,3 +134,13 @@ def test_yardsticks_by_blocks() -> None:
     block = evaluate_yardstick(name, draw_episodes(task, task.conditions[:1], 3, 3, first=2), 1)
     for score in block.columns.keys() - {at_scale.OF_ALL}:  # its own products add up in another order
         assert np.allclose(block.columns[score], whole.columns[score][2:], rtol=0, atol=1e-9), score
+
+
+def test_an_average_is_no_further_model_of_its_group() -> None:
+    def run(name: str, **tags: str) -> StoredRun:
+        return StoredRun(name, name, "FINISHED", 0, {}, {}, {"method": "pi0", "name": name} | tags, "1")
+
+    average = run("pi0 average of 2", group="pi0 width=64", kind="average", members="0" * 64)
+    assert [row_of(each) for each in (run("a", group="pi0 width=64"), average, run("b"))] == [
+        "pi0 width=64", "pi0 average of 2", "pi0",
+    ]  # fmt: skip

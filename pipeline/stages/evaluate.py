@@ -27,7 +27,7 @@ from pipeline.stages.settings import AsksPolicies, EvaluateSettings
 from pipeline.tasks.settings import at_task, settle
 from pipeline.tasks.task import Task
 from pipeline.tracking.names import Kind
-from pipeline.tracking.query import fetch, search_study
+from pipeline.tracking.query import StoredRun, fetch, group_of, is_average, search_study
 from pipeline.tracking.store import open_store
 
 
@@ -105,6 +105,11 @@ def files_read(settings: EvaluateSettings) -> tuple[Path, ...]:
     return (*settings.checkpoint, *tokenizer, settings.pairs, *own)
 
 
+def row_of(run: StoredRun) -> str:
+    """The method of a run in a table of episodes: its group. An average is no further model of it: it stands alone."""
+    return run.name if is_average(run) else group_of(run)
+
+
 def find_contenders(settings: EvaluateSettings, say: Say = silent) -> tuple[EvaluateSettings, list[Contender], Trial]:
     """The settings at their task, what is to be evaluated, and how; raises `UserError` kinds, see `evaluate`."""
     settings, task = settle(settings)
@@ -144,7 +149,7 @@ def find_contenders(settings: EvaluateSettings, say: Say = silent) -> tuple[Eval
         if act:
             for method in dict.fromkeys(run.tags["method"] for run in runs):
                 METHODS[method].check_acting(act)
-        found += [Contender(run.name, run.tags["method"], partial(judge_run, run.run_id, act=act)) for run in runs]
+        found += [Contender(run.name, row_of(run), partial(judge_run, run.run_id, act=act)) for run in runs]
     if act and not found:
         raise SettingsError("act: name models that are to act so: files, --run or --study. See --help.")
     asks = AsksPolicies(timeout=settings.timeout, batch=settings.batch)
