@@ -95,7 +95,7 @@ def refused(run: Run, *words: object, code: int = 2) -> str:
 def test_a_server_and_a_file_both_ways(run: Run, controls: str, model: Path) -> None:
     """The same episodes, mirrored results; it stops as soon as it is decided."""
     there = compared(run, controls, model, *QUICK, code=0)
-    assert there["verdict"] == "better" and there["a"] == f"{controls}, {controls}" and there["b"] == f"{model}, idle"
+    assert there["verdict"] == "better" and there["a"] == controls and there["b"] == f"{model}, idle"
     assert there["score"] == "calm" and there["margin"] == 0.3 and 0 < there["interval"][0] < there["difference"]
     assert there["episodes"] % len(CONDITIONS) == 0 and there["episodes"] < 9 * 20
     assert [each["condition"] for each in there["conditions"]][:2] == ["0.01, 10", "0.01, 13"]
