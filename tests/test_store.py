@@ -403,3 +403,24 @@ def test_a_database_that_is_silent_is_not_waited_for(workplace: Path, monkeypatc
         with pytest.raises(StoreError, match="expected a tracking store that answers"):
             open_store()
         assert time.monotonic() - started < 6
+
+
+HALF_WRITTEN = """
+import os, signal, sqlite3, sys
+store = sqlite3.connect(sys.argv[1])
+store.execute("PRAGMA cache_size = 1")  # so that the transaction is in the file before it ends
+store.execute("BEGIN")
+store.execute("UPDATE experiments SET name = name || 'x'")
+store.executemany("INSERT INTO experiment_tags VALUES ('k' || ?, ?, 0)", [(n, "x" * 1000) for n in range(2000)])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.usefixtures("with_store")
+def test_what_a_killed_process_has_half_written_is_taken_back(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+    database = workplace / "mlruns/mlflow.db"
+    found = subprocess.run([sys.executable, "-c", HALF_WRITTEN, str(database)], check=False, capture_output=True)
+    assert found.returncode == -9 and database.with_name("mlflow.db-journal").stat().st_size > 0, found.stderr
+    assert [each.name for each in open_store().search_experiments()] == ["Default"]
+    assert not database.with_name("mlflow.db-journal").exists()

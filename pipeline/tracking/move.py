@@ -20,7 +20,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import Connection, Table, func, select, text
 
 from pipeline.errors import RunError, StoreError, one_line
-from pipeline.tracking.places import local_path
+from pipeline.tracking.places import local_path, open_to_read
 from pipeline.tracking.store import mlflow_settings, sqlite_uri
 
 ROWS = 5000  # rows copied at once
@@ -46,14 +46,10 @@ def check_source(source: Path) -> None:
     if not source.is_file():
         raise StoreError(f"{source}: expected the sqlite file of a local MLflow store, found no file.")
     try:
-        with closing(_opened(source)) as database:
+        with closing(open_to_read(source)) as database:
             database.execute("SELECT experiment_id, artifact_location FROM experiments")
     except sqlite3.Error as error:
         raise StoreError(f"{source}: expected the sqlite file of an MLflow store, found: {one_line(error)}.") from error
-
-
-def _opened(source: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)
 
 
 def copy_store(source: Path, database_uri: str, bucket_uri: str, secrets: dict[str, str]) -> Moved:
@@ -68,7 +64,7 @@ def copy_store(source: Path, database_uri: str, bucket_uri: str, secrets: dict[s
     """
     with tempfile.TemporaryDirectory() as folder, mlflow_settings(secrets):
         snapshot = Path(folder) / "snapshot.db"
-        with closing(_opened(source)) as live, closing(sqlite3.connect(snapshot)) as copy:
+        with closing(open_to_read(source)) as live, closing(sqlite3.connect(snapshot)) as copy:
             live.backup(copy)
         old = create_sqlalchemy_engine_with_retry(sqlite_uri(snapshot))
         _upgrade_db(old)

@@ -8,6 +8,16 @@ from pathlib import Path
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 
+def open_to_read(database: Path) -> sqlite3.Connection:
+    """Return a connection that only reads. It may take back what a killed process has left half written.
+
+    With `mode=ro` sqlite may not, and refuses until somebody else has. A file without the right to write is only read.
+    """
+    connection = sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
 def local_path(address: str | None) -> Path | None:
     """The path that an address names, if it names one of this machine."""
     if address and address.startswith("file:"):
@@ -21,7 +31,7 @@ def strayed(database: Path) -> dict[Path, Path]:
     A folder elsewhere was chosen, unless it lies to another home as it would lie to ours, and the artifacts are here,
     or that home has the original of the store, or is gone. Raises `sqlite3.Error`.
     """
-    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as reading:
+    with closing(open_to_read(database)) as reading:
         if reading.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone() is None:
             return {}  # MLflow has not made its tables yet
         locations = [location for (location,) in reading.execute("SELECT artifact_location FROM experiments")]
