@@ -20,7 +20,7 @@ from pipeline.executors import cluster
 from pipeline.executors.cluster import joining
 from pipeline.executors.jobs import ATTEMPTS, Done, Failed, Job, Planned, Report, Running
 from pipeline.executors.luggage import JobFolder, Keeping, Parcel, digest_of, unpack
-from pipeline.executors.on_ray import SEND_SECONDS, run_jobs
+from pipeline.executors.on_ray import SEND_SECONDS, Mailbox, run_jobs
 from pipeline.locks import file_lock
 from pipeline.own_code import files_of
 from pipeline.tracking.mirror import KEPT_AT, reserve
@@ -106,6 +106,15 @@ def test_jobs_fail_go_on_and_are_interrupted_as_on_the_pool(tmp_path: Path, monk
     assert events[-1] == Running({})
     assert held and all(held) and not JOURNAL.exists() and Path("kept/snapshot").read_text() == "7!7!"
     assert Path("cleaned up").read_text() == "yes"
+
+
+def test_a_job_learns_that_it_is_to_end_from_its_messages() -> None:
+    mailbox = Mailbox()
+    mailbox.expect((0, 1))
+    assert mailbox.put((0, 1), 0.5, {"a": b"a"}) and not mailbox.put((0, 2), 0.5, {})
+    mailbox.stop()
+    assert not mailbox.put((0, 1), None, {"b": b"b"})
+    assert mailbox.take() == ({0: 0.5}, {0: {"a": b"a", "b": b"b"}})  # what it leaves is taken all the same
 
 
 def test_what_a_job_reads_is_there_and_what_it_leaves_comes_back(

@@ -35,6 +35,7 @@ class Mailbox:
         self._expected: set[Attempt] = set()
         self._fractions: dict[int, float] = {}
         self._left: dict[int, Left] = {}
+        self._stopped = False
 
     def expect(self, attempt: Attempt) -> None:
         """Take messages of this attempt."""
@@ -45,14 +46,18 @@ class Mailbox:
         self._expected.discard(attempt)
         self._fractions.pop(attempt[0], None)
 
+    def stop(self) -> None:
+        """Let every job know, at its next message, that it is to end: Ray's interrupt can get lost in a destructor."""
+        self._stopped = True
+
     def put(self, attempt: Attempt, fraction: float | None, left: Left) -> bool:
-        """Take a message; returns whether it was expected."""
+        """Take a message; returns whether the job is to go on."""
         if attempt not in self._expected:
             return False
         if fraction is not None:
             self._fractions[attempt[0]] = fraction
         self._left.setdefault(attempt[0], {}).update(left)
-        return True
+        return not self._stopped
 
     def take(self) -> tuple[dict[int, float], dict[int, Left]]:
         """Return the fractions of the running jobs, and what the jobs have left since the last time."""
@@ -152,6 +157,7 @@ def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Events[R]:
         ) from error
     finally:
         with suppress(ray.exceptions.RayError):
+            ray.get(mailbox.stop.remote())
             _interrupt(list(pending), take)
             for number in set(pending.values()):
                 end(number)
@@ -235,11 +241,11 @@ def _work(errand: Errand, folder: Path, copies: Path | None) -> Any:
     def tell(fraction: float | None) -> None:
         left = luggage.changed() if luggage else {}
         try:
-            expected = ray.get(errand.mailbox.put.remote(errand.attempt, fraction, left))
+            goes_on = ray.get(errand.mailbox.put.remote(errand.attempt, fraction, left))
         except ray.exceptions.RayError as error:
             raise KeyboardInterrupt("who gave this job is gone") from error
-        if not expected:
-            raise KeyboardInterrupt("another worker has this job")
+        if not goes_on:
+            raise KeyboardInterrupt("nobody waits for this job any more")
 
     def report(fraction: float) -> None:
         nonlocal told
