@@ -60,7 +60,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
     Its name is hidden (leading dot), and it is removed with all files on failure.
 
-    Raises `WriteError` if the disk is full or the folder read-only.
+    Raises `WriteError` if the disk is full or the folder read-only, or if another process has taken the name meanwhile.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
             for file in filter(Path.is_file, temporary.rglob("*")):
                 with file.open("rb") as written:
                     os.fsync(written.fileno())
-            temporary.rename(path)
+            try:
+                temporary.rename(path)
+            except OSError as error:
+                if not path.exists():
+                    raise
+                raise WriteError(
+                    f"{path}: expected a name that is free, found what another process has written meanwhile. It stays."
+                ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
