@@ -149,7 +149,6 @@ def same_bits(bench: Bench, count: int) -> dict[str, Any]:
             "alone, deterministic": alone[0]["weights"] == alone[1]["weights"],
             "seconds alone, deterministic": alone[1]["seconds"],
         }
-    choose_device(bench.models(NAMES[0], 1)[0][1])  # torch's algorithms as they were
     return found
 
 

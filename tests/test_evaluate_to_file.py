@@ -16,7 +16,7 @@ from pipeline.evaluation.yardsticks import evaluate_yardstick
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import Pi0Settings
 from pipeline.stages import evaluate_to_file as at_scale
-from pipeline.stages.evaluate import Contender, row_of
+from pipeline.stages.evaluate import Candidate, row_of
 from pipeline.stages.evaluate_to_file import stream
 from pipeline.stages.judging import Trial, judge_file, judge_yardstick
 from pipeline.stages.recorded import read_parquet, read_table
@@ -53,7 +53,7 @@ def test_the_table_has_the_bits_of_an_evaluation(
     settings = EvaluateSettings(episodes=EPISODES, seed=11, out="all.parquet", executor="serial")
     judges = {model.stem: partial(judge_file, model, "none"), "zero action": partial(judge_yardstick, "zero action")}
     contenders = [
-        Contender(name, group, judge) for (name, judge), group in zip(judges.items(), ("pi0", "yardstick"), strict=True)
+        Candidate(name, group, judge) for (name, judge), group in zip(judges.items(), ("pi0", "yardstick"), strict=True)
     ]
     trial = Trial("pendulum", protocol, Path("none"))
     means = stream(settings, contenders, trial, lambda _event: None)

@@ -27,9 +27,11 @@ from pipeline.evaluation.stored import protocol_of, protocol_tags
 from pipeline.methods.preset import preset_for, preset_of, read_preset, write_preset
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import Pi0Settings, RegressionSettings
+from pipeline.registry import promote
 from pipeline.report.search import COMPLETE, FAILED, PRUNED, Found, Tried
+from pipeline.stages import compare, tokenizer_report
 from pipeline.streams import derive
-from pipeline.studies import search_trials
+from pipeline.studies import search_plan, search_trials
 from pipeline.studies.groups import plan_groups
 from pipeline.studies.sampler import importances, is_hopeless, suggest
 from pipeline.studies.settings import EnsembleSettings, SearchSettings
@@ -239,9 +241,11 @@ def test_without_optuna(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
 
 def test_its_episodes_are_nobody_elses() -> None:
     count = 50
-    own = draw_episodes(PENDULUM, PENDULUM.conditions, count, 7, *Protocol(count, 7, purpose="search").stream)
-    for purpose in ((), ("compare",), ("check",)):
-        others = draw_episodes(PENDULUM, PENDULUM.conditions, count, 7, *purpose)
+    own = draw_episodes(
+        PENDULUM, PENDULUM.conditions, count, 7, *Protocol(count, 7, purpose=search_plan.PURPOSE).stream
+    )
+    for purpose in ("", compare.PURPOSE, promote.PURPOSE, tokenizer_report.PURPOSE):
+        others = draw_episodes(PENDULUM, PENDULUM.conditions, count, 7, *filter(None, [purpose]))
         assert not set(map(tuple, own.starts)) & set(map(tuple, others.starts))
         assert (own.noise != others.noise).any()
 

@@ -18,7 +18,7 @@ from pipeline.evaluation.control import draw_episodes, evaluate_planner
 from pipeline.evaluation.yardsticks import yardstick_planner
 from pipeline.report.tokenizer_cost import ENOUGH, Fitted, TokenizerCost, bands
 from pipeline.stages.settings import TokenizerReportSettings
-from pipeline.stages.tokenizer_report import primary_of, rounded, tokenizer_report
+from pipeline.stages.tokenizer_report import mean_primary, rounded, tokenizer_report
 from pipeline.tasks.dataset import DataSet, write_dataset
 from pipeline.tasks.facts import KEY, facts_of
 from pipeline.tasks.pendulum import PENDULUM
@@ -116,7 +116,7 @@ def test_plans_through_a_fine_tokenizer_act_as_the_plans_themselves(data: Path) 
     episodes = draw_episodes(task, task.conditions, 4, 0, "test")
     planner = yardstick_planner(task.yardsticks["PID, planned"], episodes, 1, task.horizon)
     itself, through, coarse = (
-        primary_of(evaluate_planner(each, episodes, 1))
+        mean_primary(evaluate_planner(each, episodes, 1))
         for each in (
             planner,
             rounded(planner, replace(fit_tokenizer(chunks, 400.0), low=-(10**9), high=10**9)),

@@ -41,10 +41,11 @@ class Mailbox:
         """Take messages of this attempt."""
         self._expected.add(attempt)
 
-    def end(self, attempt: Attempt) -> None:
-        """Take no more: it is over, or its machine is lost to us, and may come back."""
+    def end(self, attempt: Attempt) -> Left:
+        """Take no more: it is over, or its machine is lost to us, and may come back. Returns what it left last."""
         self._expected.discard(attempt)
         self._fractions.pop(attempt[0], None)
+        return self._left.pop(attempt[0], {})
 
     def stop(self) -> None:
         """Let every job know, at its next message, that it is to end: Ray's interrupt can get lost in a destructor."""
@@ -126,7 +127,7 @@ def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Events[R]:
             started.setdefault(number, time.monotonic())
 
     def end(number: int) -> None:
-        ray.get(mailbox.end.remote((number, attempts[number])))
+        keeping.keep(number, ray.get(mailbox.end.remote((number, attempts[number]))))
         keeping.let_go(number)
         fractions.pop(number, None)
 

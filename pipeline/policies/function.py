@@ -63,7 +63,7 @@ def _import_function(where: str, name: str) -> Callable[[Floats], Any]:
     module = import_own("policy", where)
     function = getattr(module, name, None)
     if not callable(function):
-        found = f"{type(function).__name__}" if hasattr(module, name) else "nothing"
+        found = type(function).__name__ if hasattr(module, name) else "nothing"
         raise SettingsError(f"policy: expected a function called '{name}' in {where}, found {found} of that name.")
     if isinstance(function, type) or inspect.iscoroutinefunction(function):
         what = "a class" if isinstance(function, type) else "an async function"

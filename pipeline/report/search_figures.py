@@ -59,7 +59,8 @@ def draw_history(searched: Searched) -> Figure:
         axes.grid(alpha=0.3)
         if number == 0:
             axes.set_ylabel(searched.score.short)
-        axes.legend(loc="best", fontsize="small")
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="best", fontsize="small")
     figure.suptitle(
         f"Search {searched.name}: means, a line joins the seeds of a trial; hollow: too slow; cross: given up",
         x=0.01, ha="left", fontsize="medium",

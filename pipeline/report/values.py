@@ -81,7 +81,7 @@ def as_rows(comparison: Comparison) -> list[dict[str, Any]]:
         rows += [_summary_row(group.name, name, None, summary) for name, summary in alone.items()]
     for contrast in comparison.contrasts:
         if (verdict := contrast.verdict) is not None:
-            cell = Cell(verdict.difference, verdict.interval, verdict.p or 1.0, verdict.better)
+            cell = Cell(verdict.difference, verdict.interval, 1.0 if verdict.p is None else verdict.p, verdict.better)
             rows.append(_difference_row(contrast, comparison.design.primary, None, cell) | {"verdict": verdict.word})
         for name, found in contrast.scores.items():
             rows += [_difference_row(contrast, name, where, value) for where, value in found.items()]

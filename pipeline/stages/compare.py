@@ -11,7 +11,7 @@ from pipeline.errors import SettingsError
 from pipeline.report.contest import Contest, Watch, judge
 from pipeline.report.statistics import Floats
 from pipeline.stages.contenders import Contender, open_contender, play_blocks
-from pipeline.stages.eval_info import EVAL_INFO, read_eval_infos
+from pipeline.stages.eval_info import ENDING, read_eval_infos
 from pipeline.stages.say import Say, silent
 from pipeline.stages.settings import CompareSettings
 from pipeline.tasks.registry import find_task
@@ -37,11 +37,11 @@ class Compared:
 def compare(settings: CompareSettings, watch: Watch, say: Say = silent) -> Compared:
     """Compare two policies, or what lerobot recorded of two; raises `UserError` kinds before any episode."""
     a, b = settings.policy
-    recorded = [place.endswith(EVAL_INFO) for place in settings.policy]
+    recorded = [place.endswith(ENDING) for place in settings.policy]
     if any(recorded):
         if not all(recorded) or settings.score not in (AUTO, SUCCESS):
             raise SettingsError(
-                f"policy: expected two {EVAL_INFO} files, compared by success, found '{a}' and '{b}', by "
+                f"policy: expected two eval_info{ENDING}, compared by success, found '{a}' and '{b}', by "
                 f"{settings.score}. See --help."
             )
         conditions, first, second = read_eval_infos(Path(a), Path(b))

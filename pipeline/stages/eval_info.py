@@ -7,17 +7,14 @@ It is {"per_episode": [{"success": ..., "seed": ...}, ...]}, or for several task
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pipeline.errors import DataError, one_line
 from pipeline.report.statistics import Floats
 
-if TYPE_CHECKING:
-    pass  # it imports torch, which reading does not need
-
-EVAL_INFO = ".json"  # what files of recorded episodes of a policy end in
+ENDING = ".json"
 
 
 def read_eval_infos(first: Path, second: Path) -> tuple[tuple[str, ...], Floats, Floats]:
@@ -51,6 +48,8 @@ def read_eval_info(path: Path) -> dict[str, dict[int, bool]]:
                 f"{each['task_group']} {each['task_id']}": _named(each["metrics"]["successes"], None)
                 for each in content["per_task"]
             }
+            if len(tasks) < len(content["per_task"]):
+                raise ValueError("a task that is there twice")
         else:
             rows = content["per_episode"]
             seeds = [row.get("seed") for row in rows]
@@ -65,7 +64,9 @@ def read_eval_info(path: Path) -> dict[str, dict[int, bool]]:
 
 
 def _named(successes: Sequence[Any], seeds: Sequence[Any] | None) -> dict[int, bool]:
-    keys = list(range(len(successes))) if seeds is None else list(map(int, seeds))
+    keys = list(range(len(successes))) if seeds is None else list(seeds)
+    if any(type(key) is not int for key in keys):
+        raise ValueError("a seed that is no whole number")
     if len(set(keys)) < len(keys):
         raise ValueError("a seed that is there twice")
     if any(value not in (True, False) for value in successes):

@@ -55,7 +55,7 @@ def protocol_for(settings: EvaluateSettings, task: Task) -> Protocol:
 
 
 @dataclass(frozen=True)
-class Contender:
+class Candidate:
     """A model, somebody else's policy or a yardstick that is to be evaluated."""
 
     name: str
@@ -110,7 +110,7 @@ def row_of(run: StoredRun) -> str:
     return run.name if is_average(run) else group_of(run)
 
 
-def find_contenders(settings: EvaluateSettings, say: Say = silent) -> tuple[EvaluateSettings, list[Contender], Trial]:
+def find_contenders(settings: EvaluateSettings, say: Say = silent) -> tuple[EvaluateSettings, list[Candidate], Trial]:
     """The settings at their task, what is to be evaluated, and how; raises `UserError` kinds, see `evaluate`."""
     settings, task = settle(settings)
     default = at_task(EvaluateSettings(task=settings.task), task).pairs
@@ -122,12 +122,12 @@ def find_contenders(settings: EvaluateSettings, say: Say = silent) -> tuple[Eval
         )
     protocol, act = protocol_for(settings, task), settings.acting
     trial = Trial(settings.task, protocol, settings.pairs)
-    found: list[Contender] = []
+    found: list[Candidate] = []
     for path in settings.checkpoint:
         policy = load_for(task, path, settings.tokenizer, act)
         if task.world is None:
             check_held_out(task, str(path), policy, settings.pairs)
-        found.append(Contender(policy.name, policy.method, partial(judge_file, path, settings.tokenizer, act=act)))
+        found.append(Candidate(policy.name, policy.method, partial(judge_file, path, settings.tokenizer, act=act)))
     if settings.pairs.exists() or settings.pairs != default:
         load_action_pairs(settings.pairs)  # raises here, not in every process
     if settings.run or settings.study != NONE:
@@ -149,15 +149,15 @@ def find_contenders(settings: EvaluateSettings, say: Say = silent) -> tuple[Eval
         if act:
             for method in dict.fromkeys(run.tags["method"] for run in runs):
                 METHODS[method].check_acting(act)
-        found += [Contender(run.name, row_of(run), partial(judge_run, run.run_id, act=act)) for run in runs]
+        found += [Candidate(run.name, row_of(run), partial(judge_run, run.run_id, act=act)) for run in runs]
     if act and not found:
         raise SettingsError("act: name models that are to act so: files, --run or --study. See --help.")
     asks = AsksPolicies(timeout=settings.timeout, batch=settings.batch)
     for place in dict.fromkeys(settings.policy):
         name = open_foreign(task, place, asks).name  # refused before any evaluation
-        found.append(Contender(name, name, partial(judge_foreign, place, asks)))
+        found.append(Candidate(name, name, partial(judge_foreign, place, asks)))
     if settings.yardsticks:
-        found += [Contender(name, name, partial(judge_yardstick, name)) for name in task.yardsticks]
+        found += [Candidate(name, name, partial(judge_yardstick, name)) for name in task.yardsticks]
     if not found:
         raise SettingsError("checkpoint: name model files, or --run, --study, --policy or --yardsticks. See --help.")
     return settings, found, trial

@@ -29,7 +29,7 @@ from pipeline.evaluation.protocol import Protocol
 from pipeline.executors.jobs import Job
 from pipeline.executors.run import Watch
 from pipeline.files import check_folder, whole_file
-from pipeline.stages.evaluate import Contender, find_contenders, run_judging
+from pipeline.stages.evaluate import Candidate, find_contenders, run_judging
 from pipeline.stages.judging import Block, Judged, Trial
 from pipeline.stages.recorded import CONDITION, KEYS, PARQUET
 from pipeline.stages.say import Say
@@ -78,7 +78,7 @@ def evaluate_to_file(settings: EvaluateSettings, watch: Watch, say: Say) -> dict
 
 
 def stream(
-    settings: EvaluateSettings, contenders: Sequence[Contender], trial: Trial, watch: Watch
+    settings: EvaluateSettings, contenders: Sequence[Candidate], trial: Trial, watch: Watch
 ) -> dict[str, list[dict[str, float]]]:
     """Evaluate contenders into `settings.out`, see `evaluate_to_file`."""
     names = [each.name for each in contenders]
@@ -87,7 +87,7 @@ def stream(
     task = find_task(settings.task)
     schema = schema_of(task, trial.protocol)
     jobs: list[Job[Judged]] = []
-    where: dict[str, tuple[Contender, Block]] = {}
+    where: dict[str, tuple[Candidate, Block]] = {}
     for contender in contenders:
         for block in blocks_of(task, trial.protocol.episodes):
             name = f"{contender.name}, {task.conditions[block.condition]}, from episode {block.first}"
@@ -124,7 +124,7 @@ def schema_of(task: Task, protocol: Protocol) -> pa.Schema:
 
 
 def rows_of(
-    schema: pa.Schema, task: Task, contender: Contender, block: Block, columns: dict[str, NDArray[Any]]
+    schema: pa.Schema, task: Task, contender: Candidate, block: Block, columns: dict[str, NDArray[Any]]
 ) -> pa.Table:
     """The rows of a block."""
     texts = {"method": contender.method, "model": contender.name, CONDITION: str(task.conditions[block.condition])}

@@ -23,6 +23,7 @@ from pipeline.report.tokenizer_cost import Fitted, TokenizerCost
 from pipeline.stages.settings import TokenizerReportSettings, TokenizeSettings
 from pipeline.stages.tokenize import REBUILD
 from pipeline.tasks.facts import require_fit
+from pipeline.tasks.score import primary_of
 from pipeline.tasks.settings import settle
 from pipeline.tasks.task import Array, Ints, Task
 from pipeline.tokenizer.fast import FastTokenizer, Floats
@@ -53,6 +54,11 @@ def tokenizer_report(settings: TokenizerReportSettings, watch: Watch) -> tuple[T
         pairs, digest = load_action_pairs(settings.pairs), file_digest(settings.pairs)
     sizes = pairs.state.shape[1], pairs.action_chunk.shape[2]
     require_fit(str(settings.pairs), pairs.task, sizes, task, DataError, REBUILD)
+    if task.world is not None and pairs.action_chunk.shape[1] < task.longest_replan:
+        raise DataError(
+            f"{settings.pairs}: expected chunks of at least {task.longest_replan} actions, for the conditions of the "
+            f"task, found {pairs.action_chunk.shape[1]}. {REBUILD}"
+        )
     split = split_pairs(pairs.trajectory, len(pairs.state))
     chunks = pairs.action_chunk
     train, held_out = chunks[spread(split.train, MOST_TRAIN)], chunks[spread(split.val, MOST_HELD_OUT)]
@@ -67,7 +73,7 @@ def tokenizer_report(settings: TokenizerReportSettings, watch: Watch) -> tuple[T
     alone = None if expert is None else act_of_expert(task, settings, expert, None)
     rows = []
     for number, tokenizer in enumerate(tokenizers, 1):
-        control = None if expert is None else primary_of(act_of_expert(task, settings, expert, tokenizer))
+        control = None if expert is None else mean_primary(act_of_expert(task, settings, expert, tokenizer))
         rows.append(Fitted(tokenizer, measure_cost(tokenizer, held_out), control))
         STAGES.debug("measured: %s", tokenizer.summary)
         watch(number, len(tokenizers))
@@ -84,7 +90,7 @@ def tokenizer_report(settings: TokenizerReportSettings, watch: Watch) -> tuple[T
         expert=expert,
         score=task.scores[task.primary].label,
         short=task.scores[task.primary].short,
-        alone=None if alone is None else primary_of(alone),
+        alone=None if alone is None else mean_primary(alone),
         episodes=settings.episodes * len(task.conditions),
     )
     settings.out.mkdir(parents=True, exist_ok=True)
@@ -134,7 +140,6 @@ def rounded(planner: Planner, tokenizer: FastTokenizer) -> Planner:
     return plan
 
 
-def primary_of(evaluation: Evaluation) -> float:
+def mean_primary(evaluation: Evaluation) -> float:
     """Return the mean primary score of all episodes."""
-    name = next(name for name, score in evaluation.scores.items() if score.primary)
-    return float(np.mean(evaluation.columns[name]))
+    return float(np.mean(evaluation.columns[primary_of(evaluation.scores)]))

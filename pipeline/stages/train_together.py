@@ -100,7 +100,7 @@ def _fit(members: Sequence[Member], watch: Callable[[float], None]) -> list[str]
     before, begun = [each.account.seconds for each in trainings], time.perf_counter()
     for number, event in events:
         member, training = members[number], trainings[number]
-        training.account.seconds = before[number] + time.perf_counter() - begun
+        training.account.seconds = before[number] + (time.perf_counter() - begun) / len(members)
         if isinstance(event, Broken):
             failures[number] = event.reason
             member.end(DivergedError(event.reason))

@@ -1,9 +1,11 @@
 """The jobs of a study: which are left to do, and what a process does for each."""
 
 import contextlib
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from pipeline.errors import StoreError
 from pipeline.evaluation.stored import protocol_of
@@ -24,6 +26,7 @@ from pipeline.studies.work import (
     make_together,
 )
 from pipeline.tasks.registry import find_task
+from pipeline.tracking.journal import journal_of
 from pipeline.tracking.names import NAME, TASK, TRAINED, WEIGHTS, Kind
 from pipeline.tracking.query import StoredRun, group_of, is_acting, is_model, search_study
 from pipeline.tracking.run import Place, TrackedRun
@@ -95,12 +98,14 @@ def missing_jobs(
     runs: Runs,
     earlier: Earlier,
     measured: str,
-    together: Collection[str] = (),
+    together: Collection[str],
+    gpus: Mapping[str, float],
 ) -> tuple[list[Job[str]], int]:
     """The jobs that are left to do before `acting_jobs` and `average_jobs`, and how many models need none.
 
-    Members of the groups `together` are one job of a group, which trains them; `judging_jobs` follow it.
-    `measured` is the digest of the pairs whose trade-off FAST was measured on by an earlier call.
+    Members of the groups `together` are one job of a group, which trains them; `judging_jobs` follow it. `gpus` are
+    those that a training of each group needs. `measured` is the digest of the pairs whose trade-off FAST was measured
+    on by an earlier call.
     """
     trial = earlier.trial
     jobs: list[Job[str]] = []
@@ -137,13 +142,30 @@ def missing_jobs(
             if made
             else partial(make_member, member, place, trial, runs.study.experiment_id)
         )
-        jobs.append(Job(member.name, member.group, work))
+        jobs.append(Job(member.name, member.group, work, gpus=0.0 if made else gpus[member.group]))
     for group, found in at_once.items():
         name = together_name(group)
-        jobs.insert(0, Job(name, name, partial(make_together, found, runs.study.experiment_id)))
+        jobs.insert(0, Job(name, name, partial(make_together, found, runs.study.experiment_id), gpus=gpus[group]))
     for name in find_task(trial.task).yardsticks:
         judge(Kind.YARDSTICK, name, partial(judge_yardstick, name, trial))
     return jobs, reused
+
+
+def with_files(jobs: Sequence[Job[str]], files: tuple[Path, ...], left: Mapping[str, Sequence[Path]]) -> list[Job[str]]:
+    """The jobs with the files that they read, and what earlier ones of their names left: for workers elsewhere."""
+    return [replace(job, files=files, left=tuple(left.get(job.name, ()))) for job in jobs]
+
+
+def what_was_left(store: Store, study: str, experiment: str) -> dict[str, list[Path]]:
+    """The journals of runs that broke off, by the names of their jobs: workers on other machines go on from these."""
+    found: dict[str, list[Path]] = {}
+    for run in search_study(store, study, experiment):
+        if run.status != "FINISHED" and run.tags.get("kind") in JOB_KINDS:
+            files = filter(Path.is_file, journal_of(run.run_id).folder.rglob("*"))
+            left = [Path(os.path.relpath(path)) for path in files]
+            for name in (job_name(run), together_name(group_of(run))):
+                found.setdefault(name, []).extend(left)
+    return found
 
 
 def judging_jobs(members: Sequence[Member], earlier: Earlier) -> list[Job[str]]:

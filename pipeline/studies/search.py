@@ -6,6 +6,7 @@ trials of an undisturbed one.
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -137,7 +138,7 @@ def report_of(plan: Plan, finished: Finished) -> Searched:
     settings, limits = plan.settings, plan.settings.limits
     found = []
     for method, by_number in finished.items():
-        tried = tuple(by_number[number] for number in sorted(by_number))
+        tried = tuple(by_number[number] for number in range(settings.trials))  # an earlier call may have had more
         space = plan.spaces[method]
         found.append(Found(method, tried, importances(space, tried), log_settings(space), limits[method]))
     sizes = " or ".join(dict.fromkeys(str(len(space)) for space in plan.spaces.values()))
@@ -165,6 +166,8 @@ def publish(plan: Plan, runs: Runs, searched: Searched) -> tuple[tuple[Path, ...
         path = folder / f"{each.method}.yaml"
         if each.winner is None:
             path.unlink(missing_ok=True)  # of an earlier call, with another limit
+            runs.groups[each.method].metrics({"best_score": math.nan, "best_trial": math.nan})
+            runs.groups[each.method].flush()
             continue
         write_preset(path, preset_for_winner(plan, runs, each, each.winner))
         presets.append(path)

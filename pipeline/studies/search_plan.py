@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
+from pathlib import Path
 from typing import Any
 
 from pipeline.config import make
@@ -14,7 +15,7 @@ from pipeline.stages.say import Say
 from pipeline.studies.groups import Group, plan_groups
 from pipeline.studies.settings import SearchSettings
 from pipeline.studies.space import Params, Space, as_values, check_buildable, find_space, read_spaces
-from pipeline.studies.study_plan import prepare_data
+from pipeline.studies.study_plan import Beside, files_read, prepare_data
 from pipeline.tasks.settings import at_task, settle
 from pipeline.tasks.task import Task
 from pipeline.tracking.names import TASK, Kind
@@ -36,6 +37,7 @@ class Plan:
     groups: Mapping[str, Group]  # by method: the settings around those that are searched
     spaces: Mapping[str, Space]
     terms: Mapping[str, Any]  # what a search keeps from its first call to its last, as JSON has it
+    files: tuple[Path, ...]  # that its jobs read
 
     @property
     def study(self) -> str:
@@ -47,6 +49,11 @@ class Plan:
         """How everything is evaluated."""
         settings = self.settings
         return Trial(settings.task, Protocol(settings.episodes, settings.seed, purpose=PURPOSE), settings.pairs)
+
+    @property
+    def gpus(self) -> dict[str, float]:
+        """How many GPUs a training of each method needs."""
+        return {name: float(self.terms[f"recipe of {name}"]["device"] == "cuda") for name in self.groups}
 
     @property
     def seeds(self) -> range:
@@ -91,7 +98,8 @@ def plan_search(settings: SearchSettings, say: Say) -> Plan:
     for method, group in groups.items():
         terms[f"space of {method}"] = as_values(spaces[method])
         terms[f"recipe of {method}"] = group.recipe(prepared[method])
-    return Plan(task, settings, settings.experiment, groups, spaces, json.loads(json.dumps(terms)))
+    files = files_read(settings.study, prepared.values(), Beside([], None))
+    return Plan(task, settings, settings.experiment, groups, spaces, json.loads(json.dumps(terms)), files)
 
 
 def known_terms(store: Store, plan: Plan) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pipeline.stages.judging import MEAN
 from pipeline.stages.say import Say
 from pipeline.streams import derive
 from pipeline.studies.groups import Member
-from pipeline.studies.jobs import Runs, end_failed, end_orphans, find_earlier
+from pipeline.studies.jobs import Runs, end_failed, end_orphans, find_earlier, what_was_left, with_files
 from pipeline.studies.sampler import is_hopeless, suggest
 from pipeline.studies.search_plan import Plan
 from pipeline.studies.space import Params
@@ -98,6 +98,8 @@ def find_trials(store: Store, plan: Plan) -> tuple[Finished, dict[tuple[str, int
                 method, number, begun[method, number], told["state"], tuple(told["scores"]),
                 tuple(told["seconds"]), told["reason"],
             )  # fmt: skip
+            if run.status == "RUNNING":  # its process was killed before it could say so
+                TrackedRun(store, run.run_id).end("FAILED" if told["state"] == FAILED else "FINISHED")
     return finished, begun
 
 
@@ -157,11 +159,13 @@ def train_seeds(store: Store, plan: Plan, runs: Runs, tries: Sequence[Try], seed
             if made
             else partial(make_member, member, _place(plan, runs, each, member), plan.trial, runs.study.experiment_id)
         )
-        jobs.append(Job(member.name, each.method, partial(attempt, work)))
+        gpus = 0.0 if made else plan.gpus[each.method]
+        jobs.append(Job(member.name, each.method, partial(attempt, work), gpus=gpus))
         owners.append(each)
 
     failed = partial(end_failed, store, plan.study, plan.experiment)
-    outcome = run_all(jobs, watch, plan.settings.executor, plan.settings.workers, failed)
+    left = what_was_left(store, plan.study, plan.experiment) if plan.settings.executor == "ray" else {}
+    outcome = run_all(with_files(jobs, plan.files, left), watch, plan.settings.executor, plan.settings.workers, failed)
     if outcome.failures:
         raise RunError(
             f"search '{plan.settings.search}': {len(outcome.failures)} trainings failed, the first: "

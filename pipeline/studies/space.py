@@ -141,7 +141,9 @@ def log_settings(space: Space) -> frozenset[str]:
 def as_values(space: Space) -> dict[str, Any]:
     """Return a space as plain values, for JSON."""
     return {
-        name: [*entry.values] if isinstance(entry, Choices) else [entry.low, entry.high, "log" if entry.log else ""]
+        name: [*entry.values]
+        if isinstance(entry, Choices)
+        else [entry.low, entry.high, entry.points, "log" if entry.log else ""]
         for name, entry in space.items()
     }
 

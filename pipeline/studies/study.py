@@ -4,7 +4,6 @@ What runs of the same study in the store have done already is not done again.
 """
 
 import contextlib
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -25,26 +24,24 @@ from pipeline.stages.say import Say
 from pipeline.studies.design import design_for, tags_of
 from pipeline.studies.groups import plan_groups, plan_members, together_groups
 from pipeline.studies.jobs import (
-    JOB_KINDS,
     Runs,
     acting_jobs,
     average_jobs,
     end_failed,
     end_orphans,
     find_earlier,
-    job_name,
     judging_jobs,
     missing_jobs,
-    together_name,
+    what_was_left,
+    with_files,
 )
 from pipeline.studies.publish import publish
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.studies.study_plan import Beside, Plan, files_read, find_originals, prepare_data, require_same_recipes
 from pipeline.tasks.settings import at_task, settle
-from pipeline.tracking.journal import journal_of
 from pipeline.tracking.names import TASK, Kind
 from pipeline.tracking.owner import is_ours
-from pipeline.tracking.query import fetch, group_of, search, search_study
+from pipeline.tracking.query import fetch, search
 from pipeline.tracking.run import TrackedRun, experiment_of, status_of, system_metrics
 from pipeline.tracking.store import Store, open_store
 from pipeline.tracking.study import one_at_a_time, open_group, open_study
@@ -164,7 +161,7 @@ def run_jobs(store: Store, plan: Plan, runs: Runs, watch: Watch, say: Say) -> Ta
         first, last = (plan.settings.base_seed + count for count in (before, look))
         members = [member for member in plan.members if first <= member.settings.seed < last]
         measured = fetch(store, runs.study.run_id).tags.get(TRADEOFF_TAG, "")
-        jobs, reused = missing_jobs(members, plan.beside, runs, earlier(), measured, plan.together)
+        jobs, reused = missing_jobs(members, plan.beside, runs, earlier(), measured, plan.together, plan.gpus)
         tally.reused += reused
         _run(store, plan, jobs, watch, tally)
         if plan.together:
@@ -192,30 +189,11 @@ def is_decided(store: Store, plan: Plan, look: int, say: Say) -> bool:
 
 
 def _run(store: Store, plan: Plan, jobs: Sequence[Job[str]], watch: Watch, tally: Tally) -> None:
-    left = what_was_left(store, plan) if jobs else {}
-    jobs = [replace(job, files=plan.files, gpus=gpus_of(job, plan), left=tuple(left.get(job.name, ()))) for job in jobs]
+    left = what_was_left(store, plan.study, plan.experiment) if plan.settings.executor == "ray" else {}
     failed = partial(end_failed, store, plan.study, plan.experiment)
-    outcome = run_all(jobs, watch, plan.settings.executor, plan.settings.workers, failed)
+    outcome = run_all(with_files(jobs, plan.files, left), watch, plan.settings.executor, plan.settings.workers, failed)
     tally.done += len(outcome.results)
     tally.failures += outcome.failures
-
-
-def gpus_of(job: Job[str], plan: Plan) -> float:
-    """How many GPUs a job needs: a member, or all of a group together, as the group's recipe says."""
-    kinds = {kind: recipe for group, recipe in plan.recipes.items() for kind in (group, together_name(group))}
-    return float(kinds.get(job.kind, {}).get("device") == "cuda")
-
-
-def what_was_left(store: Store, plan: Plan) -> dict[str, list[Path]]:
-    """The journals of runs that broke off, by the names of their jobs: workers on other machines go on from these."""
-    found: dict[str, list[Path]] = {}
-    for run in search_study(store, plan.study, plan.experiment):
-        if run.status != "FINISHED" and run.tags.get("kind") in JOB_KINDS:
-            files = filter(Path.is_file, journal_of(run.run_id).folder.rglob("*"))
-            left = [Path(os.path.relpath(path)) for path in files]
-            for name in (job_name(run), together_name(group_of(run))):
-                found.setdefault(name, []).extend(left)
-    return found
 
 
 def end_all(store: Store, runs: Runs, status: str) -> None:

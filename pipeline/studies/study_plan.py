@@ -61,6 +61,11 @@ class Plan:
         return Trial(self.settings.task, Protocol(self.design.episodes, self.design.seed), self.settings.pairs)
 
     @property
+    def gpus(self) -> dict[str, float]:
+        """How many GPUs a training of each group needs, of one model or of all together."""
+        return {name: float(recipe.get("device") == "cuda") for name, recipe in self.recipes.items()}
+
+    @property
     def looks(self) -> tuple[int, ...]:
         """The numbers of models per group at which the study may stop; the last is the planned end."""
         looks = self.design.looks

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pipeline.errors import one_line
+from pipeline.errors import CheckpointError, one_line
 from pipeline.methods.method import Numbers, Rows, Stacked
 from pipeline.methods.settings import TrainSettings
 from pipeline.streams import global_torch_stream, torch_stream
@@ -144,9 +144,15 @@ class Stack:
         return {f"stack.{name}": getattr(self, name)[model].detach().cpu().clone() for name in TABLES}
 
     def restore(self, model: int, rows: dict[str, Tensor]) -> None:
-        """Put back what `rows_of` returned."""
+        """Put back what `rows_of` returned. Raises `CheckpointError` for what it did not."""
         for name in TABLES:
-            getattr(self, name)[model].copy_(rows[f"stack.{name}"])
+            row, place = rows.get(f"stack.{name}"), getattr(self, name)[model]
+            if row is None or row.shape != place.shape:
+                raise CheckpointError(
+                    "snapshot: expected one of a model that was trained together with others, of the same size, found "
+                    "another: other code wrote it. Start a new training."
+                )
+            place.copy_(row)
 
     def _step(self) -> None:
         batch = (*(each[self.index] for each in self.rows), *self.drawn)
