@@ -13,8 +13,8 @@ from pipeline.data.normalisation import Normalisation
 from pipeline.data.pairs import load_action_pairs, load_token_pairs, save_action_pairs
 from pipeline.data.split import split_pairs
 from pipeline.data.trajectories import cut_pairs, load_trajectories
-from pipeline.errors import DataError, WriteError
-from pipeline.files import file_digest, whole_file, whole_folder
+from pipeline.errors import DataError
+from pipeline.files import file_digest, whole_file
 from pipeline.stages.collect import collect
 from pipeline.stages.settings import CollectSettings
 from pipeline.tasks.pendulum import PENDULUM
@@ -164,17 +164,3 @@ def test_whole_file_keeps_the_old_one_on_failure(tmp_path: Path) -> None:
         temporary.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
-
-
-def test_a_folder_that_another_process_has_made_meanwhile_stays(tmp_path: Path) -> None:
-    place = tmp_path / "mine"
-
-    def lose_the_race() -> None:
-        with whole_folder(place) as folder:
-            (folder / "ours").write_text("ours")
-            place.mkdir()
-            (place / "theirs").write_text("theirs")
-
-    with pytest.raises(WriteError, match="found what another process has written meanwhile"):
-        lose_the_race()
-    assert [path.name for path in tmp_path.rglob("*")] == ["mine", "theirs"]

@@ -13,9 +13,9 @@ from pipeline.cli.main import COMMANDS, main
 from pipeline.cli.train import train_command
 from pipeline.config import make
 from pipeline.data.pairs import ActionPairs, load_action_pairs, load_token_pairs, save_action_pairs
+from pipeline.data.trajectories import load_trajectories
 from pipeline.errors import DataError, SettingsError
 from pipeline.files import file_digest
-from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import BinningSettings, Pi0FastSettings, Pi0Settings
 from pipeline.stages.changed import changed_data
 from pipeline.stages.collect import collect
@@ -33,7 +33,7 @@ from pipeline.tasks.registry import find_task
 from pipeline.tasks.settings import ForData, at_task, settle
 from pipeline.tasks.task import Channel
 from pipeline.tracking.query import StoredRun
-from pipeline.upkeep.data_sets import contents, find, find_all, users
+from pipeline.upkeep.data_sets import contents, find, find_all, ranges, users
 from pipeline.upkeep.info import info
 from tests.conftest import SMALL_TRAJECTORIES, put_store, runs_of, store
 
@@ -168,6 +168,16 @@ def test_a_set_settles_task_and_files(place: Path) -> None:
     for values in ({}, {"task": "reacher"}, {"horizon": 20, "task": "reacher"}):  # without a set, as before
         settings = make(Pi0Settings, values)
         assert settle(settings)[0] == at_task(settings, find_task(settings.task))
+
+
+def test_ranges_are_by_place_for_states_and_actions_may_share_names(place: Path) -> None:
+    made = read_dataset("more")
+    assert made is not None
+    write_dataset(replace(made, action=made.observation[:1]))
+    seen, acted = ranges(find("more"))
+    known = load_trajectories(place / "data/more/trajectories.npz")
+    assert seen == [(float(known.states[..., n].min()), float(known.states[..., n].max())) for n in range(4)]
+    assert acted == [(float(known.actions.min()), float(known.actions.max()))] != seen[:1]
 
 
 def test_what_does_not_fit_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -348,4 +358,3 @@ def test_every_method_has_its_files_removed() -> None:
         "trajectories.npz", "training_pairs_original.npz", "training_pairs_fast.npz", "training_pairs_bins.npz",
         "fast_tokenizer.json", "bins_tokenizer.json", "dataset.json",
     } == OWN  # fmt: skip
-    assert {METHODS[name].settings_type.model_fields["pairs"].default.name for name in METHODS} <= OWN

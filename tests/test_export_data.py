@@ -17,7 +17,7 @@ from pipeline.config import make
 from pipeline.data.targets import lerobot
 from pipeline.data.targets.registry import FORMATS
 from pipeline.data.trajectories import Trajectories, load_trajectories
-from pipeline.errors import DataError
+from pipeline.errors import DataError, WriteError
 from pipeline.files import whole_folder
 from pipeline.stages.export_data import export_data
 from pipeline.stages.import_data import import_data, look
@@ -257,7 +257,7 @@ def test_a_folder_is_whole_or_not_there(reason: type[BaseException], workplace: 
 
 def test_a_folder_that_came_meanwhile_is_kept(tmp_path: Path) -> None:
     place = tmp_path / "made"
-    with pytest.raises(OSError), whole_folder(place) as folder:
+    with pytest.raises(WriteError, match="another process has written meanwhile"), whole_folder(place) as folder:
         (folder / "new").write_text("new")
         place.mkdir()
         (place / "old").write_text("old")

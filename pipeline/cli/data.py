@@ -59,15 +59,14 @@ def _show(found: "Found") -> None:
     told = contents(found)
     if isinstance(told, str):
         raise DataError(told)
-    limits = ranges(found)
+    seen, acted = ranges(found)
     now, before = users(found, stored_runs())
 
-    def channels(each: Sequence["Channel"]) -> str:
+    def channels(each: Sequence["Channel"], ranges: Sequence[tuple[float, float]]) -> str:
         lines = []
-        for channel in each:
-            low, high = limits.get(channel.name, (None, None))
+        for number, channel in enumerate(each):
             words = [str(channel)] if str(channel) != channel.name else []
-            words += [] if low is None else [f"{low:.4g} to {high:.4g}"]
+            words += ["{:.4g} to {:.4g}".format(*ranges[number])] if number < len(ranges) else []
             words += [] if channel.limit is None else [f"applied within +-{channel.limit:g}"]
             lines.append(f"{channel.name}: {', '.join(words)}" if words else channel.name)
         return "\n".join(lines)
@@ -80,8 +79,8 @@ def _show(found: "Found") -> None:
         ("task", f"{told.task or 'unknown'}, {simulator}"),
         ("episodes", f"{told.episodes:,}{frames}" if told.episodes else "unknown"),
         ("rate", rate),
-        ("state", channels(told.observation) or "unknown"),
-        ("action", channels(told.action) or "unknown"),
+        ("state", channels(told.observation, seen) or "unknown"),
+        ("action", channels(told.action, acted) or "unknown"),
         ("chunks", f"of {told.horizon} actions" if told.horizon else "unknown"),
         ("source", source),
         ("source digest", f"sha256 {told.source_sha256}" if told.source_sha256 else "not known"),

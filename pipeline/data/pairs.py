@@ -64,7 +64,7 @@ def load_action_pairs(path: Path) -> ActionPairs:
     chunk = require(path, arrays, "action_chunk", (len(state), *[None] * (dims - 1)), "f", rebuild)
     chunk = chunk.reshape(*chunk.shape[:2], -1)
     origin = _load_origin(path, arrays, len(state), rebuild)
-    return ActionPairs(state, chunk, *origin, metadata, _load_task(path, metadata, rebuild))
+    return ActionPairs(state, chunk, *origin, metadata, load_task(path, metadata, rebuild))
 
 
 def load_token_pairs(path: Path) -> TokenPairs:
@@ -74,7 +74,7 @@ def load_token_pairs(path: Path) -> TokenPairs:
     state = require(path, arrays, "state", (None, None), "f", rebuild)
     tokens = require(path, arrays, "token_seq", (len(state), None), "i", rebuild)
     origin = _load_origin(path, arrays, len(state), rebuild)
-    return TokenPairs(state, tokens.astype(np.int64), *origin, metadata, _load_task(path, metadata, rebuild))
+    return TokenPairs(state, tokens.astype(np.int64), *origin, metadata, load_task(path, metadata, rebuild))
 
 
 def _origin(pairs: ActionPairs | TokenPairs) -> Arrays:
@@ -90,7 +90,8 @@ def _load_origin(path: Path, arrays: Arrays, count: int, rebuild: str) -> tuple[
     return columns[0], columns[1]
 
 
-def _load_task(path: Path, metadata: dict[str, Any], rebuild: str) -> TaskFacts:
+def load_task(path: Path, metadata: dict[str, Any], rebuild: str) -> TaskFacts:
+    """Return the task that a file's metadata tell; raises `DataError`."""
     try:
         return read_facts(metadata.get(KEY))
     except (KeyError, TypeError, ValueError) as error:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.npz import read_npz, require, write_npz
-from pipeline.data.pairs import ActionPairs
+from pipeline.data.pairs import ActionPairs, load_task
 from pipeline.errors import DataError
+from pipeline.tasks.facts import UNKNOWN, TaskFacts
 
 REBUILD = "python -m pipeline collect"
 
@@ -29,6 +30,7 @@ class Trajectories:
     metadata: dict[str, Any]
     episode_ends: NDArray[np.int64] | None = None
     """`(N,)`: the number of frames up to the end of each, where they are not of one length."""
+    task: TaskFacts = UNKNOWN
 
     def episodes(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Each demonstration: `states (T, S)`, `actions (T, A)`, without a copy."""
@@ -68,7 +70,7 @@ def load_trajectories(path: Path) -> Trajectories:
         gains = require(path, arrays, "gains", (count, None), "f", REBUILD)
     else:  # of other demonstrators
         gains = np.empty((count, 0), np.float32)
-    return Trajectories(states, actions, gains, metadata, ends)
+    return Trajectories(states, actions, gains, metadata, ends, load_task(path, metadata, REBUILD))
 
 
 def check_ends(path: Path, ends: NDArray[np.int64], frames: int) -> None:

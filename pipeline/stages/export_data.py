@@ -10,7 +10,7 @@ from pipeline.errors import DataError, SettingsError
 from pipeline.files import check_folder, whole_folder
 from pipeline.stages.settings import ExportDataSettings
 from pipeline.stages.tokenize import REBUILD
-from pipeline.tasks.facts import KEY, read_facts, require_fit
+from pipeline.tasks.facts import require_fit
 from pipeline.tasks.settings import settle
 
 
@@ -37,7 +37,7 @@ def export_data(settings: ExportDataSettings, watch: Callable[[int, int], None])
     check_folder(settings.out.parent, f"'{settings.out.name}'")
     found = load_trajectories(settings.trajectories)
     sizes = found.states.shape[-1], found.actions.shape[-1]
-    require_fit(str(settings.trajectories), read_facts(found.metadata.get(KEY)), sizes, task, DataError, REBUILD)
+    require_fit(str(settings.trajectories), found.task, sizes, task, DataError, REBUILD)
     count, frames = len(found.gains), found.actions.size // sizes[1]
     with whole_folder(settings.out) as folder:
         FORMATS[settings.format](folder, task, found, lambda done: watch(done, count))

@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -97,16 +96,15 @@ def import_data(settings: ImportSettings, found: Found, watch: Callable[[int, in
     source = found.source
     sizes = len(found.observation), len(found.action)
     limits = np.full(sizes[1], np.inf) if found.task is None else found.task.limits
-    check = Check(settings.path, source, found.states, found.actions, found.horizon, limits)
+    checking = Check(settings.path, source, found.states, found.actions, found.horizon, limits)
     digest = _digest(settings.path, source.files)
     with whole_folder(settings.out) as folder:
 
-        def read(tell: Callable[[int], None]) -> tuple[tuple[Path, Path], dict[str, Any]]:
+        def read(tell: Callable[[int], None]) -> tuple[tuple[Path, Path], Check]:
             with readable(settings.path, "episodes"), writing(settings.out):
-                return spool(folder, check.episodes(), tell), check.seen()
+                return spool(folder, checking.episodes(), tell), checking
 
-        files, seen = apart(settings.path, read, lambda done: watch(done, source.episodes))
-        check = replace(check, **seen)
+        files, check = apart(settings.path, read, lambda done: watch(done, source.episodes))
         kept, lengths = check.kept(), np.array(check.lengths, np.int64)
         spooled = Spool(files, sizes, (np.cumsum(lengths) - lengths)[kept], lengths[kept])
         dataset = DataSet(

@@ -27,7 +27,8 @@ def make_missing_data(settings: TrainSettings, task: Task, say: Say) -> None:
     names = [name for name in ("pairs", "tokenizer") if name in type(settings).model_fields]
     if any(getattr(settings, name) != getattr(default, name) for name in names):
         return
-    imported = settings.data != NONE
+    imported = settings.data != NONE or task.world is None
+    name_of_set = task.name if settings.data == NONE else settings.data
     tokenizing = at_task(make(TokenizeSettings, chosen), task)
 
     def make_file(path: Path) -> None:
@@ -35,7 +36,7 @@ def make_missing_data(settings: TrainSettings, task: Task, say: Say) -> None:
             return
         if path == tokenizing.pairs and imported:
             raise DataError(
-                f"{path}: expected the action pairs of the data set '{settings.data}', found none. Make it again, or "
+                f"{path}: expected the action pairs of the data set '{name_of_set}', found none. Make it again, or "
                 "name another: 'python -m pipeline data list'."
             )
         if path == tokenizing.pairs:

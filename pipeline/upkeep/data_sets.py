@@ -17,7 +17,7 @@ from pipeline.files import file_digest
 from pipeline.methods.registry import METHODS
 from pipeline.stages.collect import PAIRS_FILE, TRAJECTORIES_FILE
 from pipeline.tasks.dataset import FILE, OF_HORIZON, DataSet, folder_of, is_dataset_name, read_dataset
-from pipeline.tasks.facts import BEFORE, KEY, read_facts
+from pipeline.tasks.facts import BEFORE
 from pipeline.tasks.registry import DEFAULT, TASKS, find_task
 from pipeline.tasks.task import Channel
 from pipeline.tracking.query import StoredRun, search
@@ -117,21 +117,17 @@ def contents(found: Found) -> DataSet | str:
         return one_line(error)
 
 
-def ranges(found: Found) -> dict[str, tuple[float, float]]:
-    """The least and the largest number of each channel, by its name; none without readable trajectories."""
-    dataset = contents(found)
+def ranges(found: Found) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """The least and the largest number of each state, and of each action; none without readable trajectories."""
     try:
         known = load_trajectories(found.folder / TRAJECTORIES_FILE)
     except UserError:
-        return {}
-    if isinstance(dataset, str):
-        return {}
-    numbers = [
-        (each.name, column)
-        for channels, values in ((dataset.observation, known.states), (dataset.action, known.actions))
-        for each, column in zip(channels, values.reshape(-1, values.shape[-1]).T, strict=False)
-    ]
-    return {name: (float(column.min()), float(column.max())) for name, column in numbers}
+        return [], []
+    states, actions = (
+        [(float(column.min()), float(column.max())) for column in values.reshape(-1, values.shape[-1]).T]
+        for values in (known.states, known.actions)
+    )
+    return states, actions
 
 
 def users(found: Found, runs: Sequence[StoredRun]) -> tuple[list[StoredRun], list[StoredRun]]:
@@ -140,13 +136,22 @@ def users(found: Found, runs: Sequence[StoredRun]) -> tuple[list[StoredRun], lis
     Runs of studies and searches record no digests, so they are neither.
     """
     now = [run for run in runs if found.on_now(run)]
-    return now, [run for run in runs if found.names(run) and run not in now and DIGESTS & run.tags.keys()]
+    return now, [run for run in runs if found.names(run) and not found.on_now(run) and DIGESTS & run.tags.keys()]
 
 
 def stored_runs() -> list[StoredRun]:
     """All runs of the store, which is not created if there is none yet; raises `StoreError`."""
     database = database_file()
     return [] if database and not database.exists() else search(open_store())
+
+
+def _require_unused(found: Found) -> None:
+    running = [run for run in stored_runs() if run.status == "RUNNING" and (found.on_now(run) or found.names(run))]
+    if running:
+        raise SettingsError(
+            f"data: '{found.words}' is used by {running[0].name} ({running[0].run_id}), which is RUNNING. Wait for it, "
+            "or end what a dead process left with 'python -m pipeline doctor'."
+        )
 
 
 def remove(found: Found, ask: Callable[[str], bool]) -> tuple[Path, ...]:
@@ -157,16 +162,12 @@ def remove(found: Found, ask: Callable[[str], bool]) -> tuple[Path, ...]:
     """
     if found.folder != DATA and found.folder.is_symlink():
         raise SettingsError(f"data: expected a folder, found that {found.folder} is a link. Remove the link yourself.")
-    running = [run for run in stored_runs() if run.status == "RUNNING" and (found.on_now(run) or found.names(run))]
-    if running:
-        raise SettingsError(
-            f"data: '{found.words}' is used by {running[0].name} ({running[0].run_id}), which is RUNNING. Wait for it, "
-            "or end what a dead process left with 'python -m pipeline doctor'."
-        )
+    _require_unused(found)
     files = tuple(found.files)
     if not ask(f"Remove {', '.join(map(str, files))} ({found.size / 1e6:,.1f} MB)?"):
         return ()
     with data_lock(found.folder):
+        _require_unused(found)  # a run may have started while the question stood
         for path in files:
             path.unlink(missing_ok=True)
     if found.folder != DATA:
@@ -199,7 +200,7 @@ def _contents(found: Found) -> DataSet:
         episodes = 0 if known.trajectory is None else len(np.unique(known.trajectory))
     if trajectories.exists():
         demonstrations = load_trajectories(trajectories)
-        facts = read_facts(demonstrations.metadata.get(KEY))
+        facts = demonstrations.task
         episodes, frames = len(demonstrations.gains), demonstrations.states[..., 0].size
     task = find_task(facts.name) if facts.name in TASKS else None
     return DataSet(

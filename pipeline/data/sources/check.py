@@ -113,11 +113,6 @@ class Check:
             text = f"{name} with {np.abs(actions[:, at]).max():g}, the limit is {self.limits[at]:g}"
             self.beyond = self.beyond[0] + 1, self.beyond[1] or text
 
-    def seen(self) -> dict[str, Any]:
-        """What the checks found, to go on with it in another process."""
-        names = ("lengths", "origin", "digests", "short", "beyond", "frames", "range")
-        return {name: getattr(self, name) for name in names}
-
     def kept(self) -> NDArray[np.bool_]:
         """Which of the episodes are no copies of an earlier one `(N,)`."""
         first = np.zeros(len(self.digests), bool)

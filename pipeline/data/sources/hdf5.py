@@ -95,7 +95,7 @@ def feature_of(key: str, array: Any) -> Feature | None:
     """Describe numbers of each row; None for pictures, texts and arrays of more axes."""
     if array.dtype.kind not in NUMBERS or array.ndim not in (1, 2) or array.shape[1:] == (0,):
         return None
-    return Feature(key, 1 if array.ndim == 1 else array.shape[1], str(array.dtype))
+    return Feature(key, 1 if array.ndim == 1 else array.shape[1])
 
 
 def described(path: Path, episode: Any, groups: Iterable[str]) -> tuple[dict[str, Feature], tuple[str, ...]]:

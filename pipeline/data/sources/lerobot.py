@@ -112,7 +112,7 @@ def _features(path: Path, found: Any) -> tuple[dict[str, Feature], tuple[str, ..
             ignored.append(key)
             continue
         size = whole(path, f"shape of '{key:.100}'", shape[0], 1, MAX_NUMBERS)
-        features[key] = Feature(key, size, kind, _names(feature.get("names"), size))
+        features[key] = Feature(key, size, _names(feature.get("names"), size))
     return features, tuple(ignored)
 
 

@@ -90,7 +90,6 @@ def _features(
         lengths = np.full(count, length, dtype=np.int64)
         size = 2
     else:
-        leading = {header.shape[:1] for header in numeric.values()}
         numeric = {key: header for key, header in numeric.items() if header.shape[0] == ends[-1]}
         lengths, size = np.diff(ends, prepend=0), 1
     if not len(lengths) or not numeric:
@@ -101,7 +100,7 @@ def _features(
             found,
         )
     features = {
-        key: Feature(key, header.shape[size] if len(header.shape) > size else 1, str(header.dtype))
+        key: Feature(key, header.shape[size] if len(header.shape) > size else 1)
         for key, header in numeric.items()
         if len(header.shape) <= size + 1
     }

@@ -40,9 +40,7 @@ def _check_sizes(file: Path, metadata: Any, sizes: Mapping[str, int]) -> None:
         group = metadata.row_group(number)
         for place in range(group.num_columns):
             column = group.column(place)
-            key = (
-                column.path_in_schema.split(".list.")[0] if ".list." in column.path_in_schema else column.path_in_schema
-            )
+            key = column.path_in_schema.split(".list.")[0]
             if key in sizes and column.num_values != group.num_rows * sizes[key]:
                 rows = f"{group.num_rows:,} rows of {sizes[key]} numbers in '{key}'"
                 raise fault(file, rows, f"{column.num_values:,} numbers")

@@ -74,7 +74,7 @@ def _environment(path: Path, data: Any) -> tuple[float | None, tuple[str, ...]]:
     rate = found["env_kwargs"].get("control_freq") if isinstance(found.get("env_kwargs"), dict) else None
     name = found.get("env_name")
     return (
-        float(rate) if isinstance(rate, int | float) and 0 < rate < MAX_RATE else None,
+        float(rate) if isinstance(rate, int | float) and not isinstance(rate, bool) and 0 < rate < MAX_RATE else None,
         (name,) if isinstance(name, str) and name else (),
     )
 

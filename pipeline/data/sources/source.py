@@ -24,7 +24,6 @@ class Feature:
 
     key: str
     size: int  # D
-    dtype: str
     names: tuple[str, ...] = ()  # of its numbers; empty where the source names none
 
 
