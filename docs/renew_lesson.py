@@ -105,7 +105,7 @@ def size_table(pair: Pair, sizes: Sequence[Size], digits: int) -> Table:
             f"{size.models}",
             f"{size.episodes:,}",
             f"{size.parts:,}",
-            "none" if size.half_width is None else f"± {size.half_width:.{digits}f}",
+            "none" if size.half_width is None else f"{size.half_width:.{digits}f}",
             *(share(size.words.get(word, 0.0)) for word in words),
             share(size.contradicting) if decided else "-",
             share(size.contradicting_alone) if decided else "-",
@@ -113,8 +113,9 @@ def size_table(pair: Pair, sizes: Sequence[Size], digits: int) -> Table:
         )
         for size in sizes
     ]
-    columns = ("models", "episodes", "small studies", "half-width", *words.values())
-    columns += ("contradicts", "contradicts, models alone", "other mean ahead")
+    shown = words | {"equivalent": "equivalent"}
+    columns = ("models", "episodes", "small studies", "half-width", *shown.values())
+    columns += ("contradicts", "by models alone", "other mean ahead")
     note = f"{DRAWS} random choices of models on every stretch of so many episodes; of all models there is one choice."
     return Table(f"Small studies of {' and '.join(pair.names)}", columns, rows, note)
 
