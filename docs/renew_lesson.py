@@ -5,13 +5,12 @@
 takes the stored episodes of studies, one a task; the first gives the example, its first two groups. Default: ensemble.
 """
 
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from docs.marks import renew
 from pipeline.errors import SettingsError, UserError
-from pipeline.files import whole_file
 from pipeline.report.comparison import Comparison, over_starts
 from pipeline.report.planning import Need, deciding_half_width, needed, shared_variance
 from pipeline.report.plotting import save
@@ -34,7 +33,6 @@ from pipeline.tracking.store import open_store
 
 PAGE = Path(__file__).resolve().parent / "explanation" / "what_it_takes.md"
 FIGURE = PAGE.with_name("small_studies.png")
-BLOCK = re.compile(r"(<!-- (\w+): `python -m docs.renew_lesson` renews this -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 MODELS, EPISODES = 3, 100  # of the small study that is looked at most closely; a study has twice as much at least
 SHOWN = 10  # parts in a panel of the figure
 
@@ -194,7 +192,7 @@ def panels_of(pair: Pair) -> dict[str, list[Part]]:
 
 
 def render(found: Sequence[tuple[str, Pair]], about: str, digits: int = 4) -> dict[str, str]:
-    """What stands between the marks, by the name of the block; the first of the pairs is the example."""
+    """What stands between the marks, by the name of the part; the first of the pairs is the example."""
     pair = found[0][1]
     sizes = [summarise_parts(parts_of(pair, *size), pair.whole) for size in sizes_of(pair)]
     picture = f"![95% intervals of small studies, over that of the whole study]({FIGURE.name})"
@@ -236,12 +234,9 @@ def main(studies: Sequence[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    first, text = comparisons[0], PAGE.read_text()
+    first = comparisons[0]
     found = [(each.task.name, pair) for each in comparisons for pair in pairs_of(each)]
-    blocks = render(found, told(first, pair))
-    assert [block[2] for block in BLOCK.finditer(text)] == list(blocks), f"{PAGE} has lost its marks"
-    with whole_file(PAGE) as temporary:
-        temporary.write_text(BLOCK.sub(lambda block: f"{block[1]}\n{blocks[block[2]]}\n\n{block[3]}", text))
+    renew(PAGE, render(found, told(first, pair)))
     save(draw_small_studies(pair, first.primary.short, panels_of(pair)), FIGURE)
     print(f"renewed {PAGE.name} and {FIGURE.name} in docs/explanation/")
     return 0

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from docs.renew_lesson import BLOCK, PAGE, example_of, named_table, pairs_of, panels_of, render, share, size_table
+from docs.marks import parts_of
+from docs.renew_lesson import PAGE, example_of, named_table, pairs_of, panels_of, render, share, size_table
 from pipeline.errors import SettingsError
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.design import Design
@@ -133,7 +134,7 @@ def test_the_page_has_what_is_asked_for() -> None:
     assert f"| all 6 models, all 200 episodes | {whole.difference:+.4f} |" in blocks["example"]
     assert blocks["pairs"].index("a minus c") < blocks["pairs"].index("a minus b")  # the largest difference first
     assert re.search(r"a minus c \| \+0.2\d\d \[.*\] \| a is better \| 100% \| 0% \| 0% \| 0% \|", blocks["pairs"])
-    assert [block[2] for block in BLOCK.finditer(PAGE.read_text())] == list(blocks)
+    assert parts_of(PAGE) == list(blocks)
 
 
 def test_an_undecided_study_is_not_contradicted() -> None:
