@@ -71,7 +71,7 @@ class Pair:
     @property
     def starts(self) -> int:
         """The number of episodes per condition."""
-        return self.first.shape[1]
+        return int(self.first.shape[1])
 
     @property
     def whole(self) -> Part:
@@ -109,8 +109,8 @@ def draw_parts(pair: Pair, models: int, episodes: int, draws: int, generator: np
     parts = []
     for _ in range(draws):
         for starts in stretches(pair.starts, episodes):
-            chosen = [np.sort(generator.permutation(size)[:models]).tolist() for size in sizes]
-            parts.append(judge_part(pair, *chosen, starts))
+            first, second = (np.sort(generator.permutation(size)[:models]).tolist() for size in sizes)
+            parts.append(judge_part(pair, first, second, starts))
     return parts
 
 

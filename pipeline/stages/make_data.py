@@ -77,9 +77,9 @@ def default_pairs(settings: TrainSettings, task: Task) -> Path:
 
 def require_same_trajectories(pairs: Path, others: Path, loaded: ActionPairs) -> None:
     """Raise `DataError` if two files of action pairs, `others` as `loaded`, record that they were cut from others."""
-    digests = [found.metadata.get("trajectories_sha256") for found in (load_action_pairs(pairs), loaded)]
-    if None not in digests and digests[0] != digests[1]:
+    own, of_others = (found.metadata.get("trajectories_sha256") for found in (load_action_pairs(pairs), loaded))
+    if own and of_others and own != of_others:
         raise DataError(
-            f"{pairs}: was cut from demonstrations {digests[0][:12]}, and {others} from {digests[1][:12]}: the groups "
-            "would not compare. Run 'python -m pipeline collect --horizon' with the settings that made the others."
+            f"{pairs}: was cut from demonstrations {own[:12]}, and {others} from {of_others[:12]}: the groups would not "
+            "compare. Run 'python -m pipeline collect --horizon' with the settings that made the others."
         )
