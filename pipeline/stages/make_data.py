@@ -80,6 +80,6 @@ def require_same_trajectories(pairs: Path, others: Path, loaded: ActionPairs) ->
     own, of_others = (found.metadata.get("trajectories_sha256") for found in (load_action_pairs(pairs), loaded))
     if own and of_others and own != of_others:
         raise DataError(
-            f"{pairs}: was cut from demonstrations {own[:12]}, and {others} from {of_others[:12]}: the groups would not "
-            "compare. Run 'python -m pipeline collect --horizon' with the settings that made the others."
+            f"{pairs}: was cut from demonstrations {own[:12]}, and {others} from {of_others[:12]}: the groups would "
+            "not compare. Run 'python -m pipeline collect --horizon' with the settings that made the others."
         )
