@@ -11,14 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from docs.marks import renew
+from docs.stored import comparisons_of
 from pipeline.errors import UserError
 from pipeline.report.comparison import Comparison
 from pipeline.report.tables import Table
 from pipeline.report.verdicts import Verdict
-from pipeline.results.gather import gather
-from pipeline.tasks.registry import TASKS
-from pipeline.tracking.names import Kind
-from pipeline.tracking.query import search
 from pipeline.tracking.store import open_store, store_name
 
 PAGE = Path(__file__).resolve().parent / "results.md"
@@ -71,10 +68,7 @@ def render(comparisons: Sequence[Comparison]) -> str:
 def main() -> int:
     """Renew the page from the studies in the store."""
     try:
-        store = open_store()
-        names = {task: f"{SUITE}-{task}" for task in TASKS}
-        known = {task: name for task, name in names.items() if search(store, study=name, kind=Kind.STUDY)}
-        comparisons = [gather(store, name, task=task).comparison for task, name in known.items()]
+        comparisons = list(comparisons_of(open_store(), SUITE).values())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

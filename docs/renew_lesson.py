@@ -1,8 +1,8 @@
 """Put what smaller studies would have said between the marks of docs/explanation/what_it_takes.md, with its figure.
 
-    python -m docs.renew_lesson [STUDY ...]
+    python -m docs.renew_lesson [NAME]
 
-takes the stored episodes of studies, one a task; the first gives the example, its first two groups. Default: ensemble.
+takes the stored episodes of a suite, by default `suite`, or of one study. The example is the first task's.
 """
 
 import sys
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from docs.marks import renew
+from docs.stored import comparisons_of
 from pipeline.errors import SettingsError, UserError
 from pipeline.report.comparison import Comparison, over_starts
 from pipeline.report.planning import Need, deciding_half_width, needed, shared_variance
@@ -33,6 +34,7 @@ from pipeline.tracking.store import open_store
 
 PAGE = Path(__file__).resolve().parent / "explanation" / "what_it_takes.md"
 FIGURE = PAGE.with_name("small_studies.png")
+SUITE = "suite"
 MODELS, EPISODES = 3, 100  # of the small study that is looked at most closely; a study has twice as much at least
 SHOWN = 10  # parts in a panel of the figure
 
@@ -46,6 +48,11 @@ def pairs_of(comparison: Comparison) -> list[Pair]:
         if (y := over_starts(group, design.primary)) is not None
     ]
     return [Pair((found[0][0], name), found[0][1], y, design.margin, better) for name, y in found[1:]]
+
+
+def of_methods(pairs: Sequence[Pair]) -> list[Pair]:
+    """Those of two methods with their own settings."""
+    return [pair for pair in pairs if not any(" " in name for name in pair.names)]
 
 
 def parts_of(pair: Pair, models: int, episodes: int, draws: int = DRAWS) -> list[Part]:
@@ -102,7 +109,6 @@ def size_table(pair: Pair, sizes: Sequence[Size], digits: int) -> Table:
         (
             f"{size.models}",
             f"{size.episodes:,}",
-            f"{size.parts:,}",
             "none" if size.half_width is None else f"{size.half_width:.{digits}f}",
             *(share(size.words.get(word, 0.0)) for word in words),
             share(size.contradicting) if decided else "-",
@@ -112,9 +118,13 @@ def size_table(pair: Pair, sizes: Sequence[Size], digits: int) -> Table:
         for size in sizes
     ]
     shown = words | {"equivalent": "equivalent"}
-    columns = ("models", "episodes", "small studies", "half-width", *shown.values())
+    columns = ("models", "episodes", "half-width", *shown.values())
     columns += ("contradicts", "by models alone", "other mean ahead")
-    note = f"{DRAWS} random choices of models on every stretch of so many episodes; of all models there is one choice."
+    of_all = ", ".join(str(size.parts) for size in sizes if size.models == pair.models)
+    note = (
+        f"Of each size {DRAWS} random choices of models, each on every stretch of so many episodes. All models are one "
+        f"choice: {of_all} studies."
+    )
     return Table(f"Small studies of {' and '.join(pair.names)}", columns, rows, note)
 
 
@@ -191,9 +201,8 @@ def panels_of(pair: Pair) -> dict[str, list[Part]]:
     }
 
 
-def render(found: Sequence[tuple[str, Pair]], about: str, digits: int = 4) -> dict[str, str]:
-    """What stands between the marks, by the name of the part; the first of the pairs is the example."""
-    pair = found[0][1]
+def render(pair: Pair, found: Sequence[tuple[str, Pair]], about: str, digits: int = 4) -> dict[str, str]:
+    """What stands between the marks, by the name of the part: of the example, and of all pairs by task."""
     sizes = [summarise_parts(parts_of(pair, *size), pair.whole) for size in sizes_of(pair)]
     picture = f"![95% intervals of small studies, over that of the whole study]({FIGURE.name})"
     bullets = "\n".join(f"* {line}" for line in sentences(pair, sizes, digits))
@@ -215,32 +224,35 @@ def told(comparison: Comparison, pair: Pair) -> str:
 
 
 def example_of(comparison: Comparison) -> Pair:
-    """The first two groups; raises `SettingsError` if they are too small to have small studies inside."""
+    """The first two methods, or groups; raises `SettingsError` if they are too small to have small studies inside."""
     pairs = pairs_of(comparison)
-    if not pairs or pairs[0].models < 2 * MODELS or pairs[0].starts < 2 * EPISODES:
+    pair = next(iter([*of_methods(pairs), *pairs]), None)
+    if pair is None or pair.models < 2 * MODELS or pair.starts < 2 * EPISODES:
         raise SettingsError(
             f"{comparison.title}: expected two groups of {2 * MODELS} models or more, evaluated on {2 * EPISODES} "
             "episodes per condition or more, found less. Name another study."
         )
-    return pairs[0]
+    return pair
 
 
-def main(studies: Sequence[str]) -> int:
-    """Renew the page and its figure from studies in the store."""
+def main(words: Sequence[str]) -> int:
+    """Renew the page and its figure from the store."""
+    name = words[0] if words else SUITE
     try:
         store = open_store()
-        comparisons = [gather(store, study).comparison for study in studies]
+        tasks = comparisons_of(store, name)
+        comparisons = list(tasks.values()) or [gather(store, name).comparison]
         pair = example_of(comparisons[0])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    first = comparisons[0]
-    found = [(each.task.name, pair) for each in comparisons for pair in pairs_of(each)]
-    renew(PAGE, render(found, told(first, pair)))
-    save(draw_small_studies(pair, first.primary.short, panels_of(pair)), FIGURE)
+    chosen = of_methods if tasks else list  # of many tasks the table would be long
+    found = [(each.task.name, pair) for each in comparisons for pair in chosen(pairs_of(each))]
+    renew(PAGE, render(pair, found, told(comparisons[0], pair)))
+    save(draw_small_studies(pair, comparisons[0].primary.short, panels_of(pair)), FIGURE)
     print(f"renewed {PAGE.name} and {FIGURE.name} in docs/explanation/")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:] or ["ensemble"]))
+    sys.exit(main(sys.argv[1:]))

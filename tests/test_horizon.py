@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from docs import renew_horizon, renew_lesson
 from docs.marks import parts_of, renew
 from docs.renew_horizon import PAGE, pairs_of, render
 from pipeline.config import make
@@ -76,7 +77,9 @@ def test_other_demonstrations_are_refused(methods: str) -> None:
 
 @pytest.mark.slow(seconds=8)
 @pytest.mark.usefixtures("with_store", "own_data")
-def test_a_study_of_two_horizons(run: Run, workplace: Path) -> None:
+def test_a_study_of_two_horizons(
+    run: Run, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Both are judged on the same episodes, and the page has a row for them."""
     make_short()
     methods = BOTH.split(",pi0")[0]
@@ -89,6 +92,15 @@ def test_a_study_of_two_horizons(run: Run, workplace: Path) -> None:
     assert all("calm/mean" in model.metrics for model in models)
     again = run("pipeline", "ensemble", *words, *TINY_WORDS)
     assert "0 jobs run, 2 models reused" in again.stdout
+    page = Path(shutil.copy(renew_horizon.PAGE, workplace))
+    monkeypatch.setattr(renew_horizon, "PAGE", page)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workplace}/mlruns/mlflow.db")
+    assert renew_horizon.main() == 0
+    assert (
+        "| pendulum | regression patch=5 | calm | 50: 0.000 | 25: 0.000 | +0.0000 | - | undecided |" in page.read_text()
+    )
+    assert renew_lesson.main(["horizon"]) == 2
+    assert "study horizon-pendulum: expected two groups of 6 models or more" in capsys.readouterr().err
 
 
 # The page

@@ -124,7 +124,7 @@ def test_the_page_has_what_is_asked_for() -> None:
     pairs = pairs_of(comparison())
     assert [pair.names for pair in pairs] == [("a", "b"), ("a", "c")]
     assert pairs[0].first.shape == (6, 200) and example_of(comparison()).names == ("a", "b")
-    blocks = render([("pendulum", pair) for pair in pairs], "The example.")
+    blocks = render(pairs[0], [("pendulum", pair) for pair in pairs], "The example.")
     for text, count in zip(blocks.values(), (1, 1, 1), strict=True):
         tables = re.findall(r"(?:^\|.*\n?)+", text, flags=re.MULTILINE)
         assert len(tables) == count and all(
