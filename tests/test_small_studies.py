@@ -1,6 +1,7 @@
 """Small studies inside a large one: their verdicts are the report's, and are counted right; the page shows them."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from docs.marks import parts_of
-from docs.renew_lesson import PAGE, example_of, named_table, pairs_of, panels_of, render, share, size_table
+from docs.renew_lesson import PAGE, example_of, named_table, of_methods, pairs_of, panels_of, render, share, size_table
 from pipeline.errors import SettingsError
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.design import Design
@@ -135,6 +136,18 @@ def test_the_page_has_what_is_asked_for() -> None:
     assert blocks["pairs"].index("a minus c") < blocks["pairs"].index("a minus b")  # the largest difference first
     assert re.search(r"a minus c \| \+0.2\d\d \[.*\] \| a is better \| 100% \| 0% \| 0% \| 0% \|", blocks["pairs"])
     assert parts_of(PAGE) == list(blocks)
+
+
+def test_the_example_is_of_two_methods_as_they_are() -> None:
+    """Beside the same method by another rule of acting, which may come first."""
+    found = comparison()
+    models = [model for group in found.groups for model in group.models]
+    renamed = [replace(model, group={"b": "a x=1"}.get(model.group, model.group)) for model in models]
+    other = compare_models(PENDULUM, "study x", "", found.design, renamed, [])
+    assert [pair.names for pair in pairs_of(other)] == [("a", "a x=1"), ("a", "c")]
+    assert example_of(other).names == ("a", "c") and [each.names for each in of_methods(pairs_of(other))] == [
+        ("a", "c")
+    ]
 
 
 def test_an_undecided_study_is_not_contradicted() -> None:
