@@ -40,7 +40,6 @@ def refused(capsys: pytest.CaptureFixture[str], method: str, *words: object) -> 
         (["--lr", "nan"], "lr: expected"),
         (["--lr", "inf"], "lr: expected"),
         (["--width", 65], "heads: must divide the width 65, found 2"),
-        (["--patch", 7], "patch: must divide the chunk's horizon 50, found 7"),
         (["--schedule", "linear"], "schedule: expected 'cosine', 'plateau' or 'constant', found 'linear'"),
         (["--device", "cuda"], "device: expected one that this machine has, found 'cuda'"),
         (["--run-name", "../../x"], "run_name: expected a name of letters"),

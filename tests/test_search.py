@@ -187,7 +187,7 @@ BAD = {
     "pi0: {schedule: {low: 1, high: 2}}": "pi0.schedule: expected choices, for it is no number",
     "pi0: {lr: 0.1}": "pi0.lr: expected {low, high} or {choices: [...]}, found 0.1",
     "pi0: {lr: {low: 1e-3, high: 0.1, wide: 2}}": "pi0.lr: wide: expected the name of a setting",
-    "pi0: {patch: {choices: [5, 7]}}": "pi0.patch=7: patch: must divide the chunk's horizon 50, found 7",
+    "pi0: {heads: {choices: [2, 7]}}": "pi0.heads: heads: must divide the width 64, found 7",
 }  # fmt: skip
 
 
