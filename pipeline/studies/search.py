@@ -166,6 +166,7 @@ def publish(plan: Plan, runs: Runs, searched: Searched) -> tuple[tuple[Path, ...
         path = folder / f"{each.method}.yaml"
         if each.winner is None:
             path.unlink(missing_ok=True)  # of an earlier call, with another limit
+            runs.study.remove_file(f"{FOLDER}/{path.name}")
             runs.groups[each.method].metrics({"best_score": math.nan, "best_trial": math.nan})
             runs.groups[each.method].flush()
             continue

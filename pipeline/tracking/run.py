@@ -136,6 +136,10 @@ class TrackedRun:
         """Store a copy of a file as an artifact."""
         self._send("file", {"folder": folder}, path)
 
+    def remove_file(self, name: str) -> None:
+        """Remove an artifact, if there is one of this name."""
+        self._send("removal", {"name": name})
+
     def json(self, name: str, content: Any) -> None:
         """Store JSON as an artifact."""
         self._send("text", {"name": name, "text": json.dumps(content, indent=2, sort_keys=True) + "\n"})
