@@ -31,7 +31,7 @@ from pipeline.policies.answers import LATE, MISSHAPEN, NOT_FINITE, UNDECODABLE, 
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
 from pipeline.policies.remote import LARGEST, connect
 from pipeline.stages.foreign import first_states, open_foreign
-from pipeline.stages.recorded import read_table
+from pipeline.stages.recorded import read_recorded
 from pipeline.stages.settings import AsksPolicies
 from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tasks.registry import TASKS, find_task
@@ -574,7 +574,7 @@ def test_tables_and_files_name_the_policy(own: Path, model: Path, place: str, ca
     rows = [re.split("  +", line) for line in table[2:]]
     assert [row[0] for row in rows] == ["small", "small", url, "mine.py:act", *PENDULUM.yardsticks]
     assert [row[-1] for row in rows[:4]] == ["-", "-", "1.000", "0.000"] and rows[2][1:4] == ["0.000"] * 3
-    scores = read_table(Path("out/r.csv"))
+    scores = read_recorded(Path("out/r.csv"))
     assert list(scores) == ["regression", url, "mine.py:act", *PENDULUM.yardsticks]
     assert scores["regression"].shape == (2, 9, 2) and not scores[url].any()
     assert f"{scores['mine.py:act'].mean():.3f}" == rows[3][1]
