@@ -15,7 +15,7 @@ from pipeline.errors import RunError, SettingsError
 from pipeline.files import check_folder, file_digest
 from pipeline.stages.settings import CollectSettings
 from pipeline.streams import numpy_stream
-from pipeline.tasks.dataset import FILE, DataSet, name_of, write_dataset
+from pipeline.tasks.dataset import FILE, DataSet, dataset_text, name_of, write_dataset
 from pipeline.tasks.facts import KEY, facts_of
 from pipeline.tasks.registry import find_task
 from pipeline.tasks.settings import at_task, horizon_of
@@ -100,7 +100,7 @@ def _simulate(
     def stream(name: str) -> np.random.Generator:
         return numpy_stream(settings.seed, "collect", name, attempt)
 
-    steps = max(task.demonstration_steps, task.pair_steps[-1] + horizon_of(settings, task))
+    steps = _steps(settings, task)
     variation = demonstrator.draw_variation(stream("gains"), count)
     largest = demonstrator.action_noise
     noise = stream("noise").uniform(-largest, largest, (count, steps, task.action_dim))
@@ -113,10 +113,14 @@ def _simulate(
     return states, actions, variation
 
 
-def describe(settings: CollectSettings, task: Task, trajectories: Trajectories) -> DataSet:
-    """Tell what was collected."""
+def _steps(settings: CollectSettings, task: Task) -> int:
+    """The steps of a demonstration."""
+    return max(task.demonstration_steps, task.pair_steps[-1] + horizon_of(settings, task))
+
+
+def describe(settings: CollectSettings, task: Task) -> DataSet:
+    """Tell what is collected."""
     command = f"collect --task {settings.task} --trajectories {settings.trajectories} --seed {settings.seed}"
-    count, steps, _ = trajectories.actions.shape
     return DataSet(
         name=name_of(settings.out, task.name),
         task=task.name,
@@ -124,8 +128,8 @@ def describe(settings: CollectSettings, task: Task, trajectories: Trajectories) 
         action=task.action,
         control_seconds=task.control_seconds,
         horizon=horizon_of(settings, task),
-        episodes=count,
-        frames=count * steps,
+        episodes=settings.trajectories,
+        frames=settings.trajectories * _steps(settings, task),
         format="collect",
         source=f"python -m pipeline {command}",
         source_sha256=task.digest,
@@ -138,6 +142,8 @@ def collect(settings: CollectSettings) -> Collected:
     task = find_task(settings.task)
     settings = at_task(settings, task)
     check_folder(settings.out, "trajectories and pairs")
+    dataset = describe(settings, task)
+    dataset_text(dataset)  # what cannot be told of it is refused before it is made
     trajectories, primary, refused = demonstrate(settings, task)
     STAGES.debug("%s demonstrations simulated and checked", settings.trajectories)
     files = [settings.out / TRAJECTORIES_FILE, settings.out / PAIRS_FILE]
@@ -147,7 +153,7 @@ def collect(settings: CollectSettings) -> Collected:
         metadata = trajectories.metadata | {"trajectories_sha256": file_digest(files[0])}
         pairs = cut_pairs(trajectories, task.pair_steps, horizon_of(settings, task), metadata)
         save_action_pairs(files[1], pairs)
-        write_dataset(describe(settings, task, trajectories), settings.out)
+        write_dataset(dataset, settings.out)
     STAGES.debug("trajectories and pairs written")
     if settings.plots:
         from pipeline.report.trajectory_plots import plot_trajectories  # matplotlib is slow to import
