@@ -88,7 +88,8 @@ def train_together(
 def _fit(members: Sequence[Member], watch: Callable[[float], None]) -> list[str]:
     for member in members:
         take_up(member.training, member.snapshot, member.keeper)
-        member.training.run.tags({TOGETHER: str(len(members))})  # fewer may go on than have begun
+        if member.snapshot:  # fewer may go on than have begun
+            member.training.run.tags({TOGETHER: str(len(members))})
     trainings = [member.training for member in members]
     events = fit_together(
         [each.problem for each in trainings],
