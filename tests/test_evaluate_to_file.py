@@ -56,7 +56,7 @@ def test_the_table_has_the_bits_of_an_evaluation(
         Candidate(name, group, judge) for (name, judge), group in zip(judges.items(), ("pi0", "yardstick"), strict=True)
     ]
     trial = Trial("pendulum", protocol, Path("none"))
-    means = stream(settings, contenders, trial, lambda _event: None)
+    means = stream(settings, contenders, trial, lambda _event: None).means
     table = pq.read_table("all.parquet").to_pandas().sort_values(["model", "condition", "episode"])
     assert pq.ParquetFile("all.parquet").num_row_groups == 2 * 9 * 3 and len(table) == 2 * 9 * EPISODES
     for name, judge in judges.items():

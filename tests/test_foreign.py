@@ -296,6 +296,33 @@ def test_one_policy_as_a_file_a_function_and_a_server(own: Path, model: Path, pl
             assert_allclose(episodes_of(other, name), episodes_of(file, name), rtol=1e-4, atol=1e-6)
 
 
+COUNTING = """
+import numpy as np
+
+asked = []
+
+
+def act(states):
+    asked.append(len(states))
+    plans = np.zeros((len(states), 20, 1))
+    plans[0] = np.nan if len(asked) in (2, 9) else 0
+    return plans
+"""
+
+
+def test_to_a_file_it_is_opened_once_and_its_missing_plans_are_told(
+    own: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr("pipeline.stages.evaluate_to_file.BLOCK", 1)
+    (own / "counting.py").write_text(COUNTING)
+    words = "evaluate", "--policy", "counting.py:act", "--episodes", "1", "--executor", "serial", "--out", "a.parquet"
+    assert main(COMMANDS, [*words]) == 0
+    said = capsys.readouterr().out
+    assert "2 episodes given up for want of a plan: 2 not finite." in said and "every episode: a.parquet" in said
+    (asked,) = [module.asked for name, module in sys.modules.items() if "own_" in name and hasattr(module, "asked")]
+    assert asked[0] == 2 and set(asked[1:]) == {1}
+
+
 def test_an_episode_without_a_plan_is_given_up_and_the_others_go_on(own: Path) -> None:
     """From the missing plan on there is no action, no question, and no share; all other episodes keep their bits."""
     episodes = draw_episodes(PENDULUM, CONDITIONS[:2], 3, 0)

@@ -89,7 +89,7 @@ def plan_search(settings: SearchSettings, say: Say) -> Plan:
         if settings.sampler == "grid" and points < settings.trials:
             raise SettingsError(f"trials: expected at most {points}, the grid of {method}, found {settings.trials}.")
     assert limits.keys() == spaces.keys(), "a limit or none for every method"
-    prepared = prepare_data(task, settings.study, list(groups.values()), say)
+    prepared, _ = prepare_data(task, settings.study, list(groups.values()), say)
     for method, space in spaces.items():
         check_buildable(path, groups[method].method, groups[method].settings, space, prepared[method])
     kept = ("sampler", "pruning", "parallel", "seeds_per_trial", "seed", "base_seed", "episodes")
