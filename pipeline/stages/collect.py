@@ -56,6 +56,7 @@ def demonstrate(settings: CollectSettings, task: Task) -> tuple[Trajectories, fl
         raise SettingsError(
             f"task: '{task.name}' has no demonstrator, so its data are imported, not collected. See 'import --help'."
         )
+    dataset_text(describe(settings, task))  # what cannot be told of the data is refused before they are made
     wanted, missing = settings.trajectories, settings.trajectories
     good: list[tuple[Floats, Floats, Floats]] = []
     scores: list[NDArray[np.float64]] = []
@@ -142,8 +143,6 @@ def collect(settings: CollectSettings) -> Collected:
     task = find_task(settings.task)
     settings = at_task(settings, task)
     check_folder(settings.out, "trajectories and pairs")
-    dataset = describe(settings, task)
-    dataset_text(dataset)  # what cannot be told of it is refused before it is made
     trajectories, primary, refused = demonstrate(settings, task)
     STAGES.debug("%s demonstrations simulated and checked", settings.trajectories)
     files = [settings.out / TRAJECTORIES_FILE, settings.out / PAIRS_FILE]
@@ -153,7 +152,7 @@ def collect(settings: CollectSettings) -> Collected:
         metadata = trajectories.metadata | {"trajectories_sha256": file_digest(files[0])}
         pairs = cut_pairs(trajectories, task.pair_steps, horizon_of(settings, task), metadata)
         save_action_pairs(files[1], pairs)
-        write_dataset(dataset, settings.out)
+        write_dataset(describe(settings, task), settings.out)
     STAGES.debug("trajectories and pairs written")
     if settings.plots:
         from pipeline.report.trajectory_plots import plot_trajectories  # matplotlib is slow to import

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import AUTO
-from pipeline.errors import DataError, one_line
+from pipeline.errors import DataError, reason
 from pipeline.files import whole_file
 from pipeline.report.statistics import Floats
 from pipeline.tasks.score import primary_of
@@ -69,7 +69,7 @@ def _read_table(path: Path, column: str) -> dict[str, Floats]:
                     raise DataError(f"{path}: line {table.line_num}: expected {expected}, found {said}.")
                 own[where] = score
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: expected a table as CSV, found: {one_line(error)[:200]}.") from error
+        raise DataError(f"{path}: expected a table as CSV, found: {reason(error)[:200]}.") from error
     require_two(path, found)
     everywhere = {where: None for models in found.values() for own in models.values() for where in own}
     conditions, episodes = (list(dict.fromkeys(part)) for part in zip(*everywhere, strict=True))
@@ -111,7 +111,7 @@ def _read_parquet(path: Path, column: str) -> dict[str, Floats]:
     except (OSError, ValueError, TypeError, AttributeError, pa.ArrowException) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: expected a table as parquet, found: {one_line(error)[:200]}.") from error
+        raise DataError(f"{path}: expected a table as parquet, found: {reason(error)[:200]}.") from error
     require_two(path, found)
     first = next(iter(next(iter(found.values())).values()))
     return {method: np.stack([_paired(path, first, own) for own in each.values()]) for method, each in found.items()}

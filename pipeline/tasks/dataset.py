@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import DATA
-from pipeline.errors import DataError, SettingsError, UserError, one_line
+from pipeline.errors import DataError, SettingsError, UserError, one_line, reason
 from pipeline.files import whole_file
 from pipeline.tasks.registry import DEFAULT
 
@@ -76,8 +76,7 @@ def read_dataset(name: str, horizon: int = 0) -> DataSet | None:
         _check(dataset)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
-            f"{path}: expected what 'python -m pipeline import' writes, found: {one_line(error)[:300]}. "
-            "Import it again."
+            f"{path}: expected what 'python -m pipeline import' writes, found: {reason(error)[:300]}. Import it again."
         ) from error
     return dataset
 
@@ -106,6 +105,16 @@ def write_dataset(dataset: DataSet, folder: Path | None = None) -> None:
     text = dataset_text(dataset)
     with whole_file((folder or folder_of(dataset.name)) / FILE) as path:
         path.write_text(text, encoding="utf-8")
+
+
+def maker_of(file: Path) -> str:
+    """Return the command that makes a file again: what made the data set that it is of, if its folder tells."""
+    name = name_of(file.parent, "")
+    try:
+        dataset = read_dataset(name) if name else None
+    except DataError:
+        dataset = None
+    return f"python -m pipeline {'import' if dataset and not dataset.simulated else 'collect'}"
 
 
 def find_dataset(name: str) -> DataSet:
