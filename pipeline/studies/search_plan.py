@@ -21,6 +21,7 @@ from pipeline.tasks.task import Task
 from pipeline.tracking.names import TASK, Kind
 from pipeline.tracking.query import artifact, search
 from pipeline.tracking.store import Store
+from pipeline.tracking.study import tag_of
 
 PURPOSE = "search"  # of its episodes: nothing else draws from this stream
 PLAN_FILE = "plan.json"
@@ -42,7 +43,7 @@ class Plan:
     @property
     def study(self) -> str:
         """The tag `study` of its runs. No study has such a name."""
-        return f"search:{self.settings.search}"
+        return tag_of(self.settings.search, Kind.SEARCH)
 
     @property
     def trial(self) -> Trial:
