@@ -42,8 +42,12 @@ BASELINES := pi0,pi0_fast,regression,regression patch=50,binning,pi0 start_noise
 baselines: $(BIN)/.installed ## add to that study the baselines, and both methods acting as published
 	$(BIN)/mlflow run . -e ensemble --env-manager local -P 'methods=$(BASELINES)'
 
-suite: $(BIN)/.installed ## train, evaluate and compare the methods on all tasks
-	$(BIN)/mlflow run . -e suite --env-manager local
+# The groups of the suite: all methods, and pi0 and pi0-FAST also as published: from sampled noise; one scale and the
+# likeliest token.
+COMPARED := pi0,pi0_fast,regression,binning,pi0 start_noise=1,pi0_fast scheme=one_scale decoding=greedy
+suite: $(BIN)/.installed ## train, evaluate and compare 10 models per method on all tasks
+	$(BIN)/mlflow run . -e suite --env-manager local -P 'methods=$(COMPARED)' -P n_models=10 \
+		-P episodes=300,pendulum=1000 -P originals=$(ORIGINALS)
 
 results: $(BIN)/.installed ## put the results of that study into README and docs
 	$(BIN)/python -m docs.renew_results

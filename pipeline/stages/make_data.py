@@ -7,11 +7,11 @@ from pipeline.data.lock import data_lock
 from pipeline.data.pairs import load_token_pairs
 from pipeline.errors import DataError
 from pipeline.files import file_digest
-from pipeline.methods.settings import BinningSettings, Pi0FastSettings, TrainSettings
+from pipeline.methods.settings import Pi0FastSettings, TrainSettings
 from pipeline.stages.collect import collect
 from pipeline.stages.say import Say
 from pipeline.stages.settings import CollectSettings, TokenizeSettings
-from pipeline.stages.tokenize import tokenize
+from pipeline.stages.tokenize import SCHEMES, token_files, tokenize
 from pipeline.tasks.settings import at_task
 from pipeline.tasks.task import Task
 
@@ -23,7 +23,8 @@ def make_missing_data(settings: TrainSettings, task: Task, say: Say) -> None:
     ones, or the pairs of a data set that is named are missing: it is of other demonstrators.
     """
     chosen = {"task": settings.task, "horizon": settings.horizon, "data": settings.data}
-    default = at_task(make(type(settings), chosen), task)
+    own = {"scheme": settings.scheme} if isinstance(settings, Pi0FastSettings) else {}
+    default = at_task(make(type(settings), chosen | own), task)
     names = [name for name in ("pairs", "tokenizer") if name in type(settings).model_fields]
     if any(getattr(settings, name) != getattr(default, name) for name in names):
         return
@@ -43,9 +44,8 @@ def make_missing_data(settings: TrainSettings, task: Task, say: Say) -> None:
             collecting = at_task(make(CollectSettings, {"task": settings.task, "horizon": settings.horizon}), task)
             say(f"{path} is missing: collecting {collecting.trajectories:,} demonstrations")
             collect(collecting)
-        for scheme, name, kind in (("fast", "FAST", Pi0FastSettings), ("bins", "binning", BinningSettings)):
-            made = at_task(make(kind, chosen), task)
-            if path in (made.pairs, made.tokenizer):
+        for scheme, name in SCHEMES.items():
+            if path in token_files(tokenizing.out, scheme):
                 make_file(tokenizing.pairs)
                 say(f"{path} is missing: fitting the {name} tokenizer")
                 tokenize(tokenizing.model_copy(update={"scheme": scheme}))
