@@ -3,7 +3,8 @@
 import json
 from typing import TYPE_CHECKING
 
-from pipeline.cli.options import EXIT_CODES, settings_command
+from pipeline.cli.command import EXIT_CODES
+from pipeline.cli.options import settings_command
 from pipeline.config import NONE
 from pipeline.stages.settings import CompareSettings
 

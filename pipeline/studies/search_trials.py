@@ -23,9 +23,10 @@ from pipeline.studies.sampler import is_hopeless, suggest
 from pipeline.studies.search_plan import Plan
 from pipeline.studies.space import Params
 from pipeline.studies.work import judge_again, make_member
+from pipeline.tracking.begin import Place
 from pipeline.tracking.names import OUTCOME, REASON, SEARCH, TRIED, Kind
 from pipeline.tracking.query import search_study
-from pipeline.tracking.run import Place, TrackedRun, status_of
+from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import Store
 from pipeline.tracking.study import open_group
 

@@ -39,10 +39,11 @@ from pipeline.studies.publish import publish
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.studies.study_plan import Beside, Plan, files_read, find_originals, prepare_data, require_same_recipes
 from pipeline.tasks.settings import at_task, settle
+from pipeline.tracking.begin import experiment_of, system_metrics
 from pipeline.tracking.names import TASK, Kind
 from pipeline.tracking.owner import is_ours
 from pipeline.tracking.query import fetch, search
-from pipeline.tracking.run import TrackedRun, experiment_of, status_of, system_metrics
+from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import Store, open_store
 from pipeline.tracking.study import one_at_a_time, open_group, open_study
 

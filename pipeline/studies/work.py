@@ -27,10 +27,11 @@ from pipeline.stages.train_together import train_together
 from pipeline.stages.unfinished import can_resume
 from pipeline.studies.groups import Member, member_name
 from pipeline.tokenizer.tradeoff import SCALES, measure_tradeoff
+from pipeline.tracking.begin import Place, start_run
 from pipeline.tracking.names import NAME, Kind
 from pipeline.tracking.owner import owner_elsewhere
 from pipeline.tracking.query import StoredRun, artifact, group_of, is_model, search
-from pipeline.tracking.run import Place, TrackedRun, start_run, status_of
+from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import open_store
 
 NOT_IN_FILES, MOST_LETTERS = re.compile(r"[^\w.=-]+"), 100  # of the names of files

@@ -12,11 +12,12 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from pipeline.errors import SettingsError
 from pipeline.locks import file_lock
+from pipeline.tracking.begin import Place, go_on, launched_run, start_run
 from pipeline.tracking.delivery import patiently
 from pipeline.tracking.names import Kind
 from pipeline.tracking.owner import is_ours, owner_elsewhere
 from pipeline.tracking.query import fetch, search
-from pipeline.tracking.run import Place, TrackedRun, go_on, launched_run, start_run
+from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import home
 
 
