@@ -6,10 +6,11 @@
 
 import os
 import re
+from errno import errorcode
 from urllib.parse import unquote
 
 STORES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")  # their addresses may hold a password
-NUMBER = re.compile(r"\[Errno -?\d+\] ")  # of an error of the system, before its text
+NUMBER = re.compile(r"\[[Ee]rrno -?\d+\] ")  # of an error of the system, before its text
 SHORTEST_SECRET = 4  # characters; a shorter one would be found in any text
 
 
@@ -68,8 +69,9 @@ def one_line(error: BaseException) -> str:
 
 def reason(error: BaseException) -> str:
     """Return why a file or an address that our message names could not be used: it is not named a second time."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror[:1].lower()}{error.strerror[1:]}"
+    if isinstance(error, OSError) and error.errno and error.errno in errorcode:
+        said = os.strerror(error.errno)  # its own text may be a library's, with the name
+        return f"{said[:1].lower()}{said[1:]}"
     return one_line(error)
 
 

@@ -71,7 +71,6 @@ def test_settings(words: list[object], message: str, workplace: Path, capsys: py
         ("search --space folder", "folder: expected a space file in YAML, found: is a directory."),
         ("ensemble --preset folder", "folder: expected a preset in YAML, found: is a directory."),
         ("play --policy http://127.0.0.1:1", "expected an answer of a policy server, found: connection refused."),
-        ("move-store --source folder --to http://127.0.0.1:1", "folder"),
     ],
 )
 def test_what_the_system_says_of_a_file(
