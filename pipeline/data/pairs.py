@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from pipeline.data.npz import Arrays, read_npz, require, write_npz
 from pipeline.errors import DataError, one_line
-from pipeline.tasks.dataset import maker_of
 from pipeline.tasks.facts import KEY, UNKNOWN, TaskFacts, read_facts
 
 Ints = NDArray[np.int64]
@@ -58,6 +57,8 @@ def save_token_pairs(path: Path, pairs: TokenPairs) -> None:
 
 def load_action_pairs(path: Path) -> ActionPairs:
     """Read pairs of states and actions, the reference system's files included; raises `DataError`."""
+    from pipeline.tasks.dataset import maker_of  # served models carry this file, and not that one
+
     rebuild = maker_of(path)
     arrays, metadata = read_npz(path, rebuild)
     state = require(path, arrays, "state", (None, None), "f", rebuild)
