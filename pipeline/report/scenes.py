@@ -26,7 +26,6 @@ FILLED = 0.65  # opacity of the inside of a polygon; its outline is opaque
 HEAD, SLIMNESS = 3.0, 0.5  # length of an arrow's head in widths of its line, and its half width in lengths
 FAINTEST = 0.15  # opacity of the first of several positions in a still picture
 TALL = 0.75  # height to width, from which on a scene counts as tall
-WAY = 15  # steps in the trace that follows a moving point
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ class Painter:
     def show(self, step: int) -> None:
         """Move what was added to a step."""
         if self._scene.trace is not None:
-            self._way.set_data(*self._scene.trace[max(0, step - WAY) : step + 1].T)
+            self._way.set_data(*self._scene.trace[: step + 1].T)
         for shape, part in zip(self._front, self._parts, strict=True):
             points = at(shape, step)
             if isinstance(part, Line2D):
