@@ -74,10 +74,7 @@ class Fan:
 
 def first_start(task: Task) -> Array:
     """The state `(1, P)` in which all plans begin."""
-    start = draw_episodes(task, task.conditions[:1], 1, seed=0).starts
-    state, _ = task.simulator.simulate(lambda _step, states: np.zeros((len(states), task.action_dim)), start,
-                                       np.zeros((1, 1, task.action_dim)), 1)  # fmt: skip
-    return state[:, 0]
+    return draw_episodes(task, task.conditions[:1], 1, seed=0).starts  # of these tasks, whole states
 
 
 def fan_of(task: Task, states: Array) -> Fan:

@@ -10,6 +10,8 @@ from pipeline.report.scenes import draw_back
 from pipeline.report.statistics import Floats
 from pipeline.tasks.scene import Scene
 
+MOST_COLUMNS = 4
+
 
 @plain()
 def draw_paths(
@@ -24,10 +26,10 @@ def draw_paths(
     Paths are NaN after an early end, which a cross marks. `notes` stand in the panels' titles. What never moves in the
     scene is drawn beneath.
     """
-    aspect, columns = 1.0, min(len(paths), 4)
+    aspect, rows = 1.0, -(-len(paths) // MOST_COLUMNS)
     if scene is not None:
         aspect = (scene.top - scene.bottom) / (scene.right - scene.left)
-    rows = -(-len(paths) // columns)
+    columns = -(-len(paths) // rows)  # five panels are three and two, not four and one
     figure = Figure(
         figsize=(max(9.0, 3.3 * columns), rows * (3.1 * min(aspect, 1.6) + 0.6) + 0.5), layout="constrained"
     )
@@ -41,6 +43,8 @@ def draw_paths(
         axes.set_aspect("equal")
         axes.set_title("\n".join(filter(None, (group, notes.get(group)))), fontsize=10)
         axes.tick_params(labelsize=8)
+    for axes in panels[max(0, len(paths) - columns) : len(paths)]:
+        axes.tick_params(labelbottom=True)  # also where there is none below
     for axes in panels[len(paths) :]:
         axes.remove()
     del panels[len(paths) :]
