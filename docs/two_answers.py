@@ -27,8 +27,7 @@ from pipeline.policies.load import load_policy
 from pipeline.policies.policy import noise_of
 from pipeline.report.path_figures import draw_lines
 from pipeline.report.plotting import Figure, plain, save
-from pipeline.report.scenes import draw_back
-from pipeline.results.figures import backdrop
+from pipeline.report.scenes import draw_back, draw_front
 from pipeline.stages.models import models_of_study
 from pipeline.streams import numpy_stream, torch_stream
 from pipeline.tasks.registry import find_task
@@ -121,8 +120,8 @@ def draw(fans: Mapping[str, Mapping[str, Fan]], beneath: Mapping[str, Fan]) -> F
     drawn = []
     for row, (name, found) in zip(panels, fans.items(), strict=True):
         task = find_task(name)
-        scene = backdrop(task)
-        assert scene is not None
+        assert task.scene is not None
+        scene = task.scene(first_start(task).repeat(2, 0), np.zeros((1, task.action_dim)))
         for axes, title in zip(row, titles, strict=True):
             if title not in found:
                 axes.remove()
@@ -141,6 +140,7 @@ def draw(fans: Mapping[str, Mapping[str, Fan]], beneath: Mapping[str, Fan]) -> F
     figure.draw_without_rendering()  # the layout must be known, so that lines of the scene have their width
     for axes, scene in drawn:
         draw_back(axes, scene)
+        draw_front(axes, scene, 0, 0.3)
     return figure
 
 

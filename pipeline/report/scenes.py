@@ -126,15 +126,21 @@ class Painter:
         if self._scene.trace is not None:
             self._axes.plot(*self._scene.trace.T, color=TRACE, linewidth=1.2)
         for step, opacity in steps:
-            for shape in self._front:
-                if shape.role != "force":
-                    _draw(self._axes, shape, step, len(self._back) + step, opacity)
+            draw_front(self._axes, self._scene, step, opacity)
 
 
 def draw_back(axes: Axes, scene: Scene) -> None:
     """Draw what never moves on axes that have their limits and their size, and the same scale in both directions."""
     for number, shape in enumerate(layers(scene)[0]):
         _draw(axes, shape, 0, number)
+
+
+def draw_front(axes: Axes, scene: Scene, step: int, opacity: float) -> None:
+    """Draw what moves as it is at a step, but no forces, on such axes."""
+    back, front = layers(scene)
+    for shape in front:
+        if shape.role != "force":
+            _draw(axes, shape, step, len(back) + step, opacity)
 
 
 def _draw(axes: Axes, shape: Shape, step: int, order: float, opacity: float = 1) -> Line2D | Polygon | Circle:
