@@ -16,7 +16,7 @@ from pipeline.data.pairs import ActionPairs, load_action_pairs, load_token_pairs
 from pipeline.data.trajectories import load_trajectories
 from pipeline.errors import DataError, SettingsError
 from pipeline.files import file_digest
-from pipeline.methods.settings import BinningSettings, Pi0FastSettings, Pi0Settings
+from pipeline.methods.settings import BinningSettings, Pi0FastSettings, Pi0Settings, TokenSettings
 from pipeline.stages.changed import changed_data
 from pipeline.stages.collect import collect
 from pipeline.stages.evaluate import evaluate
@@ -32,6 +32,7 @@ from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tasks.registry import find_task
 from pipeline.tasks.settings import ForData, at_task, settle
 from pipeline.tasks.task import Channel
+from pipeline.tokenizer.stored import load_tokenizer
 from pipeline.tracking.query import StoredRun
 from pipeline.upkeep.data_sets import contents, find, find_all, ranges, users
 from pipeline.upkeep.info import info
@@ -220,12 +221,19 @@ def test_what_does_not_fit_is_refused(place: Path, capsys: pytest.CaptureFixture
 def test_missing_tokens_of_a_set_are_made_in_its_folder(place: Path) -> None:
     before = file_digest(Path("data/training_pairs_fast.npz"))
     said: list[str] = []
-    for kind, scheme in ((Pi0FastSettings, "fast"), (BinningSettings, "bins")):
-        settings, task = settle(make(kind, {"data": "arm"}))
+    trained: dict[str, TokenSettings] = {
+        "fast": Pi0FastSettings(data="arm"),
+        "bins": BinningSettings(data="arm"),
+        "one_scale": Pi0FastSettings(data="arm", scheme="one_scale"),
+    }
+    for scheme, chosen in trained.items():
+        settings, task = settle(chosen)
         make_missing_data(settings, task, said.append)
         tokens = load_token_pairs(Path(f"data/arm/training_pairs_{scheme}.npz"))
+        assert settings.pairs == Path(f"data/arm/training_pairs_{scheme}.npz") and settle(settings)[0] == settings
         assert tokens.metadata["pairs_sha256"] == file_digest(Path("data/arm/training_pairs_original.npz"))
-    assert len(said) == 2 and file_digest(Path("data/training_pairs_fast.npz")) == before
+        assert tokens.metadata["tokenizer_sha256"] == load_tokenizer(settings.tokenizer).digest
+    assert len(said) == 3 and file_digest(Path("data/training_pairs_fast.npz")) == before
     made = {path: path.read_bytes() for path in Path("data/arm").glob("fast*")}
     tokenize(TokenizeSettings(data="arm"))
     assert made and all(path.read_bytes() == content for path, content in made.items())
@@ -357,4 +365,5 @@ def test_every_method_has_its_files_removed() -> None:
     assert {
         "trajectories.npz", "training_pairs_original.npz", "training_pairs_fast.npz", "training_pairs_bins.npz",
         "fast_tokenizer.json", "bins_tokenizer.json", "dataset.json",
+        "one_scale_tokenizer.json", "training_pairs_one_scale.npz",
     } == OWN  # fmt: skip

@@ -179,6 +179,13 @@ def test_fitting_twice_gives_the_same_bytes_and_sees_train_only(data: Path, tmp_
     assert fit(train, settings).digest == load_tokenizer(tmp_path / "fast_tokenizer.json").digest
 
 
+def test_one_scale_is_that_of_the_paper_for_normal_actions() -> None:
+    chunks = np.random.default_rng(0).normal(3, 0.2, (4000, 20, 1)).astype(np.float32)
+    tokenizer = fit(chunks, TokenizeSettings(scheme="one_scale"))
+    low, high = np.quantile(chunks, (0.01, 0.99))  # the paper scales these to -1 and 1, and takes 10 steps a unit
+    assert_allclose(tokenizer.steps / tokenizer.actions.std, 10 / ((high - low) / 2), rtol=0.01)
+
+
 def test_summary_is_stored(data: Path) -> None:
     metadata = load_token_pairs(data / "training_pairs_fast.npz").metadata
     summary = metadata["summary"]

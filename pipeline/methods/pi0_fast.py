@@ -36,7 +36,7 @@ from pipeline.methods.method import (
 )
 from pipeline.methods.pi0_fast_graph import MIN_P, pi0_fast_graph
 from pipeline.methods.pi0_fast_stacked import stacked_loss
-from pipeline.methods.settings import BinningSettings, Pi0FastSettings, TokenActing
+from pipeline.methods.settings import BinningSettings, Pi0FastSettings, TokenActing, TokenSettings
 from pipeline.models.original import OriginalTokenTransformer
 from pipeline.models.token_transformer import TokenTransformer
 from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer
@@ -48,7 +48,7 @@ SHRINK = 0.8  # if fewer than this share of a batch still generates, the finishe
 FOREIGN_SHORT = 0.5  # foreign files may have incomplete sequences; a larger share means another tokenizer
 
 
-def prepare(settings: Pi0FastSettings) -> Prepared:
+def prepare(settings: TokenSettings) -> Prepared:
     """Load token pairs and their tokenizer, and check that they fit; raises `UserError` kinds."""
     refuse_unused(settings)
     files = {"data": settings.pairs, "tokenizer": settings.tokenizer}
@@ -82,9 +82,7 @@ def prepare(settings: Pi0FastSettings) -> Prepared:
     )
 
 
-def check_tokens(
-    pairs: TokenPairs, tokenizer: FastTokenizer, settings: Pi0FastSettings
-) -> tuple[Ints, tuple[str, ...]]:
+def check_tokens(pairs: TokenPairs, tokenizer: FastTokenizer, settings: TokenSettings) -> tuple[Ints, tuple[str, ...]]:
     """Return the bare sequences `(N, L)`, without BOS and EOS and padded with PAD, and warnings.
 
     Raises `DataError` for ids outside the vocabulary, specials in the middle, another tokenizer's file, and, in files
@@ -132,7 +130,7 @@ def check_tokens(
     return sequences, ()
 
 
-def build(settings: Pi0FastSettings, interface: Interface) -> nn.Module:
+def build(settings: TokenSettings, interface: Interface) -> nn.Module:
     """Make the next-token network. Every token is at least one coefficient, so BOS + C positions fit any chunk."""
     tokenizer, state_dim = _tokenizer(interface), len(interface.state.mean)
     if settings.arch == "original":
@@ -148,7 +146,7 @@ def build(settings: Pi0FastSettings, interface: Interface) -> nn.Module:
     )
 
 
-def loss(network: nn.Module, settings: Pi0FastSettings, rows: Rows, generator: torch.Generator) -> tuple[Tensor, int]:
+def loss(network: nn.Module, settings: TokenSettings, rows: Rows, generator: torch.Generator) -> tuple[Tensor, int]:
     """Sum and count over real tokens for `state (B, S)` and bare `sequences (B, L)`: cross-entropy, plus the term of
     `expectation_weight`.
 

@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config import AUTO, EXPERIMENT_NAME, MAX_SEED, NAME_PATTERN, NONE, RUN_NAME, Settings
+from pipeline.config import AUTO, DATA, EXPERIMENT_NAME, MAX_SEED, NAME_PATTERN, NONE, RUN_NAME, Settings
 from pipeline.tasks.settings import ForData, WithHorizon
 
 
@@ -125,15 +125,30 @@ class RegressionSettings(ChunkRecipe, TrainSettings):
     )
 
 
-class Pi0FastSettings(TokenActing, TokenRecipe, TrainSettings):
-    """Train pi0-FAST: the chunk as tokens, generated one by one."""
+class TokenSettings(TokenActing, TokenRecipe, TrainSettings):
+    """Settings of methods that predict tokens, and have the chunk from them."""
 
     lr: float = Field(0.008, gt=0, le=1, description="peak learning rate")
     pairs: Path = Field(Path("data/training_pairs_fast.npz"), description="token pairs; the default is made if missing")
     tokenizer: Path = Field(Path("data/fast_tokenizer.json"), description="the tokenizer that made the pairs")
 
 
-class BinningSettings(Pi0FastSettings):
+class Pi0FastSettings(TokenSettings):
+    """Train pi0-FAST: the chunk as tokens, generated one by one."""
+
+    scheme: Literal["fast", "one_scale"] = Field(
+        "fast", description="FAST with a fine scale for low frequencies, or as published with one; names default files"
+    )
+
+    def default_files(self) -> dict[str, Path]:
+        """The files below `data/` that are taken if none is named, of the default task, by the setting's name."""
+        if self.scheme == "fast":
+            return super().default_files()
+        own = {"pairs": f"training_pairs_{self.scheme}.npz", "tokenizer": f"{self.scheme}_tokenizer.json"}
+        return {name: DATA / file for name, file in own.items()}
+
+
+class BinningSettings(TokenSettings):
     """Train pi0-FAST's network on plain bins, one token per action: the baseline without FAST."""
 
     pairs: Path = Field(Path("data/training_pairs_bins.npz"), description="token pairs; the default is made if missing")

@@ -48,7 +48,8 @@ NOT_A_DIFFERENCE = {
     "pairs",
     "tokenizer",
     "task",
-}  # of training
+    "scheme",
+}  # of training; the digest of a tokenizer tells its scheme
 EARLIER_NAMES = {"best_test_loss": "test_loss_at_best_val"}  # of metrics, in runs of early versions
 
 

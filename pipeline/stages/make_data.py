@@ -4,14 +4,14 @@ from pathlib import Path
 
 from pipeline.config import NONE, make
 from pipeline.data.lock import data_lock
-from pipeline.data.pairs import load_token_pairs
+from pipeline.data.pairs import ActionPairs, load_action_pairs, load_token_pairs
 from pipeline.errors import DataError
 from pipeline.files import file_digest
-from pipeline.methods.settings import BinningSettings, Pi0FastSettings, TrainSettings
+from pipeline.methods.settings import Pi0FastSettings, TrainSettings
 from pipeline.stages.collect import collect
 from pipeline.stages.say import Say
 from pipeline.stages.settings import CollectSettings, TokenizeSettings
-from pipeline.stages.tokenize import tokenize
+from pipeline.stages.tokenize import SCHEMES, token_files, tokenize
 from pipeline.tasks.settings import at_task
 from pipeline.tasks.task import Task
 
@@ -23,7 +23,8 @@ def make_missing_data(settings: TrainSettings, task: Task, say: Say) -> None:
     ones, or the pairs of a data set that is named are missing: it is of other demonstrators.
     """
     chosen = {"task": settings.task, "horizon": settings.horizon, "data": settings.data}
-    default = at_task(make(type(settings), chosen), task)
+    own = {"scheme": settings.scheme} if isinstance(settings, Pi0FastSettings) else {}
+    default = at_task(make(type(settings), chosen | own), task)
     names = [name for name in ("pairs", "tokenizer") if name in type(settings).model_fields]
     if any(getattr(settings, name) != getattr(default, name) for name in names):
         return
@@ -43,9 +44,8 @@ def make_missing_data(settings: TrainSettings, task: Task, say: Say) -> None:
             collecting = at_task(make(CollectSettings, {"task": settings.task, "horizon": settings.horizon}), task)
             say(f"{path} is missing: collecting {collecting.trajectories:,} demonstrations")
             collect(collecting)
-        for scheme, name, kind in (("fast", "FAST", Pi0FastSettings), ("bins", "binning", BinningSettings)):
-            made = at_task(make(kind, chosen), task)
-            if path in (made.pairs, made.tokenizer):
+        for scheme, name in SCHEMES.items():
+            if path in token_files(tokenizing.out, scheme):
                 make_file(tokenizing.pairs)
                 say(f"{path} is missing: fitting the {name} tokenizer")
                 tokenize(tokenizing.model_copy(update={"scheme": scheme}))
@@ -66,4 +66,20 @@ def require_same_data(tokens: Path, actions: Path) -> None:
         raise DataError(
             f"{tokens}: was made from pairs {str(made_from)[:12]}, but {actions} is now {file_digest(actions)[:12]}: "
             "the methods would train on different data. Run 'python -m pipeline tokenize'."
+        )
+
+
+def default_pairs(settings: TrainSettings, task: Task) -> Path:
+    """Return the default action pairs of a training: its task's or data set's, with its horizon."""
+    chosen = {"task": settings.task, "horizon": settings.horizon, "data": settings.data}
+    return at_task(make(TokenizeSettings, chosen), task).pairs
+
+
+def require_same_trajectories(pairs: Path, others: Path, loaded: ActionPairs) -> None:
+    """Raise `DataError` if two files of action pairs, `others` as `loaded`, record that they were cut from others."""
+    own, of_others = (found.metadata.get("trajectories_sha256") for found in (load_action_pairs(pairs), loaded))
+    if own and of_others and own != of_others:
+        raise DataError(
+            f"{pairs}: was cut from demonstrations {own[:12]}, and {others} from {of_others[:12]}: the groups would "
+            "not compare. Run 'python -m pipeline collect --horizon' with the settings that made the others."
         )

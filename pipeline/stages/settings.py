@@ -26,7 +26,9 @@ class CollectSettings(WithHorizon):
 class TokenizeSettings(ForData, WithHorizon):
     """Fit a tokenizer, FAST or plain bins, on the training split, and write the token pairs."""
 
-    scheme: Literal["fast", "bins"] = Field("fast", description="FAST, or one token per action")
+    scheme: Literal["fast", "one_scale", "bins"] = Field(
+        "fast", description="FAST; FAST as published, with one scale of 4.3, not the two below; or one token per action"
+    )
     scale: float = Field(
         2.0, ge=1e-6, le=10_000, description="quantisation steps per standard deviation of an action (FAST's gamma)"
     )

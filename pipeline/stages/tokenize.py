@@ -21,7 +21,8 @@ from pipeline.tokenizer.fit import fit_bins, fit_tokenizer
 STAGES = logging.getLogger(__name__)
 
 REBUILD = "Name the task by --task, or make its pairs with 'python -m pipeline collect --task NAME'."
-TOKENIZER_FILE, PAIRS_FILE = "{scheme}_tokenizer.json", "training_pairs_{scheme}.npz"
+SCHEMES = {"fast": "FAST", "one_scale": "one-scale FAST", "bins": "binning"}
+"""What makes tokens, and its name in a message."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class Tokenized:
     error_mean: float  # |decoded - original|, standard units
     error_max: float
     by_trajectory: bool  # whether the split is by trajectory
+
+
+PUBLISHED_SCALE = 4.3
+"""The one scale of FAST as published (Pertsch et al. 2025, arXiv 2501.09747): 10 steps from the mean to the 1st or 99th
+percentile, which of a normal distribution are 2.33 standard deviations apart."""
 
 
 def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
@@ -74,7 +80,7 @@ def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
         error_max=float(error.max()),
         by_trajectory=split.by_trajectory,
     )
-    files = tuple(settings.out / name.format(scheme=settings.scheme) for name in (TOKENIZER_FILE, PAIRS_FILE))
+    files = token_files(settings.out, settings.scheme)
     metadata = {
         "made_by": "tinypi tokenize",
         "tokenizer_sha256": tokenizer.digest,
@@ -91,10 +97,17 @@ def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
     return summary, files
 
 
+def token_files(folder: Path, scheme: str) -> tuple[Path, Path]:
+    """Return the tokenizer and the token pairs of a scheme in a folder."""
+    return folder / f"{scheme}_tokenizer.json", folder / f"training_pairs_{scheme}.npz"
+
+
 def fit(chunks: Floats, settings: TokenizeSettings) -> FastTokenizer:
     """Fit the tokenizer that the settings name on `chunks (N, H, A)`."""
     if settings.scheme == "bins":
         return fit_bins(chunks, settings.fine_scale)
+    if settings.scheme == "one_scale":
+        return fit_tokenizer(chunks, PUBLISHED_SCALE, settings.vocabulary)
     return fit_tokenizer(chunks, settings.scale, settings.vocabulary, settings.fine_scale, settings.fine)
 
 

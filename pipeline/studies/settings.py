@@ -22,7 +22,7 @@ from pipeline.errors import SettingsError
 from pipeline.executors.settings import RunsJobs
 from pipeline.methods.settings import ChunkRecipe, FlowActing, Recipe, TokenActing, TokenRecipe
 from pipeline.report.design import MARGIN
-from pipeline.tasks.registry import TASKS
+from pipeline.tasks.registry import DEFAULT, TASKS
 from pipeline.tasks.settings import ABOUT, ForData, WithHorizon
 
 GROUP = r"\w+( +\w+=[^\s,'\"]+)*"
@@ -139,11 +139,17 @@ class SuiteSettings(RunsJobs):
         description="groups to compare, as of ensemble",
     )
     n_models: int = Field(3, ge=1, le=10_000, description="models per group")
-    episodes: int = Field(100, ge=1, le=1_000_000, description="episodes per condition")
+    episodes: str = Field(
+        "100",
+        pattern=r"^\d{1,7}(, *[\w.-]+=\d{1,7})*$",
+        examples=["300", "300,pendulum=1000"],
+        description="episodes per condition: N, and TASK=N for a task with another number",
+    )
     base_seed: int = Field(0, ge=0, le=MAX_SEED, description="the first seed; the models' seeds count up from it")
     set: tuple[str, ...] = Field((), description="training settings: NAME=VALUE or METHOD.NAME=VALUE, also A,B")
     preset: tuple[str, ...] = Field((), description="recipes of methods: files that search has written, also A,B")
     margin: float = Field(MARGIN, gt=0, le=1, description="differences of the primary score below it do not matter")
+    originals: str = Field(NONE, description=f"folder with weights of the reference system, to evaluate on {DEFAULT}")
     experiment: str = Field(
         "tinypi", pattern=f"^{NAME_PATTERN}$", description="MLflow experiment", json_schema_extra=EXPERIMENT_NAME
     )
@@ -155,10 +161,22 @@ class SuiteSettings(RunsJobs):
         """The tasks, as they are named on the command line."""
         return tuple(TASKS) if self.tasks == ALL else tuple(dict.fromkeys(map(str.strip, self.tasks.split(","))))
 
+    @property
+    def episodes_by_task(self) -> dict[str, str]:
+        """The numbers of episodes of the tasks with another number than the others, as text."""
+        words = map(str.strip, self.episodes.split(",")[1:])
+        return dict(word.split("=", 1) for word in words)
+
     def study_of(self, reference: str, name: str) -> EnsembleSettings:
         """The settings of the study of a task; raises `SettingsError`."""
         shared = self.model_dump(include=set(EnsembleSettings.model_fields) & set(type(self).model_fields))
-        return make(EnsembleSettings, shared | {"study": f"{self.suite}-{name}", "task": reference})
+        own = {
+            "study": f"{self.suite}-{name}",
+            "task": reference,
+            "episodes": self.episodes_by_task.get(name, self.episodes.split(",")[0]),
+            "originals": self.originals if name == DEFAULT else NONE,
+        }
+        return make(EnsembleSettings, shared | own)
 
 
 class SearchSettings(ForData, WithHorizon, RunsJobs):

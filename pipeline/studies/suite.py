@@ -16,7 +16,8 @@ from pipeline.studies.groups import plan_groups, plan_members
 from pipeline.studies.publish import FOLDER, REPORTS
 from pipeline.studies.settings import EnsembleSettings, SuiteSettings
 from pipeline.studies.study import run_study
-from pipeline.tasks.registry import find_task
+from pipeline.studies.study_plan import find_originals
+from pipeline.tasks.registry import DEFAULT, find_task
 from pipeline.tracking.names import Kind
 from pipeline.tracking.run import TrackedRun, experiment_of, status_of
 from pipeline.tracking.store import open_store
@@ -75,6 +76,13 @@ def plan_studies(settings: SuiteSettings) -> dict[str, EnsembleSettings]:
             raise SettingsError(f"tasks: expected each task once, found two called '{name}'. See --help.")
         studies[name] = settings.study_of(reference, name)
         plan_members(studies[name], plan_groups(studies[name]))
+        find_originals(studies[name])
+    of_originals = [DEFAULT] if settings.originals != NONE else []
+    for field, names in (("episodes", settings.episodes_by_task), ("originals", of_originals)):
+        if strange := [name for name in names if name not in studies]:
+            raise SettingsError(
+                f"{field}: expected tasks of this suite ({', '.join(studies)}), found '{strange[0]}'. See --help."
+            )
     return studies
 
 

@@ -20,6 +20,11 @@ class ForTask(Settings):
 
     task: str = Field(DEFAULT, min_length=1, description=f"task: {ABOUT}")
 
+    def default_files(self) -> dict[str, Path]:
+        """The files below `data/` that are taken if none is named, of the default task, by the setting's name."""
+        defaults = {name: field.default for name, field in type(self).model_fields.items()}
+        return {name: path for name, path in defaults.items() if isinstance(path, Path) and path.is_relative_to(DATA)}
+
 
 class WithHorizon(ForTask):
     """Settings of what is done with a task's chunks."""
@@ -90,10 +95,8 @@ def at_task(settings: S, task: "Task") -> S:
     """Return the settings with the task's own files in place of default ones; what the user named stays."""
     folder = data_folder(settings, task)
     moved = {
-        name: folder / field.default.relative_to(DATA)
-        for name, field in type(settings).model_fields.items()
-        if isinstance(field.default, Path)
-        and field.default.is_relative_to(DATA)
-        and getattr(settings, name) == field.default
+        name: folder / path.relative_to(DATA)
+        for name, path in settings.default_files().items()
+        if getattr(settings, name) == type(settings).model_fields[name].default
     }
     return settings.model_copy(update=moved)

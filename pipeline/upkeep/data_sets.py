@@ -14,8 +14,8 @@ from pipeline.data.pairs import load_action_pairs
 from pipeline.data.trajectories import load_trajectories
 from pipeline.errors import SettingsError, UserError, one_line
 from pipeline.files import file_digest
-from pipeline.methods.registry import METHODS
 from pipeline.stages.collect import PAIRS_FILE, TRAJECTORIES_FILE
+from pipeline.stages.tokenize import SCHEMES, token_files
 from pipeline.tasks.dataset import FILE, OF_HORIZON, DataSet, folder_of, is_dataset_name, read_dataset
 from pipeline.tasks.facts import BEFORE
 from pipeline.tasks.registry import DEFAULT, TASKS, find_task
@@ -23,12 +23,7 @@ from pipeline.tasks.task import Channel
 from pipeline.tracking.query import StoredRun, search
 from pipeline.tracking.store import database_file, open_store
 
-OWN = {TRAJECTORIES_FILE, PAIRS_FILE, FILE} | {
-    field.default.name
-    for method in METHODS.values()
-    for name, field in method.settings_type.model_fields.items()
-    if name in ("pairs", "tokenizer")
-}
+OWN = {TRAJECTORIES_FILE, PAIRS_FILE, FILE} | {path.name for scheme in SCHEMES for path in token_files(Path(), scheme)}
 """The names of a data set's files."""
 DIGESTS = frozenset(("data_sha256", "pairs_sha256"))
 """The tags of a training that have the sha256 of its data."""
