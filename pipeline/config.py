@@ -7,7 +7,8 @@ compares `MLproject` with it. These files import no heavy library, so `--help` a
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError, field_validator
 from pydantic.fields import FieldInfo
@@ -94,6 +95,12 @@ def make(kind: type[S], values: dict[str, Any]) -> S:
         field = kind.model_fields.get(str(fault["loc"][0])) if fault["loc"] else None
         examples = (field.examples if field else None) or ()
         raise SettingsError(f"{describe_fault(fault, examples)} See --help.") from error
+
+
+def value_type(info: FieldInfo) -> Any:
+    """Return the type of a setting's value; of `float | None`, which is a number or `auto`, the number's."""
+    own = [each for each in get_args(info.annotation) if each is not NoneType]
+    return own[0] if len(own) < len(get_args(info.annotation)) else info.annotation
 
 
 def is_default(kind: type[Settings], name: str, value: object) -> bool:

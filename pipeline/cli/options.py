@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from pipeline.cli.command import BARE, EXIT_CODES, Command
 from pipeline.cli.console import be_quiet, be_verbose
-from pipeline.config import AUTO, VARIABLE, S, bound_text, fields_of, make
+from pipeline.config import AUTO, VARIABLE, S, bound_text, fields_of, make, value_type
 
 STARTS_RUNS = "starts_runs"
 """Key of a command's context object: whether the command starts runs of its own."""
@@ -122,7 +122,7 @@ def _bare_argument(field: str, info: FieldInfo) -> click.Argument:
 
 
 def _named_options(field: str, info: FieldInfo, spellings: list[str]) -> list[click.Parameter]:
-    kind: Any = info.annotation
+    kind = value_type(info)
     if kind is bool:
         return [click.Option([*spellings, field], is_flag=True, flag_value="true", type=str, help=info.description)]
     complete = _completion(field, kind)
@@ -138,7 +138,8 @@ def _named_options(field: str, info: FieldInfo, spellings: list[str]) -> list[cl
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     required = info.is_required() and not extra.get("bare")
     variable = str(extra.get(VARIABLE, ""))
-    default = "required" if required else f"default {f'${variable} or ' if variable else ''}{info.default}"
+    value = AUTO if info.default is None else info.default
+    default = "required" if required else f"default {f'${variable} or ' if variable else ''}{value}"
     help_text = f"{info.description} [{'; '.join(filter(None, (default, bounds_of(info))))}]"
     return [
         click.Option(
