@@ -49,7 +49,7 @@ suite: $(BIN)/.installed ## train, evaluate and compare 10 models per method on 
 	$(BIN)/mlflow run . -e suite --env-manager local -P 'methods=$(COMPARED)' -P n_models=10 \
 		-P episodes=300,pendulum=1000 -P originals=$(ORIGINALS)
 
-results: $(BIN)/.installed ## put the results of that study into README and docs
+results: $(BIN)/.installed ## put the results of that suite into README and docs
 	$(BIN)/python -m docs.renew_results
 
 data/training_pairs_original.npz: | $(BIN)/.installed
