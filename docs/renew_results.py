@@ -25,7 +25,7 @@ from pipeline.report.score_figures import draw_verdicts
 from pipeline.report.suite import Suite
 from pipeline.report.suite_figure import draw_suite
 from pipeline.results.gather import gather
-from pipeline.tasks.registry import DEFAULT, TASKS
+from pipeline.tasks.registry import DEFAULT, TASKS, find_task
 from pipeline.tracking.names import Kind
 from pipeline.tracking.query import artifact, search
 from pipeline.tracking.store import Store, open_store, store_name
@@ -95,7 +95,7 @@ def labelled(comparison: Comparison) -> Comparison:
 def report_figures(store: Store, study: str, task: str) -> dict[str, bytes]:
     """The figures of a study's report that the pages show as they are; none of a study without a report."""
     names = {name: f"{name}.png" for name in PENDULUM if task == DEFAULT}
-    names |= {"paths": f"tasks/{task}_paths.png"} if TASKS[task].ways else {}
+    names |= {"paths": f"tasks/{task}_paths.png"} if find_task(task).ways else {}
     (*_, run) = search(store, study=study, kind=Kind.STUDY)
     found = {}
     for name, file in names.items():
@@ -107,9 +107,14 @@ def report_figures(store: Store, study: str, task: str) -> dict[str, bytes]:
 def pages_of(stored: Stored) -> dict[Path, str]:
     """The new text of every page; raises `SettingsError` for a page without its marks."""
     suite, figures = stored.suite, stored.figures
-    said = bullets(findings.findings(suite, stored.settings))
+    said = findings.findings(suite, stored.settings)
     front = [front_table(suite, "docs/tasks"), reading(suite), f"![{PICTURE}](docs/suite.png)"]
-    full = [reading(suite), front_table(suite, "tasks"), f"![{PICTURE}](suite.png)", f"## What this shows\n\n{said}"]
+    full = [
+        reading(suite),
+        front_table(suite, "tasks"),
+        f"![{PICTURE}](suite.png)",
+        f"## What this shows\n\n{bullets(said)}",
+    ]
     full.append(summary(suite))
     pages = {}
     for task, comparison in suite.items():
@@ -121,7 +126,7 @@ def pages_of(stored: Stored) -> dict[Path, str]:
             shown = [f"![{PATHS}]({task}_paths.png)"] if f"tasks/{task}_paths.png" in figures else []
             pages[page] = renewed(page, {RESULTS: [task_block(comparison, task), *shown]})
     return pages | {
-        README: renewed(README, {RESULTS: front, FINDINGS: [said]}),
+        README: renewed(README, {RESULTS: front, FINDINGS: ["\n".join(f"* {sentence}" for sentence in said)]}),
         DOCS / "results.md": renewed(DOCS / "results.md", {RESULTS: full}),
         DOCS / "tasks/README.md": renewed(DOCS / "tasks/README.md", {RESULTS: [by_method(suite)]}),
     }
@@ -133,7 +138,9 @@ def renewed(page: Path, blocks: Mapping[str, Sequence[str]]) -> str:
     for name, parts in blocks.items():
         block = re.compile(MARKS.format(name=name), re.DOTALL)
         if (count := len(block.findall(text))) != 1:
-            raise SettingsError(f"{page}: expected one block '<!-- {name}: ... -->' with its end, found {count}.")
+            raise SettingsError(
+                f"{page.relative_to(ROOT)}: expected one block '<!-- {name}: ... -->' with its end, found {count}."
+            )
         content = "\n\n".join(parts)
         text = block.sub(lambda found, new=content: f"{found[1]}\n{new}\n\n{found[2]}", text)  # type: ignore[misc]
     return text

@@ -50,12 +50,18 @@ def front_table(suite: Suite, folder: str) -> str:
     rows = []
     for name, comparison in suite.items():
         groups = {group.name: group for group in comparison.of_kind("model")}
-        marks = ["**" if method in best_of(comparison) else "" for method in methods]
-        cells = [suite_cell(comparison, groups.get(method)) for method in methods]
-        task = f"[{name}]({folder}/{name}.md): {comparison.primary.short}"
-        shown = [f"{mark}{cell}{mark}" for mark, cell in zip(marks, cells, strict=True)]
-        rows.append((task, *shown, verdict_of(comparison)))
+        cells = [_front_cell(comparison, groups.get(method)) for method in methods]
+        rows.append((f"[{name}]({folder}/{name}.md): {comparison.primary.short}", *cells, verdict_of(comparison)))
     return grid(("", *methods, "verdict"), rows, ("verdict",))
+
+
+def _front_cell(comparison: Comparison, group: Group | None) -> str:
+    """A mean with its letters, and the deviation in a line below it."""
+    if group is None or (found := primary_of(comparison, group)) is None:
+        return "-"
+    mean = f"{comparison.primary.text(found.mean)} {comparison.letters.get(group.name, '')}".rstrip()
+    spread = "" if found.std is None else f"<br>±{comparison.primary.text(found.std)}"
+    return (f"**{mean}**" if group.name in best_of(comparison) else mean) + spread
 
 
 def reading(suite: Suite) -> str:
@@ -102,7 +108,7 @@ def section(comparison: Comparison, task: str) -> str:
     parts = [
         f"## {task}",
         wrapped(
-            f"**Verdict: {verdict_of(comparison)}.** Decided by {primary.short}: {primary.label}. {comparison.title}; "
+            f"**Verdict: {verdict_of(comparison)}.** Decided by {primary}. Of the {comparison.title}: "
             f"{terms.episodes:,} episodes per condition, seed {terms.seed}. [The task](tasks/{task}.md)."
         ),
         groups_table(comparison),
@@ -120,7 +126,7 @@ def section(comparison: Comparison, task: str) -> str:
 
 def folded(title: str, *parts: str) -> str:
     """Hide parts behind a line that opens them."""
-    return "\n\n".join([f"<details><summary>{title}</summary>", *parts, "</details>"])
+    return "\n\n".join([f"<details><summary>{title}</summary>", *filter(None, parts), "</details>"])
 
 
 def shown_groups(comparison: Comparison) -> list[Group]:
@@ -178,6 +184,8 @@ def means_table(comparison: Comparison) -> str:
         )
         for group in shown_groups(comparison)
     ]
+    if not table:
+        return ""
     note = f"{'; '.join(f'{score.short}: {score}' for score in table.values())}."
     return Table("Means over the conditions", ("", *(score.short for score in table.values())), rows, note).markdown()
 
