@@ -455,3 +455,9 @@ def test_another_evaluation_leaves_nothing_of_the_first(workplace: Path) -> None
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
     assert [(row["action_noise"], row["replan"], row["calm"]) for row in rows] == [(*where, 0) for where in WHERE]
     assert [name for name in found.metrics if "noise" in name] == []  # one metric per score, not per condition
+
+
+def test_a_bar_in_a_heading_is_no_border_of_a_table() -> None:
+    text = Table("Means", ("", "mean |angle|"), [("pi0", "0.1")]).markdown()
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [3, 3, 3] and r"mean \|angle\|" in rows[0]
