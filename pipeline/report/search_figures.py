@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -61,10 +62,8 @@ def draw_history(searched: Searched) -> Figure:
             axes.set_ylabel(searched.score.short)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="best", fontsize="small")
-    figure.suptitle(
-        f"Search {searched.name}: means, a line joins the seeds of a trial; hollow: too slow; cross: given up",
-        x=0.01, ha="left", fontsize="medium",
-    )  # fmt: skip
+    title = f"Search {searched.name}: means, a line joins the seeds of a trial; hollow: too slow; cross: given up"
+    figure.suptitle(fill(title, 50 * len(panels)), x=0.01, ha="left", fontsize="medium")
     return figure
 
 
@@ -89,12 +88,8 @@ def draw_importance(searched: Searched) -> Figure:
             axes.text(0.5, 0.5, "too few trials that differ", ha="center", transform=axes.transAxes)
         axes.set_xlabel("share of the variance")
         axes.grid(axis="x", alpha=0.3)
-    figure.suptitle(
-        "What explains the differences in score (fANOVA); with few trials a hint only",
-        x=0.01,
-        ha="left",
-        fontsize="medium",
-    )
+    title = "What explains the differences in score (fANOVA); with few trials a hint only"
+    figure.suptitle(fill(title, 50 * len(panels)), x=0.01, ha="left", fontsize="medium")
     return figure
 
 
@@ -134,7 +129,7 @@ def _draw_lines(axes: Axes, each: Found, color: str, score: str) -> None:
             )  # fmt: skip
     axes.set_xticks(range(len(names) + 1), [*names, score])
     axes.set_yticks([])
-    axes.set_xlim(-0.1, len(names) + 0.5)
+    axes.set_xlim(-0.1, len(names) + 0.2)
     axes.set_ylim(-0.08, 1.08)
     axes.set_title(each.method, loc="left")
     for side in ("top", "right", "left"):
