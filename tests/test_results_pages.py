@@ -132,6 +132,7 @@ def copied(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(renew_results, "README", workplace / "README.md")
     monkeypatch.setattr(renew_results, "DOCS", workplace / "docs")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workplace}/mlruns/mlflow.db")
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # as in our processes
     return workplace
 
 
