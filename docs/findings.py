@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from pipeline.report.comparison import Comparison
-from pipeline.report.suite import Suite, leaders_of, listed, planners_of, primary_of, verdicts_of
+from pipeline.report.suite import Suite, best_of, leaders_of, listed, planners_of, primary_of, verdicts_of
 from pipeline.report.verdicts import Verdict
 
 PUBLISHED = " as published"
@@ -75,15 +75,20 @@ def mean_of(comparison: Comparison, name: str) -> float | None:
 
 def _leaders(suite: Suite, _settings: Settings) -> str:
     leading: dict[str, list[str]] = {}
-    for task, comparison in suite.items():
+    shown = {task: comparison for task, comparison in suite.items() if best_of(comparison)}
+    for task, comparison in shown.items():
         for name in leaders_of(comparison):
             leading.setdefault(name, []).append(task)
+    if not shown:
+        return f"**No difference is shown** on any task: {listed(list(suite))}." if suite else ""
     everywhere = [name for name, tasks in leading.items() if len(tasks) == len(suite)]
     if everywhere:
         verb = "is" if len(everywhere) == 1 else "are"
         return f"**{listed(everywhere)} {verb} in front on all tasks**: no other is shown to be better."
     parts = [f"{name} on {listed(tasks)}" for name, tasks in leading.items()]
-    return f"**No method is in front on all tasks**; no other is shown to be better than {'; '.join(parts)}."
+    silent = [task for task in suite if task not in shown]
+    said = f"**No method is in front on all tasks**; no other is shown to be better than {'; '.join(parts)}."
+    return f"{said} On {listed(silent)} no difference is shown." if silent else said
 
 
 def _flow_and_fast(suite: Suite, _settings: Settings) -> str:

@@ -6,7 +6,6 @@ takes the suite that `make suite` makes, or another one. A task that the store h
 page stays as it is. Nothing is written unless all pages could be made.
 """
 
-import contextlib
 import json
 import re
 import sys
@@ -17,15 +16,15 @@ from pathlib import Path
 from docs import findings
 from docs.result_pages import bullets, by_method, front_table, reading, section, summary, task_block
 from pipeline.config import ALL
-from pipeline.errors import SettingsError, StoreError, UserError, one_line
+from pipeline.errors import SettingsError, UserError, one_line
 from pipeline.files import whole_file
 from pipeline.report.comparison import Comparison, compare_models
-from pipeline.report.plotting import save
-from pipeline.report.score_figures import draw_verdicts
+from pipeline.report.plotting import Figure, save
 from pipeline.report.suite import Suite
 from pipeline.report.suite_figure import draw_suite
+from pipeline.results.figures import draw_figures
 from pipeline.results.gather import gather
-from pipeline.tasks.registry import DEFAULT, TASKS, find_task
+from pipeline.tasks.registry import DEFAULT, TASKS
 from pipeline.tracking.names import Kind
 from pipeline.tracking.query import artifact, search
 from pipeline.tracking.store import Store, open_store, store_name
@@ -47,6 +46,7 @@ PENDULUM = {
     "plans": "Plans of the methods beside the expert's chunks, and their error along the chunk",
 }
 """Figures of the default task's report that the page of all results shows, in words."""
+VERDICTS = "Differences between every two methods, with intervals and the margin"
 PATHS = "Paths of the methods' episodes over those of the demonstrators"
 
 
@@ -57,7 +57,7 @@ class Stored:
     suite: Suite
     settings: findings.Settings  # of its last call
     missing: Mapping[str, str]  # by task: why it is left out
-    figures: Mapping[str, bytes]  # of the studies' reports, by their file in docs/
+    figures: Mapping[str, Figure]  # by their file in docs/
 
 
 def read_suite(store: Store, name: str) -> Stored:
@@ -69,13 +69,13 @@ def read_suite(store: Store, name: str) -> Stored:
         settings = json.loads(file.read_text())
     suite: dict[str, Comparison] = {}
     missing: dict[str, str] = {}
-    figures: dict[str, bytes] = {}
+    figures: dict[str, Figure] = {}
     for task in list(TASKS) if settings["tasks"] == ALL else map(str.strip, settings["tasks"].split(",")):
         try:
             if task not in TASKS:
                 raise SettingsError("no task of this project")
             suite[task] = labelled(gather(store, f"{name}-{task}", task=task).comparison)
-            figures |= report_figures(store, f"{name}-{task}", task)
+            figures |= figures_of(store, suite[task], task)
         except UserError as error:
             missing[task] = one_line(error)
     if not suite:
@@ -86,22 +86,24 @@ def read_suite(store: Store, name: str) -> Stored:
 def labelled(comparison: Comparison) -> Comparison:
     """Return the comparison with the names of groups that the pages use."""
     found = [model for group in comparison.groups for model in group.models]
-    models = [replace(model, group=LABELS.get(model.group, model.group)) for model in found]
+    models = [replace(model, group=label(model.group)) for model in found]
     return compare_models(
         comparison.task, comparison.title, comparison.protocol, comparison.design, models, comparison.notes
     )
 
 
-def report_figures(store: Store, study: str, task: str) -> dict[str, bytes]:
-    """The figures of a study's report that the pages show as they are; none of a study without a report."""
-    names = {name: f"{name}.png" for name in PENDULUM if task == DEFAULT}
-    names |= {"paths": f"tasks/{task}_paths.png"} if find_task(task).ways else {}
-    (*_, run) = search(store, study=study, kind=Kind.STUDY)
-    found = {}
-    for name, file in names.items():
-        with contextlib.suppress(StoreError), artifact(store, run.run_id, f"report/{name}.png") as path:
-            found[file] = path.read_bytes()
-    return found
+def label(group: str) -> str:
+    """What a group, or the average of one, is called on the pages."""
+    name, average, rest = group.partition(" average of ")
+    return LABELS.get(name, name) + average + rest
+
+
+def figures_of(store: Store, comparison: Comparison, task: str) -> dict[str, Figure]:
+    """The figures of a study that the pages show."""
+    drawn, _missing = draw_figures(store, comparison, None)
+    files = {name: f"{name}.png" for name in PENDULUM if task == DEFAULT}
+    files |= {name: f"tasks/{task}_{name}.png" for name in ("verdicts", "paths")}
+    return {file: drawn[name] for name, file in files.items() if name in drawn}
 
 
 def pages_of(stored: Stored) -> dict[Path, str]:
@@ -118,18 +120,22 @@ def pages_of(stored: Stored) -> dict[Path, str]:
     full.append(summary(suite))
     pages = {}
     for task, comparison in suite.items():
-        full.append(section(comparison, task))
-        full += [
-            f"![{text}]({name}.png)" for name, text in PENDULUM.items() if task == DEFAULT and f"{name}.png" in figures
-        ]
+        full.append(section(comparison, task, shown(figures, {f"tasks/{task}_verdicts.png": VERDICTS})))
+        full += shown(figures, {f"{name}.png": words for name, words in PENDULUM.items() if task == DEFAULT})
         if (page := DOCS / f"tasks/{task}.md").exists():
-            shown = [f"![{PATHS}]({task}_paths.png)"] if f"tasks/{task}_paths.png" in figures else []
-            pages[page] = renewed(page, {RESULTS: [task_block(comparison, task), *shown]})
-    return pages | {
+            ways = shown(figures, {f"tasks/{task}_paths.png": PATHS}, "tasks/")
+            pages[page] = renewed(page, {RESULTS: [task_block(comparison, task), *ways]})
+    return {
         README: renewed(README, {RESULTS: front, FINDINGS: ["\n".join(f"* {sentence}" for sentence in said)]}),
         DOCS / "results.md": renewed(DOCS / "results.md", {RESULTS: full}),
         DOCS / "tasks/README.md": renewed(DOCS / "tasks/README.md", {RESULTS: [by_method(suite)]}),
+        **pages,
     }
+
+
+def shown(figures: Mapping[str, Figure], files: Mapping[str, str], folder: str = "") -> list[str]:
+    """Those of the files in docs/ that are drawn, with their words, for a page in this folder of docs/."""
+    return [f"![{words}]({file.removeprefix(folder)})" for file, words in files.items() if file in figures]
 
 
 def renewed(page: Path, blocks: Mapping[str, Sequence[str]]) -> str:
@@ -158,13 +164,10 @@ def main(words: Sequence[str]) -> int:
     for page, text in pages.items():
         with whole_file(page) as temporary:
             temporary.write_text(text)
-    for file, content in stored.figures.items():
-        with whole_file(DOCS / file) as temporary:
-            temporary.write_bytes(content)
     count = max(len(group.models) for each in stored.suite.values() for group in each.of_kind("model"))
-    save(draw_suite(f"{count} models per method", stored.suite), DOCS / "suite.png")
-    for task, comparison in stored.suite.items():
-        save(draw_verdicts(comparison), DOCS / f"tasks/{task}_verdicts.png")
+    drawn = {"suite.png": draw_suite(f"{count} models per method", stored.suite), **stored.figures}
+    for file, figure in drawn.items():
+        save(figure, DOCS / file)
     for task, why in stored.missing.items():
         print(f"{task}: left as it was: {why}", file=sys.stderr)
     print(f"renewed {', '.join(str(page.relative_to(ROOT)) for page in pages)} and the figures beside them")

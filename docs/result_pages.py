@@ -59,7 +59,8 @@ def _front_cell(comparison: Comparison, group: Group | None) -> str:
     """A mean with its letters, and the deviation in a line below it."""
     if group is None or (found := primary_of(comparison, group)) is None:
         return "-"
-    mean = f"{comparison.primary.text(found.mean)} {comparison.letters.get(group.name, '')}".rstrip()
+    letters = comparison.letters.get(group.name)
+    mean = comparison.primary.text(found.mean) + (f"&nbsp;{letters}" if letters else "")
     spread = "" if found.std is None else f"<br>±{comparison.primary.text(found.std)}"
     return (f"**{mean}**" if group.name in best_of(comparison) else mean) + spread
 
@@ -101,8 +102,8 @@ def summary(suite: Suite) -> str:
     return "\n".join([*parts, grid(columns, unknown, ("pair", "would probably decide"))])
 
 
-def section(comparison: Comparison, task: str) -> str:
-    """A task in full: all groups, yardsticks, conditions, pairs, and where the spread comes from."""
+def section(comparison: Comparison, task: str, pictures: Sequence[str]) -> str:
+    """A task in full: all groups, yardsticks, conditions, pairs, and where the spread comes from; with pictures."""
     primary, terms = comparison.primary, comparison.design
     others = [name for name in comparison.main if name != terms.primary]
     parts = [
@@ -112,7 +113,7 @@ def section(comparison: Comparison, task: str) -> str:
             f"{terms.episodes:,} episodes per condition, seed {terms.seed}. [The task](tasks/{task}.md)."
         ),
         groups_table(comparison),
-        f"![Differences between every two methods on {task}, with intervals and the margin](tasks/{task}_verdicts.png)",
+        *pictures,
         *[wrapped(f"Note: {note}") for note in comparison.notes],
         condition_table(comparison, terms.primary).markdown(),
         spread_table(comparison),
@@ -164,7 +165,9 @@ def groups_table(comparison: Comparison) -> str:
             )
         )
     columns = ("", "models", comparison.primary.short, "95% interval", *(table[name].short for name in others))
-    return grid(columns, rows)
+    starred = any(row[3].endswith("*") for row in rows)
+    note = "\n\n\\*: no interval can be given; a bound for these models on new episodes." if starred else ""
+    return grid(columns, rows) + note
 
 
 def means_table(comparison: Comparison) -> str:

@@ -29,7 +29,7 @@ from pipeline.report.suite import (
 )
 from pipeline.report.suite_figure import draw_suite, looks_of, spread
 from pipeline.tasks.pendulum import PENDULUM
-from pipeline.tasks.score import OF_WAYS, shares_of
+from pipeline.tasks.score import shares_of
 from pipeline.tasks.task import Task
 from tests.puck import PUCK
 
@@ -43,9 +43,7 @@ def made_up(task: Task, means: dict[str, float], models: int = 6, **yardsticks: 
         own = mean + chance.normal(0, 0.005)
         primary = chance.normal(own, 0.05, (len(where), 40))
         kind = "yardstick" if seed is None else "model"
-        scores = {
-            name: np.ones((len(where), 40)) for name in (*shares_of(task.scores), *(OF_WAYS if task.ways else ()))
-        }
+        scores = {name: np.ones((len(where), 40)) for name in shares_of(task.scores)}
         scores[task.primary] = primary
         return Model(group, kind, group, seed, f"{group} {seed}", f"{group}{seed}", where, scores, {})
 

@@ -14,6 +14,7 @@ from docs.result_pages import front_table, reading, section, summary
 from pipeline.config import make
 from pipeline.errors import SettingsError
 from pipeline.report.comparison import Comparison
+from pipeline.report.plotting import Figure
 from pipeline.report.suite import Suite, verdict_of
 from pipeline.studies.settings import SuiteSettings
 from pipeline.studies.suite import run_suite
@@ -70,6 +71,9 @@ def test_sentences_of_what_is_not_there_are_left_out(suite: Suite) -> None:
     assert len(said) == 3
     assert not any(word in "".join(said) for word in ("regression", "binning", "published", "searched"))
     assert versus(suite, "pi0", "nothing") == ""
+    even = {name: made_up(find_task(name), {"pi0": 0.5, "pi0_fast": 0.5}, models=2) for name in ("pendulum", "reacher")}
+    assert findings(even, {})[0] == "**No difference is shown** on any task: pendulum and reacher."
+    assert findings({**few, "reacher": even["reacher"]}, {})[0].endswith("On reacher no difference is shown.")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +105,7 @@ def test_pages_have_every_verdict_and_whole_tables(suite: Suite) -> None:
         cells = [cell.strip() for cell in row.split("|")[2:-2]]
         assert [cell.startswith("**") for cell in cells] == [max(MEANS[name]) == mean for mean in MEANS[name]]
     assert "Of 75 pairs" in reading(suite)
-    full = section(suite["avoiding"], "avoiding")
+    full = section(suite["avoiding"], "avoiding", ["a picture"])
     assert all(group in full for group in (*GROUPS, *YARDSTICKS["avoiding"]))
     assert full.count(" minus ") == 0 and full.count("is better |") > 10
     for text in (table, full, summary(suite)):
@@ -110,12 +114,13 @@ def test_pages_have_every_verdict_and_whole_tables(suite: Suite) -> None:
 
 
 def test_pages_fit_their_marks_and_readme_its_length(suite: Suite) -> None:
-    pages = pages_of(Stored(suite, {}, {}, {"tasks/reacher_paths.png": b""}))
+    pages = pages_of(Stored(suite, {}, {}, {f"tasks/reacher_{name}.png": Figure() for name in ("paths", "verdicts")}))
     readme, tasks = pages[renew_results.README], renew_results.DOCS / "tasks"
     assert len(readme.splitlines()) <= 150
     assert set(pages) > {tasks / f"{task}.md" for task in TASKS} | {tasks / "README.md", tasks.with_name("results.md")}
     assert "](reacher_paths.png)" in pages[tasks / "reacher.md"] and "paths.png" not in pages[tasks / "avoiding.md"]
-    made = {"suite.png", "reacher_paths.png", *(f"{task}_verdicts.png" for task in TASKS)}
+    assert pages[tasks.with_name("results.md")].count("](tasks/reacher_verdicts.png)") == 1
+    made = {"suite.png", "reacher_paths.png", "reacher_verdicts.png"}
     for path, text in pages.items():
         named = re.findall(r"\]\(([^)#:]+\.(?:md|png))", text)
         assert named and all((path.parent / each).exists() for each in named if Path(each).name not in made), path
@@ -163,6 +168,7 @@ def test_a_suite_under_way_renews_what_it_has(copied: Path, capsys: pytest.Captu
     assert "|  | pi0 | pi0 as published | verdict |" in pages["README.md"]
     assert "LQR, planned" in pages["docs/results.md"]
     assert "| **pi0 as published** | 2 |" in pages["docs/tasks/pendulum.md"]
+    assert "start_noise=1" not in re.sub(r"Note: .*", "", pages["docs/tasks/pendulum.md"])
     drawn = {path.name for path in copied.rglob("docs/**/*.png")}
     assert drawn == {"suite.png", "pendulum_verdicts.png", "scores.png", "converge_steps.png", "plans.png"}
     assert main([]) == 0 and pages == {name: (copied / name).read_text() for name in pages}

@@ -1,5 +1,6 @@
 """The figure of a task with several ways: the paths of episodes."""
 
+import textwrap
 from collections.abc import Mapping
 
 import numpy as np
@@ -8,6 +9,8 @@ from pipeline.report.plotting import Figure, look, plain
 from pipeline.report.scenes import draw_back
 from pipeline.report.statistics import Floats
 from pipeline.tasks.scene import Scene
+
+TITLE_WIDTH = 36  # letters of a group's name in a line of its panel's title
 
 
 @plain()
@@ -41,7 +44,8 @@ def draw_paths(
         last = np.where(np.isfinite(found[ended, :, 0]), np.arange(found.shape[1]), 0).max(1)
         axes.plot(*found[ended, last].T, "x", color="black", markersize=4, zorder=100)
         axes.set_aspect("equal")
-        axes.set_title("\n".join(filter(None, (group, notes.get(group)))), fontsize=10)
+        name = textwrap.fill(group, TITLE_WIDTH)
+        axes.set_title("\n".join(filter(None, (name, notes.get(group)))), fontsize=10)
         axes.tick_params(labelsize=8)
     for axes in panels[len(paths) :]:
         axes.remove()

@@ -1,5 +1,6 @@
 """The figures of plans: beside the chunks of the expert, and their errors along the chunk. H horizon, A action."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from pipeline.report.statistics import Floats
 from pipeline.tasks.task import Channel
 
 MOST_ACTIONS = 3  # dimensions that are shown
+NAME_WIDTH = 24  # letters of a group's name in a line of the legend
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def draw_plans(
                 planned = found.planned[:, example, :, action]
                 for model in planned:
                     axes.plot(time, model, **style, linewidth=0.5, alpha=0.5)
-                axes.plot(time, planned.mean(0), **style, linewidth=1.8, label=group)
+                axes.plot(time, planned.mean(0), **style, linewidth=1.8, label=textwrap.fill(group, NAME_WIDTH))
             expert = first.expert[example, :, action]
             axes.plot(time, expert, color="black", linewidth=1.6, dashes=(1, 1), label="expert")
             axes.grid(alpha=0.25)
@@ -60,7 +62,7 @@ def draw_plans(
             if example == 0:
                 axes.set_ylabel(label)
             if example == 0 and action == 0:
-                axes.legend()
+                axes.legend(fontsize=8)
     if errors:
         axes = figure.add_subplot(grid[-1, :])
         for number, (group, found) in enumerate(plans.items()):
