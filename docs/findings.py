@@ -98,7 +98,7 @@ def _flow_and_fast(suite: Suite, _settings: Settings) -> str:
 
 def _flow_and_regression(suite: Suite, _settings: Settings) -> str:
     said = versus(suite, "pi0", "regression")
-    return said and f"**Flow matching or least squares**, by the same network: {said}"
+    return said and f"**Flow matching or least squares**: {said}"
 
 
 def _several_answers(suite: Suite, _settings: Settings) -> str:
@@ -126,7 +126,7 @@ def _fast_and_bins(suite: Suite, _settings: Settings) -> str:
 
 def _pi0_published(suite: Suite, _settings: Settings) -> str:
     said = versus(suite, f"pi0{PUBLISHED}", "pi0")
-    return said and f"**Acting decides too**: with the same weights, {said} As published it starts from sampled noise."
+    return said and f"**How pi0 acts**, with the same weights: {said}"
 
 
 def _fast_published(suite: Suite, _settings: Settings) -> str:
@@ -134,7 +134,7 @@ def _fast_published(suite: Suite, _settings: Settings) -> str:
     return said and f"**FAST as published**, with one scale and the likeliest token: {said}"
 
 
-def _room(suite: Suite, _settings: Settings) -> str:
+def _yardsticks(suite: Suite, _settings: Settings) -> str:
     gaps = {}
     for task, comparison in suite.items():
         reached = [found.mean for group in comparison.of_kind("model") if (found := primary_of(comparison, group))]
@@ -147,7 +147,7 @@ def _room(suite: Suite, _settings: Settings) -> str:
     by = f", by {min(gaps[task] for task in ahead):.2f} to {max(gaps[task] for task in ahead):.2f}" if ahead else ""
     where = places(ahead, gaps) if ahead else "no task"
     return (
-        f"**Room is left**: on {where} a controller that plans in the true simulator scores more than every method{by}."
+        f"**Yardsticks**: on {where} a controller that plans in the true simulator scores more than every method{by}."
     )
 
 
@@ -169,5 +169,5 @@ def _intervals(_suite: Suite, _settings: Settings) -> str:
 
 SENTENCES: tuple[Callable[[Suite, Settings], str], ...] = (
     _leaders, _flow_and_fast, _flow_and_regression, _several_answers, _fast_and_bins, _pi0_published, _fast_published,
-    _room, _one_recipe, _intervals,
+    _yardsticks, _one_recipe, _intervals,
 )  # fmt: skip

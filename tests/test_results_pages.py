@@ -59,7 +59,7 @@ def test_sentences_say_what_the_verdicts_say(suite: Suite) -> None:
     answers = said["Where a state has several good answers"]
     assert re.match(r" \(swing_up, reacher and avoiding\), the mean of the answers scores at most 0\.0\d;", answers)
     assert answers.endswith("and another method is better on 3 of 3.")
-    assert "on pendulum, swing_up, reacher and avoiding a controller that plans" in said["Room is left"]
+    assert "on pendulum, swing_up, reacher and avoiding a controller that plans" in said["Yardsticks"]
     assert "; pi0_fast on double_pendulum; " in said["No method is in front on all tasks"]
     assert len(findings(suite, {})) == 10
 
