@@ -21,8 +21,8 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run study baselines suite results test test-long quick check browser screenshots lock audit ui server \
-	bench clean
+.PHONY: help setup run study baselines suite horizon results test test-long quick check browser screenshots lock audit ui \
+	server bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -49,8 +49,16 @@ suite: $(BIN)/.installed ## train, evaluate and compare 10 models per method on 
 	$(BIN)/mlflow run . -e suite --env-manager local -P 'methods=$(COMPARED)' -P n_models=10 \
 		-P episodes=300,pendulum=1000 -P originals=$(ORIGINALS)
 
-results: $(BIN)/.installed ## put the results of that suite into README and docs
+# Two lengths of plans in one study, on the same demonstrations and episodes. 25 is not a multiple of pi0's patch.
+HORIZONS := pi0,pi0 horizon=25 patch=5,pi0_fast,pi0_fast horizon=25
+horizon: $(BIN)/.installed ## compare plans of 50 and of 25 actions, on two tasks
+	$(BIN)/mlflow run . -e suite --env-manager local -P suite=horizon -P tasks=pendulum,avoiding \
+		-P n_models=10 -P episodes=300 -P 'methods=$(HORIZONS)'
+
+results: $(BIN)/.installed ## put the results of the suite into README and docs
 	$(BIN)/python -m docs.renew_results
+	$(BIN)/python -m docs.renew_lesson
+	-$(BIN)/python -m docs.renew_horizon
 
 data/training_pairs_original.npz: | $(BIN)/.installed
 	$(BIN)/python -m pipeline collect

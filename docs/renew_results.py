@@ -7,13 +7,13 @@ page stays as it is. Nothing is written unless all pages could be made.
 """
 
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from docs import findings
+from docs.marks import renewed
 from docs.result_pages import bullets, by_method, front_table, reading, section, summary, task_block
 from pipeline.config import ALL
 from pipeline.errors import SettingsError, UserError, one_line
@@ -33,7 +33,6 @@ ROOT = Path(__file__).resolve().parent.parent
 README, DOCS = ROOT / "README.md", ROOT / "docs"
 SUITE = "suite"
 RESULTS, FINDINGS = "results", "findings"
-MARKS = r"(<!-- {name}: `make results` renews this -->\n).*?(<!-- end of {name} -->)"
 LABELS = {
     "pi0 start_noise=1": f"pi0{findings.PUBLISHED}",
     "pi0_fast scheme=one_scale decoding=greedy": f"pi0_fast{findings.PUBLISHED}",
@@ -124,11 +123,11 @@ def pages_of(stored: Stored) -> dict[Path, str]:
         full += shown(figures, {f"{name}.png": words for name, words in PENDULUM.items() if task == DEFAULT})
         if (page := DOCS / f"tasks/{task}.md").exists():
             ways = shown(figures, {f"tasks/{task}_paths.png": PATHS}, "tasks/")
-            pages[page] = renewed(page, {RESULTS: [task_block(comparison, task), *ways]})
+            pages[page] = renewed(page, {RESULTS: "\n\n".join([task_block(comparison, task), *ways])})
     return {
-        README: renewed(README, {RESULTS: front, FINDINGS: ["\n".join(f"* {sentence}" for sentence in said)]}),
-        DOCS / "results.md": renewed(DOCS / "results.md", {RESULTS: full}),
-        DOCS / "tasks/README.md": renewed(DOCS / "tasks/README.md", {RESULTS: [by_method(suite)]}),
+        README: renewed(README, {RESULTS: "\n\n".join(front), FINDINGS: "\n".join(f"* {each}" for each in said)}),
+        DOCS / "results.md": renewed(DOCS / "results.md", {RESULTS: "\n\n".join(full)}),
+        DOCS / "tasks/README.md": renewed(DOCS / "tasks/README.md", {RESULTS: by_method(suite)}),
         **pages,
     }
 
@@ -136,20 +135,6 @@ def pages_of(stored: Stored) -> dict[Path, str]:
 def shown(figures: Mapping[str, Figure], files: Mapping[str, str], folder: str = "") -> list[str]:
     """Those of the files in docs/ that are drawn, with their words, for a page in this folder of docs/."""
     return [f"![{words}]({file.removeprefix(folder)})" for file, words in files.items() if file in figures]
-
-
-def renewed(page: Path, blocks: Mapping[str, Sequence[str]]) -> str:
-    """Return a page with new parts between the marks of each of its `blocks`; raises `SettingsError` without marks."""
-    text = page.read_text()
-    for name, parts in blocks.items():
-        block = re.compile(MARKS.format(name=name), re.DOTALL)
-        if (count := len(block.findall(text))) != 1:
-            raise SettingsError(
-                f"{page.relative_to(ROOT)}: expected one block '<!-- {name}: ... -->' with its end, found {count}."
-            )
-        content = "\n\n".join(parts)
-        text = block.sub(lambda found, new=content: f"{found[1]}\n{new}\n\n{found[2]}", text)  # type: ignore[misc]
-    return text
 
 
 def main(words: Sequence[str]) -> int:

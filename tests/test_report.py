@@ -294,6 +294,9 @@ def test_a_study_shows_its_means_and_its_verdict() -> None:
     assert f"- {verdicts(comparison)[0]}" in note and "| noise, replan |" in note
     assert tags["verdict"] == "a is better than b" and tags["looked"] == "8 10"
     assert verdict_tags(comparison, "x", "8 10")["looked"] == "8 10"
+    many = compared([model(f"{name} {'setting=1 ' * 5}", seed, 0.9) for name in "abcdef" for seed in range(2)])
+    long = verdict_tags(many, "x", "")["mlflow.note.content"]
+    assert 7000 < len(long) <= 8000 and long.endswith("\n\nThe rest is in the report.")  # more, MLflow cuts anywhere
     wide = [model("pi0 width=64", seed, 0.9) for seed in range(2)]
     assert "pi0 width_64/calm" in study_metrics(compared(wide))  # as MLflow takes names
 

@@ -186,5 +186,5 @@ def test_without_a_suite_nothing_is_renewed(copied: Path, capsys: pytest.Capture
 def test_a_page_without_marks_is_named(copied: Path, suite: Suite) -> None:
     page = copied / "docs/tasks/reacher.md"
     page.write_text(page.read_text().replace("<!-- end of results -->", ""))
-    with pytest.raises(SettingsError, match=r"^docs/tasks/reacher\.md: expected one block .* with its end, found 0"):
+    with pytest.raises(SettingsError, match=r"^reacher\.md: expected a part between marks, found none: results\."):
         pages_of(Stored(suite, {}, {}, {}))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline.config import NONE, make
 from pipeline.data.lock import data_lock
-from pipeline.data.pairs import load_token_pairs
+from pipeline.data.pairs import ActionPairs, load_action_pairs, load_token_pairs
 from pipeline.errors import DataError
 from pipeline.files import file_digest
 from pipeline.methods.settings import Pi0FastSettings, TrainSettings
@@ -66,4 +66,20 @@ def require_same_data(tokens: Path, actions: Path) -> None:
         raise DataError(
             f"{tokens}: was made from pairs {str(made_from)[:12]}, but {actions} is now {file_digest(actions)[:12]}: "
             "the methods would train on different data. Run 'python -m pipeline tokenize'."
+        )
+
+
+def default_pairs(settings: TrainSettings, task: Task) -> Path:
+    """Return the default action pairs of a training: its task's or data set's, with its horizon."""
+    chosen = {"task": settings.task, "horizon": settings.horizon, "data": settings.data}
+    return at_task(make(TokenizeSettings, chosen), task).pairs
+
+
+def require_same_trajectories(pairs: Path, others: Path, loaded: ActionPairs) -> None:
+    """Raise `DataError` if two files of action pairs, `others` as `loaded`, record that they were cut from others."""
+    own, of_others = (found.metadata.get("trajectories_sha256") for found in (load_action_pairs(pairs), loaded))
+    if own and of_others and own != of_others:
+        raise DataError(
+            f"{pairs}: was cut from demonstrations {own[:12]}, and {others} from {of_others[:12]}: the groups would "
+            "not compare. Run 'python -m pipeline collect --horizon' with the settings that made the others."
         )

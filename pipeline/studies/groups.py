@@ -160,9 +160,10 @@ def _trained(group: Group, groups: Sequence[Group]) -> str:
 def _settings_of(settings: EnsembleSettings, method: Method, chosen: dict[str, Any]) -> TrainSettings:
     kind = method.settings_type
     values: dict[str, Any] = {"seed": settings.base_seed, "experiment": settings.experiment}
-    shared = ("task", "horizon", "data")
-    values |= {name: getattr(settings, name) for name in shared}
-    if kind.model_fields["pairs"].default == EnsembleSettings.model_fields["pairs"].default:
+    shared = ("task", "data")
+    values |= {name: getattr(settings, name) for name in (*shared, "horizon")}
+    of_study = kind.model_fields["pairs"].default == EnsembleSettings.model_fields["pairs"].default
+    if of_study and "horizon" not in chosen:  # another horizon has other chunks, in a folder of their own
         values["pairs"] = settings.pairs
     refused = {"seed", "resume", "run_name", "preset", *shared} & chosen.keys()
     if refused:

@@ -44,7 +44,7 @@ from pipeline.studies.search_plan import EPISODES, PLAN_FILE, Plan, known_terms,
 from pipeline.studies.search_trials import Finished, run_rounds
 from pipeline.studies.settings import SearchSettings
 from pipeline.studies.space import log_settings
-from pipeline.studies.verdict import NOTE
+from pipeline.studies.verdict import NOTE, as_note
 from pipeline.tracking.names import SEARCH, TASK, Kind
 from pipeline.tracking.run import experiment_of, status_of
 from pipeline.tracking.store import Store, open_store
@@ -177,9 +177,8 @@ def publish(plan: Plan, runs: Runs, searched: Searched) -> tuple[tuple[Path, ...
         runs.study.file(path, FOLDER)
     notes = "\n".join(f"- {line}" for line in failures(searched))
     tables = [winners_table(searched).markdown(), best_table(searched).markdown()]
-    runs.study.tags(
-        {NOTE: "\n\n".join([f"**Search {searched.name}**", *tables, notes]), "failures": notes[:5000] or NONE}
-    )
+    told = as_note([f"**Search {searched.name}**", *tables, notes])
+    runs.study.tags({NOTE: told, "failures": notes[:5000] or NONE})
     return files, tuple(presets)
 
 

@@ -13,7 +13,12 @@ from pipeline.own_code import files_of
 from pipeline.policies.load import load_policy
 from pipeline.report.design import Design
 from pipeline.stages.judging import Trial
-from pipeline.stages.make_data import make_missing_data, require_same_data
+from pipeline.stages.make_data import (
+    default_pairs,
+    make_missing_data,
+    require_same_data,
+    require_same_trajectories,
+)
 from pipeline.stages.say import Say
 from pipeline.stages.train import prepare
 from pipeline.studies.groups import Group, Member
@@ -83,13 +88,17 @@ def prepare_data(task: Task, settings: EnsembleSettings, groups: Sequence[Group]
         warnings += (*prepared[group.name].warnings, *training_warnings(group.settings, prepared[group.name]))
     for warning in dict.fromkeys(warnings):
         say(f"warning: {warning}")
-    load_action_pairs(settings.pairs)  # the expert's chunks, whatever the methods
+    expert = load_action_pairs(settings.pairs)  # the expert's chunks, whatever the methods
     if len({one.split.digest for one in prepared.values()}) > 1:
         files = " and ".join(str(one.files["data"]) for one in prepared.values())
         raise DataError(f"{files}: expected the same trajectories, found others: the groups would not compare.")
-    for one in prepared.values():
+    for group in groups:
+        one, pairs = prepared[group.name], settings.pairs
+        if one.interface.horizon != expert.action_chunk.shape[1]:
+            pairs = one.files["data"] if one.interface.tokenizer is None else default_pairs(group.settings, task)
+            require_same_trajectories(pairs, settings.pairs, expert)
         if one.interface.tokenizer is not None:
-            require_same_data(one.files["data"], settings.pairs)
+            require_same_data(one.files["data"], pairs)
     return prepared
 
 

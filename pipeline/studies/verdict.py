@@ -1,5 +1,7 @@
 """Metrics and notes of a study's runs for MLflow's lists: means as metrics, the verdict as a note."""
 
+from collections.abc import Sequence
+
 from pipeline.config import NONE
 from pipeline.report.comparison import Comparison, Group
 from pipeline.report.comparison_tables import averages_table, condition_table, verdict_table
@@ -9,6 +11,13 @@ from pipeline.tasks.score import NOT_IN_NAMES
 from pipeline.tracking.names import LOOKED, VERDICT
 
 NOTE = "mlflow.note.content"  # the tag that MLflow's UI shows as a run's description
+LONGEST, REST = 8000, "\n\nThe rest is in the report."  # characters of a tag in MLflow, which cuts longer ones anywhere
+
+
+def as_note(parts: Sequence[str]) -> str:
+    """Join the parts of a description; of a long one whole lines, so that a table stays one."""
+    text = "\n\n".join(parts)
+    return text if len(text) <= LONGEST else text[: LONGEST - len(REST)].rpartition("\n")[0] + REST
 
 
 def group_metrics(group: Group) -> dict[str, float]:
@@ -45,7 +54,7 @@ def verdict_tags(comparison: Comparison, study: str, looked: str) -> dict[str, s
     count = str(min((len(group.models) for group in comparison.of_kind("model")), default=0))
     numbers = looked.split()
     return {
-        NOTE: "\n\n".join([f"**Study {study}**", *about, "\n".join(lines), *tables]),
+        NOTE: as_note([f"**Study {study}**", *about, "\n".join(lines), *tables]),
         VERDICT: "; ".join(map(verdict_words, told))[:5000] or NONE,
         LOOKED: " ".join(numbers if count in numbers else [*numbers, count]),
     }

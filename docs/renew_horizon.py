@@ -1,0 +1,84 @@
+"""Put the comparison of plans of two lengths between its marks in docs/results.md.
+
+    python -m docs.renew_horizon
+
+takes the studies of the suite `horizon`, which `make horizon` makes.
+"""
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from docs.marks import renew
+from docs.stored import comparisons_of
+from pipeline.errors import UserError
+from pipeline.report.comparison import Comparison
+from pipeline.report.tables import Table
+from pipeline.report.verdicts import Verdict
+from pipeline.tracking.store import open_store, store_name
+
+PAGE = Path(__file__).resolve().parent / "results.md"
+SUITE, PART = "horizon", "horizon"
+OWN = re.compile(r" horizon=(\d+)")  # in the name of a group with another horizon than its task
+
+
+def pairs_of(comparison: Comparison) -> list[Verdict]:
+    """The verdicts on a group with the task's horizon and one of the same method with another."""
+    verdicts = [each.verdict for each in comparison.contrasts if each.verdict is not None]
+    return [
+        each
+        for each in verdicts
+        if OWN.search(each.second) and not OWN.search(each.first) and each.second.split()[0] == each.first.split()[0]
+    ]
+
+
+def row(comparison: Comparison, verdict: Verdict) -> tuple[str, ...]:
+    """A row of the table: the task's horizon is the first of the pair."""
+    found = OWN.search(verdict.second)
+    assert found is not None
+    lengths = {verdict.first: str(comparison.task.horizon), verdict.second: found[1]}
+    scores = {group.name: group.scores[comparison.design.primary][None] for group in comparison.groups}
+    cells = [
+        f"{length}: {scores[name].mean:.3f}" + ("" if (std := scores[name].std) is None else f" ± {std:.3f}")
+        for name, length in lengths.items()
+    ]
+    interval = verdict.interval
+    word = f"{lengths[verdict.better]} is better" if verdict.better else verdict.word
+    return (
+        comparison.task.name,
+        OWN.sub("", verdict.second),
+        comparison.primary.short,
+        *cells,
+        f"{verdict.difference:+.4f}",
+        f"[{interval.low:.4f}, {interval.high:.4f}]" if interval else "-",
+        f"equivalent within {verdict.margin:g}" if word == "equivalent" else word,
+    )
+
+
+def render(comparisons: Sequence[Comparison]) -> str:
+    """The table, and of what it is."""
+    rows = [row(each, verdict) for each in comparisons for verdict in pairs_of(each)]
+    about = "; ".join(f"{each.task.name}: {each.protocol}" for each in comparisons)
+    columns = ("task", "method", "score", "long plans", "short plans", "difference", "interval", "verdict")
+    note = f"Mean ± standard deviation over models; the difference is long minus short. {about[:1].upper()}{about[1:]}."
+    return Table("Actions of a plan", columns, rows, note).markdown()
+
+
+def main() -> int:
+    """Renew the page from the studies in the store."""
+    try:
+        comparisons = list(comparisons_of(open_store(), SUITE).values())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if not any(map(pairs_of, comparisons)):
+        print(f"error: {store_name()}: no suite '{SUITE}' there. Run 'make horizon' first.", file=sys.stderr)
+        return 2
+    renew(PAGE, {PART: render(comparisons)})
+    print(f"renewed the part '{PART}' of docs/{PAGE.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
