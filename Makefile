@@ -55,7 +55,7 @@ horizon: $(BIN)/.installed ## compare plans of 50 and of 25 actions, on two task
 	$(BIN)/mlflow run . -e suite --env-manager local -P suite=horizon -P tasks=pendulum,avoiding \
 		-P n_models=10 -P episodes=300 -P 'methods=$(HORIZONS)'
 
-results: $(BIN)/.installed ## put the results of that study into README and docs
+results: $(BIN)/.installed ## put the results of the suite into README and docs
 	$(BIN)/python -m docs.renew_results
 	$(BIN)/python -m docs.renew_lesson
 	-$(BIN)/python -m docs.renew_horizon
