@@ -5,7 +5,7 @@ compares `MLproject` with it. These files import no heavy library, so `--help` a
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar, get_args
@@ -84,6 +84,18 @@ def fields_of(kind: type[Settings]) -> dict[str, FieldInfo]:
     """Return the fields of a class in the order of the help: its own first, then the inherited ones."""
     names = [name for base in kind.__mro__ for name in vars(base).get("__annotations__", {})]
     return {name: kind.model_fields[name] for name in dict.fromkeys(names) if name in kind.model_fields}
+
+
+def with_defaults(**values: object) -> Callable[[type[S]], type[S]]:
+    """Give fields of a class of settings other defaults, inherited fields too; those of its parents stay."""
+
+    def change(kind: type[S]) -> type[S]:
+        for name, value in values.items():
+            kind.model_fields[name].default = value  # each class has fields of its own
+        kind.model_rebuild(force=True)
+        return kind
+
+    return change
 
 
 def make(kind: type[S], values: dict[str, Any]) -> S:
