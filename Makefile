@@ -50,12 +50,12 @@ suite: $(BIN)/.installed ## train, evaluate and compare 10 models per method on 
 		-P episodes=300,pendulum=1000 -P originals=$(ORIGINALS)
 
 # Two lengths of plans in one study, on the same demonstrations and episodes. 25 is not a multiple of pi0's patch.
-HORIZONS := pi0,pi0 horizon=25 patch=5,pi0_fast,pi0_fast horizon=25
+HORIZONS := pi0,pi0 horizon=25,pi0_fast,pi0_fast horizon=25
 horizon: $(BIN)/.installed ## compare plans of 50 and of 25 actions, on two tasks
 	$(BIN)/mlflow run . -e suite --env-manager local -P suite=horizon -P tasks=pendulum,avoiding \
 		-P n_models=10 -P episodes=300 -P 'methods=$(HORIZONS)'
 
-results: $(BIN)/.installed ## put the results of that study into README and docs
+results: $(BIN)/.installed ## put the results of the suite into README and docs
 	$(BIN)/python -m docs.renew_results
 	$(BIN)/python -m docs.renew_lesson
 	-$(BIN)/python -m docs.renew_horizon

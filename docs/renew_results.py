@@ -1,137 +1,163 @@
-"""Put the results of the study in the store between the marks in README (verdicts, means) and docs/results.md (all).
+"""Put the results of a suite in the store between the marks of README, docs/results.md and the pages of the tasks.
 
-    python -m docs.renew_results
+    python -m docs.renew_results [SUITE]
 
-takes the report and the figures of the study `ensemble`, which `make study` makes and `make baselines` adds groups to.
+takes the suite that `make suite` makes, or another one. A task that the store has no models of is named, and its own
+page stays as it is. Nothing is written unless all pages could be made.
 """
 
 import json
-import re
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from docs import findings
+from docs.marks import renewed
+from docs.result_pages import bullets, by_method, front_table, reading, section, summary, task_block
+from pipeline.config import ALL
+from pipeline.errors import SettingsError, UserError, one_line
 from pipeline.files import whole_file
+from pipeline.report.comparison import Comparison, compare_models
+from pipeline.report.plotting import Figure, save
+from pipeline.report.suite import Suite
+from pipeline.report.suite_figure import draw_suite
+from pipeline.results.figures import draw_figures
+from pipeline.results.gather import gather
+from pipeline.tasks.registry import DEFAULT, TASKS
+from pipeline.tracking.names import Kind
 from pipeline.tracking.query import artifact, search
-from pipeline.tracking.store import open_store, store_name
+from pipeline.tracking.store import Store, open_store, store_name
 
 ROOT = Path(__file__).resolve().parent.parent
-README, RESULTS = ROOT / "README.md", ROOT / "docs" / "results.md"
-FIGURES = ("verdicts", "scores", "converge_steps", "plans")
-BLOCK = re.compile(r"(<!-- results: `make results` renews this -->\n).*?(<!-- end of results -->)", re.DOTALL)
-SHOWN = ("calm", "success", "converge")
-LEFT_OUT = "zero action"
+README, DOCS = ROOT / "README.md", ROOT / "docs"
+SUITE = "suite"
+RESULTS, FINDINGS = "results", "findings"
+LABELS = {
+    "pi0 start_noise=1": f"pi0{findings.PUBLISHED}",
+    "pi0_fast scheme=one_scale decoding=greedy": f"pi0_fast{findings.PUBLISHED}",
+}
+"""What groups are called on the pages."""
+PICTURE = "The score of every method on every task, with intervals over models and episodes, and yardsticks"
+PENDULUM = {
+    "scores": "Scores of all groups by action noise and replan interval, with intervals, models and yardsticks",
+    "converge_steps": "Share of episodes that have converged by each step and never fall, in every condition",
+    "plans": "Plans of the methods beside the expert's chunks, and their error along the chunk",
+}
+"""Figures of the default task's report that the page of all results shows, in words."""
+VERDICTS = "Differences between every two methods, with intervals and the margin"
+PATHS = "Paths of the methods' episodes over those of the demonstrators"
 
 
-def where(entry: dict[str, Any]) -> str:
-    """A condition as a heading."""
-    return "mean" if entry["action_noise"] is None else f"{entry['action_noise']:g}, {entry['replan']}"
+@dataclass(frozen=True)
+class Stored:
+    """What the store has of a suite."""
+
+    suite: Suite
+    settings: findings.Settings  # of its last call
+    missing: Mapping[str, str]  # by task: why it is left out
+    figures: Mapping[str, Figure]  # by their file in docs/
 
 
-def name_of(group: dict[str, Any]) -> str:
-    """A group's name with its number of models; bold if we trained it."""
-    count = f" ({len(group['models'])})" if group["kind"] in ("model", "original") else ""
-    return (f"**{group['name']}**" if group["kind"] == "model" else group["name"]) + count
+def read_suite(store: Store, name: str) -> Stored:
+    """Read what there is of a suite; raises `SettingsError` if there is nothing."""
+    called = search(store, study=name, kind=Kind.SUITE)
+    if not called:
+        raise SettingsError(f"{store_name()}: expected a suite '{name}' there, found none. Run 'make suite' first.")
+    with artifact(store, called[-1].run_id, "settings.json") as file:
+        settings = json.loads(file.read_text())
+    suite: dict[str, Comparison] = {}
+    missing: dict[str, str] = {}
+    figures: dict[str, Figure] = {}
+    for task in list(TASKS) if settings["tasks"] == ALL else map(str.strip, settings["tasks"].split(",")):
+        try:
+            if task not in TASKS:
+                raise SettingsError("no task of this project")
+            suite[task] = labelled(gather(store, f"{name}-{task}", task=task).comparison)
+            figures |= figures_of(store, suite[task], task)
+        except UserError as error:
+            missing[task] = one_line(error)
+    if not suite:
+        raise SettingsError(f"{store_name()}: expected models of the suite '{name}', found none: {missing}.")
+    return Stored(suite, settings, missing, figures)
 
 
-def cell(entry: dict[str, Any] | None) -> str:
-    """A mean, with the deviation over models where there are several."""
-    if entry is None:
-        return "-"
-    return f"{entry['mean']:.3f}" if entry["std"] is None else f"{entry['mean']:.3f} ± {entry['std']:.3f}"
+def labelled(comparison: Comparison) -> Comparison:
+    """Return the comparison with the names of groups that the pages use."""
+    found = [model for group in comparison.groups for model in group.models]
+    models = [replace(model, group=label(model.group)) for model in found]
+    return compare_models(
+        comparison.task, comparison.title, comparison.protocol, comparison.design, models, comparison.notes
+    )
 
 
-def difference_cell(entry: dict[str, Any]) -> str:
-    """A difference and its interval, bold where one is shown."""
-    interval = entry["interval"]
-    text = f"**{entry['value']:+.3f}**" if entry["better"] else f"{entry['value']:+.3f}"
-    return text + (f" [{interval['low']:.3f}, {interval['high']:.3f}]" if interval else "")
+def label(group: str) -> str:
+    """What a group, or the average of one, is called on the pages."""
+    name, average, rest = group.partition(" average of ")
+    return LABELS.get(name, name) + average + rest
 
 
-def shown_groups(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """The groups of the tables that were evaluated: ours, averages, then what stands beside."""
-    return [group for group in report["groups"] if group["name"] != LEFT_OUT and group["scores"]]
+def figures_of(store: Store, comparison: Comparison, task: str) -> dict[str, Figure]:
+    """The figures of a study that the pages show."""
+    drawn, _missing = draw_figures(store, comparison, None)
+    files = {name: f"{name}.png" for name in PENDULUM if task == DEFAULT}
+    files |= {name: f"tasks/{task}_{name}.png" for name in ("verdicts", "paths")}
+    return {file: drawn[name] for name, file in files.items() if name in drawn}
 
 
-def verdict_lines(report: dict[str, Any]) -> list[str]:
-    """The verdict of every two groups, a line each."""
-    said = {(each["first"], each["second"]): each["verdict"] for each in report["differences"] if each["verdict"]}
-    lines = []
-    for (first, second), verdict in said.items():
-        interval, inner = verdict["interval"], verdict["inner"]
-        word = {
-            "better": f"**{first} is better**",
-            "worse": f"**{second} is better**",
-            "equivalent": f"**equivalent within {verdict['margin']:g}**",
-            "undecided": "undecided",
-        }[verdict["word"]]
-        cells = ["-" if each is None else f"[{each['low']:.4f}, {each['high']:.4f}]" for each in (interval, inner)]
-        lines.append(f"| {first} minus {second} | {verdict['difference']:+.4f} | {cells[0]} | {cells[1]} | {word} |")
-    inner = next((verdict["inner_percent"] for verdict in said.values()), 90)
-    head = [f"| calm | difference | 95% interval | {inner:.3g}% interval | verdict |", "|---|---:|---:|---:|---|"]
-    return [*head, *lines] if lines else []
+def pages_of(stored: Stored) -> dict[Path, str]:
+    """The new text of every page; raises `SettingsError` for a page without its marks."""
+    suite, figures = stored.suite, stored.figures
+    said = findings.findings(suite, stored.settings)
+    front = [front_table(suite, "docs/tasks"), reading(suite), f"![{PICTURE}](docs/suite.png)"]
+    full = [
+        reading(suite),
+        front_table(suite, "tasks"),
+        f"![{PICTURE}](suite.png)",
+        f"## What this shows\n\n{bullets(said)}",
+    ]
+    full.append(summary(suite))
+    pages = {}
+    for task, comparison in suite.items():
+        full.append(section(comparison, task, shown(figures, {f"tasks/{task}_verdicts.png": VERDICTS})))
+        full += shown(figures, {f"{name}.png": words for name, words in PENDULUM.items() if task == DEFAULT})
+        if (page := DOCS / f"tasks/{task}.md").exists():
+            ways = shown(figures, {f"tasks/{task}_paths.png": PATHS}, "tasks/")
+            pages[page] = renewed(page, {RESULTS: "\n\n".join([task_block(comparison, task), *ways])})
+    return {
+        README: renewed(README, {RESULTS: "\n\n".join(front), FINDINGS: "\n".join(f"* {each}" for each in said)}),
+        DOCS / "results.md": renewed(DOCS / "results.md", {RESULTS: "\n\n".join(full)}),
+        DOCS / "tasks/README.md": renewed(DOCS / "tasks/README.md", {RESULTS: by_method(suite)}),
+        **pages,
+    }
 
 
-def render_front(report: dict[str, Any]) -> str:
-    """For the front page: a line a group, over all conditions and in the worst one, and the first one's verdicts."""
-    head = "| | calm | success | in its worst condition | converge |"
-    lines = [head, "|---" + "|---:" * 4 + "|"]
-    for group in shown_groups(report):
-        if group["kind"] == "average":
-            continue
-        by_score = {name: {where(each): each for each in group["scores"][name]} for name in SHOWN}
-        worst = min(each["mean"] for each in group["scores"]["success"])
-        calm, success, converge = (cell(by_score[name].get("mean")) for name in SHOWN)
-        letters = f" {group['letters']}" if group["letters"] else ""
-        lines.append(f"| {name_of(group)} | {calm}{letters} | {success} | {worst:.3f} | {converge} |")
-    first = next(iter(report["groups"]))["name"]
-    pairs = [each for each in report["differences"] if each["first"] == first]
-    return "\n".join([*lines, "", *verdict_lines(report | {"differences": pairs}), ""])
+def shown(figures: Mapping[str, Figure], files: Mapping[str, str], folder: str = "") -> list[str]:
+    """Those of the files in docs/ that are drawn, with their words, for a page in this folder of docs/."""
+    return [f"![{words}]({file.removeprefix(folder)})" for file, words in files.items() if file in figures]
 
 
-def render(report: dict[str, Any]) -> str:
-    """Tables of the main scores by condition, and what they say."""
-    lines = [f"Evaluation: {report['evaluation']}. Mean ± standard deviation over models (how many)."]
-    lines += ["", *verdict_lines(report)]
-    groups = shown_groups(report)
-    for name in SHOWN:
-        columns = [where(each) for each in groups[0]["scores"][name]]
-        lines += ["", f"| {name}: noise, replan | {' | '.join(columns)} |", "|---" + "|---:" * len(columns) + "|"]
-        for group in groups:
-            found = {where(each): each for each in group["scores"][name]}
-            lines.append(f"| {name_of(group)} | {' | '.join(cell(found.get(column)) for column in columns)} |")
-        for each in report["differences"]:
-            cells = {where(found): difference_cell(found) for found in each["scores"].get(name, [])}
-            told = " | ".join(cells.get(column, "-") for column in columns)
-            lines.append(f"| {each['first']} minus {each['second']} | {told} |")
-    return "\n".join([*lines, "", *(f"* {verdict}" for verdict in report["verdicts"]), ""])
-
-
-def renew(page: Path, block: re.Pattern[str], content: str) -> None:
-    """Put `content` between the marks of a page's block."""
-    text = page.read_text()
-    assert block.search(text), f"{page} has lost its marks"
-    with whole_file(page) as temporary:
-        temporary.write_text(block.sub(lambda found: f"{found[1]}\n{content}\n{found[2]}", text))
-
-
-def main() -> int:
+def main(words: Sequence[str]) -> int:
     """Renew what the store has results for."""
-    store = open_store()
-    studies = [run for run in search(store, study="ensemble", kind="study") if run.status == "FINISHED"]
-    if not studies:
-        print(f"error: {store_name()}: no finished study 'ensemble' there. Run 'make study' first.", file=sys.stderr)
+    name = words[0] if words else SUITE
+    try:
+        stored = read_suite(open_store(), name)
+        pages = pages_of(stored)
+    except UserError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
-    with artifact(store, studies[-1].run_id, "report") as report:
-        values = json.loads((report / "report.json").read_text())
-        renew(README, BLOCK, render_front(values))
-        renew(RESULTS, BLOCK, render(values))
-        for name in FIGURES:
-            with whole_file(RESULTS.with_name(f"{name}.png")) as temporary:
-                temporary.write_bytes((report / f"{name}.png").read_bytes())
-    print(f"renewed README.md, docs/results.md and {', '.join(FIGURES)} in docs/")
+    for page, text in pages.items():
+        with whole_file(page) as temporary:
+            temporary.write_text(text)
+    count = max(len(group.models) for each in stored.suite.values() for group in each.of_kind("model"))
+    drawn = {"suite.png": draw_suite(f"{count} models per method", stored.suite), **stored.figures}
+    for file, figure in drawn.items():
+        save(figure, DOCS / file)
+    for task, why in stored.missing.items():
+        print(f"{task}: left as it was: {why}", file=sys.stderr)
+    print(f"renewed {', '.join(str(page.relative_to(ROOT)) for page in pages)} and the figures beside them")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

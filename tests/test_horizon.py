@@ -13,7 +13,7 @@ from docs.marks import parts_of, renew
 from docs.renew_horizon import PAGE, pairs_of, render
 from pipeline.config import make
 from pipeline.data.pairs import load_action_pairs
-from pipeline.errors import DataError
+from pipeline.errors import DataError, SettingsError
 from pipeline.methods.method import Prepared
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.design import Design
@@ -49,7 +49,7 @@ def make_short(seed: int = 0) -> None:
 def prepared(**values: object) -> dict[str, Prepared]:
     settings, task = settle(make(EnsembleSettings, values))
     groups = [replace(group, settings=at_task(group.settings, task)) for group in plan_groups(settings)]
-    return prepare_data(task, settings, groups, lambda line: None)
+    return prepare_data(task, settings, groups, lambda line: None)[0]
 
 
 @pytest.mark.usefixtures("own_data")
@@ -147,6 +147,6 @@ def test_a_part_of_a_page_is_renewed_and_the_rest_stays(tmp_path: Path) -> None:
     new = "\nnew \\1\n"
     assert page.read_text() == f"begin\n{part('one', 'old')}between\n{part('two', new)}end\n"
     assert parts_of(page) == ["one", "two"]
-    with pytest.raises(AssertionError, match="has lost its marks"):
+    with pytest.raises(SettingsError, match="expected a part between marks"):
         renew(page, {"three": ""})
     assert "horizon" in parts_of(PAGE)

@@ -18,7 +18,6 @@ from mlflow.tracking import MlflowClient
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from docs import renew_results
 from pipeline import config
 from pipeline.cli import main as cli
 from pipeline.cli.options import settings_command
@@ -247,19 +246,6 @@ def test_activate_names_the_store_until_deactivate(makefile: Path) -> None:
     said = f"{activate}; {show}; deactivate; {show}; export MLFLOW_TRACKING_URI=mine; {activate}; {show}"
     shell = subprocess.run(["bash", "-c", said], cwd=folder, env=environment(), capture_output=True, text=True)
     assert shell.stdout.splitlines() == [f"sqlite:///{folder}/mlruns/mlflow.db,tinypi", ",", "mine,tinypi"]
-
-
-@pytest.mark.xdist_group("study")
-def test_results_are_renewed_from_the_store(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{study}/mlruns/mlflow.db")
-    for name in ("README", "RESULTS"):
-        page = shutil.copy(getattr(renew_results, name), tmp_path)
-        monkeypatch.setattr(renew_results, name, Path(page))
-    assert renew_results.main() == 0
-    for page, block in ((renew_results.README, "**pi0** (2)"), (renew_results.RESULTS, "pi0 minus pi0_fast")):
-        found = renew_results.BLOCK.search(page.read_text())
-        assert found and block in found[0]
-    assert sorted(path.stem for path in tmp_path.glob("*.png")) == sorted(renew_results.FIGURES)
 
 
 def test_what_is_imported_is_declared() -> None:

@@ -17,9 +17,8 @@ from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.design import Design
 from pipeline.report.suite import (
     best_of,
-    draw_suite,
+    leaders_of,
     methods_of,
-    spread,
     suite_csv,
     suite_markdown,
     suite_rows,
@@ -28,7 +27,9 @@ from pipeline.report.suite import (
     suite_values,
     verdict_of,
 )
+from pipeline.report.suite_figure import draw_suite, looks_of, spread
 from pipeline.tasks.pendulum import PENDULUM
+from pipeline.tasks.score import shares_of
 from pipeline.tasks.task import Task
 from tests.puck import PUCK
 
@@ -42,10 +43,9 @@ def made_up(task: Task, means: dict[str, float], models: int = 6, **yardsticks: 
         own = mean + chance.normal(0, 0.005)
         primary = chance.normal(own, 0.05, (len(where), 40))
         kind = "yardstick" if seed is None else "model"
-        return Model(
-            group, kind, group, seed, f"{group} {seed}", f"{group}{seed}", where,
-            {task.primary: primary, "success": np.ones((len(where), 40))}, {},
-        )  # fmt: skip
+        scores = {name: np.ones((len(where), 40)) for name in shares_of(task.scores)}
+        scores[task.primary] = primary
+        return Model(group, kind, group, seed, f"{group} {seed}", f"{group}{seed}", where, scores, {})
 
     found = [model(group, mean, seed) for group, mean in means.items() for seed in range(models)]
     found += [model(name, mean, None) for name, mean in yardsticks.items()]
@@ -67,7 +67,7 @@ def test_the_best_is_bold_and_named_in_words(suite: dict[str, Comparison]) -> No
     assert methods_of(suite) == ["pi0", "regression", "pi0_fast"]
     assert [best_of(each) for each in suite.values()] == [{"pi0"}, {"pi0_fast"}, set()]
     assert verdict_of(suite["pendulum"]) == "pi0 is better than regression"
-    assert verdict_of(suite["puck"]) == "pi0_fast is better than pi0 and regression"
+    assert verdict_of(suite["puck"]) == "pi0_fast is best"
     assert "pi0 and regression" in verdict_of(suite["even"])
     table = suite_table(suite, bold=True)
     assert table.columns == ("task", "score", "pi0", "regression", "pi0_fast", "verdict")
@@ -80,9 +80,36 @@ def test_the_best_is_bold_and_named_in_words(suite: dict[str, Comparison]) -> No
 
 def test_groups_that_are_equally_good_are_all_best() -> None:
     found = made_up(PUCK, {"a": 0.8, "b": 0.8, "c": 0.3})
-    assert best_of(found) == {"a", "b"} and verdict_of(found) == "a is better than c; b is better than c"
+    assert best_of(found) == set(leaders_of(found)) == {"a", "b"}
     alone = made_up(PUCK, {"a": 0.8})
     assert best_of(alone) == set() and verdict_of(alone) == "nothing to compare"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),  # of a and b, a and c, b and c; c has the best mean, a the worst
+    [
+        ("worse worse worse", "c is best"),
+        ("worse worse undecided", "c and b lead, undecided among them"),
+        ("worse worse equivalent", "c and b lead, equivalent within 0.01"),
+        ("worse undecided undecided", "c and b lead, undecided among them"),
+        ("better undecided worse", "c and a lead, undecided among them"),
+        ("worse undecided worse", "c leads, not shown to be better than a"),
+        ("undecided undecided undecided", "undecided between any two"),
+        ("undecided undecided equivalent", "no difference shown; b and c are equivalent within 0.01"),
+        ("equivalent equivalent equivalent", "no difference shown, equivalent within 0.01"),
+    ],
+)
+def test_the_verdict_says_what_is_known_of_those_in_front(three: Comparison, words: str, said: str) -> None:
+    verdicts = [replace(each.verdict, word=word) for each, word in zip(three.contrasts, words.split(), strict=True)]
+    assert [(each.first, each.second) for each in verdicts] == [("a", "b"), ("a", "c"), ("b", "c")]
+    contrasts = [replace(each, verdict=verdict) for each, verdict in zip(three.contrasts, verdicts, strict=True)]
+    assert verdict_of(replace(three, contrasts=tuple(contrasts))) == said
+
+
+@pytest.fixture(scope="module")
+def three() -> Comparison:
+    """Three groups."""
+    return made_up(PUCK, {"a": 0.2, "b": 0.5, "c": 0.8}, models=2)
 
 
 def test_all_formats_say_the_same(suite: dict[str, Comparison]) -> None:
@@ -102,61 +129,62 @@ def test_all_formats_say_the_same(suite: dict[str, Comparison]) -> None:
         assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
-def marks(axes: Axes) -> dict[float, tuple[object, float]]:
-    """The row, colour and place of each group's mean."""
-    found = [line for line in axes.lines if line.get_marker() in ("o", "s", "^")]
-    return {float(line.get_ydata()[0]): (line.get_color(), float(line.get_xdata()[0])) for line in found}
+def panels(suite: dict[str, Comparison]) -> list[Axes]:
+    """The rows of the figure, drawn."""
+    figure = draw_suite("x", suite)
+    figure.draw_without_rendering()
+    return list(figure.axes)
 
 
 def test_the_figure_has_a_method_in_one_place_and_colour(suite: dict[str, Comparison]) -> None:
-    figure = draw_suite("Suite x", suite)
-    panels = [axes for axes in figure.axes if axes.get_visible()]
-    assert [axes.get_title(loc="left") for axes in panels] == list(suite)
-    for axes, (_, comparison) in zip(panels, suite.items(), strict=True):
-        shown = marks(axes)
+    colours = {"pi0": "#0072B2", "regression": "#D55E00", "pi0_fast": "#009E73"}
+    for axes, (name, comparison) in zip(panels(suite), suite.items(), strict=True):
+        assert axes.get_yticklabels()[0].get_text() == f"{name}\n{comparison.primary.short}"
+        marks = [line for line in axes.lines if line.get_marker() in ("o", "s", "^")]
+        shown = {float(line.get_ydata()[0]): (line.get_color(), float(line.get_xdata()[0])) for line in marks}
+        texts = [text.get_text().replace("\n", " ") for text in axes.texts]
+        assert verdict_of(comparison) in texts
         for row, method in enumerate(methods_of(suite)):
             group = next((each for each in comparison.of_kind("model") if each.name == method), None)
             if group is None:
-                assert row not in shown and "not evaluated" in [text.get_text() for text in axes.texts]
+                assert row not in shown and f"{method}: not evaluated" in texts
             else:
-                colour = {"pi0": "#0072B2", "regression": "#D55E00", "pi0_fast": "#009E73"}[method]
                 mean = group.scores[comparison.design.primary][None].mean
-                assert shown[row] == (colour, pytest.approx(mean))
-        assert verdict_of(comparison) in [text.get_text().replace("\n", " ") for text in axes.texts]
+                assert shown[row] == (colours[method], pytest.approx(mean))
 
 
-def test_a_long_verdict_stays_in_its_panel() -> None:
-    means = {"pi0_fast decoding=greedy": 0.9, "pi0": 0.8, "regression patch=50": 0.5, "pi0 start_noise=1": 0.1}
-    suite = {task: made_up(replace(PUCK, name=task), means) for task in "abcde"}
-    assert len(verdict_of(suite["a"])) > 80
-    figure = draw_suite("x", suite)
-    figure.draw_without_rendering()
-    panels = [axes for axes in figure.axes if axes.get_visible()]
-    boxes = [axes.get_tightbbox() for axes in panels]
-    for one, other in combinations(boxes, 2):
+def test_a_methods_second_group_has_its_colour_and_an_open_mark() -> None:
+    looks = looks_of(["pi0", "pi0 as published", "regression"])
+    assert looks["pi0"]["color"] == looks["pi0 as published"]["color"] != looks["regression"]["color"]
+    assert [look["markerfacecolor"] == look["color"] for look in looks.values()] == [True, False, True]
+    for names in (["pi0", "pi0 width=64"], ["pi0", "pi0 width=64", "pi0 width=32", "regression"]):
+        assert len({look["markerfacecolor"] for look in looks_of(names).values()}) == len(names)
+
+
+def test_nothing_in_the_figure_overlaps() -> None:
+    """Long verdicts, and names of yardsticks that are close."""
+    means = {"pi0_fast decoding=greedy": 0.9, "pi0": 0.9, "regression patch=50": 0.9, "pi0 start_noise=1": 0.1}
+    close = {"PID, planned": 0.95, "LQR, planned": 0.951, "zero action": 0.0}
+    suite = {name: made_up(replace(PENDULUM, name=name), means, **close) for name in "abc"}
+    rows = panels(suite)
+    for one, other in combinations([axes.get_tightbbox() for axes in rows], 2):
         assert one is not None and other is not None and not one.overlaps(other)
+    for axes in rows:
+        drawn = {text.get_text(): text.get_window_extent() for text in axes.texts}
+        left, right = sorted((drawn["PID, planned"], drawn["LQR, planned"]), key=lambda box: box.x0)
+        assert left.x1 <= right.x0 and axes.bbox.x0 - 1 <= left.x0 and right.x1 <= axes.bbox.x1 + 1
+        assert "zero action" not in drawn, "it plans nothing"
 
 
-def test_names_of_yardsticks_that_are_close_do_not_overlap() -> None:
-    close = {"zero action": 0.0, "mean of all ways": 0.001, "demonstrator, planned": 0.99, "in closed loop": 0.97}
-    suite = {task: made_up(replace(PUCK, name=task), {"pi0": 0.5}, **close) for task in "abc"}
-    figure = draw_suite("x", suite)
-    figure.draw_without_rendering()
-    for axes, comparison in zip(figure.axes, suite.values(), strict=True):
-        primary = comparison.design.primary
-        ordered = sorted(comparison.of_kind("yardstick"), key=lambda group: group.scores[primary][None].mean)
-        texts = {text.get_text(): text for text in axes.texts}
-        boxes = [texts[group.name].get_window_extent() for group in ordered]
-        assert all(left.x1 <= right.x0 for left, right in pairwise(boxes)) and len(boxes) == len(close)
-        assert all(axes.bbox.x0 - 1 <= box.x0 and box.x1 <= axes.bbox.x1 + 1 for box in boxes)
-
-
-@given(st.lists(st.floats(0, 1), max_size=8).map(sorted), st.floats(0.001, 0.1))
-def test_spread_keeps_the_order_and_moves_only_what_is_too_close(places: list[float], apart: float) -> None:
-    found = spread(places, apart, 0.0, 1.0)
-    assert all(after - before >= apart - 1e-9 for before, after in pairwise(found))
-    assert all(-1e-9 <= place <= 1.0 for place in found)
-    if all(after - before >= apart for before, after in pairwise(places)):
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0.001, 0.1)), max_size=8).map(sorted))
+def test_spread_keeps_the_order_and_moves_only_what_is_too_close(things: list[tuple[float, float]]) -> None:
+    places, widths = [place for place, _ in things], [width for _, width in things]
+    found = spread(places, widths, 0.0, 1.0)
+    ends = [(place - width / 2, place + width / 2) for place, width in zip(found, widths, strict=True)]
+    assert all(right[0] - left[1] >= -1e-9 for left, right in pairwise(ends))
+    assert all(low >= -1e-9 and high <= 1 + 1e-9 for low, high in ends)
+    free = [(place - width / 2, place + width / 2) for place, width in things]
+    if all(right[0] >= left[1] for left, right in pairwise([(0.0, 0.0), *free, (1.0, 1.0)])):
         assert found == pytest.approx(places)
 
 

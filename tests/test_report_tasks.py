@@ -73,6 +73,26 @@ def test_scores_and_plans_are_drawn_of_every_dimension(compared: Comparison) -> 
     assert drawn.get_label() == "expert" and (drawn.get_ydata() == plans["pi0"].expert[0, :, 1]).all()
 
 
+def test_long_names_of_groups_stay_in_the_figures() -> None:
+    """As those of a suite: the legend of scores, that of plans, and the titles of the panels of paths."""
+    names = ["pi0_fast scheme=one_scale decoding=greedy", "pi0 start_noise=1", "pi0", "regression patch=50"]
+    chance = np.random.default_rng(0)
+    plans = {
+        name: Plans(*(chance.normal(size=shape) for shape in ((4, 50, 1), (2, 4, 50, 1), (2, 50)))) for name in names
+    }
+    figures = [
+        draw_scores(made_up(PENDULUM, dict.fromkeys(names, 0.5), models=2)),
+        draw_plans("x", plans, dict.fromkeys(names, "MAE 1"), ("force",), 0.04),
+        draw_paths("x", {name: chance.normal(size=(3, 5, 2)) for name in names}, dict.fromkeys(names, "entropy")),
+    ]
+    for figure in figures:
+        figure.draw_without_rendering()
+        legends = [legend for axes in figure.axes if (legend := axes.get_legend())]
+        for part in (*figure.legends, *legends, *(axes.title for axes in figure.axes)):
+            box = part.get_window_extent()
+            assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+
+
 def test_paths_lie_over_those_of_the_demonstrators() -> None:
     """Both ways are there, a cross marks an early end, and the post is drawn beneath."""
     demonstrated, scene = demonstrated_paths(PUCK), backdrop(PUCK)

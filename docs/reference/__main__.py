@@ -8,7 +8,8 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from pipeline.cli import main as cli
-from pipeline.cli.options import Command, bounds_of
+from pipeline.cli.command import Command
+from pipeline.cli.options import bounds_of
 from pipeline.cli.train import train_command
 from pipeline.config import AUTO, fields_of, value_type
 from pipeline.files import whole_file

@@ -55,7 +55,7 @@ class Recipe(Settings):
 class ChunkRecipe(Settings):
     """Settings of methods that predict the chunk as numbers."""
 
-    patch: int = Field(10, ge=1, le=10_000, description="actions per transformer token; must divide the horizon")
+    patch: int = Field(10, ge=1, le=10_000, description="actions per transformer token; at most, to divide the horizon")
     near: int = Field(15, ge=1, le=100_000, description="first actions of the chunk, executed before a new plan")
     far_weight: float = Field(0.25, gt=0, le=1, description="weight of the remaining actions in the loss")
 

@@ -1,5 +1,6 @@
 """The figure of a task with several ways: the paths of episodes."""
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from pipeline.report.statistics import Floats
 from pipeline.tasks.scene import Scene
 
 MOST_COLUMNS = 4
+TITLE_WIDTH = 36  # letters of a group's name in a line of its panel's title
 
 
 @plain()
@@ -41,7 +43,8 @@ def draw_paths(
             axes.plot(*demonstrated.transpose(2, 1, 0), color="0.8", linewidth=0.5, zorder=-2)
         draw_lines(axes, found, color=look(number)["color"], linewidth=0.7, alpha=0.45)
         axes.set_aspect("equal")
-        axes.set_title("\n".join(filter(None, (group, notes.get(group)))), fontsize=10)
+        name = textwrap.fill(group, TITLE_WIDTH)
+        axes.set_title("\n".join(filter(None, (name, notes.get(group)))), fontsize=10)
         axes.tick_params(labelsize=8)
     for axes in panels[max(0, len(paths) - columns) : len(paths)]:
         axes.tick_params(labelbottom=True)  # also where there is none below

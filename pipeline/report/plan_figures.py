@@ -1,5 +1,6 @@
 """The figures of plans: beside the chunks of the expert, and their errors along the chunk. H horizon, A action."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from pipeline.tasks.task import Channel
 
 MOST_ACTIONS = 3  # dimensions that are shown
 BESIDE = (1.0, 1.0)  # a legend's place: it must not hide a plan
+NAME_WIDTH = 24  # letters of a group's name in a line of the legend
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def draw_plans(
                 planned = found.planned[:, example, :, action]
                 for model in planned:
                     axes.plot(time, model, **style, linewidth=0.5, alpha=0.5)
-                axes.plot(time, planned.mean(0), **style, linewidth=1.8, label=group)
+                axes.plot(time, planned.mean(0), **style, linewidth=1.8, label=textwrap.fill(group, NAME_WIDTH))
             expert = first.expert[example, :, action]
             axes.plot(time, expert, color="black", linewidth=1.6, dashes=(1, 1), label="expert")
             axes.grid(alpha=0.25)

@@ -11,6 +11,7 @@ from pipeline.report.plotting import Axes, Figure, FixedLocator, NullLocator, lo
 from pipeline.report.statistics import Floats, Summary
 from pipeline.report.words import verdict_label
 
+LETTER = 0.085  # the width of a letter in a legend, inches
 YARDSTICK_LINES = ("-", "--", ":", "-.")
 WIDEST = 1.5  # units from the first group to the last one, of two between neighbouring replan intervals
 
@@ -79,7 +80,8 @@ def draw_scores(comparison: Comparison) -> Figure:
             panels[0, column].set_title(f"action noise ±{noise:g}")
         panels[-1, column].set_xlabel("replan interval, steps" if comparison.task.world else "first actions of a plan")
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    columns = int(width / (LETTER * max(map(len, labels), default=0) + 0.7))
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, max(1, columns)), frameon=False)
     what = "Control" if comparison.task.world else "Plans"
     figure.suptitle(f"{what} of {comparison.title}: mean over models, 95% interval, one dot per model")
     return figure

@@ -1,7 +1,5 @@
 """A report across tasks: methods by their primary scores, which are each task's own and lie in [0, 1]."""
 
-import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,8 +7,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.report.comparison import Comparison, Group
-from pipeline.report.plotting import Axes, Figure, look, plain
-from pipeline.report.statistics import Interval, Summary
+from pipeline.report.statistics import Summary
 from pipeline.report.tables import Table
 from pipeline.report.verdicts import Verdict
 from pipeline.report.words import NO_CONTROL, verdict_words
@@ -23,10 +20,6 @@ UNIT = (
     "Each task's primary score, on average over its conditions: mean ± standard deviation over models. Groups of a "
     "task that share a letter are not shown to differ by more than the margin. Scores of two tasks do not compare."
 )
-YARDSTICK = "#6e7781"
-AXIS = (-0.04, 1.06)
-VERDICT_WIDTH, LINE_HEIGHT = 46, 12  # letters in a line of a panel's verdict; points
-NAME_WIDTH = 0.042  # of a yardstick's name, upright, on the axis of scores
 
 
 def methods_of(suite: Suite) -> list[str]:
@@ -42,34 +35,60 @@ def primary_of(comparison: Comparison, group: Group) -> Summary | None:
 
 def best_of(comparison: Comparison) -> set[str]:
     """Return the groups of models that no other is shown to be better than; none if no difference is shown."""
-    judged = {group.name for group in comparison.of_kind("model") if primary_of(comparison, group)}
+    return set(leaders_of(comparison)) if _shown(comparison) else set()
+
+
+def leaders_of(comparison: Comparison) -> list[str]:
+    """Return the groups of models that no other is shown to be better than, the one with the best mean first."""
+    judged = {
+        group.name: found.mean for group in comparison.of_kind("model") if (found := primary_of(comparison, group))
+    }
     beaten = {loser for _, loser in _shown(comparison)}
-    return judged - beaten if beaten else set()
+    return sorted(judged.keys() - beaten, key=lambda name: (-comparison.primary.better * judged[name], name))
 
 
-def _verdicts(comparison: Comparison) -> list[Verdict]:
+def verdicts_of(comparison: Comparison) -> list[Verdict]:
+    """Return the verdicts by the primary score, of every two groups."""
     return [each.verdict for each in comparison.contrasts if each.verdict is not None]
 
 
-def _shown(comparison: Comparison) -> list[tuple[str, str]]:
+def _shown(comparison: Comparison) -> set[tuple[str, str]]:
     """Return the better and the worse group of every difference that is shown."""
-    return [
+    return {
         (each.better, each.second if each.better == each.first else each.first)
-        for each in _verdicts(comparison)
+        for each in verdicts_of(comparison)
         if each.better is not None
-    ]
+    }
 
 
 def verdict_of(comparison: Comparison) -> str:
-    """Return a task's verdict in words: what the best groups are better than; letters tell the rest."""
-    words = []
-    for name in sorted(best_of(comparison)):
-        worse = [loser for winner, loser in _shown(comparison) if winner == name]
-        words += [f"{name} is better than {' and '.join(worse)}"] if worse else []
-    told = _verdicts(comparison)
-    if len(told) > 1 and all(each.word == "undecided" for each in told):
-        return "undecided between any two"
-    return "; ".join(words or map(verdict_words, _verdicts(comparison))) or "nothing to compare"
+    """Return a task's verdict in words: who is best, and what is known of those that no other is better than.
+
+    Letters tell the rest.
+    """
+    told, leaders, shown = verdicts_of(comparison), leaders_of(comparison), _shown(comparison)
+    if len(told) < 2:
+        return verdict_words(told[0]) if told else "nothing to compare"
+    if len(leaders) == 1:
+        (best,) = leaders
+        losers = {loser for winner, loser in shown if winner == best}
+        others = [
+            each.first if each.second == best else each.second for each in told if best in (each.first, each.second)
+        ]
+        close = [name for name in others if name not in losers]
+        return f"{best} leads, not shown to be better than {listed(close)}" if close else f"{best} is best"
+    among = [each for each in told if {each.first, each.second} <= set(leaders)]
+    equal = [each for each in among if each.word == "equivalent"]
+    lead = f"{listed(leaders)} lead" if shown else "no difference shown"
+    if len(equal) == len(among):
+        return f"{lead}, equivalent within {comparison.design.margin:g}"
+    pairs = "; ".join(verdict_words(each) for each in equal)
+    return f"{lead}; {pairs}" if equal else f"{lead}, undecided among them" if shown else "undecided between any two"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words as a list: "a, b and c"."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def suite_table(suite: Suite, bold: bool = False) -> Table:
@@ -78,14 +97,15 @@ def suite_table(suite: Suite, bold: bool = False) -> Table:
     rows = []
     for name, comparison in suite.items():
         best, groups = best_of(comparison), {group.name: group for group in comparison.of_kind("model")}
-        cells = [_cell(comparison, groups.get(method)) for method in methods]
+        cells = [suite_cell(comparison, groups.get(method)) for method in methods]
         marks = ["**" if bold and method in best else "" for method in methods]
         shown = [f"{mark}{text}{mark}" for mark, text in zip(marks, cells, strict=True)]
         rows.append((name, comparison.primary.short, *shown, verdict_of(comparison)))
     return Table("All tasks", ("task", "score", *methods, "verdict"), rows, UNIT)
 
 
-def _cell(comparison: Comparison, group: Group | None) -> str:
+def suite_cell(comparison: Comparison, group: Group | None) -> str:
+    """Return a group's primary score as text: mean, deviation over models, letters; "-" if it was not evaluated."""
     found = primary_of(comparison, group) if group else None
     if group is None or found is None:
         return "-"
@@ -99,20 +119,27 @@ def yardstick_table(suite: Suite) -> Table | None:
     rows = [
         (name, group.name, comparison.primary.text(found.mean))
         for name, comparison in suite.items()
-        for group, found in _yardsticks(comparison)
+        for group, found in yardsticks_of(comparison)
     ]
     return (
         Table("Yardsticks: controllers that need no training", ("task", "yardstick", "score"), rows) if rows else None
     )
 
 
-def _yardsticks(comparison: Comparison) -> list[tuple[Group, Summary]]:
+def yardsticks_of(comparison: Comparison) -> list[tuple[Group, Summary]]:
+    """Return the yardsticks with their primary scores, the best first."""
     found = [
         (group, summary)
         for group in comparison.of_kind("yardstick")
         if (summary := primary_of(comparison, group)) is not None
     ]
     return sorted(found, key=lambda each: -comparison.primary.better * each[1].mean)
+
+
+def planners_of(comparison: Comparison) -> list[tuple[Group, Summary]]:
+    """Return the yardsticks that plan chunks as a policy does, in the true simulator, the best first."""
+    planned = {name for name, yardstick in comparison.task.yardsticks.items() if yardstick.planned}
+    return [each for each in yardsticks_of(comparison) if each[0].name in planned]
 
 
 def suite_text(suite: Suite) -> str:
@@ -174,95 +201,10 @@ def suite_values(suite: Suite) -> dict[str, Any]:
             "verdicts": [
                 {"first": each.first, "second": each.second, "word": each.word, "difference": each.difference}
                 | {"interval": each.interval and asdict(each.interval)}
-                for each in _verdicts(comparison)
+                for each in verdicts_of(comparison)
             ],
             "notes": _notes(comparison),
         }
         for name, comparison in suite.items()
     ]
     return {"format": FORMAT, "unit": UNIT, "tasks": tasks, "scores": suite_rows(suite)}
-
-
-@plain()
-def draw_suite(title: str, suite: Suite) -> Figure:
-    """The primary score of every method on every task, a panel per task: mean, 95% interval, and a dot per model.
-
-    A method has the same place, colour and marker in all panels. Grey lines are yardsticks.
-    """
-    methods = methods_of(suite)
-    columns = min(len(suite), 3)
-    rows = math.ceil(len(suite) / columns)
-    figure = Figure(figsize=(4.1 * columns + 0.8, rows * (1.9 + 0.42 * len(methods)) + 0.7), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel().tolist()
-    for number, (axes, (name, comparison)) in enumerate(zip(panels, suite.items(), strict=False)):
-        _draw_task(axes, name, comparison, methods)
-        if number % columns == 0:
-            axes.set_yticks(range(len(methods)), methods, fontsize=11, parse_math=False)
-    for axes in panels[len(suite) :]:
-        axes.set_visible(False)
-    panels[0].set_ylim(len(methods) - 0.5, -1.6)  # above the methods, names of yardsticks
-    figure.suptitle(
-        f"{title}: primary score of each task, mean with 95% interval or bound, a dot per model; grey: yardsticks"
-    )
-    return figure
-
-
-def spread(places: Sequence[float], apart: float, first: float, last: float) -> list[float]:
-    """Move sorted places into `first` to `last`, with neighbours at least `apart`; too many reach below `first`."""
-    found: list[float] = []
-    for place in places:
-        found.append(max(place, first))
-        first = found[-1] + apart
-    for index in reversed(range(len(found))):
-        found[index] = min(found[index], last)
-        last = found[index] - apart
-    return found
-
-
-def _draw_task(axes: Axes, name: str, comparison: Comparison, methods: list[str]) -> None:
-    groups, best = {group.name: group for group in comparison.of_kind("model")}, best_of(comparison)
-    yardsticks = sorted(_yardsticks(comparison), key=lambda each: each[1].mean)
-    half = NAME_WIDTH / 2
-    places = spread([reached.mean - half for _, reached in yardsticks], NAME_WIDTH, AXIS[0] + half, AXIS[1] - half)
-    for (yardstick, reached), place in zip(yardsticks, places, strict=True):
-        axes.axvline(reached.mean, color=YARDSTICK, linewidth=1, linestyle=":", zorder=0)
-        axes.annotate(
-            yardstick.name, (place, 1), xycoords=("data", "axes fraction"), xytext=(0, -3),
-            textcoords="offset points", rotation=90, ha="center", va="top", fontsize=7, color=YARDSTICK,
-            parse_math=False,
-        )  # fmt: skip
-    for row, method in enumerate(methods):
-        group = groups.get(method)
-        found = primary_of(comparison, group) if group else None
-        if group is None or found is None:
-            axes.text(0.5, row, "not evaluated", ha="center", va="center", fontsize=8, color="0.6")
-            continue
-        style = look(row)
-        between: Interval | None = found.interval or found.bound
-        if between:
-            axes.hlines(row, between.low, between.high, color=style["color"], linewidth=3, alpha=0.5)
-        values = [model.scores[comparison.design.primary][None] for model in group.models if model.episodes]
-        axes.plot(values, [row + 0.22] * len(values), ".", color=style["color"], markersize=4, alpha=0.6)
-        axes.plot(found.mean, row, style["marker"], color=style["color"], markersize=9, zorder=3)
-        axes.annotate(
-            comparison.primary.text(found.mean), (found.mean, row), xytext=(0, 8), textcoords="offset points",
-            ha="center", fontsize=9, fontweight="bold" if method in best else "normal",
-        )  # fmt: skip
-    verdict = textwrap.wrap(verdict_of(comparison), VERDICT_WIDTH)
-    axes.set_title(
-        name if comparison.task.world else f"{name}, plans only",
-        fontsize=12,
-        fontweight="bold",
-        loc="left",
-        pad=6 + LINE_HEIGHT * len(verdict),
-        parse_math=False,
-    )
-    axes.annotate(
-        "\n".join(verdict), (0, 1), xycoords="axes fraction", xytext=(0, 5), textcoords="offset points", fontsize=9,
-        parse_math=False,
-    )  # fmt: skip
-    axes.set_xlim(*AXIS)
-    axes.set_xlabel(comparison.primary.short, parse_math=False)
-    axes.grid(axis="x", alpha=0.25)
-    axes.spines[["left", "right", "top"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)

@@ -27,6 +27,7 @@ class Table:
 
     def markdown(self) -> str:
         """Return a Markdown table with its title."""
-        lines = [f"| {' | '.join(row)} |" for row in (self.columns, *self.rows)]
+        rows = [[cell.replace("|", r"\|") for cell in row] for row in (self.columns, *self.rows)]
+        lines = [f"| {' | '.join(row)} |" for row in rows]
         lines.insert(1, "|---" + "|---:" * (len(self.columns) - 1) + "|")
         return "\n".join([f"**{self.title}**", "", *lines, *(["", self.note] if self.note else [])])

@@ -7,7 +7,8 @@ from pathlib import Path
 from pipeline.files import whole_file
 from pipeline.report.comparison import Comparison
 from pipeline.report.plotting import save
-from pipeline.report.suite import draw_suite, suite_csv, suite_markdown, suite_values
+from pipeline.report.suite import suite_csv, suite_markdown, suite_values
+from pipeline.report.suite_figure import draw_suite
 
 
 def write_suite(name: str, comparisons: Mapping[str, Comparison], folder: Path) -> tuple[Path, ...]:

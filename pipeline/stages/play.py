@@ -17,7 +17,7 @@ from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.open import open_policy as open_file
 from pipeline.policies.remote import connect
 from pipeline.report.animation import animate_episode
-from pipeline.stages.models import check_task
+from pipeline.stages.models import require_model_of
 from pipeline.stages.settings import PlaySettings
 from pipeline.streams import torch_stream
 from pipeline.tasks.registry import find_task
@@ -97,7 +97,7 @@ def open_policy(task: Task, settings: PlaySettings) -> tuple[str, Act]:
         return settings.policy, connect(settings.policy, task.state_dim, task.action_dim).act
     path = Path(settings.checkpoint)
     policy = open_file(path, None if settings.tokenizer == NONE else settings.tokenizer, settings.acting)
-    check_task(task, path, policy)
+    require_model_of(task, path, policy)
     if isinstance(policy, ExportedPolicy):
         return policy.name, policy.act
     import torch

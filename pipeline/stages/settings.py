@@ -139,7 +139,8 @@ class CompareSettings(AsksPolicies, ForTask):
 
     Results that other systems made: two files eval_info.json of lerobot, compared by success; or --csv with the columns
     method, model, episode, score and, if there are several, condition, where all pairs of methods are compared over
-    models and episodes. The table may be parquet, as `evaluate --out` writes it; --score then names its column.
+    models and episodes. --score names another column of it, of which more is better. The table may be parquet, as
+    `evaluate --out` writes it.
     """
 
     policy: tuple[str, ...] = Field((), description="two policies, A and B", json_schema_extra=BARE)

@@ -1,0 +1,190 @@
+"""`make results`: what the pages say follows from a suite's verdicts, and is read from its store."""
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from docs import renew_results
+from docs.findings import PUBLISHED, findings, versus
+from docs.renew_results import Stored, main, pages_of
+from docs.result_pages import front_table, reading, section, summary
+from pipeline.config import make
+from pipeline.errors import SettingsError
+from pipeline.report.comparison import Comparison
+from pipeline.report.plotting import Figure
+from pipeline.report.suite import Suite, verdict_of
+from pipeline.studies.settings import SuiteSettings
+from pipeline.studies.suite import run_suite
+from pipeline.tasks.registry import TASKS, find_task
+from tests.conftest import TINY
+from tests.test_report_suite import made_up
+
+GROUPS = ("pi0", f"pi0{PUBLISHED}", "pi0_fast", f"pi0_fast{PUBLISHED}", "regression", "binning")
+MEANS = {
+    "pendulum": (0.8, 0.6, 0.7, 0.65, 0.5, 0.4),
+    "double_pendulum": (0.7, 0.6, 0.8, 0.75, 0.5, 0.4),
+    "swing_up": (0.5, 0.55, 0.6, 0.65, 0.05, 0.4),
+    "reacher": (0.6, 0.8, 0.5, 0.7, 0.1, 0.4),
+    "avoiding": (0.1, 0.3, 0.3, 0.4, 0.2, 0.35),
+}
+YARDSTICKS = {
+    "pendulum": {"LQR, planned": 0.9, "PID, closed loop": 0.99},
+    "double_pendulum": {"LQR, planned": 0.75},
+    "swing_up": {"demonstrator, planned": 0.7, "mean of both sides, planned": 0.02},
+    "reacher": {"demonstrator, planned": 0.95, "mean of both sides": 0.01},
+    "avoiding": {"demonstrator, planned": 0.92, "mean of all ways": 0.03},
+}
+
+
+@pytest.fixture(scope="module")
+def suite() -> Suite:
+    """All tasks and groups."""
+    return {
+        name: made_up(find_task(name), dict(zip(GROUPS, means, strict=True)), models=3, **YARDSTICKS[name])
+        for name, means in MEANS.items()
+    }
+
+
+def test_sentences_say_what_the_verdicts_say(suite: Suite) -> None:
+    said = dict(re.fullmatch(r"\*\*(.*?)\*\*(.*)", sentence).groups() for sentence in findings(suite, {})[:8])
+    assert re.sub(r"0\.\d+", "x", said["Flow matching or tokens"]) == (
+        ": pi0 is better than pi0_fast on pendulum and reacher, by x to x, worse on double_pendulum, swing_up and "
+        "avoiding, by x to x."
+    )
+    binning = "pi0_fast is better than binning on pendulum, double_pendulum, swing_up and reacher, by "
+    assert binning in said["FAST or a token per action"]
+    answers = said["Where a state has several good answers"]
+    assert re.match(r" \(swing_up, reacher and avoiding\), the mean of the answers scores at most 0\.0\d;", answers)
+    assert answers.endswith("and another method is better on 3 of 3.")
+    assert "on pendulum, swing_up, reacher and avoiding a controller that plans" in said["Yardsticks"]
+    assert "; pi0_fast on double_pendulum; " in said["No method is in front on all tasks"]
+    assert len(findings(suite, {})) == 10
+
+
+def test_sentences_of_what_is_not_there_are_left_out(suite: Suite) -> None:
+    few = {"pendulum": made_up(find_task("pendulum"), {"pi0": 0.8, "pi0_fast": 0.5}, models=3)}
+    said = findings(few, {"set": ["lr=0.1"]})
+    assert said[0] == "**pi0 is in front on all tasks**: no other is shown to be better."
+    assert len(said) == 3
+    assert not any(word in "".join(said) for word in ("regression", "binning", "published", "searched"))
+    assert versus(suite, "pi0", "nothing") == ""
+    even = {name: made_up(find_task(name), {"pi0": 0.5, "pi0_fast": 0.5}, models=2) for name in ("pendulum", "reacher")}
+    assert findings(even, {})[0] == "**No difference is shown** on any task: pendulum and reacher."
+    assert findings({**few, "reacher": even["reacher"]}, {})[0].endswith("On reacher no difference is shown.")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("better", "better"), "pi0 is better than pi0_fast on all 2 tasks, by "),
+        (("worse", "worse"), "pi0 is worse than pi0_fast on all 2 tasks, by "),
+        (("equivalent", "equivalent"), "pi0 and pi0_fast are equivalent on all 2 tasks."),
+        (("undecided", "equivalent"), "pi0 and pi0_fast are equivalent on reacher, undecided on pendulum."),
+        (("undecided", "undecided"), "it is undecided between pi0 and pi0_fast on all 2 tasks."),
+    ],
+)
+def test_a_pair_in_words(suite: Suite, words: tuple[str, str], said: str) -> None:
+    def with_word(comparison: Comparison, word: str) -> Comparison:
+        (pair,) = (each for each in comparison.contrasts if (each.first, each.second) == ("pi0", "pi0_fast"))
+        return replace(comparison, contrasts=(replace(pair, verdict=replace(pair.verdict, word=word)),))
+
+    two = {name: with_word(suite[name], word) for name, word in zip(("pendulum", "reacher"), words, strict=True)}
+    turned = {"better": "worse", "worse": "better"}.get(words[0], words[0])
+    assert versus(two, "pi0", "pi0_fast").startswith(said)
+    assert turned in versus(two, "pi0_fast", "pi0")
+
+
+def test_pages_have_every_verdict_and_whole_tables(suite: Suite) -> None:
+    table = front_table(suite, "docs/tasks")
+    for name, comparison in suite.items():
+        (row,) = (line for line in table.splitlines() if f"[{name}](docs/tasks/{name}.md)" in line)
+        assert row.endswith(f"| {verdict_of(comparison)} |")
+        cells = [cell.strip() for cell in row.split("|")[2:-2]]
+        assert [cell.startswith("**") for cell in cells] == [max(MEANS[name]) == mean for mean in MEANS[name]]
+    assert "Of 75 pairs" in reading(suite)
+    full = section(suite["avoiding"], "avoiding", ["a picture"])
+    assert all(group in full for group in (*GROUPS, *YARDSTICKS["avoiding"]))
+    assert full.count(" minus ") == 0 and full.count("is better |") > 10
+    for text in (table, full, summary(suite)):
+        for part in re.findall(r"(?:^\|.*\n?)+", text, flags=re.MULTILINE):
+            assert len({len(re.findall(r"(?<!\\)\|", line)) for line in part.splitlines()}) == 1
+
+
+def test_pages_fit_their_marks_and_readme_its_length(suite: Suite) -> None:
+    pages = pages_of(Stored(suite, {}, {}, {f"tasks/reacher_{name}.png": Figure() for name in ("paths", "verdicts")}))
+    readme, tasks = pages[renew_results.README], renew_results.DOCS / "tasks"
+    assert len(readme.splitlines()) <= 150
+    assert set(pages) > {tasks / f"{task}.md" for task in TASKS} | {tasks / "README.md", tasks.with_name("results.md")}
+    assert "](reacher_paths.png)" in pages[tasks / "reacher.md"] and "paths.png" not in pages[tasks / "avoiding.md"]
+    assert pages[tasks.with_name("results.md")].count("](tasks/reacher_verdicts.png)") == 1
+    made = {"suite.png", "reacher_paths.png", "reacher_verdicts.png"}
+    for path, text in pages.items():
+        named = re.findall(r"\]\(([^)#:]+\.(?:md|png))", text)
+        assert named and all((path.parent / each).exists() for each in named if Path(each).name not in made), path
+
+
+@pytest.fixture
+def copied(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the pages, to be renewed from a store beside it."""
+    for page in (renew_results.README, *renew_results.DOCS.glob("*.md"), *renew_results.DOCS.glob("tasks/*.md")):
+        copy = workplace / page.relative_to(renew_results.ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(page, copy)
+    monkeypatch.setattr(renew_results, "ROOT", workplace)
+    monkeypatch.setattr(renew_results, "README", workplace / "README.md")
+    monkeypatch.setattr(renew_results, "DOCS", workplace / "docs")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workplace}/mlruns/mlflow.db")
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # as in our processes
+    return workplace
+
+
+class Interrupted(Exception):
+    """What ends a suite before its second task."""
+
+
+@pytest.mark.slow(seconds=12)
+@pytest.mark.usefixtures("with_store")
+def test_a_suite_under_way_renews_what_it_has(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = {"tasks": "pendulum,avoiding", "methods": "pi0,pi0 start_noise=1", "n_models": 2, "executor": "serial"}
+    tiny = [f"{name}={value}" for name, value in TINY.items() if name != "episodes"]
+
+    def say(line: str) -> None:
+        if line.startswith("task avoiding"):
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run_suite(make(SuiteSettings, values | {"episodes": str(TINY["episodes"]), "set": tiny}), say, lambda *_: None)
+    before = (copied / "docs/tasks/avoiding.md").read_text()
+    capsys.readouterr()
+    assert main([]) == 0
+    out, err = capsys.readouterr()
+    assert err.startswith("avoiding: left as it was: report: expected a study 'suite-avoiding' with finished models")
+    assert "renewed README.md, docs/results.md" in out and len(err.splitlines()) == 1
+    assert (copied / "docs/tasks/avoiding.md").read_text() == before
+    pages = {name: (copied / name).read_text() for name in ("README.md", "docs/results.md", "docs/tasks/pendulum.md")}
+    assert "|  | pi0 | pi0 as published | verdict |" in pages["README.md"]
+    assert "LQR, planned" in pages["docs/results.md"]
+    assert "| **pi0 as published** | 2 |" in pages["docs/tasks/pendulum.md"]
+    assert "start_noise=1" not in re.sub(r"Note: .*", "", pages["docs/tasks/pendulum.md"])
+    drawn = {path.name for path in copied.rglob("docs/**/*.png")}
+    assert drawn == {"suite.png", "pendulum_verdicts.png", "scores.png", "converge_steps.png", "plans.png"}
+    assert main([]) == 0 and pages == {name: (copied / name).read_text() for name in pages}
+
+
+@pytest.mark.usefixtures("with_store")
+def test_without_a_suite_nothing_is_renewed(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (copied / "README.md").read_bytes()
+    assert main(["mine"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "expected a suite 'mine' there, found none. Run 'make suite' first." in line
+    assert (copied / "README.md").read_bytes() == before
+
+
+def test_a_page_without_marks_is_named(copied: Path, suite: Suite) -> None:
+    page = copied / "docs/tasks/reacher.md"
+    page.write_text(page.read_text().replace("<!-- end of results -->", ""))
+    with pytest.raises(SettingsError, match=r"^reacher\.md: expected a part between marks, found none: results\."):
+        pages_of(Stored(suite, {}, {}, {}))
