@@ -109,7 +109,7 @@ class TrainSettings(ForData, WithHorizon, Recipe):
     )
 
 
-# The recipes, where they differ from the fields' defaults, are those that a search with one budget found: docs/search.md.
+# Defaults of their own are from a search with one budget for all methods: docs/search.md.
 
 
 @with_defaults(lr=0.0065, start_weight=4.1, ema=0.995, patch=25, far_weight=0.11)
