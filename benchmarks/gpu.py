@@ -85,7 +85,7 @@ def _few(prepared: Prepared) -> Prepared:
 
 
 def train_together(bench: Bench, name: str, count: int) -> dict[str, Any]:
-    """Train models together; returns seconds, memory, best validation losses and a digest of all weights."""
+    """Train models together; returns seconds, memory, best validation losses by seed and a digest of all weights."""
     if bench.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     models = bench.models(name, count)
@@ -101,7 +101,7 @@ def train_together(bench: Bench, name: str, count: int) -> dict[str, Any]:
     bench.wait()
     seconds = time.perf_counter() - begun
     memory = torch.cuda.max_memory_allocated() / 2**30 if bench.device == "cuda" else None
-    losses = [best[number].val_loss for number in sorted(best)]
+    losses = {number: best[number].val_loss for number in sorted(best)}
     digest = sha256("".join(_digest(best[number]) for number in sorted(best)).encode()).hexdigest()
     return {"seconds": seconds, "gib": memory, "val": losses, "weights": digest, "failed": failed}
 
@@ -129,12 +129,13 @@ def many(bench: Bench, each: int) -> dict[str, Any]:
 
 
 def near(bench: Bench, count: int) -> dict[str, Any]:
-    """Compare the validation loss of seed 0 together and alone."""
+    """Compare the validation loss of seed 0 together and alone; it is not near if it failed together."""
     found: dict[str, Any] = {}
     for name in NAMES:
         alone, together = train_alone(bench, name), train_together(bench, name, count)
-        difference = abs(alone["val"] - together["val"][0])
-        found[name] = {"alone": alone, "together": together, "difference": difference, "near": difference <= NEAR}
+        difference = abs(alone["val"] - together["val"][0]) if 0 in together["val"] else None
+        is_near = difference is not None and difference <= NEAR
+        found[name] = {"alone": alone, "together": together, "difference": difference, "near": is_near}
     return found
 
 
@@ -164,8 +165,8 @@ def evaluate(bench: Bench, episodes: int) -> dict[str, Any]:
     for name in NAMES:
         method: Method = METHODS[name]
         ((problem, settings),) = bench.models(name, 1)
-        weights = [event for event in fit(problem, settings) if isinstance(event, Epoch)][-1].weights
-        policy = policy_of(Checkpoint(method, settings, bench.prepared[name].interface, weights or {}, {}))
+        weights = [event.weights for event in fit(problem, settings) if isinstance(event, Epoch) and event.weights][-1]
+        policy = policy_of(Checkpoint(method, settings, bench.prepared[name].interface, weights, {}))
         drawn = draw_episodes(task, (task.middle_condition,), episodes, 0)
         begun = time.perf_counter()
         (scores,) = mean_scores(evaluate_planner(policy_planner(policy, drawn, 0), drawn, 1))

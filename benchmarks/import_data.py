@@ -114,18 +114,12 @@ def npz(path: Path, count: int) -> None:
     write_pieces(path, columns, {})
 
 
-FORMATS: dict[str, tuple[Callable[[Path, int], None], int]] = {
-    "lerobot": (lerobot, 100),
-    "npz": (npz, 100),
-    "robomimic": (robomimic, 100),
-}
-"""Each with the largest scale that is tried."""
+FORMATS: dict[str, Callable[[Path, int], None]] = {"lerobot": lerobot, "npz": npz, "robomimic": robomimic}
 
 
 def measured(folder: Path, format: str, scale: int) -> dict[str, float]:
     """Write a source and import it in a process of its own."""
-    write, _ = FORMATS[format]
-    write(folder / "source", EPISODES * scale)
+    FORMATS[format](folder / "source", EPISODES * scale)
     (folder / "data").mkdir()
     started = time.perf_counter()
     peak = peak_mib(folder, PEAK, [*COMMAND, "--format", format])
@@ -147,7 +141,7 @@ def main() -> None:
     scales = [int(word) for word in sys.argv[1:]] or [1, 10, 100]
     rows: dict[str, list[dict[str, float]]] = {}
     for format in FORMATS:
-        for scale in [scale for scale in scales if scale <= FORMATS[format][1]]:
+        for scale in scales:
             with tempfile.TemporaryDirectory(prefix="import-") as name:
                 row = measured(Path(name), format, scale)
             rows.setdefault(format, []).append(row)

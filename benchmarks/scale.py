@@ -31,7 +31,7 @@ from pipeline.files import whole_file
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results" / "scale.json"
 FEW, MANY = 50, 300  # jobs: the time for one is a difference, without the start
-WORK_SECONDS, WORKED = 1.0, 6  # of processor time, and jobs
+WORK_SECONDS, WORKED = 1.0, 8  # of processor time, and jobs: those of each half are shared evenly by two workers
 CALLS, METRICS, CLIENTS = 25, 30, (1, 4, 16)  # log_batch: calls of each client, values in a call, clients at once
 MESSAGES = 3000
 TRAININGS, MACHINES = 10_000, 100
@@ -58,21 +58,23 @@ def work(report: Report) -> int:
     return 0
 
 
-def seconds_of(run: Callable[..., Any], task: Callable[[Report], int], count: int, workers: int) -> tuple[float, float]:
-    """The seconds until the first and until the last of so many jobs is done."""
-    begun, first = time.perf_counter(), 0.0
-    for event in run([Job(str(number), "x", task) for number in range(count)], workers):
-        if isinstance(event, Done) and not first:
-            first = time.perf_counter() - begun
-    return first, time.perf_counter() - begun
+def seconds_of(run: Callable[..., Any], task: Callable[[Report], int], count: int, workers: int) -> list[float]:
+    """The seconds until the first, the second, ... of so many jobs is done."""
+    begun = time.perf_counter()
+    events = run([Job(str(number), "x", task) for number in range(count)], workers)
+    return [time.perf_counter() - begun for event in events if isinstance(event, Done)]
 
 
 def measure_jobs(run: Callable[..., Any]) -> dict[str, float]:
-    """Seconds for each job that does nothing, and how many times faster two workers are than one."""
-    first, few = seconds_of(run, nothing, FEW, 2)
-    found = {"first_job": first, "each_job": (seconds_of(run, nothing, MANY, 2)[1] - few) / (MANY - FEW)}
+    """Seconds for each job that does nothing, and how many times faster two workers are than one.
+
+    The latter by the second half of the jobs: workers start during the first.
+    """
+    few, many = (seconds_of(run, nothing, count, 2) for count in (FEW, MANY))
+    found = {"first_job": few[0], "each_job": (many[-1] - few[-1]) / (MANY - FEW)}
     for name, task in (("waiting", sleep), ("computing", work)):
-        alone, both = (seconds_of(run, task, WORKED, workers)[1] for workers in (1, 2))
+        done = [seconds_of(run, task, WORKED, workers) for workers in (1, 2)]
+        alone, both = (each[-1] - each[WORKED // 2 - 1] for each in done)
         found[f"speed_up_{name}"] = alone / both
     return found
 
@@ -186,18 +188,12 @@ def count_calls() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         os.chdir(name)
         made = train(METHODS["pi0"], Pi0Settings(), lambda line: None, lambda step: None)
-        trained, before = dict(calls), time.perf_counter()
+        before = time.perf_counter()
         judge_run(made.run_id, Trial("pendulum", Protocol(OF_MEMBER, 0), Pi0Settings().pairs), lambda share: None)
         seconds = {"training": made.metrics["train_seconds"], "evaluation": time.perf_counter() - before}
         sizes = {path.suffix: path.stat().st_size for path in Path("train").rglob("*.*")}
         os.chdir(ROOT)
-    return {
-        "calls_of_training": trained,
-        "calls": dict(calls),
-        "seconds": seconds,
-        "bytes": sizes,
-        "snapshots": snapshots,
-    }
+    return {"calls": dict(calls), "seconds": seconds, "bytes": sizes, "snapshots": snapshots}
 
 
 def drawn(trial: Any, report: Report) -> Any:
@@ -215,7 +211,7 @@ def drawn(trial: Any, report: Report) -> Any:
 def stream_drawn(episodes: int) -> None:
     """In a process of its own: stream so many episodes through the pool, and print the peak of its memory."""
     from pipeline.evaluation.protocol import Protocol
-    from pipeline.stages.evaluate import Contender
+    from pipeline.stages.evaluate import Candidate
     from pipeline.stages.evaluate_to_file import stream
     from pipeline.stages.judging import Trial
     from pipeline.stages.settings import EvaluateSettings
@@ -224,7 +220,7 @@ def stream_drawn(episodes: int) -> None:
         settings = EvaluateSettings(episodes=episodes, out=f"{name}/episodes.parquet")
         trial = Trial("pendulum", Protocol(episodes, 0), Path("none"))
         begun = time.perf_counter()
-        stream(settings, [Contender("drawn", "pi0", drawn)], trial, lambda event: None)
+        stream(settings, [Candidate("drawn", "pi0", drawn)], trial, lambda event: None)
         print(
             json.dumps(
                 {
@@ -260,7 +256,6 @@ def reckon(found: dict[str, Any]) -> dict[str, float]:
         "seconds_of_a_member": seconds,
         "hours": TRAININGS * seconds / at_once / 3600,
         "seconds_to_give_the_jobs": TRAININGS * ray["each_job"],
-        "calls_of_a_member": calls,
         "calls_per_second": at_once * calls / seconds,
         "calls_that_one_core_of_the_server_takes": server,
         "members_at_once_of_one_core_of_the_server": server * seconds / calls,

@@ -5,9 +5,10 @@ compares `MLproject` with it. These files import no heavy library, so `--help` a
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError, field_validator
 from pydantic.fields import FieldInfo
@@ -85,6 +86,18 @@ def fields_of(kind: type[Settings]) -> dict[str, FieldInfo]:
     return {name: kind.model_fields[name] for name in dict.fromkeys(names) if name in kind.model_fields}
 
 
+def with_defaults(**values: object) -> Callable[[type[S]], type[S]]:
+    """Give fields of a class of settings other defaults, inherited fields too; those of its parents stay."""
+
+    def change(kind: type[S]) -> type[S]:
+        for name, value in values.items():
+            kind.model_fields[name].default = value  # each class has fields of its own
+        kind.model_rebuild(force=True)
+        return kind
+
+    return change
+
+
 def make(kind: type[S], values: dict[str, Any]) -> S:
     """Make settings from text or typed values; raises `SettingsError` with one line for the first fault."""
     try:
@@ -94,6 +107,12 @@ def make(kind: type[S], values: dict[str, Any]) -> S:
         field = kind.model_fields.get(str(fault["loc"][0])) if fault["loc"] else None
         examples = (field.examples if field else None) or ()
         raise SettingsError(f"{describe_fault(fault, examples)} See --help.") from error
+
+
+def value_type(info: FieldInfo) -> Any:
+    """Return the type of a setting's value; of `float | None`, which is a number or `auto`, the number's."""
+    own = [each for each in get_args(info.annotation) if each is not NoneType]
+    return own[0] if len(own) < len(get_args(info.annotation)) else info.annotation
 
 
 def is_default(kind: type[Settings], name: str, value: object) -> bool:

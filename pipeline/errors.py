@@ -5,9 +5,12 @@
 """
 
 import os
+import re
+from errno import errorcode
 from urllib.parse import unquote
 
 STORES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")  # their addresses may hold a password
+NUMBER = re.compile(r"\[[Ee]rrno -?\d+\] ")  # of an error of the system, before its text
 SHORTEST_SECRET = 4  # characters; a shorter one would be found in any text
 
 
@@ -61,7 +64,15 @@ class WriteError(RunError):
 
 def one_line(error: BaseException) -> str:
     """Return the message of `error` as one line without secrets, to quote a library's error in one of ours."""
-    return without_secrets(" ".join(str(error).split())) or type(error).__name__
+    return without_secrets(NUMBER.sub("", " ".join(str(error).split()))) or type(error).__name__
+
+
+def reason(error: BaseException) -> str:
+    """Return why a file or an address that our message names could not be used: it is not named a second time."""
+    if isinstance(error, OSError) and error.errno and error.errno in errorcode:
+        said = os.strerror(error.errno)  # its own text may be a library's, with the name
+        return f"{said[:1].lower()}{said[1:]}"
+    return one_line(error)
 
 
 def shown_uri(uri: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from pipeline.cli.main import COMMANDS as COMMAND_LINE
 from pipeline.cli.main import main
 from pipeline.cli.train import train_command
+from pipeline.errors import RunError, one_line, reason
 from pipeline.methods.settings import Pi0FastSettings, Pi0Settings
 from tests.conftest import Run
 
@@ -40,7 +41,6 @@ def refused(capsys: pytest.CaptureFixture[str], method: str, *words: object) -> 
         (["--lr", "nan"], "lr: expected"),
         (["--lr", "inf"], "lr: expected"),
         (["--width", 65], "heads: must divide the width 65, found 2"),
-        (["--patch", 7], "patch: must divide the chunk's horizon 50, found 7"),
         (["--schedule", "linear"], "schedule: expected 'cosine', 'plateau' or 'constant', found 'linear'"),
         (["--device", "cuda"], "device: expected one that this machine has, found 'cuda'"),
         (["--run-name", "../../x"], "run_name: expected a name of letters"),
@@ -58,6 +58,36 @@ def test_settings(words: list[object], message: str, workplace: Path, capsys: py
         if torch.cuda.is_available():
             pytest.skip("this machine has a GPU")
     assert message in refused(capsys, "pi0", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("compare --csv none.csv", "none.csv: expected a table as CSV, found: no such file or directory."),
+        ("compare --csv none.parquet", "none.parquet: expected a table as parquet, found: no such file or directory."),
+        ("compare a/eval_info.json b/eval_info.json", "per_episode or per_task, found: no such file or directory."),
+        ("search --space none.yaml", "none.yaml: expected a space file in YAML, found: no such file or directory."),
+        ("search --space folder", "folder: expected a space file in YAML, found: is a directory."),
+        ("ensemble --preset folder", "folder: expected a preset in YAML, found: is a directory."),
+        ("play --policy http://127.0.0.1:1", "expected an answer of a policy server, found: connection refused."),
+    ],
+)
+def test_what_the_system_says_of_a_file(
+    words: str, message: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workplace / "folder").mkdir()
+    assert main(COMMAND_LINE, words.split()) == 2
+    errors = capsys.readouterr().err
+    assert message in errors and errors.count("\n") == 1 and "[Errno" not in errors
+
+
+def test_an_error_of_the_system_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as found:
+        (tmp_path / "a").open()
+    wrapped = RunError(f"mlflow: {found.value}")
+    assert one_line(found.value) == f"No such file or directory: '{tmp_path / 'a'}'"
+    assert one_line(wrapped) == f"mlflow: No such file or directory: '{tmp_path / 'a'}'"
+    assert reason(found.value) == "no such file or directory" and reason(OSError("damaged")) == "damaged"
 
 
 def unsealed(content: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main as cli
+from pipeline.cli.command import BARE
 from pipeline.cli.main import COMMANDS, main
-from pipeline.cli.options import BARE, CHOSEN, bounds_of
+from pipeline.cli.options import CHOSEN, bounds_of
 from pipeline.cli.train import train_command
 from pipeline.config import ARGUMENT, FLAGS, fields_of, make
 from pipeline.methods.settings import BinningSettings, Pi0FastSettings, Pi0Settings, RegressionSettings

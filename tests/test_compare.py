@@ -20,7 +20,7 @@ from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
 from pipeline.report.statistics import difference_estimate
 from pipeline.stages.contenders import BATCH, open_contender, play_blocks
 from pipeline.stages.eval_info import read_eval_infos
-from pipeline.stages.recorded import read_table
+from pipeline.stages.recorded import read_recorded
 from pipeline.stages.settings import AsksPolicies
 from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tasks.pendulum.lqr import REST, linearise, lqr
@@ -269,7 +269,7 @@ def test_methods_of_a_table(
     found = json.loads(capsys.readouterr().out)
     (pair,) = found["pairs"]
     assert (pair["a"], pair["b"], pair["verdict"]) == ("ours", "theirs", verdict)
-    scores = read_table(path)
+    scores = read_recorded(path)
     assert scores["ours"].shape == (len(first), 2, 40)
     estimate = difference_estimate(scores["ours"].mean(1), scores["theirs"].mean(1))
     expected = [estimate.interval().low, estimate.interval().high] if estimate else None
@@ -289,6 +289,17 @@ def test_three_methods_have_letters(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert {(each["a"], each["b"]): each["verdict"] for each in found["pairs"]} == {
         ("a", "b"): "worse", ("a", "c"): "equivalent", ("b", "c"): "better",
     }  # fmt: skip
+
+
+def test_another_column_of_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = table(tmp_path / "results.csv", {"a": LOW, "b": HIGH})
+    header, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([f"{header},loss", *(f"{line},{1 - float(line.rpartition(',')[2])}" for line in lines)]))
+    for words, code in (([], 1), (["--score", "score"], 1), (["--score", "loss"], 0)):
+        assert main(COMMANDS, ["compare", "--csv", str(path), *words]) == code
+    capsys.readouterr()
+    assert main(COMMANDS, ["compare", "--csv", str(path), "--score", "calm"]) == 2
+    assert "expected the columns method, model, episode, calm, and condition" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import SettingsError
 from pipeline.methods.registry import METHODS
 from pipeline.stages.collect import collect
 from pipeline.stages.settings import CollectSettings, TokenizeSettings
 from pipeline.stages.tokenize import tokenize
+from pipeline.tracking.names import Kind
+from pipeline.tracking.store import open_store
+from pipeline.tracking.study import open_study, tag_of
 from tests import warm
 from tests.conftest import environment, files_of, runs_of, store
 from tests.test_runs import EPOCH_METRICS
@@ -107,3 +111,20 @@ def test_two_studies_of_one_name(workplace: Path) -> None:
     assert sum("is running already in another process" in errors for _, errors in outputs) == 1
     kinds = [run.data.tags.get("kind") for run in runs_of(workplace)]
     assert kinds.count("study") == kinds.count("model") == 1
+
+
+@pytest.mark.usefixtures("with_store")
+def test_a_study_a_suite_and_a_search_have_names_of_their_own() -> None:
+    client, kinds = open_store(), (Kind.STUDY, Kind.SUITE, Kind.SEARCH)
+    for kind in kinds:
+        mine = open_study(client, tag_of(kind, kind), "tinypi", kind)
+        mine.end("FINISHED")
+        for other in kinds:
+            if other == kind:
+                again = open_study(client, tag_of(kind, kind), "tinypi", kind)
+                assert again.run_id == mine.run_id
+                again.end("FINISHED")
+                continue
+            with pytest.raises(SettingsError, match=f"^{other}: expected a name of its own, found that a {kind} is "):
+                open_study(client, tag_of(kind, other), "tinypi", other)
+            open_study(client, tag_of(kind, other), f"{other} elsewhere", other).end("FINISHED")

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.data.pairs import load_action_pairs
+from pipeline.data.trajectories import load_trajectories
 from pipeline.errors import DataError, SettingsError
 from pipeline.tasks.dataset import DataSet, find_dataset, read_dataset, write_dataset
 from pipeline.tasks.registry import find_task
@@ -47,6 +49,19 @@ def test_what_is_written_is_read(folder: Path) -> None:
     for name in ("other", "../data/arm", ""):
         with pytest.raises(SettingsError, match="expected the name of a data set"):
             find_dataset(name)
+
+
+def test_the_remedy_of_a_damaged_file_is_what_made_it(folder: Path) -> None:
+    for name in ("trajectories.npz", "training_pairs_original.npz"):
+        (folder / name).write_bytes(b"PK")
+    for dataset, command in ((ARM, "import"), (replace(ARM, simulated=True), "collect"), (None, "collect")):
+        if dataset is None:
+            (folder / "dataset.json").write_text("{")
+        else:
+            write_dataset(dataset)
+        for load, name in ((load_trajectories, "trajectories"), (load_action_pairs, "training_pairs_original")):
+            with pytest.raises(DataError, match=f"Make it again with 'python -m pipeline {command}'"):
+                load(Path(f"data/arm/{name}.npz"))
 
 
 def test_it_is_a_task_without_a_simulator() -> None:

@@ -19,7 +19,7 @@ from pipeline.stages import evaluate_to_file as at_scale
 from pipeline.stages.evaluate import Candidate, row_of
 from pipeline.stages.evaluate_to_file import stream
 from pipeline.stages.judging import Trial, judge_file, judge_yardstick
-from pipeline.stages.recorded import read_parquet, read_table
+from pipeline.stages.recorded import read_recorded
 from pipeline.stages.settings import EvaluateSettings
 from pipeline.stages.train import train
 from pipeline.tasks.registry import TASKS, find_task
@@ -56,7 +56,7 @@ def test_the_table_has_the_bits_of_an_evaluation(
         Candidate(name, group, judge) for (name, judge), group in zip(judges.items(), ("pi0", "yardstick"), strict=True)
     ]
     trial = Trial("pendulum", protocol, Path("none"))
-    means = stream(settings, contenders, trial, lambda _event: None)
+    means = stream(settings, contenders, trial, lambda _event: None).means
     table = pq.read_table("all.parquet").to_pandas().sort_values(["model", "condition", "episode"])
     assert pq.ParquetFile("all.parquet").num_row_groups == 2 * 9 * 3 and len(table) == 2 * 9 * EPISODES
     for name, judge in judges.items():
@@ -72,7 +72,7 @@ def test_the_table_has_the_bits_of_an_evaluation(
     assert table.score.equals(table.calm)
     written = table[["method", "model", "condition", "episode", "score"]]
     written.to_csv("all.csv", index=False)
-    by_csv, by_parquet = read_table(Path("all.csv")), read_parquet(Path("all.parquet"), "auto")
+    by_csv, by_parquet = read_recorded(Path("all.csv")), read_recorded(Path("all.parquet"))
     assert by_csv.keys() == by_parquet.keys() == {"pi0", "yardstick"}
     assert all(np.allclose(by_csv[name], by_parquet[name], rtol=0, atol=1e-12) for name in by_csv)
     capsys.readouterr()
@@ -117,14 +117,14 @@ def test_a_faulty_table_is_refused(columns: dict, said: str, tmp_path: Path) -> 
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table(columns), path)
     with pytest.raises(DataError, match=said):
-        read_parquet(path, "auto")
+        read_recorded(path)
 
 
 def test_no_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_text("no parquet")
     for name in ("a.parquet", "none.parquet"):
         with pytest.raises(DataError, match="expected a table as parquet"):
-            read_parquet(tmp_path / name, "auto")
+            read_recorded(tmp_path / name)
 
 
 def test_yardsticks_by_blocks() -> None:

@@ -31,7 +31,7 @@ from pipeline.policies.answers import LATE, MISSHAPEN, NOT_FINITE, UNDECODABLE, 
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
 from pipeline.policies.remote import LARGEST, connect
 from pipeline.stages.foreign import first_states, open_foreign
-from pipeline.stages.recorded import read_table
+from pipeline.stages.recorded import read_recorded
 from pipeline.stages.settings import AsksPolicies
 from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tasks.registry import TASKS, find_task
@@ -294,6 +294,33 @@ def test_one_policy_as_a_file_a_function_and_a_server(own: Path, model: Path, pl
         assert other["method"] == "foreign" and not episodes_of(other, "no_plan").any()
         for name in file["conditions"][0]["scores"]:
             assert_allclose(episodes_of(other, name), episodes_of(file, name), rtol=1e-4, atol=1e-6)
+
+
+COUNTING = """
+import numpy as np
+
+asked = []
+
+
+def act(states):
+    asked.append(len(states))
+    plans = np.zeros((len(states), 20, 1))
+    plans[0] = np.nan if len(asked) in (2, 9) else 0
+    return plans
+"""
+
+
+def test_to_a_file_it_is_opened_once_and_its_missing_plans_are_told(
+    own: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr("pipeline.stages.evaluate_to_file.BLOCK", 1)
+    (own / "counting.py").write_text(COUNTING)
+    words = "evaluate", "--policy", "counting.py:act", "--episodes", "1", "--executor", "serial", "--out", "a.parquet"
+    assert main(COMMANDS, [*words]) == 0
+    said = capsys.readouterr().out
+    assert "2 episodes given up for want of a plan: 2 not finite." in said and "every episode: a.parquet" in said
+    (asked,) = [module.asked for name, module in sys.modules.items() if "own_" in name and hasattr(module, "asked")]
+    assert asked[0] == 2 and set(asked[1:]) == {1}
 
 
 def test_an_episode_without_a_plan_is_given_up_and_the_others_go_on(own: Path) -> None:
@@ -574,7 +601,7 @@ def test_tables_and_files_name_the_policy(own: Path, model: Path, place: str, ca
     rows = [re.split("  +", line) for line in table[2:]]
     assert [row[0] for row in rows] == ["small", "small", url, "mine.py:act", *PENDULUM.yardsticks]
     assert [row[-1] for row in rows[:4]] == ["-", "-", "1.000", "0.000"] and rows[2][1:4] == ["0.000"] * 3
-    scores = read_table(Path("out/r.csv"))
+    scores = read_recorded(Path("out/r.csv"))
     assert list(scores) == ["regression", url, "mine.py:act", *PENDULUM.yardsticks]
     assert scores["regression"].shape == (2, 9, 2) and not scores[url].any()
     assert f"{scores['mine.py:act'].mean():.3f}" == rows[3][1]

@@ -49,7 +49,7 @@ def make_short(seed: int = 0) -> None:
 def prepared(**values: object) -> dict[str, Prepared]:
     settings, task = settle(make(EnsembleSettings, values))
     groups = [replace(group, settings=at_task(group.settings, task)) for group in plan_groups(settings)]
-    return prepare_data(task, settings, groups, lambda line: None)
+    return prepare_data(task, settings, groups, lambda line: None)[0]
 
 
 @pytest.mark.usefixtures("own_data")

@@ -19,9 +19,9 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.errors import SettingsError
 from pipeline.tracking import owner, study
+from pipeline.tracking.begin import start_run
 from pipeline.tracking.leftover import find_leftovers
 from pipeline.tracking.query import fetch, search
-from pipeline.tracking.run import start_run
 from pipeline.tracking.store import experiment_id, open_store
 from pipeline.upkeep.doctor import doctor
 from pipeline.upkeep.info import next_step

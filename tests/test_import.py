@@ -527,6 +527,18 @@ def test_what_was_asked_for_must_be_there_and_fit(
     refused(imported(path), capsys, "h5py is not installed. Install it: pip install -e '.[hdf5]'")
 
 
+def test_what_a_data_set_cannot_tell_is_refused_before_its_episodes_are_read(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_data, "import_data", None)  # what reads them
+    odd = layouts.npz(place / "od\td.npz", demos(UNEQUAL))
+    refused(imported(odd, "--fps", 30), capsys, "data set 'mine': expected what dataset.json can hold, found a source")
+    wide = layouts.npz(place / "wide.npz", demos((12,), state_dim=9990, action_dim=11))
+    refused(imported(wide, "--fps", 30), capsys, "found 10,001 channels of state and action, of at most 10,000")
+    path = layouts.npz(place / "demo.npz", demos(UNEQUAL))
+    refused(imported(path, "--fps", "1e-30"), capsys, "control_seconds: expected seconds above 0, found 9.99")
+
+
 def test_an_existing_data_set_is_not_replaced(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = layouts.lerobot_v3(place / "source", demos(UNEQUAL))
     assert imported(path) == 0

@@ -10,8 +10,9 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
+from pipeline.tracking.begin import start_run
 from pipeline.tracking.journal import Journal, journal_of, left_journals, open_journal
-from pipeline.tracking.run import TrackedRun, start_run
+from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import home, open_store
 from pipeline.upkeep.doctor import doctor, remove_unfinished_files
 from tests import warm
@@ -151,7 +152,7 @@ def test_a_model_written_twice_has_the_same_bytes(data: Path, tmp_path: Path) ->
 @pytest.mark.usefixtures("with_store")
 @pytest.mark.parametrize("status", ["FAILED", "KILLED"])
 def test_a_run_that_goes_on_is_running_again(workplace: Path, status: str) -> None:
-    from pipeline.tracking.run import resume_run
+    from pipeline.tracking.begin import resume_run
 
     client = open_store()
     run = start(client, "broken off")

@@ -29,6 +29,13 @@ from tests.conftest import TOKEN_METHODS, files_of
 PLAIN = Pi0Settings(far_weight=1)
 
 
+@given(st.integers(1, 60), st.integers(1, 60))
+def test_a_patch_is_the_largest_that_fits_the_horizon(patch: int, horizon: int) -> None:
+    found = pi0.fitting_patch(patch, horizon)
+    assert horizon % found == 0 and found <= patch
+    assert all(horizon % larger for larger in range(found + 1, min(patch, horizon) + 1))
+
+
 class Field(nn.Module):
     """A velocity field given by a function of state, chunk and time."""
 

@@ -19,7 +19,13 @@ FEWER = {
         "epochs=5": "epochs=1",
         "trajectories=500": "trajectories=200",
         "split.test[:500]": "split.test[:60]",
-    }
+    },
+    "4_one_state_two_answers": {
+        "epochs=8": "epochs=1",
+        "epochs=4": "epochs=1",
+        "epochs=3": "epochs=1",
+        "trajectories=1500": "trajectories=150",
+    },
 }
 
 
@@ -50,8 +56,9 @@ def kept_outputs(name: str) -> list[dict]:
     [
         ("1_data_and_demonstrator", "states (400, 100, 4), actions (400, 100, 1), gains (400, 6); refused: none", 7),
         ("2_flow_matching_and_fast", "scale 2, 12 for the 8 lowest frequencies", 9),
+        ("4_one_state_two_answers", "mean (regression)       1.00          0.04         0.0          1.04", 6),
     ],
-    ids=["data", "methods"],
+    ids=["data", "methods", "two answers"],
 )
 def test_teaching(name: str, says: str, pictures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They work on their own, write nothing, and are kept with as many pictures as they make."""

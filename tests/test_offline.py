@@ -78,7 +78,7 @@ def policy_of(plans: np.ndarray, noise: bool = False, rebuilt: float | None = No
 def test_scores_of_plans_are_as_defined(arm: Path) -> None:
     pairs = load_action_pairs(PAIRS)
     split = split_pairs(pairs.trajectory, len(pairs.state))
-    assert pairs.trajectory is not None and count_held_out(PAIRS) == 4
+    assert pairs.trajectory is not None and count_held_out(PAIRS, pairs) == 4
     task = find_task("arm")
     plans = np.tile(np.array([0.3, -2.0]), (HORIZON, 1))
     evaluation, errors = evaluate_plans(policy_of(plans, rebuilt=0.25), hold_out(task, PAIRS, 100), 0)

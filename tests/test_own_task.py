@@ -103,6 +103,16 @@ def test_the_task_of_a_model_through_both_trainings(own: Path, capsys: pytest.Ca
     assert "expected one of the task 'pendulum', found one of 'slide'" in capsys.readouterr().err
 
 
+def test_a_file_that_no_data_set_can_name_is_refused_before_anything_is_simulated(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own / "swing.py").rename(own / "swi\tng.py")
+    assert main(COMMANDS, ["collect", "--task", "swi\tng.py:SWING"]) == 2
+    errors = capsys.readouterr().err
+    assert "data set 'swing': expected what dataset.json can hold, found a source that is not one line" in errors
+    assert errors.count("\n") == 1 and not [*own.rglob("*.npz")]
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_the_projects_tasks_pass_the_check(name: str) -> None:
     check_task(find_task(name))

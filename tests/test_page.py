@@ -345,7 +345,7 @@ def test_it_fits_the_window_and_loads_nothing(
     opened: Callable[..., Page], complaints: list[str], width: int, scheme: str
 ) -> None:
     page = opened(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    page.locator("details").evaluate("each => each.open = true")
+    page.locator("details").evaluate_all("all => all.forEach(each => { each.open = true; })")
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert page.locator("img").evaluate_all("all => all.every(each => each.complete && each.naturalWidth > 0)")
     assert page.locator("h1").inner_text() == f"{' '.join(HOSTILE.split())} and b compared"

@@ -17,6 +17,7 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from mlflow.entities import Run as MlflowRun
 from numpy.testing import assert_allclose
@@ -389,6 +390,25 @@ def test_a_run_its_versions_and_its_server_are_one_policy_in_a_comparison(
         assert_allclose(said["difference"], 0, atol=0.01)  # an answer's rounding may move an episode
         means.append([each["a"] for each in said["conditions"]])
     assert means[0] == means[1] == means[2] != means[3]  # a server's episodes are named after its address
+
+
+def test_a_server_is_evaluated_as_its_model_file(
+    served: str, here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = registry.champion_of(open_store(), "pi0")
+    assert found is not None
+    table = str(tmp_path / "episodes.parquet")
+    with registry.model_file(open_store(), found) as path:
+        words = ["evaluate", str(path), "--policy", served, "--episodes", "2", "--executor", "serial"]
+        assert main(COMMANDS, [*words, "--json"]) == main(COMMANDS, [*words, "--out", table]) == 0
+    values = json.loads(capsys.readouterr().out.splitlines()[0])
+    file, server = values["models"]
+    assert server["name"] == served and server["method"] == "foreign" and "no_plan" not in server
+    for ours, theirs in zip(file["conditions"], server["conditions"], strict=True):
+        assert not any(theirs["episodes"]["no_plan"])
+        assert theirs["scores"]["calm"] == pytest.approx(ours["scores"]["calm"], abs=0.1)  # of an answer: rounded
+    rows = pd.read_parquet(table)
+    assert sorted(rows["method"].unique()) == sorted([served, "pi0"]) and len(rows) == 2 * 9 * 2
 
 
 @pytest.mark.parametrize(

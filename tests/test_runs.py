@@ -19,8 +19,9 @@ from pipeline.config import Settings
 from pipeline.methods.settings import Pi0Settings
 from pipeline.stages.account import params_note
 from pipeline.studies.settings import EnsembleSettings
+from pipeline.tracking.begin import GENERATED_NAME
 from pipeline.tracking.mirror import reserve
-from pipeline.tracking.run import GENERATED_NAME, TrackedRun
+from pipeline.tracking.run import TrackedRun
 from tests import warm
 from tests.conftest import Run, environment, mlflow_run, runs_of, store
 

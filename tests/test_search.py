@@ -20,7 +20,7 @@ from mlflow.entities import Run as MlflowRun
 from pipeline.cli.main import COMMANDS, main
 from pipeline.cli.train import train_command
 from pipeline.config import make
-from pipeline.errors import DivergedError, SettingsError
+from pipeline.errors import DivergedError, RunError, SettingsError
 from pipeline.evaluation.control import draw_episodes
 from pipeline.evaluation.protocol import Protocol
 from pipeline.evaluation.stored import protocol_of, protocol_tags
@@ -187,7 +187,7 @@ BAD = {
     "pi0: {schedule: {low: 1, high: 2}}": "pi0.schedule: expected choices, for it is no number",
     "pi0: {lr: 0.1}": "pi0.lr: expected {low, high} or {choices: [...]}, found 0.1",
     "pi0: {lr: {low: 1e-3, high: 0.1, wide: 2}}": "pi0.lr: wide: expected the name of a setting",
-    "pi0: {patch: {choices: [5, 7]}}": "pi0.patch=7: patch: must divide the chunk's horizon 50, found 7",
+    "pi0: {heads: {choices: [2, 7]}}": "pi0.heads: heads: must divide the width 64, found 7",
 }  # fmt: skip
 
 
@@ -462,24 +462,31 @@ def test_a_search_that_is_killed_ends_with_the_trials_of_an_undisturbed_one(
     assert settled(folder) == settled(undisturbed)
 
 
-@pytest.mark.slow(seconds=3)
+@pytest.mark.slow(seconds=5)
 def test_a_training_that_diverges_is_a_failed_trial_and_is_not_repeated(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put_store(workplace)
     Path("space.yaml").write_text("regression: {width: {choices: [8, 64]}, heads: {choices: [2, 64]}}")
     real, calls = search_trials.make_member, []
+    full = ["regression trial 1"]
 
     def make_member(member: Any, *rest: Any) -> str:
         calls.append(member.name)
         if member.group == "regression trial 0":
             raise DivergedError("training step 1: expected a finite loss, found nan")
+        if member.group in full:
+            raise RunError("the disk is full")
         return real(member, *rest)
 
     monkeypatch.setattr(search_trials, "make_member", make_member)
     words = ["--space", "space.yaml", "--set", "epochs=1,layers=1,batch_size=512", "--episodes", 1, "--executor",
              "serial",
              "--methods", "regression", "--trials", 4, "--seeds-per-trial", 1, "--sampler", "grid"]  # fmt: skip
+    assert search_command(*words, "--seed", 1) == 1
+    assert "1 trainings failed, the first: regression trial 1 seed 1000000: the disk is full" in capsys.readouterr().err
+    full.clear()
+    calls[:] = [name for name in calls if name != "regression trial 1 seed 1000000"]
     assert search_command(*words, "--seed", 1) == 0
     printed = capsys.readouterr().out
     states = {run.data.tags["group"]: run.data.tags["state"] for run in of_kind(workplace, "trial")}
@@ -490,5 +497,13 @@ def test_a_training_that_diverges_is_a_failed_trial_and_is_not_repeated(
     ]
     assert impossible.data.tags["state"] == FAILED and len(calls) == 3
     assert list(states.values()).count(COMPLETE) == 2
+
+    def presets() -> list[list[str]]:
+        stored = store(workplace).list_artifacts(of_kind(workplace, "search")[0].info.run_id, "report")
+        names = (Path(each.path).name for each in stored)
+        return [[path.name for path in Path("train/reports/search").iterdir()], [*names]]
+
+    assert all("regression.yaml" in names for names in presets())
     before = len(calls)
-    assert search_command(*words, "--seed", 1) == 0 and len(calls) == before
+    assert search_command(*words, "--seed", 1, "--max-seconds", "0.0001") == 0 and len(calls) == before
+    assert not any("regression.yaml" in names for names in presets()), "a winner that is withdrawn takes its preset"

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -21,6 +22,7 @@ from pipeline.report.statistics import (
     Components,
     Estimate,
     Floats,
+    Interval,
     compare,
     components,
     difference_estimate,
@@ -33,6 +35,7 @@ from pipeline.report.statistics import (
     summarise,
     verdict,
 )
+from pipeline.report.verdicts import judge_pairs
 
 seeds = st.integers(0, 2**32 - 1)
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=9)
@@ -160,6 +163,21 @@ def test_a_summary_by_hand() -> None:
     assert equal.best[0] == "a" and equal.worst[0] == "c" and equal.interval is None and equal.bound is not None
     assert summarise(np.ones((3, 21)), ["a", "b", "c"], +1).bound is None  # a length of 1 is no share
     assert summarise(np.array([3.0, 5.0]), ["a", "b"], -1).best == ("a", 3.0)  # whole models
+
+
+def test_intervals_of_few_models_end_where_the_truth_must() -> None:
+    few, other = np.array([[0.9, 1.0] * 20, [0.5, 0.8] * 20]), np.array([[0.1, 0.0] * 20, [0.0, 0.6] * 20])
+    wide = group_estimate(few)
+    assert wide is not None and (wide.interval().low < 0, wide.interval().high > 1) == (True, True)
+    assert summarise(few, ["a", "b"], +1, share=True).interval == Interval(0, 1)
+    assert summarise(few, ["a", "b"], +1).interval == wide.interval()  # of a score without bounds
+    for largest in (1.0, math.inf):
+        (pair,) = judge_pairs({"a": few, "b": other}, 0.01, +1, largest=largest)
+        estimate = difference_estimate(few, other)
+        assert (
+            estimate is not None and estimate.interval().high > 1 and pair.interval == estimate.interval(0.95, largest)
+        )
+        assert pair.interval.high == min(estimate.interval().high, largest) and pair.word == "undecided"
 
 
 def test_exact_bounds() -> None:

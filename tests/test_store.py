@@ -24,11 +24,11 @@ from pipeline.errors import SettingsError, StoreError, one_line
 from pipeline.files import whole_file
 from pipeline.methods.settings import Pi0Settings
 from pipeline.tracking import query
+from pipeline.tracking.begin import experiment_of, start_run
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.query import artifact
 from pipeline.tracking.registry import versions_of
 from pipeline.tracking.relocate import relocate
-from pipeline.tracking.run import experiment_of, start_run
 from pipeline.tracking.store import AT_START, database_file, experiment_id, open_store, store_name, ui_command
 from pipeline.tracking.study import open_study
 from tests.conftest import empty_store, environment, put_store, store

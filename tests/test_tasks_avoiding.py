@@ -202,6 +202,15 @@ def test_the_scene_shows_posts_and_puck_with_the_space_between() -> None:
     assert all(len(each.points) in (1, EPISODE_STEPS + 1) for each in scene.shapes)
 
 
+def test_a_path_ends_at_the_finish() -> None:
+    states = np.zeros((2, 5, 4))
+    states[..., 0] = [[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]]
+    states[0, :, 1] = [FINISH - 0.1, FINISH, FINISH + 0.1, FINISH - 0.1, FINISH]  # it comes back
+    found = WAYS.path(states)
+    assert_array_equal(found[0], [[1, FINISH - 0.1], *[[2, FINISH]] * 4])
+    assert_array_equal(found[1], states[1, :, :2])
+
+
 def test_yardsticks_are_in_order() -> None:
     success = primary_of_yardsticks(AVOIDING, 2, 30)
     assert success["demonstrator, closed loop"] == 1

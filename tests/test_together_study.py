@@ -20,7 +20,7 @@ from pipeline.stages.train_together import train_together
 from pipeline.stages.unfinished import can_resume, find_unfinished
 from pipeline.studies.groups import plan_groups, together_groups
 from pipeline.studies.settings import EnsembleSettings
-from pipeline.tracking.run import Place, start_run
+from pipeline.tracking.begin import Place, start_run
 from pipeline.tracking.store import open_store
 from tests import warm
 from tests.conftest import TINY, Run, environment, runs_of

@@ -8,9 +8,10 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from pipeline.cli import main as cli
-from pipeline.cli.options import Command, bounds_of
+from pipeline.cli.command import Command
+from pipeline.cli.options import bounds_of
 from pipeline.cli.train import train_command
-from pipeline.config import fields_of
+from pipeline.config import AUTO, fields_of, value_type
 from pipeline.files import whole_file
 from pipeline.methods.registry import METHODS
 
@@ -73,14 +74,15 @@ def text_of(command: Command) -> str:
 
 def row(name: str, info: FieldInfo) -> str:
     """A setting."""
-    default = "required" if info.is_required() else f"`{info.default}`" if info.default != () else "none"
+    shown = AUTO if info.default is None else info.default
+    default = "required" if info.is_required() else f"`{shown}`" if shown != () else "none"
     meaning = (info.description or "").replace("|", "\\|")
     return f"| `{name}` | {type_of(info)} | {default} | {bounds_of(info)} | {meaning} |"
 
 
 def type_of(info: FieldInfo) -> str:
     """A type as people say it."""
-    kind = info.annotation
+    kind = value_type(info)
     if kind is not None and get_origin(kind) is tuple:
         return f"{name_of(get_args(kind)[0])}, several"
     if kind is not None and get_origin(kind):

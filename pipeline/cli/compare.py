@@ -3,7 +3,8 @@
 import json
 from typing import TYPE_CHECKING
 
-from pipeline.cli.options import EXIT_CODES, settings_command
+from pipeline.cli.command import EXIT_CODES
+from pipeline.cli.options import settings_command
 from pipeline.config import NONE
 from pipeline.stages.settings import CompareSettings
 
@@ -56,11 +57,9 @@ def _compare_methods(settings: CompareSettings) -> int:
 
     from pipeline.cli.console import print_result
     from pipeline.report.methods import compare_methods, methods_tables, methods_values
-    from pipeline.stages.recorded import PARQUET, read_parquet, read_table
+    from pipeline.stages.recorded import read_recorded
 
-    path = Path(settings.csv)
-    found = read_parquet(path, settings.score) if path.suffix == PARQUET else read_table(path)
-    made = compare_methods(found, settings.margin)
+    made = compare_methods(read_recorded(Path(settings.csv), settings.score), settings.margin)
     if settings.format == "json":
         print(json.dumps(methods_values(made, settings.margin), allow_nan=False))
     else:

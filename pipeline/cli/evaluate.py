@@ -41,16 +41,18 @@ def _to_file(settings: EvaluateSettings) -> None:
     from pipeline.cli.progress import jobs_display
     from pipeline.cli.scores import conditions_table, means_values
     from pipeline.stages.evaluate_to_file import evaluate_to_file
+    from pipeline.stages.foreign import faults_text
     from pipeline.tasks.registry import find_task
 
     with jobs_display(ERR, "evaluating") as display:
-        means = evaluate_to_file(settings, display.show, display.line)
+        found = evaluate_to_file(settings, display.show, display.line)
     task = find_task(settings.task)
     if settings.format == "json":
-        print(json.dumps(means_values(settings, task, means), allow_nan=False))
+        print(json.dumps(means_values(settings, task, found), allow_nan=False))
         return
-    for name, rows in means.items():
-        print_result("\n" + conditions_table(task, name, rows, task.scores).text())
+    for name, rows in found.means.items():
+        note = faults_text(found.faults[name])
+        print_result("\n" + conditions_table(task, name, rows, task.scores, note).text())
     print_result(f"\nevery episode: {settings.out}")
 
 

@@ -18,15 +18,16 @@ def run(settings: ImportSettings) -> None:
     from pipeline.stages.import_data import import_data, look
 
     found = look(settings)
-    source = found.source
+    source, dataset = found.source, found.dataset
+    stated = "" if source.rate else ", not stated by the source"
     features = [f"{each.key} ({each.size})" for each in source.features.values()]
     rows = [
         ("episodes", f"{source.episodes:,}, {source.frames:,} frames"),
-        ("rate", f"{1 / found.control_seconds:g} frames a second{'' if source.rate else ', not stated by the source'}"),
+        ("rate", f"{1 / dataset.control_seconds:g} frames a second{stated}"),
         ("licence", source.licence or "not stated"),
         ("features", _list(features)),
-        ("state", f"{', '.join(found.states)}: {_list([channel.name for channel in found.observation])}"),
-        ("action", f"{', '.join(found.actions)}: {_list([channel.name for channel in found.action])}"),
+        ("state", f"{', '.join(found.states)}: {_list([channel.name for channel in dataset.observation])}"),
+        ("action", f"{', '.join(found.actions)}: {_list([channel.name for channel in dataset.action])}"),
         ("ignored", _list(list(source.ignored)) or "nothing"),
     ]
     rows += [("its task", _list([f"'{text}'" for text in source.tasks]))] if source.tasks else []

@@ -15,9 +15,10 @@ import click
 from click.shell_completion import shell_complete
 
 from pipeline import __version__
+from pipeline.cli.command import Group
 from pipeline.cli.completion import SCRIPT, VARIABLE
 from pipeline.cli.console import be_normal, print_error
-from pipeline.cli.options import STARTS_RUNS, Group
+from pipeline.cli.options import STARTS_RUNS
 from pipeline.errors import RunError, UserError, one_line
 from pipeline.missing import missing_package
 

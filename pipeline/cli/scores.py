@@ -7,6 +7,7 @@ from pipeline.evaluation.control import mean_scores
 from pipeline.evaluation.expert import ChunkErrors
 from pipeline.report.comparison_tables import where_heading, where_text
 from pipeline.report.tables import Table
+from pipeline.stages.evaluate_to_file import Streamed
 from pipeline.stages.foreign import faults_text
 from pipeline.stages.judging import Judged
 from pipeline.stages.settings import EvaluateSettings
@@ -125,18 +126,17 @@ def as_values(settings: EvaluateSettings, judged: Sequence[Judged]) -> dict[str,
     }
 
 
-def means_values(
-    settings: EvaluateSettings, task: Task, means: Mapping[str, Sequence[Mapping[str, float]]]
-) -> dict[str, Any]:
+def means_values(settings: EvaluateSettings, task: Task, found: Streamed) -> dict[str, Any]:
     """Return the mean scores of models whose episodes are in a file as plain values."""
     models = [
         {
             "name": name,
+            **({"no_plan": found.faults[name]} if found.faults[name] else {}),
             "conditions": [
                 {"action_noise": condition.action_noise, "replan": condition.replan, "scores": scores}
                 for condition, scores in zip(task.conditions, rows, strict=True)
             ],
         }
-        for name, rows in means.items()
+        for name, rows in found.means.items()
     ]
     return {"format": "tinypi-evaluation-means-1", "file": settings.out, "models": models}

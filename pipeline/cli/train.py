@@ -3,7 +3,8 @@
 import os
 from typing import Any
 
-from pipeline.cli.options import Command, settings_command
+from pipeline.cli.command import Command
+from pipeline.cli.options import settings_command
 from pipeline.config import is_default
 from pipeline.methods.preset import preset_for
 from pipeline.methods.settings import TrainSettings

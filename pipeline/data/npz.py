@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import DataError, one_line
+from pipeline.errors import DataError, reason
 from pipeline.files import arrays_digest, check_zip, is_file, whole_file
 
 Arrays = dict[str, NDArray[Any]]
@@ -94,7 +94,7 @@ def read_npz(path: Path, rebuild: str) -> tuple[Arrays, dict[str, Any]]:
     except Exception as error:  # damage can surface as nearly anything
         raise DataError(
             f"{path}: expected an .npz file of plain arrays, found a damaged or foreign file "
-            f"({one_line(error).split('. ')[0][:200]}). "
+            f"({reason(error).split('. ')[0][:200]}). "
             f"Make it again with '{rebuild}'."
         ) from error
     return arrays, metadata

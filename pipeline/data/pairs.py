@@ -57,7 +57,9 @@ def save_token_pairs(path: Path, pairs: TokenPairs) -> None:
 
 def load_action_pairs(path: Path) -> ActionPairs:
     """Read pairs of states and actions, the reference system's files included; raises `DataError`."""
-    rebuild = "python -m pipeline collect"
+    from pipeline.tasks.dataset import maker_of  # served models carry this file, and not that one
+
+    rebuild = maker_of(path)
     arrays, metadata = read_npz(path, rebuild)
     state = require(path, arrays, "state", (None, None), "f", rebuild)
     dims = 3 if "action_chunk" in arrays and arrays["action_chunk"].ndim == 3 else 2

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from pipeline.data.npz import read_npz, require, write_npz
 from pipeline.data.pairs import ActionPairs, load_task
 from pipeline.errors import DataError
+from pipeline.tasks.dataset import maker_of
 from pipeline.tasks.facts import UNKNOWN, TaskFacts
-
-REBUILD = "python -m pipeline collect"
 
 
 @dataclass(frozen=True)
@@ -58,19 +57,20 @@ def save_trajectories(path: Path, trajectories: Trajectories) -> None:
 
 def load_trajectories(path: Path) -> Trajectories:
     """Read the record; raises `DataError` on a missing, damaged or ill-shaped file."""
-    arrays, metadata = read_npz(path, REBUILD)
+    rebuild = maker_of(path)
+    arrays, metadata = read_npz(path, rebuild)
     flat = "episode_ends" in arrays
-    states = require(path, arrays, "states", (None,) * (2 if flat else 3), "f", REBUILD)
-    actions = require(path, arrays, "actions", (*states.shape[:-1], None), "f", REBUILD)
-    ends = require(path, arrays, "episode_ends", (None,), "i", REBUILD).astype(np.int64) if flat else None
+    states = require(path, arrays, "states", (None,) * (2 if flat else 3), "f", rebuild)
+    actions = require(path, arrays, "actions", (*states.shape[:-1], None), "f", rebuild)
+    ends = require(path, arrays, "episode_ends", (None,), "i", rebuild).astype(np.int64) if flat else None
     if ends is not None:
         check_ends(path, ends, len(states))
     count = len(states) if ends is None else len(ends)
     if "gains" in arrays:
-        gains = require(path, arrays, "gains", (count, None), "f", REBUILD)
+        gains = require(path, arrays, "gains", (count, None), "f", rebuild)
     else:  # of other demonstrators
         gains = np.empty((count, 0), np.float32)
-    return Trajectories(states, actions, gains, metadata, ends, load_task(path, metadata, REBUILD))
+    return Trajectories(states, actions, gains, metadata, ends, load_task(path, metadata, rebuild))
 
 
 def check_ends(path: Path, ends: NDArray[np.int64], frames: int) -> None:

@@ -58,9 +58,8 @@ class HeldOut:
     std: Array  # (A,)
 
 
-def count_held_out(path: Path) -> int:
-    """Return how many episodes the test split of action pairs has; raises `DataError`."""
-    pairs = load_action_pairs(path)
+def count_held_out(path: Path, pairs: ActionPairs) -> int:
+    """Return how many episodes the test split of the action pairs of a file has; raises `DataError`."""
     return len(_episodes(path, pairs, split_pairs(pairs.trajectory, len(pairs.state))))
 
 

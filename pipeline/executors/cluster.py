@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import AUTO, ROOT
-from pipeline.errors import MissingExtraError, SettingsError, one_line
+from pipeline.errors import MissingExtraError, SettingsError, one_line, reason
 from pipeline.executors.pool import cores
 from pipeline.versions import COMMIT_FILE, code_state
 
@@ -128,7 +128,7 @@ def _require_answer(address: str) -> None:
         words = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--skip-version-check"]
         subprocess.run([*words, "--address", address], capture_output=True, timeout=HEALTH_SECONDS, check=True)
     except (OSError, ValueError, OverflowError, subprocess.SubprocessError) as error:
-        why = one_line(error) if isinstance(error, OSError) else "one that does not speak as Ray does"
+        why = reason(error) if isinstance(error, OSError) else "one that does not speak as Ray does"
         raise SettingsError(
             f"ray_address: expected a Ray cluster at '{address}', found {why}. Start one with 'ray start --head', or "
             "take ray_address=local."

@@ -34,29 +34,32 @@ CHUNK_NUMBERS = ("near", "far_weight")  # of the loss
 def prepare(settings: Pi0Settings | RegressionSettings) -> Prepared:
     """Load the action pairs and standardise them by the training split; raises `DataError`, `SettingsError`."""
     prepared = prepare_actions(settings, settings.pairs)
-    check_network(settings, prepared.interface.horizon, len(prepared.interface.action.mean))
+    check_network(settings, len(prepared.interface.action.mean))
     return prepared
 
 
-def check_network(settings: Pi0Settings | RegressionSettings, horizon: int, action_dim: int) -> None:
-    """Raise `SettingsError` if no network of these settings plans chunks of that shape."""
-    if settings.arch == "small" and horizon % settings.patch:
-        raise SettingsError(f"patch: must divide the chunk's horizon {horizon}, found {settings.patch}. See --help.")
+def check_network(settings: Pi0Settings | RegressionSettings, action_dim: int) -> None:
+    """Raise `SettingsError` if no network of these settings plans so many action dimensions."""
     if settings.arch == "original" and action_dim != 1:
         raise SettingsError(f"arch: the original network takes 1 action dimension, {settings.pairs} has {action_dim}.")
+
+
+def fitting_patch(patch: int, horizon: int) -> int:
+    """Return the largest divisor of the horizon up to `patch`, so that one recipe fits the horizons of all tasks."""
+    return next(size for size in range(min(patch, horizon), 0, -1) if horizon % size == 0)
 
 
 def build(settings: Pi0Settings | RegressionSettings, interface: Interface) -> nn.Module:
     """Make the velocity network for these sizes; raises `SettingsError`, as `prepare` does earlier."""
     state_dim, action_dim = len(interface.state.mean), len(interface.action.mean)
-    check_network(settings, interface.horizon, action_dim)
+    check_network(settings, action_dim)
     if settings.arch == "original":
         return OriginalFlowTransformer(state_dim, interface.horizon)
     return FlowTransformer(
         state_dim,
         interface.horizon,
         action_dim,
-        patch=settings.patch,
+        patch=fitting_patch(settings.patch, interface.horizon),
         width=settings.width,
         layers=settings.layers,
         heads=settings.heads,

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.config import NONE, describe_fault
-from pipeline.errors import SettingsError, one_line
+from pipeline.errors import SettingsError, reason
 from pipeline.files import whole_file
 from pipeline.methods.settings import TrainSettings
 
@@ -62,16 +62,22 @@ def write_preset(path: Path, preset: Preset) -> None:
         temporary.write_text(preset_text(preset), encoding="utf-8")
 
 
-def read_preset(path: Path) -> Preset:
-    """Read a preset; raises `SettingsError` if it is none, or has settings that are not a recipe's."""
+def read_yaml(path: Path, what: str) -> Any:
+    """Return what a YAML file of limited size holds; raises `SettingsError` that says `what` was expected."""
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise ValueError(f"more than {LARGEST_FILE:,} bytes")
-        preset = Preset.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except ValidationError as error:  # before ValueError, which it is
-        raise SettingsError(f"{path}: no preset: {describe_fault(error.errors()[0])}") from error
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise SettingsError(f"{path}: expected a preset in YAML, found: {one_line(error)[:200]}.") from error
+        raise SettingsError(f"{path}: expected {what} in YAML, found: {reason(error)[:200]}.") from error
+
+
+def read_preset(path: Path) -> Preset:
+    """Read a preset; raises `SettingsError` if it is none, or has settings that are not a recipe's."""
+    try:
+        preset = Preset.model_validate(read_yaml(path, "a preset"))
+    except ValidationError as error:
+        raise SettingsError(f"{path}: no preset: {describe_fault(error.errors()[0])}") from error
     if foreign := sorted(preset.values.keys() & NOT_THE_METHODS):
         raise SettingsError(f"{path}: expected settings of a recipe, found '{foreign[0]}'.")
     return preset

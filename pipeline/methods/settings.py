@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config import AUTO, DATA, EXPERIMENT_NAME, MAX_SEED, NAME_PATTERN, NONE, RUN_NAME, Settings
+from pipeline.config import AUTO, DATA, EXPERIMENT_NAME, MAX_SEED, NAME_PATTERN, NONE, RUN_NAME, Settings, with_defaults
 from pipeline.tasks.settings import ForData, WithHorizon
 
 
@@ -55,7 +55,7 @@ class Recipe(Settings):
 class ChunkRecipe(Settings):
     """Settings of methods that predict the chunk as numbers."""
 
-    patch: int = Field(10, ge=1, le=10_000, description="actions per transformer token; must divide the horizon")
+    patch: int = Field(10, ge=1, le=10_000, description="actions per transformer token; at most, to divide the horizon")
     near: int = Field(15, ge=1, le=100_000, description="first actions of the chunk, executed before a new plan")
     far_weight: float = Field(0.25, gt=0, le=1, description="weight of the remaining actions in the loss")
 
@@ -109,6 +109,10 @@ class TrainSettings(ForData, WithHorizon, Recipe):
     )
 
 
+# The recipes, where they differ from the fields' defaults, are those that a search with one budget found: docs/search.md.
+
+
+@with_defaults(lr=0.0065, start_weight=4.1, ema=0.995, patch=25, far_weight=0.11)
 class Pi0Settings(FlowActing, ChunkRecipe, TrainSettings):
     """Train pi0: flow matching over the whole chunk."""
 

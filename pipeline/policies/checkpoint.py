@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from pipeline.config import make
 from pipeline.data.normalisation import Normalisation
-from pipeline.errors import CheckpointError, one_line
+from pipeline.errors import CheckpointError, one_line, reason
 from pipeline.files import arrays_digest, check_zip, is_file, whole_file
 from pipeline.methods.method import Interface, Method
 from pipeline.methods.registry import METHODS
@@ -148,7 +148,7 @@ def read_pth(path: Path) -> dict[str, Any]:
         ) from error
     except Exception as error:  # damage can surface as nearly anything
         raise CheckpointError(
-            f"{path}: expected a .pth file, found a truncated or foreign one ({one_line(error)[:200]}). "
+            f"{path}: expected a .pth file, found a truncated or foreign one ({reason(error)[:200]}). "
             "Copy or train it again."
         ) from error
     if not isinstance(content, dict):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pipeline.errors import CheckpointError, MissingExtraError, one_line
+from pipeline.errors import CheckpointError, MissingExtraError, reason
 from pipeline.files import is_file
 from pipeline.policies.states import Floats, checked_actions, checked_states, is_name
 from pipeline.tasks.facts import BEFORE, TaskFacts, read_facts
@@ -100,7 +100,7 @@ def load_exported(path: str | Path) -> ExportedPolicy:
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: expected a policy in the format {FORMAT}, found an ONNX file of another kind or version "
-            f"({one_line(error)[:200]}). Make it with 'python -m pipeline export'."
+            f"({reason(error)[:200]}). Make it with 'python -m pipeline export'."
         ) from error
 
 
@@ -123,6 +123,6 @@ def _open(path: Path) -> Any:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the library's exceptions have no common base class
         raise CheckpointError(
-            f"{path}: expected an exported policy, found a damaged or foreign file ({one_line(error)[:200]}). "
+            f"{path}: expected an exported policy, found a damaged or foreign file ({reason(error)[:200]}). "
             "Make it with 'python -m pipeline export'."
         ) from error

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pipeline.errors import PolicyError, one_line
+from pipeline.errors import PolicyError, reason
 from pipeline.policies.answers import LATE, UNDECODABLE, Chunk, Fault, read_chunks, require_chunks, shown
 from pipeline.policies.states import Floats, checked_states
 
@@ -114,7 +114,7 @@ class RemotePolicy:
             raise self._away(error) from error
 
     def _away(self, error: Exception) -> PolicyError:
-        found = f"none within {SECONDS:g} s" if isinstance(error, TimeoutError) else one_line(error)[:200]
+        found = f"none within {SECONDS:g} s" if isinstance(error, TimeoutError) else reason(error)[:200]
         return PolicyError(f"{self.url}: expected an answer of a policy server, found: {found}. {START}")
 
     @contextmanager

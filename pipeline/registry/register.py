@@ -26,10 +26,10 @@ from pipeline.report.model_card import model_card, training_facts
 from pipeline.report.scores import COSTS
 from pipeline.results.gather import to_model
 from pipeline.results.task import task_of_runs
+from pipeline.stages.finish import CHECK, CHECK_EPISODES, FINAL_METRICS
 from pipeline.stages.judging import MEAN
 from pipeline.stages.models import models_of_study, require_finished
 from pipeline.stages.say import Say
-from pipeline.stages.train import CHECK, CHECK_EPISODES, FINAL_METRICS
 from pipeline.tasks.registry import DEFAULT
 from pipeline.tasks.score import shares_of
 from pipeline.tasks.task import Task

@@ -139,14 +139,18 @@ def cut(task: Task, record: Record, after: int = AFTER_END) -> Shown:
 
 
 def _numbers(task: Task, observed: Floats, longest: int) -> list[str]:
-    """Return the time and the first observed numbers `(T+1, S)`, as many as fit, as a line for each state."""
+    """Return the time and the first observed numbers `(T+1, S)`, as many as fit, as a line for each state.
+
+    Where some have a unit, only these: sines and cosines do not tell a reader much.
+    """
+    channels = list(enumerate(task.observation))
+    channels = [(number, channel) for number, channel in channels if channel.unit] or channels
 
     def line(step: int, count: int) -> str:
-        values = zip(task.observation[:count], observed[step, :count], strict=True)
-        words = [reading(channel, value, "+") for channel, value in values]
+        words = [reading(channel, observed[step, number], "+") for number, channel in channels[:count]]
         return "   ".join([f"{step * task.control_seconds:4.2f} s", *words]).replace("-", "\u2212")
 
-    count = next((n for n in (3, 2, 1) if n <= task.state_dim and len(line(0, n)) <= longest), 0)
+    count = next((n for n in (3, 2, 1) if n <= len(channels) and len(line(0, n)) <= longest), 0)
     return [line(step, count) for step in range(len(observed))]
 
 

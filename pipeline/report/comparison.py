@@ -3,6 +3,7 @@
 Shapes: n models, C conditions, S starts. All models meet the same starts in every condition.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -148,7 +149,7 @@ def compare_models(
     starts = {group.name: over_starts(group, design.primary) for group in groups if group.kind == "model"}
     outcomes = {name: y for name, y in starts.items() if y is not None}
     looks = [] if design.looks == NO_LOOKS else [int(look) for look in design.looks.split(",")]
-    verdicts = judge_pairs(outcomes, design.margin, better, looks)
+    verdicts = judge_pairs(outcomes, design.margin, better, looks, largest=1)  # a primary score lies in [0, 1]
     of_pair = {(each.first, each.second): each for each in verdicts}
     contrasts = tuple(
         Contrast(first.name, second.name, of_pair.get((first.name, second.name)), found, _costs(first, second))
@@ -215,12 +216,13 @@ def _cells(pairs: Sequence[tuple[Group, Group]], table: Scores, primary: str) ->
                 add(number, name, condition, a[:, c], b[:, c])
             if name != primary:
                 add(number, name, None, over_conditions(a), over_conditions(b))
+    shares = shares_of(table)
     ps = [estimate.p if estimate else 1.0 for *_, estimate in found]
     cells: list[dict[str, dict[Where, Cell]]] = [{} for _ in pairs]
     for (number, name, where, value, estimate), p, level in zip(found, holm(ps), holm_levels(ps), strict=True):
         first, second = pairs[number]
         better = (first.name if value * table[name].better > 0 else second.name) if p < ALPHA else None
-        interval = estimate.interval(1 - level) if estimate else None
+        interval = estimate.interval(1 - level, 1 if name in shares else math.inf) if estimate else None
         cells[number].setdefault(name, {})[where] = Cell(value, interval, p, better)
     return cells
 

@@ -48,9 +48,14 @@ def verdicts(comparison: Comparison) -> list[str]:
     for contrast in comparison.contrasts:
         if contrast.verdict is not None:
             lines.append(_sentence(comparison, contrast.verdict))
-        found = [name for name in comparison.main if contrast.scores.get(name)]
-        lines += [_secondary(contrast, name, comparison.scores[name]) for name in found]
+        lines += by_condition(comparison, contrast)
     return lines
+
+
+def by_condition(comparison: Comparison, contrast: Contrast) -> list[str]:
+    """Return a sentence for each main score of a contrast: in how many conditions a group is better."""
+    found = [name for name in comparison.main if contrast.scores.get(name)]
+    return [_secondary(contrast, name, comparison.scores[name]) for name in found]
 
 
 def _sentence(comparison: Comparison, verdict: Verdict) -> str:

@@ -27,7 +27,7 @@ from pipeline.report.comparison_tables import (
 )
 from pipeline.report.episodes import Drawing
 from pipeline.report.headline import headline
-from pipeline.report.overview import cautions, unit_of, verdicts
+from pipeline.report.overview import by_condition, cautions, unit_of
 from pipeline.report.scenes import inks_css
 from pipeline.report.tables import Table
 from pipeline.report.words import NO_CONTROL
@@ -128,7 +128,7 @@ OF_DATA_ALONE = (
     "demonstrations visit.",
 )
 LIMITS = (
-    "Intervals and tests are over training seeds, for these episodes: other episodes would shift all models together.",
+    "Intervals are over training seeds and episodes. P-values are over training seeds alone, for these episodes.",
     "'No difference shown' does not mean that there is none: the interval tells how large it could still be.",
     "One recipe per method. With other tuning a method may do better; only the settings below were compared.",
     "Times and samples per second depend on the machine, and on what else ran on it.",
@@ -139,6 +139,9 @@ ANIMATED = (
     "The animated episodes are a few of thousands, chosen by the rule above them. They are examples; the tables tell "
     "how often they happen.",
 )
+
+
+MOST_LINES = 12  # of differences by condition; more of them are folded away
 
 
 def limits_of(task: Task) -> list[str]:
@@ -193,7 +196,8 @@ def render_page(page: Page) -> str:
         episodes=episodes,
         tables=main_tables(comparison),
         more=more_tables(comparison),
-        verdicts=verdicts(comparison),
+        most_lines=MOST_LINES,
+        by_condition=[line for each in comparison.contrasts for line in by_condition(comparison, each)],
         judged="" if comparison.task.world else NO_CONTROL,
         limits=[*cautions(comparison), *limits_of(comparison.task)],
         left_out=[*comparison.notes, *page.missing],

@@ -2,14 +2,16 @@
 
 import textwrap
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from pipeline.report.plotting import Figure, look, plain
+from pipeline.report.plotting import Axes, Figure, look, plain
 from pipeline.report.scenes import draw_back
 from pipeline.report.statistics import Floats
 from pipeline.tasks.scene import Scene
 
+MOST_COLUMNS = 4
 TITLE_WIDTH = 36  # letters of a group's name in a line of its panel's title
 
 
@@ -26,10 +28,10 @@ def draw_paths(
     Paths are NaN after an early end, which a cross marks. `notes` stand in the panels' titles. What never moves in the
     scene is drawn beneath.
     """
-    aspect, columns = 1.0, min(len(paths), 4)
+    aspect, rows = 1.0, -(-len(paths) // MOST_COLUMNS)
     if scene is not None:
         aspect = (scene.top - scene.bottom) / (scene.right - scene.left)
-    rows = -(-len(paths) // columns)
+    columns = -(-len(paths) // rows)  # five panels are three and two, not four and one
     figure = Figure(
         figsize=(max(9.0, 3.3 * columns), rows * (3.1 * min(aspect, 1.6) + 0.6) + 0.5), layout="constrained"
     )
@@ -39,14 +41,13 @@ def draw_paths(
             axes.set(xlim=(scene.left, scene.right), ylim=(scene.bottom, scene.top))
         if demonstrated is not None:
             axes.plot(*demonstrated.transpose(2, 1, 0), color="0.8", linewidth=0.5, zorder=-2)
-        axes.plot(*found.transpose(2, 1, 0), color=look(number)["color"], linewidth=0.7, alpha=0.45, zorder=-1)
-        ended = np.isnan(found[:, -1, 0])
-        last = np.where(np.isfinite(found[ended, :, 0]), np.arange(found.shape[1]), 0).max(1)
-        axes.plot(*found[ended, last].T, "x", color="black", markersize=4, zorder=100)
+        draw_lines(axes, found, color=look(number)["color"], linewidth=0.7, alpha=0.45)
         axes.set_aspect("equal")
         name = textwrap.fill(group, TITLE_WIDTH)
         axes.set_title("\n".join(filter(None, (name, notes.get(group)))), fontsize=10)
         axes.tick_params(labelsize=8)
+    for axes in panels[max(0, len(paths) - columns) : len(paths)]:
+        axes.tick_params(labelbottom=True)  # also where there is none below
     for axes in panels[len(paths) :]:
         axes.remove()
     del panels[len(paths) :]
@@ -57,3 +58,11 @@ def draw_paths(
         for axes in panels:
             draw_back(axes, scene)
     return figure
+
+
+def draw_lines(axes: Axes, paths: Floats, **style: Any) -> None:
+    """Draw paths `(N, T+1, 2)` on axes; they are NaN after an early end, which a cross marks."""
+    axes.plot(*paths.transpose(2, 1, 0), **style, zorder=-1)
+    ended = np.isnan(paths[:, -1, 0])
+    last = np.where(np.isfinite(paths[ended, :, 0]), np.arange(paths.shape[1]), 0).max(1)
+    axes.plot(*paths[ended, last].T, "x", color="black", markersize=4, zorder=100)

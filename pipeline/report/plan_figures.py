@@ -11,6 +11,7 @@ from pipeline.report.statistics import Floats
 from pipeline.tasks.task import Channel
 
 MOST_ACTIONS = 3  # dimensions that are shown
+BESIDE = (1.0, 1.0)  # a legend's place: it must not hide a plan
 NAME_WIDTH = 24  # letters of a group's name in a line of the legend
 
 
@@ -38,7 +39,7 @@ def draw_plans(
     examples, horizon = first.expert.shape[:2]
     labels = labels[:MOST_ACTIONS]
     height = 3.2 * len(labels) ** 0.7 + (3.2 if errors else 0.6)
-    figure = Figure(figsize=(3.4 * examples, height), layout="constrained")
+    figure = Figure(figsize=(3.4 * examples + 2.0, height), layout="constrained")
     grid = figure.add_gridspec(len(labels) + bool(errors), examples)
     time = np.arange(horizon) * seconds
     for action, label in enumerate(labels):
@@ -61,18 +62,18 @@ def draw_plans(
                 axes.set_xlabel("time, s")
             if example == 0:
                 axes.set_ylabel(label)
-            if example == 0 and action == 0:
-                axes.legend(fontsize=8)
+            if example == examples - 1 and action == 0:
+                axes.legend(loc="upper left", bbox_to_anchor=BESIDE)
     if errors:
         axes = figure.add_subplot(grid[-1, :])
         for number, (group, found) in enumerate(plans.items()):
             style = {key: look(number)[key] for key in ("color", "linestyle")}
             for model in found.mae_by_step:
                 axes.plot(time, model, **style, linewidth=0.5, alpha=0.5)
-            axes.plot(time, found.mae_by_step.mean(0), **style, linewidth=2.2, label=f"{group}: {errors[group]}")
+            axes.plot(time, found.mae_by_step.mean(0), **style, linewidth=2.2, label=f"{group}:\n{errors[group]}")
         axes.set(xlabel="time within the chunk, s", ylabel="MAE, action units")
         axes.grid(alpha=0.25)
-        axes.legend()
+        axes.legend(loc="upper left", bbox_to_anchor=BESIDE)
     figure.suptitle(f"Plans of {title} against the expert's chunks of the test split: thin lines are models")
     return figure
 

@@ -26,7 +26,6 @@ FILLED = 0.65  # opacity of the inside of a polygon; its outline is opaque
 HEAD, SLIMNESS = 3.0, 0.5  # length of an arrow's head in widths of its line, and its half width in lengths
 FAINTEST = 0.15  # opacity of the first of several positions in a still picture
 TALL = 0.75  # height to width, from which on a scene counts as tall
-WAY = 15  # steps in the trace that follows a moving point
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ class Painter:
     def show(self, step: int) -> None:
         """Move what was added to a step."""
         if self._scene.trace is not None:
-            self._way.set_data(*self._scene.trace[max(0, step - WAY) : step + 1].T)
+            self._way.set_data(*self._scene.trace[: step + 1].T)
         for shape, part in zip(self._front, self._parts, strict=True):
             points = at(shape, step)
             if isinstance(part, Line2D):
@@ -127,15 +126,21 @@ class Painter:
         if self._scene.trace is not None:
             self._axes.plot(*self._scene.trace.T, color=TRACE, linewidth=1.2)
         for step, opacity in steps:
-            for shape in self._front:
-                if shape.role != "force":
-                    _draw(self._axes, shape, step, len(self._back) + step, opacity)
+            draw_front(self._axes, self._scene, step, opacity)
 
 
 def draw_back(axes: Axes, scene: Scene) -> None:
     """Draw what never moves on axes that have their limits and their size, and the same scale in both directions."""
     for number, shape in enumerate(layers(scene)[0]):
         _draw(axes, shape, 0, number)
+
+
+def draw_front(axes: Axes, scene: Scene, step: int, opacity: float) -> None:
+    """Draw what moves as it is at a step, but no forces, on such axes."""
+    back, front = layers(scene)
+    for shape in front:
+        if shape.role != "force":
+            _draw(axes, shape, step, len(back) + step, opacity)
 
 
 def _draw(axes: Axes, shape: Shape, step: int, order: float, opacity: float = 1) -> Line2D | Polygon | Circle:

@@ -13,6 +13,7 @@ from pipeline.report.words import verdict_label
 
 LETTER = 0.085  # the width of a letter in a legend, inches
 YARDSTICK_LINES = ("-", "--", ":", "-.")
+WIDEST = 1.5  # units from the first group to the last one, of two between neighbouring replan intervals
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class Panel:
     def unit(self) -> float:
         """Half of the smallest distance of two replan intervals."""
         return float(np.diff(self.replans).min()) / 2 if len(self.replans) > 1 else 1.0
+
+    def beside(self, number: float, groups: int) -> float:
+        """How far a group is drawn from its replan interval: side by side, so that intervals do not overlap."""
+        return self.unit * min(0.28, WIDEST / max(groups - 1, 1)) * (number - (groups - 1) / 2)
 
     def summaries(self, group: Group) -> list[tuple[int, Summary]]:
         """The replan intervals that a group has a score for, each with its summary."""
@@ -60,8 +65,9 @@ def draw_scores(comparison: Comparison) -> Figure:
             axes.xaxis.set_major_locator(FixedLocator(replans))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.grid(alpha=0.25)
-        bottom = _bottom(groups, name)
-        panels[row, 0].set_ylim(bottom, _top(groups, name) + 0.04 * (1 - bottom))
+        bottom, top = _bottom(groups, name), _top(groups, name)
+        room = 0.04 * (top - max(bottom, 0))  # for the markers
+        panels[row, 0].set_ylim(-room if bottom < 0 else bottom, top + room)
         panels[row, 0].set_ylabel(comparison.scores[name].short)
         hidden = [
             group.name for group in yardsticks if all(s.mean < bottom for s in group.scores.get(name, {}).values())
@@ -123,7 +129,7 @@ def _top(groups: Sequence[Group], name: str) -> float:
 def _score_line(panel: Panel, group: Group, number: int, groups: int) -> None:
     """Draw a group's means with intervals, and its models as dots."""
     axes, unit = panel.axes, panel.unit
-    shift = 0.28 * unit * (number - (groups - 1) / 2)  # side by side, so that intervals do not overlap
+    shift = panel.beside(number, groups)
     found = [(replan + shift, summary) for replan, summary in panel.summaries(group)]
     if not found:
         return
@@ -152,7 +158,7 @@ def _members(average: Group, groups: Sequence[Group]) -> int | None:
 def _average_marks(panel: Panel, average: Group, number: int | None, groups: int) -> None:
     """Draw a star for an averaged policy, beside its group's models; grey in the middle if its group is unknown."""
     found = panel.summaries(average)
-    shift = 0.0 if number is None else panel.unit * (0.28 * (number - (groups - 1) / 2) - 0.14)
+    shift = 0.0 if number is None else panel.beside(number - 0.5, groups)
     places, means = [replan + shift for replan, _ in found], [summary.mean for _, summary in found]
     colour = "0.6" if number is None else look(number)["color"]
     panel.axes.plot(

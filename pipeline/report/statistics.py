@@ -7,6 +7,7 @@ averages `(n, C, S)` to `(n, S)` first. Numbers of whole models, as losses, are 
 Models of two methods meet the same episodes and are else unrelated: models are not paired, episodes are.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -32,6 +33,10 @@ class Interval:
     low: float
     high: float
 
+    def within(self, low: float, high: float) -> "Interval":
+        """Return the part of it in a range that the truth cannot leave: it holds the truth as often."""
+        return Interval(max(self.low, low), min(self.high, high))
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -41,10 +46,10 @@ class Estimate:
     error: float
     df: float
 
-    def interval(self, confidence: float = 1 - ALPHA) -> Interval:
-        """Return Student's t interval."""
+    def interval(self, confidence: float = 1 - ALPHA, largest: float = math.inf) -> Interval:
+        """Return Student's t interval, of a number in +-`largest`."""
         half = -float(special.stdtrit(self.df, (1 - confidence) / 2)) * self.error
-        return Interval(self.value - half, self.value + half)
+        return Interval(self.value - half, self.value + half).within(-largest, largest)
 
     @property
     def p(self) -> float:
@@ -156,19 +161,20 @@ def too_equal(episodes: Floats, unit: float) -> bool:
 def summarise(y: Floats, names: Sequence[str], better: int, share: bool = False) -> Summary:
     """Summarise `y (n, E)` or `(n,)`, n >= 1, of the models `names`.
 
-    `better` is -1 where less is better. `share` says that outcomes lie in [0, 1] by their definition: then there is a
-    bound where no interval may be printed.
+    `better` is -1 where less is better. `share` says that outcomes lie in [0, 1] by their definition: then so does the
+    interval, and there is a bound where none may be printed.
     """
     means = model_means(y)
     order = np.argsort(-means if better >= 0 else means, kind="stable")
     estimate, parts = group_estimate(y), components(y)
+    interval = estimate.interval() if estimate else None
     return Summary(
         n=len(means),
         mean=float(means.mean()),
         std=float(means.std(ddof=1)) if len(means) > 1 else None,
         components=parts,
         std_by_episodes=(parts.rest / y.shape[1]) ** 0.5 if parts else None,
-        interval=estimate.interval() if estimate else None,
+        interval=interval.within(0, 1) if interval and share else interval,
         bound=share_bound(y) if share and estimate is None and y.ndim > 1 else None,
         best=(names[order[0]], float(means[order[0]])),
         worst=(names[order[-1]], float(means[order[-1]])),

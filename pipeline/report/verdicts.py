@@ -1,5 +1,6 @@
 """The verdict on every two methods by one score, over models and episodes, and their letters."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -54,18 +55,22 @@ class Terms:
     better: int  # -1 where less is better
     looks: Sequence[int]  # planned ones; empty for a study that is judged once
     alpha: float  # the share of a pair
+    largest: float  # difference that there can be
 
 
-def judge_pairs(outcomes: Mapping[str, Floats], margin: float, better: int, looks: Sequence[int] = ()) -> list[Verdict]:
+def judge_pairs(
+    outcomes: Mapping[str, Floats], margin: float, better: int, looks: Sequence[int] = (), largest: float = math.inf
+) -> list[Verdict]:
     """Judge every two methods by their outcomes, `(n, E)` each on the same E episodes.
 
     `better` is -1 where less is better. Differences are under Holm's procedure over the pairs; each pair has an equal
-    share of ALPHA for equivalence and for its `looks`, numbers of models that were fixed in advance.
+    share of ALPHA for equivalence and for its `looks`, numbers of models that were fixed in advance. `largest` is the
+    largest difference that there can be: 1 of outcomes in [0, 1].
     """
     pairs = list(combinations(outcomes, 2))
     found = [compare(outcomes[a], outcomes[b]) for a, b in pairs]
     ps = [each.estimate.p if each.estimate else 1.0 for each in found]
-    terms = Terms(margin, better, looks, ALPHA / max(1, len(pairs)))
+    terms = Terms(margin, better, looks, ALPHA / max(1, len(pairs)), largest)
     return [
         _judge(pair, (outcomes[pair[0]], outcomes[pair[1]]), each, p, level, terms)
         for pair, each, p, level in zip(pairs, found, holm(ps), holm_levels(ps), strict=True)
@@ -100,8 +105,8 @@ def _judge(
         margin=margin,
         means=(float(outcomes[0].mean()), float(outcomes[1].mean())),
         difference=found.value,
-        interval=estimate.interval(1 - level) if estimate else None,
-        inner=estimate.interval(1 - 2 * alpha) if estimate else None,
+        interval=estimate.interval(1 - level, terms.largest) if estimate else None,
+        inner=estimate.interval(1 - 2 * alpha, terms.largest) if estimate else None,
         inner_percent=100 * (1 - 2 * alpha),
         p=found.p_permutation,
         p_holm=p if estimate else None,

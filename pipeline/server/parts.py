@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
-from pipeline.errors import MissingExtraError, RunError, SettingsError, one_line
+from pipeline.errors import MissingExtraError, RunError, SettingsError, reason
 from pipeline.files import whole_file
 from pipeline.server.service import HOST, Process, Service, running
 from pipeline.server.settings import ServerSettings, StoresSettings
@@ -56,7 +56,7 @@ def credentials(folder: Path) -> dict[str, str]:
         return {name: str(found[name]) for name in SECRETS}
     except (ValueError, TypeError, KeyError) as error:
         raise SettingsError(
-            f"{path}: expected the server's passwords and keys, {', '.join(SECRETS)}, found: {one_line(error)[:100]}. "
+            f"{path}: expected the server's passwords and keys, {', '.join(SECRETS)}, found: {reason(error)[:100]}. "
             "Put back the file that belongs to this folder, or name a new one with --folder."
         ) from error
 

@@ -15,7 +15,7 @@ from pipeline.errors import RunError, SettingsError
 from pipeline.files import check_folder, file_digest
 from pipeline.stages.settings import CollectSettings
 from pipeline.streams import numpy_stream
-from pipeline.tasks.dataset import FILE, DataSet, name_of, write_dataset
+from pipeline.tasks.dataset import FILE, DataSet, dataset_text, name_of, write_dataset
 from pipeline.tasks.facts import KEY, facts_of
 from pipeline.tasks.registry import find_task
 from pipeline.tasks.settings import at_task, horizon_of
@@ -56,6 +56,7 @@ def demonstrate(settings: CollectSettings, task: Task) -> tuple[Trajectories, fl
         raise SettingsError(
             f"task: '{task.name}' has no demonstrator, so its data are imported, not collected. See 'import --help'."
         )
+    dataset_text(describe(settings, task))  # what cannot be told of the data is refused before they are made
     wanted, missing = settings.trajectories, settings.trajectories
     good: list[tuple[Floats, Floats, Floats]] = []
     scores: list[NDArray[np.float64]] = []
@@ -100,7 +101,7 @@ def _simulate(
     def stream(name: str) -> np.random.Generator:
         return numpy_stream(settings.seed, "collect", name, attempt)
 
-    steps = max(task.demonstration_steps, task.pair_steps[-1] + horizon_of(settings, task))
+    steps = _steps(settings, task)
     variation = demonstrator.draw_variation(stream("gains"), count)
     largest = demonstrator.action_noise
     noise = stream("noise").uniform(-largest, largest, (count, steps, task.action_dim))
@@ -113,10 +114,14 @@ def _simulate(
     return states, actions, variation
 
 
-def describe(settings: CollectSettings, task: Task, trajectories: Trajectories) -> DataSet:
-    """Tell what was collected."""
+def _steps(settings: CollectSettings, task: Task) -> int:
+    """The steps of a demonstration."""
+    return max(task.demonstration_steps, task.pair_steps[-1] + horizon_of(settings, task))
+
+
+def describe(settings: CollectSettings, task: Task) -> DataSet:
+    """Tell what is collected."""
     command = f"collect --task {settings.task} --trajectories {settings.trajectories} --seed {settings.seed}"
-    count, steps, _ = trajectories.actions.shape
     return DataSet(
         name=name_of(settings.out, task.name),
         task=task.name,
@@ -124,8 +129,8 @@ def describe(settings: CollectSettings, task: Task, trajectories: Trajectories) 
         action=task.action,
         control_seconds=task.control_seconds,
         horizon=horizon_of(settings, task),
-        episodes=count,
-        frames=count * steps,
+        episodes=settings.trajectories,
+        frames=settings.trajectories * _steps(settings, task),
         format="collect",
         source=f"python -m pipeline {command}",
         source_sha256=task.digest,
@@ -147,7 +152,7 @@ def collect(settings: CollectSettings) -> Collected:
         metadata = trajectories.metadata | {"trajectories_sha256": file_digest(files[0])}
         pairs = cut_pairs(trajectories, task.pair_steps, horizon_of(settings, task), metadata)
         save_action_pairs(files[1], pairs)
-        write_dataset(describe(settings, task, trajectories), settings.out)
+        write_dataset(describe(settings, task), settings.out)
     STAGES.debug("trajectories and pairs written")
     if settings.plots:
         from pipeline.report.trajectory_plots import plot_trajectories  # matplotlib is slow to import

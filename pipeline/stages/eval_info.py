@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import DataError, one_line
+from pipeline.errors import DataError, reason
 from pipeline.report.statistics import Floats
 
 ENDING = ".json"
@@ -58,7 +58,7 @@ def read_eval_info(path: Path) -> dict[str, dict[int, bool]]:
             raise ValueError("no episodes")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
-            f"{path}: expected lerobot's eval_info.json, with per_episode or per_task, found: {one_line(error)[:200]}."
+            f"{path}: expected lerobot's eval_info.json, with per_episode or per_task, found: {reason(error)[:200]}."
         ) from error
     return tasks
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
 
 from pipeline.config import NONE
 from pipeline.data.pairs import load_action_pairs
@@ -11,13 +12,13 @@ from pipeline.errors import RunError, SettingsError
 from pipeline.evaluation.protocol import Protocol
 from pipeline.executors.jobs import Job, Report
 from pipeline.executors.run import Watch, run_all
-from pipeline.files import check_file
+from pipeline.files import check_file, file_digest
 from pipeline.methods.registry import METHODS
 from pipeline.own_code import files_of
 from pipeline.report.design import design_of
 from pipeline.stages.changed import changed_data
-from pipeline.stages.foreign import open_foreign
-from pipeline.stages.held_out import check_held_out, episodes_of, require_pairs
+from pipeline.stages.foreign import opened
+from pipeline.stages.held_out import check_held_out, most_episodes, require_pairs, within
 from pipeline.stages.judging import Judged, Trial, judge_file, judge_foreign, judge_run, judge_yardstick
 from pipeline.stages.models import load_for, models_of_study, require_finished, require_task
 from pipeline.stages.recorded import write_table
@@ -25,18 +26,17 @@ from pipeline.stages.remote import ready_to_run
 from pipeline.stages.say import Say, silent
 from pipeline.stages.settings import AsksPolicies, EvaluateSettings
 from pipeline.tasks.settings import at_task, settle
-from pipeline.tasks.task import Task
 from pipeline.tracking.names import Kind
 from pipeline.tracking.query import StoredRun, fetch, group_of, is_average, search_study
 from pipeline.tracking.store import open_store
 
 
-def protocol_for(settings: EvaluateSettings, task: Task) -> Protocol:
+def protocol_for(settings: EvaluateSettings, most: int | None) -> Protocol:
     """The protocol to evaluate by: of a study its own, which was fixed before its first evaluation.
 
-    Raises `SettingsError` if another is asked for.
+    `most` is how many episodes there are, None for any number. Raises `SettingsError` if another one is asked for.
     """
-    asked = Protocol(episodes_of(task, settings.pairs, settings.episodes), settings.seed)
+    asked = Protocol(within(most, settings.episodes), settings.seed)
     if settings.study == NONE:
         return asked
     found = search_study(open_store(), settings.study, settings.experiment)
@@ -45,7 +45,7 @@ def protocol_for(settings: EvaluateSettings, task: Task) -> Protocol:
         return asked
     fixed = Protocol(design.episodes, design.seed)
     fields = EvaluateSettings.model_fields
-    default = Protocol(episodes_of(task, settings.pairs, fields["episodes"].default), fields["seed"].default)
+    default = Protocol(within(most, fields["episodes"].default), fields["seed"].default)
     if asked not in (fixed, default):
         raise SettingsError(
             f"study: '{settings.study}' is evaluated by {fixed}, and {asked} is asked for. Leave out --episodes and "
@@ -120,16 +120,17 @@ def find_contenders(settings: EvaluateSettings, say: Say = silent) -> tuple[Eval
         raise task.unsimulated(
             "what somebody else's policy was trained on is not known, nor which episodes it may know"
         )
-    protocol, act = protocol_for(settings, task), settings.acting
+    named = settings.pairs.exists() or settings.pairs != default
+    pairs = load_action_pairs(settings.pairs) if named or task.world is None else None  # it raises here, in no job
+    digest = file_digest(settings.pairs) if task.world is None else ""
+    protocol, act = protocol_for(settings, most_episodes(task, settings.pairs, pairs)), settings.acting
     trial = Trial(settings.task, protocol, settings.pairs)
     found: list[Candidate] = []
     for path in settings.checkpoint:
         policy = load_for(task, path, settings.tokenizer, act)
         if task.world is None:
-            check_held_out(task, str(path), policy, settings.pairs)
+            check_held_out(task, str(path), policy, settings.pairs, digest)
         found.append(Candidate(policy.name, policy.method, partial(judge_file, path, settings.tokenizer, act=act)))
-    if settings.pairs.exists() or settings.pairs != default:
-        load_action_pairs(settings.pairs)  # raises here, not in every process
     if settings.run or settings.study != NONE:
         store = open_store()
         runs = [fetch(store, run_id) for run_id in dict.fromkeys(settings.run)]
@@ -144,8 +145,8 @@ def find_contenders(settings: EvaluateSettings, say: Say = silent) -> tuple[Eval
             runs += [run for run in members if run.run_id not in known]
         for line in changed_data(runs):
             say(f"warning: {line}")
-        for run in runs:
-            require_pairs(run, task, settings.pairs)
+        for run in runs if task.world is None else ():
+            require_pairs(run, settings.pairs, digest)
         if act:
             for method in dict.fromkeys(run.tags["method"] for run in runs):
                 METHODS[method].check_acting(act)
@@ -153,9 +154,10 @@ def find_contenders(settings: EvaluateSettings, say: Say = silent) -> tuple[Eval
     if act and not found:
         raise SettingsError("act: name models that are to act so: files, --run or --study. See --help.")
     asks = AsksPolicies(timeout=settings.timeout, batch=settings.batch)
+    call = token_hex()
     for place in dict.fromkeys(settings.policy):
-        name = open_foreign(task, place, asks).name  # refused before any evaluation
-        found.append(Candidate(name, name, partial(judge_foreign, place, asks)))
+        name = opened(settings.task, place, asks, call).name  # refused before any evaluation
+        found.append(Candidate(name, name, partial(judge_foreign, place, asks, call)))
     if settings.yardsticks:
         found += [Candidate(name, name, partial(judge_yardstick, name)) for name in task.yardsticks]
     if not found:

@@ -12,6 +12,7 @@ The entropy over ways is no score of an episode, and left out.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -43,6 +44,14 @@ BLOCK = 5_000  # episodes: some 20 MB of states while they are simulated
 OF_ALL = "ways"  # no score of a single episode
 
 
+@dataclass(frozen=True)
+class Streamed:
+    """What is known of the models whose episodes are in a file, by their names."""
+
+    means: dict[str, list[dict[str, float]]]  # of each score, in every condition
+    faults: dict[str, Counter[str]]  # of somebody else's policy: answers without a plan, by kind
+
+
 @dataclass
 class Sums:
     """What is known of a model in one condition without its episodes."""
@@ -61,8 +70,8 @@ class Sums:
         return {name: total / self.episodes for name, total in self.totals.items()}
 
 
-def evaluate_to_file(settings: EvaluateSettings, watch: Watch, say: Say) -> dict[str, list[dict[str, float]]]:
-    """Evaluate all named models into `settings.out`; returns the mean scores of each in every condition.
+def evaluate_to_file(settings: EvaluateSettings, watch: Watch, say: Say) -> Streamed:
+    """Evaluate all named models into `settings.out`.
 
     Bad input raises a `UserError` before any work; `RunError` names what failed, and then there is no file.
     """
@@ -77,9 +86,7 @@ def evaluate_to_file(settings: EvaluateSettings, watch: Watch, say: Say) -> dict
     return stream(*find_contenders(settings, say), watch)
 
 
-def stream(
-    settings: EvaluateSettings, contenders: Sequence[Candidate], trial: Trial, watch: Watch
-) -> dict[str, list[dict[str, float]]]:
+def stream(settings: EvaluateSettings, contenders: Sequence[Candidate], trial: Trial, watch: Watch) -> Streamed:
     """Evaluate contenders into `settings.out`, see `evaluate_to_file`."""
     names = [each.name for each in contenders]
     if doubled := {name for name in names if names.count(name) > 1}:
@@ -93,6 +100,7 @@ def stream(
             name = f"{contender.name}, {task.conditions[block.condition]}, from episode {block.first}"
             jobs.append(Job(name, contender.name, partial(contender.judge, replace(trial, block=block))))
             where[name] = contender, block
+    faults = {name: Counter[str]() for name in names}
     sums = {(name, number): Sums() for name in names for number in range(len(task.conditions))}
     with whole_file(Path(settings.out)) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
 
@@ -100,10 +108,12 @@ def stream(
             contender, block = where[job.name]
             columns = {name: each for name, each in judged.evaluation.columns.items() if name in schema.names}
             sums[contender.name, block.condition].add(columns)
+            faults[contender.name].update(judged.faults)
             writer.write_table(rows_of(schema, task, contender, block, columns))
 
         run_judging(settings, jobs, watch, take)
-    return {name: [sums[name, number].means() for number in range(len(task.conditions))] for name in names}
+    means = {name: [sums[name, number].means() for number in range(len(task.conditions))] for name in names}
+    return Streamed(means, faults)
 
 
 def blocks_of(task: Task, episodes: int) -> Iterator[Block]:

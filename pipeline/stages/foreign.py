@@ -7,6 +7,7 @@ without a usable plan is counted, and the episode that asked for it is given up.
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -18,10 +19,12 @@ from pipeline.policies.function import FunctionPolicy, find_function
 from pipeline.policies.remote import LARGEST, RemotePolicy, connect
 from pipeline.policies.states import Floats, checked_states
 from pipeline.stages.settings import AsksPolicies
+from pipeline.tasks.registry import find_task
 from pipeline.tasks.task import Array, Task
 
 ADDRESS = "://"  # in every address, and in no reference to a function
 NUMBER_BYTES = 32  # of an action in JSON, at most
+MOST_OPEN = 32  # policies that are kept open
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,15 @@ def open_foreign(task: Task, place: str, settings: AsksPolicies) -> Foreign:
     if isinstance(policy, RemotePolicy):
         most = min(most, max(1, LARGEST // (NUMBER_BYTES * horizon * task.action_dim)))
     return Foreign(policy.name, task, policy, horizon, most)
+
+
+@lru_cache(maxsize=MOST_OPEN)
+def opened(task: str, place: str, settings: AsksPolicies, _call: str) -> Foreign:
+    """`open_foreign` for a task by its reference, once in a process for each call of a command.
+
+    A call has a word of its own: another one may find another policy at the same place.
+    """
+    return open_foreign(find_task(task), place, settings)
 
 
 def _answers(policy: RemotePolicy | FunctionPolicy, states: Floats) -> bool:

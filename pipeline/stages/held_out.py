@@ -3,32 +3,43 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.data.pairs import ActionPairs
 from pipeline.errors import CheckpointError, SettingsError
 from pipeline.evaluation.expert import ChunkErrors
 from pipeline.evaluation.held_out import count_held_out
-from pipeline.files import file_digest
 from pipeline.policies.policy import Policy
 from pipeline.tasks.score import PLANNED, REBUILT, error_metrics
 from pipeline.tasks.task import Channel, Task
 from pipeline.tracking.query import StoredRun
 
 
-def episodes_of(task: Task, pairs: Path, asked: int) -> int:
-    """Return how many episodes a condition has: as many as asked for; without a simulator no more than are held out.
+def most_episodes(task: Task, path: Path, pairs: ActionPairs | None) -> int | None:
+    """Return how many episodes a condition can have: without a simulator those that are held out of a file's `pairs`.
 
-    Raises `DataError` if the pairs are needed for it, and missing or faulty.
+    With a simulator it is None: any number. Raises `DataError`.
     """
-    return asked if task.world else min(asked, count_held_out(pairs))
+    if task.world is not None:
+        return None
+    assert pairs is not None, "plans are judged by what they demonstrate"
+    return count_held_out(path, pairs)
 
 
-def is_trained_on(policy: Policy, pairs: Path) -> bool:
-    """Tell whether the model was trained on `pairs`, or has no provenance: then their test split is valid for it."""
-    return not policy.provenance or policy.provenance.get("pairs_sha256") == file_digest(pairs)
+def within(most: int | None, asked: int) -> int:
+    """Return how many episodes a condition has of so many that are asked for."""
+    return asked if most is None else min(asked, most)
 
 
-def check_held_out(task: Task, where: str, policy: Policy, pairs: Path) -> None:
-    """Raise `CheckpointError` unless the test split of `pairs` can judge a model: it was trained on the others."""
-    if not is_trained_on(policy, pairs):
+def is_trained_on(policy: Policy, digest: str) -> bool:
+    """Tell whether the test split of pairs with this digest is valid for a model: it was trained on the others.
+
+    A model without provenance may have been.
+    """
+    return not policy.provenance or policy.provenance.get("pairs_sha256") == digest
+
+
+def check_held_out(task: Task, where: str, policy: Policy, pairs: Path, digest: str) -> None:
+    """Raise `CheckpointError` unless the test split of `pairs`, with this digest, can judge a model."""
+    if not is_trained_on(policy, digest):
         raise CheckpointError(
             f"{where}: expected a model that was trained on {pairs}, whose test split judges it, found one of other "
             "pairs: it may know these episodes. Name its own by --pairs, or train it again."
@@ -39,12 +50,12 @@ def check_held_out(task: Task, where: str, policy: Policy, pairs: Path) -> None:
         )
 
 
-def require_pairs(run: StoredRun, task: Task, pairs: Path) -> None:
-    """Raise `SettingsError` where there is no simulator, and a run's model was trained on other pairs."""
+def require_pairs(run: StoredRun, pairs: Path, digest: str) -> None:
+    """Raise `SettingsError` if a run's model was trained on other pairs than those with this digest."""
     trained = run.tags.get("pairs_sha256")
-    if task.world is None and trained not in (None, now := file_digest(pairs)):
+    if trained not in (None, digest):
         raise SettingsError(
-            f"run: expected a model that was trained on {pairs}, sha256 {now[:12]}, whose test split judges it, "
+            f"run: expected a model that was trained on {pairs}, sha256 {digest[:12]}, whose test split judges it, "
             f"found that '{run.name}' ({run.run_id}) was trained on {trained[:12]}. Name its own by --pairs, or train "
             "it again."
         )

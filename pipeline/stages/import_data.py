@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from pipeline.errors import DataError, SettingsError
 from pipeline.files import MOST_RATIO, MOST_SMALL, check_folder, file_digest, whole_folder, writing
 from pipeline.stages.collect import PAIRS_FILE, TRAJECTORIES_FILE
 from pipeline.stages.settings import ImportSettings
-from pipeline.tasks.dataset import DataSet, is_dataset_name, task_of_data, write_dataset
+from pipeline.tasks.dataset import DataSet, dataset_text, is_dataset_name, task_of_data, write_dataset
 from pipeline.tasks.facts import KEY, facts_of
 from pipeline.tasks.registry import TASKS, find_task
 from pipeline.tasks.task import HORIZON, Channel, Task
@@ -36,10 +36,7 @@ class Found:
     task: Task | None  # None: it will be a task of its own
     states: tuple[str, ...]  # keys of the source, and groups of them
     actions: tuple[str, ...]
-    observation: tuple[Channel, ...]
-    action: tuple[Channel, ...]
-    control_seconds: float
-    horizon: int
+    dataset: DataSet  # as the source has it: copies and short episodes are not left out yet, the digest is not known
 
 
 @dataclass(frozen=True)
@@ -82,8 +79,22 @@ def look(settings: ImportSettings) -> Found:
     if claimed > MOST_SMALL + MOST_RATIO * size:
         expected = f"no more frames than its {size:,} bytes can hold"
         raise fault(settings.path, expected, f"{source.frames:,} claimed")
-    horizon = settings.horizon or (HORIZON if task is None else task.horizon)
-    return Found(source, task, states, actions, observation, action, _seconds(settings, source, task), horizon)
+    dataset = DataSet(
+        name=name,
+        task=name if task is None else task.name,
+        observation=observation,
+        action=action,
+        control_seconds=_seconds(settings, source, task),
+        horizon=settings.horizon or (HORIZON if task is None else task.horizon),
+        episodes=source.episodes,
+        frames=source.frames,
+        format=source.format,
+        source=str(settings.path),
+        source_sha256="",
+        licence=source.licence,
+    )
+    dataset_text(dataset)  # what cannot be told of it is refused before its episodes are read
+    return Found(source, task, states, actions, dataset)
 
 
 def import_data(settings: ImportSettings, found: Found, watch: Callable[[int, int], None]) -> Imported:
@@ -93,10 +104,10 @@ def import_data(settings: ImportSettings, found: Found, watch: Callable[[int, in
     memory for a block of frames, or for the longest episode, and some 100 bytes an episode, in HDF5 some 700. Raises
     `UserError`.
     """
-    source = found.source
-    sizes = len(found.observation), len(found.action)
+    source, dataset = found.source, found.dataset
+    sizes = len(dataset.observation), len(dataset.action)
     limits = np.full(sizes[1], np.inf) if found.task is None else found.task.limits
-    checking = Check(settings.path, source, found.states, found.actions, found.horizon, limits)
+    checking = Check(settings.path, source, found.states, found.actions, dataset.horizon, limits)
     digest = _digest(settings.path, source.files)
     with whole_folder(settings.out) as folder:
 
@@ -107,20 +118,8 @@ def import_data(settings: ImportSettings, found: Found, watch: Callable[[int, in
         files, check = apart(settings.path, read, lambda done: watch(done, source.episodes))
         kept, lengths = check.kept(), np.array(check.lengths, np.int64)
         spooled = Spool(files, sizes, (np.cumsum(lengths) - lengths)[kept], lengths[kept])
-        dataset = DataSet(
-            name=settings.out.name,
-            task=settings.out.name if found.task is None else found.task.name,
-            observation=found.observation,
-            action=found.action,
-            control_seconds=found.control_seconds,
-            horizon=found.horizon,
-            episodes=len(spooled.lengths),
-            frames=int(spooled.lengths.sum()),
-            format=source.format,
-            source=str(settings.path),
-            source_sha256=digest,
-            licence=source.licence,
-        )
+        kept_frames = int(spooled.lengths.sum())
+        dataset = replace(dataset, episodes=len(spooled.lengths), frames=kept_frames, source_sha256=digest)
         write_dataset(dataset, folder)
         metadata = {
             "made_by": "tinypi import",
@@ -131,10 +130,10 @@ def import_data(settings: ImportSettings, found: Found, watch: Callable[[int, in
         }
         write_trajectories(folder / TRAJECTORIES_FILE, spooled, metadata)
         metadata["trajectories_sha256"] = file_digest(folder / TRAJECTORIES_FILE)
-        pairs = write_pairs(folder / PAIRS_FILE, spooled, found.horizon, settings.every, metadata)
+        pairs = write_pairs(folder / PAIRS_FILE, spooled, dataset.horizon, settings.every, metadata)
         for file in files:
             file.unlink()
-    names = [channel.name for channel in (*found.observation, *found.action)]
+    names = [channel.name for channel in (*dataset.observation, *dataset.action)]
     written = tuple(sorted(settings.out.iterdir()))
     return Imported(dataset, pairs, tuple(check.warnings(names)), written)
 

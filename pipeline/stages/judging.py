@@ -39,8 +39,9 @@ from pipeline.evaluation.stored import (
 )
 from pipeline.evaluation.yardsticks import evaluate_yardstick
 from pipeline.executors.jobs import Report
+from pipeline.files import file_digest
 from pipeline.policies.policy import noise_of
-from pipeline.stages.foreign import open_foreign
+from pipeline.stages.foreign import opened
 from pipeline.stages.held_out import (
     check_held_out,
     errors_by_dimension,
@@ -114,14 +115,14 @@ def judge_file(
     policy = load_for(task, path, tokenizer, act)
     name = " ".join([policy.name, *(f"{name}={value}" for name, value in (act or {}).items())])
     if task.world is None:
-        check_held_out(task, str(path), policy, pairs)
+        check_held_out(task, str(path), policy, pairs, file_digest(pairs))
         held_out = hold_out(task, pairs, protocol.episodes)
         return Judged(name, policy.method, *evaluate_plans(policy, held_out, protocol.seed, report), task.action)
     episodes = trial.episodes(task)
     planner = policy_planner(policy, episodes, protocol.seed, *protocol.stream)
     evaluation = evaluate_planner(planner, episodes, 1, report)
     chunks = None
-    if trial.block is None and pairs.is_file() and is_trained_on(policy, pairs):
+    if trial.block is None and pairs.is_file() and is_trained_on(policy, file_digest(pairs)):
         expert = load_action_pairs(pairs)
         rows = spread(split_pairs(expert.trajectory, len(expert.state)).test, COMPARED)
         if expert.action_chunk.shape[1:] == (policy.horizon, policy.action_dim):
@@ -141,12 +142,15 @@ def judge_run(run_id: str, trial: Trial, report: Report, act: Mapping[str, Any] 
     return judged
 
 
-def judge_foreign(place: str, asks: AsksPolicies, trial: Trial, report: Report) -> Judged:
-    """Evaluate somebody else's policy; its plans are not compared with the expert's: it may have seen them."""
-    task = find_task(trial.task)
-    policy = open_foreign(task, place, asks)
-    evaluation = evaluate_planner(policy.plan, trial.episodes(task), 1, report)
-    return Judged(policy.name, "foreign", evaluation, faults=dict(policy.faults))
+def judge_foreign(place: str, asks: AsksPolicies, call: str, trial: Trial, report: Report) -> Judged:
+    """Evaluate somebody else's policy; its plans are not compared with the expert's: it may have seen them.
+
+    It is opened once in a process for each `call` of a command.
+    """
+    policy = opened(trial.task, place, asks, call)
+    before = policy.faults.copy()
+    evaluation = evaluate_planner(policy.plan, trial.episodes(policy.task), 1, report)
+    return Judged(policy.name, "foreign", evaluation, faults=dict(policy.faults - before))
 
 
 def judge_yardstick(name: str, trial: Trial, report: Report) -> Judged:

@@ -27,14 +27,14 @@ def load_for(task: Task, path: Path, tokenizer: str, act: Mapping[str, Any] | No
 
 def check_policy(task: Task, path: Path, policy: Policy | ExportedPolicy) -> None:
     """Raise `CheckpointError` unless a model is for the task and plans far enough for all conditions."""
-    check_task(task, path, policy)
+    require_model_of(task, path, policy)
     if policy.horizon < task.longest_replan:
         raise CheckpointError(
             f"{path}: expected a model that plans at least {task.longest_replan} actions, found {policy.horizon}."
         )
 
 
-def check_task(task: Task, path: Path, policy: Policy | ExportedPolicy) -> None:
+def require_model_of(task: Task, path: Path, policy: Policy | ExportedPolicy) -> None:
     """Raise `CheckpointError` unless a model is for the task."""
     sizes = policy.state_dim, policy.action_dim
     require_fit(str(path), policy.task, sizes, task, CheckpointError, "Name its task by --task, or another model.")

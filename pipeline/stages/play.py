@@ -17,7 +17,7 @@ from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.open import open_policy as open_file
 from pipeline.policies.remote import connect
 from pipeline.report.animation import animate_episode
-from pipeline.stages.models import check_task
+from pipeline.stages.models import require_model_of
 from pipeline.stages.settings import PlaySettings
 from pipeline.streams import torch_stream
 from pipeline.tasks.registry import find_task
@@ -53,10 +53,10 @@ def play(settings: PlaySettings, watch: Watch) -> Shown:
         check_out(path)
     name, act = open_policy(task, settings)
     STAGES.debug("policy %s opened", name)
-    condition = Condition(settings.action_noise, settings.replan)
+    condition = condition_of(task, settings)
     episodes = draw_episodes(task, [condition], settings.episode + 1, settings.seed)
     start, noise = episodes.starts[-1], episodes.noise[-1]
-    played = realtime.play(task, ThreadAsking(act), start, noise, settings.replan, settings.lockstep, watch)
+    played = realtime.play(task, ThreadAsking(act), start, noise, condition.replan, settings.lockstep, watch)
 
     STAGES.debug("episode played: plans requested at steps %s", played.record.asked.tolist())
     record = played.record
@@ -67,7 +67,7 @@ def play(settings: PlaySettings, watch: Watch) -> Shown:
     verdict = f"{task.end} after {seconds:.2f} s" if len(over) else "played to the end"
     verdict += "".join(f"; {name} {task.scores[name].text(scores[name][0])}" for name in shares_of(task.scores))
     about = (
-        f"action noise ±{settings.action_noise:g}, a plan every {settings.replan} steps, "
+        f"action noise ±{condition.action_noise:g}, a plan every {condition.replan} steps, "
         f"episode {settings.episode} of seed {settings.seed}"
     )
     if path:
@@ -82,13 +82,22 @@ def play(settings: PlaySettings, watch: Watch) -> Shown:
     return Shown(name, about, verdict, played, latencies, seconds, 1000 * task.control_seconds, path)
 
 
+def condition_of(task: Task, settings: PlaySettings) -> Condition:
+    """Return the condition to play in: what the settings leave open is as in the task's middle one."""
+    middle = task.middle_condition
+    return Condition(
+        middle.action_noise if settings.action_noise is None else settings.action_noise,
+        middle.replan if settings.replan is None else settings.replan,
+    )
+
+
 def open_policy(task: Task, settings: PlaySettings) -> tuple[str, Act]:
     """Return the policy's name and its `act`; raises `UserError` kinds."""
     if settings.policy != NONE:
         return settings.policy, connect(settings.policy, task.state_dim, task.action_dim).act
     path = Path(settings.checkpoint)
     policy = open_file(path, None if settings.tokenizer == NONE else settings.tokenizer, settings.acting)
-    check_task(task, path, policy)
+    require_model_of(task, path, policy)
     if isinstance(policy, ExportedPolicy):
         return policy.name, policy.act
     import torch

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import AUTO
-from pipeline.errors import DataError, one_line
+from pipeline.errors import DataError, reason
 from pipeline.files import whole_file
 from pipeline.report.statistics import Floats
 from pipeline.tasks.score import primary_of
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from pipeline.evaluation.control import Evaluation  # it imports torch, which reading does not need
 
-COLUMNS = ("method", "model", "episode", "score")
+COLUMNS = ("method", "model", "episode")
+SCORE = "score"  # the column that is compared unless another is named
 CONDITION = "condition"
 KEYS = ("method", "model", CONDITION)
 PARQUET = ".parquet"
@@ -37,28 +38,38 @@ Where = tuple[str, str]
 """A condition and an episode, by the names that the table gives them."""
 
 
-def read_table(path: Path) -> dict[str, Floats]:
-    """Read the scores of each method, `(n models, C conditions, E episodes)`; raises `DataError` naming the row."""
+def read_recorded(path: Path, score: str = AUTO) -> dict[str, Floats]:
+    """Read the scores of each method, `(n models, C conditions, E episodes)`, from CSV or parquet.
+
+    `score` names the column, of which more is better; auto: the one of this name. Raises `DataError`.
+    """
+    column = SCORE if score == AUTO else score
+    return _read_parquet(path, column) if path.suffix == PARQUET else _read_table(path, column)
+
+
+def _read_table(path: Path, column: str) -> dict[str, Floats]:
+    """Read a table as CSV; raises `DataError` naming the row."""
     found: dict[str, dict[str, dict[Where, float]]] = {}  # by method and model
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file)
-            if missing := [name for name in COLUMNS if name not in (table.fieldnames or ())]:
+            wanted = (*COLUMNS, column)
+            if missing := [name for name in wanted if name not in (table.fieldnames or ())]:
                 raise DataError(
-                    f"{path}: expected the columns {', '.join(COLUMNS)}, and {CONDITION} if there are several, found "
+                    f"{path}: expected the columns {', '.join(wanted)}, and {CONDITION} if there are several, found "
                     f"no '{missing[0]}'."
                 )
             for row in table:
                 own = found.setdefault(str(row["method"]), {}).setdefault(str(row["model"]), {})
                 where = str(row.get(CONDITION, "")), str(row["episode"])
-                score = _number(row["score"])
+                score = _number(row[column])
                 if score is None or where in own:
-                    expected = "a finite number as score" if score is None else "every episode of a model once"
+                    expected = f"a finite number as {column}" if score is None else "every episode of a model once"
                     said = ", ".join(f"{name} '{text}'" for name, text in row.items())
                     raise DataError(f"{path}: line {table.line_num}: expected {expected}, found {said}.")
                 own[where] = score
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: expected a table as CSV, found: {one_line(error)[:200]}.") from error
+        raise DataError(f"{path}: expected a table as CSV, found: {reason(error)[:200]}.") from error
     require_two(path, found)
     everywhere = {where: None for models in found.values() for own in models.values() for where in own}
     conditions, episodes = (list(dict.fromkeys(part)) for part in zip(*everywhere, strict=True))
@@ -77,11 +88,8 @@ def read_table(path: Path) -> dict[str, Floats]:
     }
 
 
-def read_parquet(path: Path, score: str) -> dict[str, Floats]:
-    """Read the scores of each method, `(n models, C conditions, E episodes)`, a row group at a time.
-
-    `score` names the column; auto: the one of this name. Episodes are numbers. Raises `DataError`.
-    """
+def _read_parquet(path: Path, column: str) -> dict[str, Floats]:
+    """Read a table as parquet, a row group at a time; its episodes are numbers. Raises `DataError`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -89,8 +97,7 @@ def read_parquet(path: Path, score: str) -> dict[str, Floats]:
     try:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            column = "score" if score == AUTO else score
-            if missing := [name for name in (*COLUMNS[:3], column) if name not in names]:
+            if missing := [name for name in (*COLUMNS, column) if name not in names]:
                 raise DataError(f"{path}: expected a column '{missing[0]}', found {', '.join(names)[:300]}.")
             keys = [name for name in KEYS if name in names]
             for number in range(file.num_row_groups):
@@ -104,7 +111,7 @@ def read_parquet(path: Path, score: str) -> dict[str, Floats]:
     except (OSError, ValueError, TypeError, AttributeError, pa.ArrowException) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: expected a table as parquet, found: {one_line(error)[:200]}.") from error
+        raise DataError(f"{path}: expected a table as parquet, found: {reason(error)[:200]}.") from error
     require_two(path, found)
     first = next(iter(next(iter(found.values())).values()))
     return {method: np.stack([_paired(path, first, own) for own in each.values()]) for method, each in found.items()}
@@ -147,7 +154,7 @@ def write_table(path: Path, judged: Sequence[tuple[str, str, "Evaluation"]]) -> 
     """Write the scores of every episode of models, each with its method and its name; the same name gets a number."""
     scores = dict.fromkeys(name for _, _, each in judged for name in each.scores if name in each.columns)
     with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, [*KEYS, *COLUMNS[2:], *scores], lineterminator="\n")
+        table = csv.DictWriter(file, [*KEYS, "episode", SCORE, *scores], lineterminator="\n")
         table.writeheader()
         seen: Counter[tuple[str, str]] = Counter()
         for method, model, each in judged:
@@ -158,7 +165,7 @@ def write_table(path: Path, judged: Sequence[tuple[str, str, "Evaluation"]]) -> 
             for number, condition in enumerate(each.conditions):
                 for episode in range(columns[primary_of(each.scores)].shape[1]):
                     row = {name: column[number, episode].item() for name, column in columns.items()}
-                    where = {CONDITION: str(condition), "episode": episode, "score": row[primary_of(each.scores)]}
+                    where = {CONDITION: str(condition), "episode": episode, SCORE: row[primary_of(each.scores)]}
                     table.writerow(about | where | row)
 
 

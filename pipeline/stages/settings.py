@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.config import ALL, AUTO, BARE, FLAGS, MAX_SEED, NAME_PATTERN, NONE, Settings
 from pipeline.data.sources.registry import FORMATS
@@ -139,7 +139,8 @@ class CompareSettings(AsksPolicies, ForTask):
 
     Results that other systems made: two files eval_info.json of lerobot, compared by success; or --csv with the columns
     method, model, episode, score and, if there are several, condition, where all pairs of methods are compared over
-    models and episodes. The table may be parquet, as `evaluate --out` writes it; --score then names its column.
+    models and episodes. --score names another column of it, of which more is better. The table may be parquet, as
+    `evaluate --out` writes it.
     """
 
     policy: tuple[str, ...] = Field((), description="two policies, A and B", json_schema_extra=BARE)
@@ -174,14 +175,24 @@ class PlaySettings(ChoosesActing, ForTask):
     )
     policy: str = Field(NONE, min_length=1, description="address of a policy server, such as http://127.0.0.1:5001")
     tokenizer: str = Field(NONE, description="the tokenizer of the reference system's FAST weights")
-    action_noise: float = Field(
-        0.03, ge=0, le=3, description="amplitude of the uniform noise on every action, action units"
+    action_noise: float | None = Field(
+        None,
+        ge=0,
+        le=3,
+        description="amplitude of the uniform noise on every action, action units; auto: the task's middle condition's",
     )
-    replan: int = Field(10, ge=1, le=100, description="steps between two plans")
+    replan: int | None = Field(
+        None, ge=1, le=100, description="steps between two plans; auto: the task's middle condition's"
+    )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of start and noise, as in evaluate")
     episode: int = Field(0, ge=0, lt=1_000_000, description="number of the episode, as in evaluate")
     lockstep: bool = Field(False, description="no clock: wait for every answer")
     out: str = Field("play.gif", min_length=1, description='GIF to write, or "none"')
+
+    @field_validator("action_noise", "replan", mode="before")
+    @classmethod
+    def _left_to_the_task(cls, value: object) -> object:
+        return None if value == AUTO else value
 
     @model_validator(mode="after")
     def _one_policy(self) -> Self:

@@ -12,14 +12,15 @@ from pipeline.errors import DivergedError, one_line
 from pipeline.methods.method import Method
 from pipeline.methods.settings import TrainSettings
 from pipeline.stages.account import Keeper, Training, account_of
+from pipeline.stages.finish import finish
 from pipeline.stages.make_data import make_missing_data
 from pipeline.stages.say import Say
-from pipeline.stages.train import begin, end_unfinished, finish, prepare, take_down, take_up
+from pipeline.stages.train import begin, end_unfinished, prepare, take_down, take_up
 from pipeline.stages.unfinished import find_unfinished
 from pipeline.streams import global_torch_stream
 from pipeline.tasks.settings import settle
+from pipeline.tracking.begin import Place, system_metrics
 from pipeline.tracking.names import TOGETHER
-from pipeline.tracking.run import Place, system_metrics
 from pipeline.training.device import choose_device, deterministic_or_said
 from pipeline.training.fit import Step, problem_of
 from pipeline.training.state import Snapshot
@@ -88,7 +89,8 @@ def train_together(
 def _fit(members: Sequence[Member], watch: Callable[[float], None]) -> list[str]:
     for member in members:
         take_up(member.training, member.snapshot, member.keeper)
-        member.training.run.tags({TOGETHER: str(len(members))})  # fewer may go on than have begun
+        if member.snapshot:  # fewer may go on than have begun
+            member.training.run.tags({TOGETHER: str(len(members))})
     trainings = [member.training for member in members]
     events = fit_together(
         [each.problem for each in trainings],

@@ -10,7 +10,7 @@ efficient approach for assessing hyperparameter importance". Both are Optuna's.
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -19,11 +19,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipeline.report.search import COMPLETE, FAILED, PRUNED, Tried
 from pipeline.streams import derive
+from pipeline.studies.settings import Sampler
 from pipeline.studies.space import Params, Range, Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-Sampler = Literal["tpe", "random", "grid"]
 RANDOM_TRIALS = 8  # of TPE, before it has anything to go by
 MEDIAN_OF = 4  # first scores at least, before any trial is given up
 ENOUGH_TRIALS = 4  # for importance

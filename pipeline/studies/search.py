@@ -45,8 +45,9 @@ from pipeline.studies.search_trials import Finished, run_rounds
 from pipeline.studies.settings import SearchSettings
 from pipeline.studies.space import log_settings
 from pipeline.studies.verdict import NOTE, as_note
+from pipeline.tracking.begin import experiment_of
 from pipeline.tracking.names import SEARCH, TASK, Kind
-from pipeline.tracking.run import experiment_of, status_of
+from pipeline.tracking.run import status_of
 from pipeline.tracking.store import Store, open_store
 from pipeline.tracking.study import one_at_a_time, open_group, open_study
 
@@ -166,6 +167,7 @@ def publish(plan: Plan, runs: Runs, searched: Searched) -> tuple[tuple[Path, ...
         path = folder / f"{each.method}.yaml"
         if each.winner is None:
             path.unlink(missing_ok=True)  # of an earlier call, with another limit
+            runs.study.remove_file(f"{FOLDER}/{path.name}")
             runs.groups[each.method].metrics({"best_score": math.nan, "best_trial": math.nan})
             runs.groups[each.method].flush()
             continue

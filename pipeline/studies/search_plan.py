@@ -21,6 +21,7 @@ from pipeline.tasks.task import Task
 from pipeline.tracking.names import TASK, Kind
 from pipeline.tracking.query import artifact, search
 from pipeline.tracking.store import Store
+from pipeline.tracking.study import tag_of
 
 PURPOSE = "search"  # of its episodes: nothing else draws from this stream
 PLAN_FILE = "plan.json"
@@ -42,7 +43,7 @@ class Plan:
     @property
     def study(self) -> str:
         """The tag `study` of its runs. No study has such a name."""
-        return f"search:{self.settings.search}"
+        return tag_of(self.settings.search, Kind.SEARCH)
 
     @property
     def trial(self) -> Trial:
@@ -89,7 +90,7 @@ def plan_search(settings: SearchSettings, say: Say) -> Plan:
         if settings.sampler == "grid" and points < settings.trials:
             raise SettingsError(f"trials: expected at most {points}, the grid of {method}, found {settings.trials}.")
     assert limits.keys() == spaces.keys(), "a limit or none for every method"
-    prepared = prepare_data(task, settings.study, list(groups.values()), say)
+    prepared, _ = prepare_data(task, settings.study, list(groups.values()), say)
     for method, space in spaces.items():
         check_buildable(path, groups[method].method, groups[method].settings, space, prepared[method])
     kept = ("sampler", "pruning", "parallel", "seeds_per_trial", "seed", "base_seed", "episodes")

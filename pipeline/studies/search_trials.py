@@ -23,13 +23,22 @@ from pipeline.studies.sampler import is_hopeless, suggest
 from pipeline.studies.search_plan import Plan
 from pipeline.studies.space import Params
 from pipeline.studies.work import judge_again, make_member
-from pipeline.tracking.names import OUTCOME, SEARCH, TRIED, Kind
+from pipeline.tracking.begin import Place
+from pipeline.tracking.names import OUTCOME, REASON, SEARCH, TRIED, Kind
 from pipeline.tracking.query import search_study
-from pipeline.tracking.run import Place, TrackedRun, status_of
+from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import Store
 from pipeline.tracking.study import open_group
 
 GONE = "the search's process was gone"
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What is settled of a trial from its beginning."""
+
+    params: Params
+    reason: str = ""  # why these settings make no model, if an earlier call found that
 
 
 @dataclass
@@ -45,6 +54,12 @@ class Try:
     scores: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     hopeless: bool = False
+
+    def fail(self, reason: str) -> None:
+        """Note why it has failed, in the store at once: no later call trains these settings again."""
+        if not self.reason:
+            self.reason = reason
+            self.run.tags({REASON: reason})
 
     def finished(self) -> Tried:
         """What came of it."""
@@ -83,19 +98,19 @@ def run_rounds(store: Store, plan: Plan, runs: Runs, watch: Watch, say: Say) -> 
     return finished
 
 
-def find_trials(store: Store, plan: Plan) -> tuple[Finished, dict[tuple[str, int], Params]]:
-    """The finished trials of earlier calls, and the settings of those that were begun, by method and number."""
+def find_trials(store: Store, plan: Plan) -> tuple[Finished, dict[tuple[str, int], Begun]]:
+    """The finished trials of earlier calls, and those that were begun, by method and number."""
     finished: Finished = {method: {} for method in plan.groups}
-    begun: dict[tuple[str, int], Params] = {}
+    begun: dict[tuple[str, int], Begun] = {}
     for run in search_study(store, plan.study, plan.experiment):
         if run.tags.get("kind") != Kind.TRIAL or TRIED not in run.tags or run.tags["method"] not in finished:
             continue
         method, number = run.tags["method"], int(run.tags["trial"])
-        begun[method, number] = json.loads(run.tags[TRIED])
+        begun[method, number] = Begun(json.loads(run.tags[TRIED]), run.tags.get(REASON, ""))
         if OUTCOME in run.tags:
             told = json.loads(run.tags[OUTCOME])
             finished[method][number] = Tried(
-                method, number, begun[method, number], told["state"], tuple(told["scores"]),
+                method, number, begun[method, number].params, told["state"], tuple(told["scores"]),
                 tuple(told["seconds"]), told["reason"],
             )  # fmt: skip
             if run.status == "RUNNING":  # its process was killed before it could say so
@@ -108,7 +123,7 @@ def open_tries(
     plan: Plan,
     runs: Runs,
     finished: Finished,
-    begun: Mapping[tuple[str, int], Params],
+    begun: Mapping[tuple[str, int], Begun],
     numbers: range,
 ) -> list[Try]:
     """The trials of a round that are not finished, each with its run; what it tries is there before it is trained.
@@ -120,28 +135,28 @@ def open_tries(
         before = [finished[method][number] for number in range(numbers[0])]
         beside: list[Params] = []
         for number in numbers:
-            params = begun.get((method, number))
-            if params is None:
+            known = begun.get((method, number))
+            if known is None:
                 seed = derive(plan.settings.seed, "search", method)
-                params = suggest(plan.spaces[method], plan.settings.sampler, seed, number, before, beside)
-            beside.append(params)
+                known = Begun(suggest(plan.spaces[method], plan.settings.sampler, seed, number, before, beside))
+            beside.append(known.params)
             if number not in finished[method]:
-                tries.append(_open(store, plan, runs, method, number, params))
+                tries.append(_open(store, plan, runs, method, number, known))
     return tries
 
 
-def _open(store: Store, plan: Plan, runs: Runs, method: str, number: int, params: Params) -> Try:
+def _open(store: Store, plan: Plan, runs: Runs, method: str, number: int, begun: Begun) -> Try:
     name = f"{method} trial {number}"
     tags = {"group": name, "method": method, "trial": str(number), SEARCH: plan.settings.search}
     run = open_group(store, runs.groups[method], runs.place(runs.groups[method], Kind.TRIAL, **tags))
-    run.params(params)
-    run.tags({TRIED: json.dumps(params)})
+    run.params(begun.params)
+    run.tags({TRIED: json.dumps(begun.params)})
     try:
-        group = replace(plan.settings_of(method, params), name=name, trained=name)
+        group = replace(plan.settings_of(method, begun.params), name=name, trained=name)
         members = [group.member(seed) for seed in plan.seeds]
     except SettingsError as error:
-        return Try(method, number, params, run, [], one_line(error))
-    return Try(method, number, params, run, members)
+        return Try(method, number, begun.params, run, [], one_line(error))
+    return Try(method, number, begun.params, run, members, begun.reason)
 
 
 def train_seeds(store: Store, plan: Plan, runs: Runs, tries: Sequence[Try], seeds: range, watch: Watch) -> None:
@@ -149,10 +164,10 @@ def train_seeds(store: Store, plan: Plan, runs: Runs, tries: Sequence[Try], seed
     wanted = [(each, member) for each in tries for member in each.members if member.settings.seed in seeds]
     earlier = find_earlier(store, plan.study, plan.experiment, plan.trial)
     jobs: list[Job[str]] = []
-    owners: list[Try] = []
+    owners: dict[str, Try] = {}  # by the job's name
     for each, member in wanted:
         made = earlier.model(member.name)
-        if made is not None and earlier.is_judged(made):
+        if each.reason or (made is not None and earlier.is_judged(made)):
             continue
         work: Callable[[Report], str] = (
             partial(judge_again, made.run_id, plan.trial)
@@ -161,18 +176,21 @@ def train_seeds(store: Store, plan: Plan, runs: Runs, tries: Sequence[Try], seed
         )
         gpus = 0.0 if made else plan.gpus[each.method]
         jobs.append(Job(member.name, each.method, partial(attempt, work), gpus=gpus))
-        owners.append(each)
+        owners[member.name] = each
+
+    def take(job: Job[str], reason: str) -> None:
+        if reason:
+            owners[job.name].fail(reason)
 
     failed = partial(end_failed, store, plan.study, plan.experiment)
     left = what_was_left(store, plan.study, plan.experiment) if plan.settings.executor == "ray" else {}
-    outcome = run_all(with_files(jobs, plan.files, left), watch, plan.settings.executor, plan.settings.workers, failed)
+    told = with_files(jobs, plan.files, left)
+    outcome = run_all(told, watch, plan.settings.executor, plan.settings.workers, failed, take)
     if outcome.failures:
         raise RunError(
             f"search '{plan.settings.search}': {len(outcome.failures)} trainings failed, the first: "
             f"{outcome.failures[0]}. Run the same command again to go on."
         )
-    for each, reason in zip(owners, outcome.results, strict=True):
-        each.reason = each.reason or reason
     earlier = find_earlier(store, plan.study, plan.experiment, plan.trial)
     for each, member in wanted:
         made = earlier.model(member.name)

@@ -25,6 +25,7 @@ from pipeline.report.design import MARGIN
 from pipeline.tasks.registry import DEFAULT, TASKS
 from pipeline.tasks.settings import ABOUT, ForData, WithHorizon
 
+Sampler = Literal["tpe", "random", "grid"]
 GROUP = r"\w+( +\w+=[^\s,'\"]+)*"
 
 
@@ -205,7 +206,7 @@ class SearchSettings(ForData, WithHorizon, RunsJobs):
     )
     trials: int = Field(24, ge=1, le=10_000, description="recipes to try per method")
     seeds_per_trial: int = Field(2, ge=1, le=1000, description="models per recipe")
-    sampler: Literal["tpe", "random", "grid"] = Field("tpe", description="what chooses the recipes; all are Optuna's")
+    sampler: Sampler = Field("tpe", description="what chooses the recipes; all are Optuna's")
     pruning: Literal["median", "none"] = Field(
         "median", description="give a recipe up after its first seed if that is worse than the median of those before"
     )

@@ -13,17 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from pydantic import Field
 
 from pipeline.config import Settings, make
 from pipeline.errors import SettingsError, one_line
 from pipeline.methods.method import Method, Prepared
-from pipeline.methods.preset import NOT_THE_METHODS
+from pipeline.methods.preset import NOT_THE_METHODS, read_yaml
 from pipeline.methods.settings import TrainSettings
 
 SHIPPED = Path(__file__).with_name("spaces")
-LARGEST_FILE = 2**20  # bytes
 DIGITS = 4  # of a suggested number: a recipe that people can read
 MOST_CHOICES = 100
 
@@ -149,12 +147,7 @@ def as_values(space: Space) -> dict[str, Any]:
 
 
 def _load(path: Path) -> dict[Any, Any]:
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise ValueError(f"more than {LARGEST_FILE:,} bytes")
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise SettingsError(f"{path}: expected a space file in YAML, found: {one_line(error)[:200]}.") from error
+    found = read_yaml(path, "a space file")
     if not isinstance(found, dict) or not found:
         raise SettingsError(f"{path}: expected methods with their searched settings, found none.")
     return found

@@ -18,7 +18,7 @@ from pipeline.report.design import design_of
 from pipeline.report.words import verdict_words
 from pipeline.results.figures import TRADEOFF_TAG
 from pipeline.results.gather import Gathered, gather
-from pipeline.stages.held_out import episodes_of
+from pipeline.stages.held_out import within
 from pipeline.stages.remote import ready_to_run
 from pipeline.stages.say import Say
 from pipeline.studies.design import design_for, tags_of
@@ -39,10 +39,11 @@ from pipeline.studies.publish import publish
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.studies.study_plan import Beside, Plan, files_read, find_originals, prepare_data, require_same_recipes
 from pipeline.tasks.settings import at_task, settle
+from pipeline.tracking.begin import experiment_of, system_metrics
 from pipeline.tracking.names import TASK, Kind
 from pipeline.tracking.owner import is_ours
 from pipeline.tracking.query import fetch, search
-from pipeline.tracking.run import TrackedRun, experiment_of, status_of, system_metrics
+from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import Store, open_store
 from pipeline.tracking.study import one_at_a_time, open_group, open_study
 
@@ -94,8 +95,8 @@ def _run_study(settings: EnsembleSettings, say: Say, watch: Watch, suite: Tracke
     members = plan_members(settings, groups)
     together = together_groups(settings, groups)
     originals = find_originals(settings)
-    prepared = prepare_data(task, settings, groups, say)
-    settings = settings.model_copy(update={"episodes": episodes_of(task, settings.pairs, settings.episodes)})
+    prepared, most = prepare_data(task, settings, groups, say)
+    settings = settings.model_copy(update={"episodes": within(most, settings.episodes)})
     tokenizers = [one.interface.tokenizer for one in prepared.values() if one.interface.tokenizer is not None]
     recipes = {group.name: group.recipe(prepared[group.name]) for group in groups}
     beside = Beside(originals, tokenizers[0] if tokenizers else None)

@@ -12,6 +12,7 @@ from pipeline.methods.method import Prepared
 from pipeline.own_code import files_of
 from pipeline.policies.load import load_policy
 from pipeline.report.design import Design
+from pipeline.stages.held_out import most_episodes
 from pipeline.stages.judging import Trial
 from pipeline.stages.make_data import (
     default_pairs,
@@ -77,8 +78,13 @@ class Plan:
         return (self.settings.n_models,) if looks == NONE else tuple(map(int, looks.split(",")))
 
 
-def prepare_data(task: Task, settings: EnsembleSettings, groups: Sequence[Group], say: Say) -> dict[str, Prepared]:
-    """Make missing default data, and check each group's data before anything is started; raises `UserError` kinds."""
+def prepare_data(
+    task: Task, settings: EnsembleSettings, groups: Sequence[Group], say: Say
+) -> tuple[dict[str, Prepared], int | None]:
+    """Make missing default data, and check each group's data before anything is started; raises `UserError` kinds.
+
+    Returns each group's, and how many episodes a condition can have, see `most_episodes`.
+    """
     prepared: dict[str, Prepared] = {}
     warnings: list[str] = []
     for group in groups:
@@ -88,7 +94,7 @@ def prepare_data(task: Task, settings: EnsembleSettings, groups: Sequence[Group]
         warnings += (*prepared[group.name].warnings, *training_warnings(group.settings, prepared[group.name]))
     for warning in dict.fromkeys(warnings):
         say(f"warning: {warning}")
-    expert = load_action_pairs(settings.pairs)  # the expert's chunks, whatever the methods
+    expert = load_action_pairs(settings.pairs)  # whatever the methods
     if len({one.split.digest for one in prepared.values()}) > 1:
         files = " and ".join(str(one.files["data"]) for one in prepared.values())
         raise DataError(f"{files}: expected the same trajectories, found others: the groups would not compare.")
@@ -99,7 +105,7 @@ def prepare_data(task: Task, settings: EnsembleSettings, groups: Sequence[Group]
             require_same_trajectories(pairs, settings.pairs, expert)
         if one.interface.tokenizer is not None:
             require_same_data(one.files["data"], pairs)
-    return prepared
+    return prepared, most_episodes(task, settings.pairs, expert)
 
 
 def files_read(settings: EnsembleSettings, prepared: Iterable[Prepared], beside: Beside) -> tuple[Path, ...]:
@@ -126,8 +132,9 @@ def find_originals(settings: EnsembleSettings) -> list[tuple[Path, str]]:
 def require_same_recipes(store: Store, plan: Plan) -> None:
     """Raise `SettingsError` if a study of this name has trained a group otherwise."""
     study = plan.study
+    runs = search_study(store, study, plan.experiment)
     for name, ours in plan.recipes.items():
-        for run in search_study(store, study, plan.experiment):
+        for run in runs:
             trained = run.tags.get("kind") == Kind.MODEL and run.status == "FINISHED"
             if group_of(run) != name or not (trained or run.tags.get("kind") == Kind.GROUP):
                 continue

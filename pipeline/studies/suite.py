@@ -18,8 +18,9 @@ from pipeline.studies.settings import EnsembleSettings, SuiteSettings
 from pipeline.studies.study import run_study
 from pipeline.studies.study_plan import find_originals
 from pipeline.tasks.registry import DEFAULT, find_task
+from pipeline.tracking.begin import experiment_of
 from pipeline.tracking.names import Kind
-from pipeline.tracking.run import TrackedRun, experiment_of, status_of
+from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import open_store
 from pipeline.tracking.study import one_at_a_time, open_study
 

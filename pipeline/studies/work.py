@@ -25,12 +25,13 @@ from pipeline.stages.judging import Judged, Trial, judge_file, judge_run, log_ju
 from pipeline.stages.train import train
 from pipeline.stages.train_together import train_together
 from pipeline.stages.unfinished import can_resume
-from pipeline.studies.groups import Member
+from pipeline.studies.groups import Member, member_name
 from pipeline.tokenizer.tradeoff import SCALES, measure_tradeoff
+from pipeline.tracking.begin import Place, start_run
 from pipeline.tracking.names import NAME, Kind
 from pipeline.tracking.owner import owner_elsewhere
 from pipeline.tracking.query import StoredRun, artifact, group_of, is_model, search
-from pipeline.tracking.run import Place, TrackedRun, start_run, status_of
+from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import open_store
 
 NOT_IN_FILES, MOST_LETTERS = re.compile(r"[^\w.=-]+"), 100  # of the names of files
@@ -44,7 +45,7 @@ def make_member(member: Member, place: Place, trial: Trial, experiment_id: str, 
     A run of the study that has trained it already counts, and one that was interrupted is resumed. Raises `RunError` if
     another machine is training it.
     """
-    earlier = _earlier_runs(member, place, experiment_id)
+    earlier = _earlier_runs([member], place, experiment_id, seed=place.tags["seed"])[member.name]
     finished = _finished(earlier)
     run_id = finished[-1] if finished else _train_member(member, place, earlier, report)
     judge_run(run_id, trial, lambda share: report(TRAINING_SHARE + (1 - TRAINING_SHARE) * share))
@@ -57,27 +58,35 @@ def make_together(members: Sequence[tuple[Member, Place]], experiment_id: str, r
     Those that a run of the study has trained already count, and interrupted ones are resumed. Raises `RunError` if
     another machine is training one, and in the end if some have failed.
     """
+    first, place_of_first = members[0]
+    earlier = _earlier_runs([member for member, _ in members], place_of_first, experiment_id)
     asked = []
     for member, place in members:
-        earlier = _earlier_runs(member, place, experiment_id)
-        if not _finished(earlier):
-            resumable = [run.run_id for run in earlier if can_resume(run.run_id, member.settings, together=True)]
+        runs = earlier[member.name]
+        if not _finished(runs):
+            resumable = [run.run_id for run in runs if can_resume(run.run_id, member.settings, together=True)]
             resume = resumable[-1] if resumable else NONE
             asked.append((member.settings.model_copy(update={"resume": resume}), place))
-    first, _ = members[0]
     if asked and (failures := train_together(METHODS[first.method], asked, lambda _line: None, report)):
         raise RunError("; ".join(f"{first.group} {failure}" for failure in failures))
     return first.group
 
 
-def _earlier_runs(member: Member, place: Place, experiment_id: str) -> list[StoredRun]:
-    """The runs of the study that trained a member; raises `RunError` if another machine is at it."""
-    tags = {"study": place.tags["study"], "kind": Kind.MODEL, "seed": place.tags["seed"]}
-    found = [run for run in search(open_store(), **tags) if run.experiment_id == experiment_id]
-    earlier = [run for run in found if group_of(run) == member.group]
-    for run in earlier:
+def _earlier_runs(
+    members: Sequence[Member], place: Place, experiment_id: str, **tags: str
+) -> dict[str, list[StoredRun]]:
+    """The runs of the study of a `place` that trained members, by their names, by one look at the store.
+
+    `tags` narrow the look down. Raises `RunError` if another machine is at one.
+    """
+    earlier: dict[str, list[StoredRun]] = {member.name: [] for member in members}
+    for run in search(open_store(), study=place.tags["study"], kind=Kind.MODEL, **tags):
+        name = member_name(group_of(run), run.tags.get("seed", ""))
+        if run.experiment_id != experiment_id or name not in earlier:
+            continue
         if (who := owner_elsewhere(run)) is not None:
-            raise RunError(f"{member.name}: expected nobody to train it, found run {run.run_id}: {who}. Wait for it.")
+            raise RunError(f"{name}: expected nobody to train it, found run {run.run_id}: {who}. Wait for it.")
+        earlier[name].append(run)
     return earlier
 
 

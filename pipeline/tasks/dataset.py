@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import DATA
-from pipeline.errors import DataError, SettingsError, one_line
+from pipeline.errors import DataError, SettingsError, UserError, one_line, reason
 from pipeline.files import whole_file
 from pipeline.tasks.registry import DEFAULT
 
@@ -76,23 +76,45 @@ def read_dataset(name: str, horizon: int = 0) -> DataSet | None:
         _check(dataset)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
-            f"{path}: expected what 'python -m pipeline import' writes, found: {one_line(error)[:300]}. "
-            "Import it again."
+            f"{path}: expected what 'python -m pipeline import' writes, found: {reason(error)[:300]}. Import it again."
         ) from error
     return dataset
+
+
+def dataset_text(dataset: DataSet) -> str:
+    """Return what `dataset.json` holds; raises `SettingsError` for what could not be read again."""
+    try:
+        _check(dataset)
+        text = json.dumps(asdict(dataset), indent=1, allow_nan=False) + "\n"
+        if len(text) > LARGEST:
+            raise ValueError(f"{len(text):,} bytes, of at most {LARGEST:,}")
+    except UserError as error:  # of the record of its task
+        raise SettingsError(f"data set '{dataset.name}': {one_line(error)}") from error
+    except (ValueError, TypeError) as error:
+        raise SettingsError(
+            f"data set '{dataset.name}': expected what {FILE} can hold, found {one_line(error)}."
+        ) from error
+    return text
 
 
 def write_dataset(dataset: DataSet, folder: Path | None = None) -> None:
     """Write `dataset.json` to the set's folder, or to a `folder` that will be it; it must be there.
 
-    Raises `SettingsError` for what could not be read.
+    Raises `SettingsError` as `dataset_text` does.
     """
-    try:
-        _check(dataset)
-    except (ValueError, TypeError) as error:
-        raise SettingsError(f"data set '{dataset.name}': {one_line(error)}") from error
+    text = dataset_text(dataset)
     with whole_file((folder or folder_of(dataset.name)) / FILE) as path:
-        path.write_text(json.dumps(asdict(dataset), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
+
+
+def maker_of(file: Path) -> str:
+    """Return the command that makes a file again: what made the data set that it is of, if its folder tells."""
+    name = name_of(file.parent, "")
+    try:
+        dataset = read_dataset(name) if name else None
+    except DataError:
+        dataset = None
+    return f"python -m pipeline {'import' if dataset and not dataset.simulated else 'collect'}"
 
 
 def find_dataset(name: str) -> DataSet:
@@ -150,11 +172,13 @@ def _check(dataset: DataSet) -> None:
         if type(value) not in kinds.get(field.name, (str,)):
             raise ValueError(f"'{field.name}' of the type {type(value).__name__}")
         if isinstance(value, str) and not (value.isprintable() and len(value) <= LONGEST):
-            raise ValueError(f"'{field.name}' that is not a line of text")
+            raise ValueError(f"a {field.name} that is not one line of at most {LONGEST:,} printable characters")
     if not is_dataset_name(dataset.task):
         raise ValueError(f"'task' that is no name: '{dataset.task}'")
-    if dataset.horizon > LONGEST_HORIZON or len(dataset.observation) + len(dataset.action) > MOST_CHANNELS:
-        raise ValueError(f"a horizon of {dataset.horizon:,}, and {len(dataset.observation):,} observed channels")
+    if dataset.horizon > LONGEST_HORIZON:
+        raise ValueError(f"a horizon of {dataset.horizon:,}, of at most {LONGEST_HORIZON:,}")
+    if (channels := len(dataset.observation) + len(dataset.action)) > MOST_CHANNELS:
+        raise ValueError(f"{channels:,} channels of state and action, of at most {MOST_CHANNELS:,}")
     if min(dataset.episodes, dataset.frames) < 0:
         raise ValueError("less than no episode or frame")
     check_record(task_of_data(dataset), registered=dataset.has_simulator)

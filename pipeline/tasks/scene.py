@@ -35,5 +35,5 @@ class Scene:
     right: float
     bottom: float
     top: float
-    trace: Array | None = None  # (T+1, 2), a point whose way is shown as a fading line
+    trace: Array | None = None  # (T+1, 2), a point whose way so far is shown as a line
     label: str = ""  # of the horizontal axis, with its unit; empty: no axis is shown

@@ -106,7 +106,7 @@ class Ways:
     planned: Callable[[Array, Array], Ints]
     """`planned(states (B, P), chunks (B, H, A)) -> (B, D)`: the options that plans lead to, -1 where none."""
     path: Callable[[Array], Array]
-    """`path(states (..., P)) -> (..., 2)`: a place in the scene, to draw the ways of many episodes."""
+    """`path(states (B, T+1, P)) -> (B, T+1, 2)`: places in the scene, to draw the ways of many episodes."""
 
 
 @dataclass(frozen=True)

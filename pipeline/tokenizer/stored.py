@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
 from pipeline.data.normalisation import Normalisation
-from pipeline.errors import TokenizerError, one_line
+from pipeline.errors import TokenizerError, one_line, reason
 from pipeline.files import is_file
 from pipeline.tokenizer.fast import (
     FIRST_SYMBOL,
@@ -42,7 +42,7 @@ def load_tokenizer(path: Path) -> FastTokenizer:
     except Exception as error:  # damage can surface as nearly anything
         raise TokenizerError(
             f"{path}: expected a FAST tokenizer in the format {FORMAT}, found a damaged or foreign file "
-            f"({one_line(error)[:200]}). Make it again with '{REBUILD}'."
+            f"({reason(error)[:200]}). Make it again with '{REBUILD}'."
         ) from error
 
 

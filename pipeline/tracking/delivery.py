@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
 from requests import RequestException
 
@@ -63,5 +64,8 @@ def deliver(client: MlflowClient, run_id: str, item: Item) -> None:
             client.log_artifact(run_id, item["path"], values["folder"])
         case "text":
             client.log_text(run_id, values["text"], values["name"])
+        case "removal":
+            uri = client.get_run(run_id).info.artifact_uri
+            get_artifact_repository(uri, client.tracking_uri).delete_artifacts(values["name"])
         case "end":
             client.set_terminated(run_id, values["status"], values["time"])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pipeline.errors import StoreError
+from pipeline.errors import StoreError, reason
 from pipeline.files import whole_file, writing
 
 MIRROR = Path("train")
@@ -77,7 +77,7 @@ def reserve(prefix: str, now: datetime, folder: Path = MIRROR) -> Mirror:
         for name in (LOGS, MODELS, PICTURES):
             (folder / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"{folder}: expected a folder to write the run's files to, found: {error}.") from error
+        raise _unwritable(folder, error) from error
     number = 1
     while True:
         mirror = Mirror(stem if number == 1 else f"{stem}_{number}", folder)
@@ -87,9 +87,15 @@ def reserve(prefix: str, now: datetime, folder: Path = MIRROR) -> Mirror:
             number += 1
             continue
         except OSError as error:
-            raise StoreError(f"{folder}: expected a folder to write the run's files to, found: {error}.") from error
+            raise StoreError(
+                f"{folder}: expected a folder to write the run's files to, found: {reason(error)}."
+            ) from error
         # A finished run published its files before it gave up the hidden log, so this look misses none.
         if not any(os.path.lexists(kept) for kept in (mirror.log, mirror.model, mirror.picture)):
             return mirror
         mirror.hidden_log.unlink()
         number += 1
+
+
+def _unwritable(folder: Path, error: OSError) -> StoreError:
+    return StoreError(f"{folder}: expected a folder to write the run's files to, found: {reason(error)}.")

@@ -19,7 +19,7 @@ from mlflow.store.db.utils import _upgrade_db, create_sqlalchemy_engine_with_ret
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import Connection, Table, func, select, text
 
-from pipeline.errors import RunError, StoreError, one_line
+from pipeline.errors import RunError, StoreError, reason
 from pipeline.tracking.places import local_path, open_to_read
 from pipeline.tracking.store import mlflow_settings, sqlite_uri
 
@@ -49,7 +49,7 @@ def check_source(source: Path) -> None:
         with closing(open_to_read(source)) as database:
             database.execute("SELECT experiment_id, artifact_location FROM experiments")
     except sqlite3.Error as error:
-        raise StoreError(f"{source}: expected the sqlite file of an MLflow store, found: {one_line(error)}.") from error
+        raise StoreError(f"{source}: expected the sqlite file of an MLflow store, found: {reason(error)}.") from error
 
 
 def copy_store(source: Path, database_uri: str, bucket_uri: str, secrets: dict[str, str]) -> Moved:

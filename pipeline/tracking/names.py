@@ -29,6 +29,7 @@ LOOKED = "looked"  # of a study: the numbers of models per group at which its ve
 TRAINED = "trained_run"  # of a run of the kind "acting": the run that trained its weights
 SEARCH = "search"  # of a search's models: its name; no report takes them for models of their own
 TRIED, OUTCOME = "tried", "outcome"  # of a trial, as JSON: its settings, and what came of it
+REASON = "reason"  # of a trial: why its settings make no model, as soon as that is known
 TOGETHER = "together"  # of a model: how many were trained at once, as one stack
 SAME_BITS = "same_bits"  # of a model: "yes" if one seed gives the same bits each time, else "no"
 FAILURE = "failure"  # why a run ended that should not have

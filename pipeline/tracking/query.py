@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 from requests import RequestException
 
 from pipeline.config import ALL
-from pipeline.errors import SettingsError, StoreError, one_line
+from pipeline.errors import SettingsError, StoreError, one_line, reason
 from pipeline.tasks.registry import DEFAULT
 from pipeline.tracking.delivery import patiently
 from pipeline.tracking.names import TASK, TRAINED, Kind
@@ -151,7 +151,7 @@ def artifact(client: MlflowClient, run_id: str, name: str) -> Iterator[Path]:
             path = Path(client.download_artifacts(run_id, name, folder))
         except (MlflowException, OSError) as error:
             raise StoreError(
-                f"MLflow run {run_id}: expected the file '{name}', found: {one_line(error)[:200]}."
+                f"MLflow run {run_id}: expected the file '{name}', found: {reason(error)[:200]}."
             ) from error
         yield path
 

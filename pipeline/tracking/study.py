@@ -12,11 +12,12 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from pipeline.errors import SettingsError
 from pipeline.locks import file_lock
+from pipeline.tracking.begin import Place, go_on, launched_run, start_run
 from pipeline.tracking.delivery import patiently
 from pipeline.tracking.names import Kind
 from pipeline.tracking.owner import is_ours, owner_elsewhere
 from pipeline.tracking.query import fetch, search
-from pipeline.tracking.run import Place, TrackedRun, go_on, launched_run, start_run
+from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import home
 
 
@@ -28,14 +29,15 @@ def open_study(
     A study of a suite is below the suite's run. If `mlflow run` has started a run for us and there is one already, the
     new one only says so.
 
-    Raises `SettingsError` if another machine works on the study. Of two that begin it at once the first has it;
-    the other one's new run becomes a continuation of that, and ends.
+    Raises `SettingsError` if something of another kind has the name, or another machine works on the study. Of two that
+    begin it at once the first has it; the other one's new run becomes a continuation of that, and ends.
     """
     earlier = search(client, experiment, study=name, kind=kind)
     for each in earlier:
         if (who := owner_elsewhere(each)) is not None:
             raise _running(name, who)
     if not earlier:
+        _require_free(client, name, experiment, kind)
         tags = {"kind": kind, "study": name}
         run = start_run(client, experiment, name, chosen=True, place=Place(suite.run_id, tags) if suite else None)
         run.tags(tags)
@@ -58,6 +60,22 @@ def open_study(
         run.leave()
         raise _running(name, owner_elsewhere(fetch(client, run_id)) or run_id)
     return run
+
+
+def tag_of(name: str, kind: Kind) -> str:
+    """The tag `study` of a study, suite or search: a search has it in common with none."""
+    return f"{Kind.SEARCH}:{name}" if kind == Kind.SEARCH else name
+
+
+def _require_free(client: MlflowClient, tag: str, experiment: str, kind: Kind) -> None:
+    """Raise `SettingsError` if something of another kind has the name: they would share a folder of reports."""
+    name = tag.removeprefix(tag_of("", Kind.SEARCH))
+    for other in (Kind.STUDY, Kind.SUITE, Kind.SEARCH):
+        if other != kind and search(client, experiment, study=tag_of(name, other), kind=other):
+            raise SettingsError(
+                f"{kind}: expected a name of its own, found that a {other} is called '{name}': their reports would "
+                f"share a folder. Name another by --{kind}."
+            )
 
 
 def _running(name: str, who: str) -> SettingsError:

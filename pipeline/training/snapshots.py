@@ -7,7 +7,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from pipeline.errors import CheckpointError, one_line
+from pipeline.errors import CheckpointError, reason
 from pipeline.files import arrays_digest, whole_file
 from pipeline.training.state import Snapshot
 
@@ -31,7 +31,7 @@ def load_snapshot(path: Path) -> Snapshot:
             raise ValueError("its digest does not match")
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"{path}: expected the snapshot of a training, found a damaged file ({one_line(error)}). "
+            f"{path}: expected the snapshot of a training, found a damaged file ({reason(error)}). "
             "Start a new training, without --resume."
         ) from error
     return snapshot

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pipeline.data.npz import read_npz
-from pipeline.errors import UserError, one_line, shown_uri
+from pipeline.errors import UserError, one_line, reason, shown_uri
 from pipeline.evaluation.protocol import VERSION
 from pipeline.evaluation.stored import protocol_of
 from pipeline.files import file_digest
@@ -48,7 +48,7 @@ def describe_file(path: Path) -> str:
             arrays, _ = read_npz(path, "python -m pipeline collect")
             content = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         except UserError as error:
-            content = f"cannot be read: {one_line(error)[:200]}"
+            content = f"cannot be read: {reason(error)[:200]}"
     date = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
     return f"{path}  {date}  sha256 {file_digest(path)[:12]}" + (f"\n    {content}" if content else "")
 

@@ -3,7 +3,6 @@
 v3.0 has many episodes in a file, and says in `meta/episodes/` which frames each has; v2.1 has a file an episode.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.sources.lerobot_episodes import LARGEST, lines, table_v2, table_v3
+from pipeline.data.sources.lerobot_episodes import lines, table_v2, table_v3
 from pipeline.data.sources.parquet import blocks_of
 from pipeline.data.sources.source import (
     MAX_EPISODES,
@@ -26,6 +25,7 @@ from pipeline.data.sources.source import (
     Source,
     fault,
     inside,
+    json_object,
     matching,
     readable,
     whole,
@@ -44,7 +44,7 @@ NUMBERS = re.compile(r"float(16|32|64)|u?int(8|16|32|64)|bool")
 def open_lerobot(path: Path) -> Source:
     """Read what `meta/` says; raises `DataError`."""
     info_file = inside(path, path / INFO)
-    info = _json(info_file)
+    info = json_object(info_file, "a JSON object")
     if (version := info.get("codebase_version")) not in DATA_PATH:
         raise fault(info_file, f"codebase_version {V3} or {V2}", f"{version!r:.100}: convert it with lerobot")
     template = info.get("data_path", DATA_PATH[version])
@@ -85,16 +85,6 @@ def open_lerobot(path: Path) -> Source:
         files=(info_file, *meta, *(inside(path, part) for part, _ in parts)),
         read=partial(_read, path, features, parts, table.lengths),
     )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    with readable(path, "a JSON object"):
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"{path.stat().st_size:,} bytes")
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError("not an object")
-    return found
 
 
 def _features(path: Path, found: Any) -> tuple[dict[str, Feature], tuple[str, ...]]:

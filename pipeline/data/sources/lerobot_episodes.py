@@ -13,9 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.sources.parquet import blocks_of
-from pipeline.data.sources.source import MAX_FRAMES, fault, inside, readable, whole
-
-LARGEST = 50_000_000  # bytes of a JSON file, or of a line of one
+from pipeline.data.sources.source import LARGEST_JSON, MAX_FRAMES, fault, inside, readable, whole
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def table_v2(path: Path, chunk_size: int) -> tuple[Table, list[Path]]:
 def lines(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a `.jsonl` file, one at a time."""
     with readable(path, "a JSON object on each line"), path.open(encoding="utf-8") as stream:
-        while line := stream.readline(LARGEST):
+        while line := stream.readline(LARGEST_JSON):
             if line.strip():
                 found = json.loads(line)
                 if not isinstance(found, dict):

@@ -1,10 +1,8 @@
 """Minari's data sets: a folder with `data/metadata.json` and `data/main_data.hdf5`, as of Minari 0.4 and 0.5."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pipeline.data.sources.hdf5 import described, number_of, opened, subgroup, values
 from pipeline.data.sources.source import (
@@ -16,12 +14,11 @@ from pipeline.data.sources.source import (
     Source,
     fault,
     inside,
-    readable,
+    json_object,
     whole,
 )
 
 METADATA, MAIN = "metadata.json", "main_data.hdf5"
-LARGEST = 10_000_000  # bytes of the metadata
 WITH_LAST = ("observations", "infos")  # one row more than actions: what was seen after the last
 
 
@@ -42,12 +39,7 @@ def open_minari(path: Path) -> Source:
     """Read what the metadata and the first episode say; raises `DataError`."""
     folder = _folder(path)
     text, main = inside(folder, folder / METADATA), inside(folder, folder / MAIN)
-    with readable(text, "Minari's metadata"):
-        if text.stat().st_size > LARGEST:
-            raise ValueError(f"{text.stat().st_size:,} bytes")
-        facts: Any = json.loads(text.read_text(encoding="utf-8"))
-        if not isinstance(facts, dict):
-            raise ValueError("no JSON object")
+    facts = json_object(text, "Minari's metadata")
     if (stored := facts.get("data_format", "hdf5")) != "hdf5":
         raise fault(text, "the data_format 'hdf5'", f"{stored!r:.100}: write it with data_format='hdf5' in Minari")
     episodes = whole(text, "total_episodes", facts.get("total_episodes"), 1, MAX_EPISODES)

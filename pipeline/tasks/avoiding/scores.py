@@ -106,11 +106,18 @@ def taken(states: Array) -> Ints:
     return np.where(out < np.minimum(touch, states.shape[1])[:, None], gaps(states), -1)
 
 
+def path(states: Array) -> Array:
+    """Return the places of the puck, m, in episodes `states (B, N, P)`, to where it crosses the finish: `(B, N, 2)`."""
+    steps = np.minimum(np.arange(states.shape[1]), finish_steps(states)[:, None])
+    places: Array = np.take_along_axis(states[..., :2], steps[..., None], axis=1)
+    return places
+
+
 WAYS = Ways(
     decisions=(("left", "right"), ("left", "middle", "right"), ("far left", "left", "right", "far right")),
     entropy=float(np.log2(2 * 3 * 4)),  # each gap of a row has equal chances
     taken=taken,
     planned=lambda states, chunks: gaps(carry_out(WORLD, states, chunks)),
-    path=lambda states: states[..., :2],
+    path=path,
 )
 """A plan's way is that of the plan alone in the simulator, whether it touches posts or not: where it leads."""

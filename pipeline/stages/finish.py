@@ -1,0 +1,116 @@
+"""The end of a training: its best weights are judged, and the files of the run are written."""
+
+from dataclasses import dataclass
+
+from pipeline.errors import DivergedError, StoreError, one_line
+from pipeline.evaluation.control import draw_episodes, evaluate_planner, mean_scores, policy_planner
+from pipeline.policies.checkpoint import Checkpoint, save_checkpoint, weights_digest
+from pipeline.policies.policy import Policy, policy_of
+from pipeline.report.loss_curves import draw_loss_curves
+from pipeline.report.model_card import model_card, training_facts
+from pipeline.stages.account import LOSSES, Training
+from pipeline.tasks.score import shares_of
+from pipeline.tasks.task import Task
+from pipeline.tracking.delivery import BRIEFLY
+from pipeline.tracking.mirror import Mirror
+from pipeline.tracking.names import WEIGHTS
+from pipeline.tracking.registry import log_model
+from pipeline.tracking.store import mlflow_settings
+
+# A first look at control after training, on other episodes than an evaluation meets, unless it is given this seed.
+CHECK_SEED, CHECK_EPISODES = 1_000_003, 100
+
+CHECK = "check_"  # before the names of scores
+
+FINAL_METRICS = (
+    "best_val_loss", "best_epoch", "test_loss_at_best_val", "train_seconds", "parameters",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a finished run left."""
+
+    mirror: Mirror
+    run_id: str
+    url: str  # of the run, below the UI's address
+    best_epoch: int
+    metrics: dict[str, float]
+    check: dict[str, float]  # scores of a first look at control, by their names; none without a simulator
+    weights_digest: str
+    undelivered: int  # calls that wait for a store that is away
+
+
+def finish(training: Training) -> Trained:
+    """Judge the best weights, and leave the files of the run: the same, if it is done a second time."""
+    account, run, mirror = training.account, training.run, training.mirror
+    if not account.best:
+        raise DivergedError("training: expected a finite validation loss in some epoch, found none. Try a lower --lr.")
+
+    digest, best = weights_digest(account.best), account.epochs[account.best_epoch - 1]
+    final = {
+        "best_val_loss": best["val_loss"],
+        "best_epoch": float(account.best_epoch),
+        "test_loss_at_best_val": best["test_loss"],
+    }
+    provenance = account.provenance | {WEIGHTS: digest, **final}
+    interface = training.prepared.interface
+    checkpoint = Checkpoint(training.method, training.settings, interface, account.best, provenance)
+    policy = policy_of(checkpoint)
+    check, told = first_look(training.task, policy, training.settings.threads)
+    final |= {f"{CHECK}{name}": value for name, value in check.items()}
+    metrics = final | {"train_seconds": account.seconds}
+    parameters = float(sum(weight.numel() for weight in account.best.values()))
+    run.metrics(metrics | {"parameters": parameters}, time_ms=int(account.epochs[-1]["time_ms"]))
+    run.tags({WEIGHTS: digest})
+
+    training.note(
+        f"best: epoch {account.best_epoch}, val {best['val_loss']:.5f}, test {best['test_loss']:.5f}; "
+        f"weights sha256 {digest[:16]}"
+    )
+    training.note(f"control, {told}")
+    training.note(f"finished after {account.seconds:.1f} s of training", aloud=False)
+    save_checkpoint(mirror.model, checkpoint)
+    losses = {name.removesuffix("_loss"): [row[name] for row in account.epochs] for name in LOSSES}
+    draw_loss_curves(mirror.picture, mirror.name, losses, account.best_epoch, training.method.loss_label)
+    mirror.publish_log()
+    for path in (mirror.log, mirror.model, mirror.picture):
+        run.file(path)
+    _log_model(training, policy)
+    undelivered = run.end("FINISHED")
+    return Trained(mirror, run.run_id, run.url, account.best_epoch, metrics, check, digest, undelivered)
+
+
+def first_look(task: Task, policy: Policy, threads: int) -> tuple[dict[str, float], str]:
+    """Return scores of a first look at control by name, and what is told of it; none without a simulator."""
+    if task.world is None:
+        return {}, "no first look: the task has no simulator. 'evaluate' judges its plans"
+    condition = task.middle_condition
+    episodes = draw_episodes(task, (condition,), CHECK_EPISODES, CHECK_SEED)
+    planner = policy_planner(policy, episodes, CHECK_SEED)
+    (scores,) = mean_scores(evaluate_planner(planner, episodes, threads))
+    check = {name: scores[name] for name in shares_of(task.scores)}
+    return check, (
+        f"a first look: {', '.join(f'{name} {value:.2f}' for name, value in check.items())} "
+        f"({CHECK_EPISODES} episodes, action noise {condition.action_noise:g}, replan {condition.replan})"
+    )
+
+
+def _log_model(training: Training, policy: Policy) -> None:
+    """Log the model as MLflow's models are, with its metrics. No training fails by this: `register` makes it good."""
+    run, params = training.run, training.settings.model_dump(mode="json")
+    card = model_card(
+        training_facts(training.task, training.mirror.name, run.run_id, training.account.provenance, params)
+    )
+    try:
+        run.flush()
+        if run.deliver_waiting()[1]:
+            raise StoreError("the store is away")
+        with mlflow_settings(BRIEFLY):
+            checks = [f"{CHECK}{name}" for name in shares_of(training.task.scores)]
+            log_model(run.client, run.run_id, policy, training.mirror.model, card, (*FINAL_METRICS, *checks))
+    except Exception as error:  # whatever it is: the run has all of its files
+        training.say(
+            f"warning: no logged model in MLflow: {one_line(error)[:200]}; "
+            f"'python -m pipeline register --run {run.run_id}' makes it"
+        )
