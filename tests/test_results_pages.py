@@ -145,10 +145,10 @@ class Interrupted(Exception):
     """What ends a suite before its second task."""
 
 
-@pytest.mark.slow(seconds=12)
+@pytest.mark.slow(seconds=8)
 @pytest.mark.usefixtures("with_store")
 def test_a_suite_under_way_renews_what_it_has(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    values = {"tasks": "pendulum,avoiding", "methods": "pi0,pi0 start_noise=1", "n_models": 2, "executor": "serial"}
+    values = {"tasks": "pendulum,avoiding", "methods": "pi0,pi0 start_noise=1", "n_models": 1, "executor": "serial"}
     tiny = [f"{name}={value}" for name, value in TINY.items() if name != "episodes"]
 
     def say(line: str) -> None:
@@ -167,11 +167,10 @@ def test_a_suite_under_way_renews_what_it_has(copied: Path, capsys: pytest.Captu
     pages = {name: (copied / name).read_text() for name in ("README.md", "docs/results.md", "docs/tasks/pendulum.md")}
     assert "|  | pi0 | pi0 as published | verdict |" in pages["README.md"]
     assert "LQR, planned" in pages["docs/results.md"]
-    assert "| **pi0 as published** | 2 |" in pages["docs/tasks/pendulum.md"]
+    assert "| **pi0 as published** | 1 |" in pages["docs/tasks/pendulum.md"]
     assert "start_noise=1" not in re.sub(r"Note: .*", "", pages["docs/tasks/pendulum.md"])
     drawn = {path.name for path in copied.rglob("docs/**/*.png")}
     assert drawn == {"suite.png", "pendulum_verdicts.png", "scores.png", "converge_steps.png", "plans.png"}
-    assert main([]) == 0 and pages == {name: (copied / name).read_text() for name in pages}
 
 
 @pytest.mark.usefixtures("with_store")
