@@ -121,6 +121,7 @@ class Pi0Settings(FlowActing, ChunkRecipe, TrainSettings):
     )
 
 
+@with_defaults(lr=0.0034, weight_decay=0.0018, start_weight=5.7, ema=0.99, patch=50, near=25, far_weight=0.66)
 class RegressionSettings(ChunkRecipe, TrainSettings):
     """Train plain regression of the chunk with the network of pi0: the baseline without flow."""
 
@@ -132,11 +133,11 @@ class RegressionSettings(ChunkRecipe, TrainSettings):
 class TokenSettings(TokenActing, TokenRecipe, TrainSettings):
     """Settings of methods that predict tokens, and have the chunk from them."""
 
-    lr: float = Field(0.008, gt=0, le=1, description="peak learning rate")
     pairs: Path = Field(Path("data/training_pairs_fast.npz"), description="token pairs; the default is made if missing")
     tokenizer: Path = Field(Path("data/fast_tokenizer.json"), description="the tokenizer that made the pairs")
 
 
+@with_defaults(lr=0.01, weight_decay=0.0021, start_weight=3.5, ema=0.99, warmup=180, expectation_weight=0.51)
 class Pi0FastSettings(TokenSettings):
     """Train pi0-FAST: the chunk as tokens, generated one by one."""
 
@@ -152,6 +153,9 @@ class Pi0FastSettings(TokenSettings):
         return {name: DATA / file for name, file in own.items()}
 
 
+@with_defaults(
+    lr=0.0033, weight_decay=0.017, start_weight=16.0, ema=0.99, warmup=100, expectation_weight=0.035, decoding="greedy"
+)
 class BinningSettings(TokenSettings):
     """Train pi0-FAST's network on plain bins, one token per action: the baseline without FAST."""
 
