@@ -286,7 +286,7 @@ def test_first_pairs_are_known_by_step_or_it_is_said(data: Path, tmp_path: Path)
 
     assert prepared.starts.sum() == 48 and torch.equal(without(shift=1).starts, prepared.starts)
     found = without("step")
-    assert not found.starts.any() and "start_weight 5 has no effect" in found.warnings[-1]
+    assert not found.starts.any() and "start_weight 4.1 has no effect" in found.warnings[-1]
     even = chosen.model_copy(update={"pairs": tmp_path / "x.npz", "start_weight": 1.0})
     assert PI0.prepare(even).warnings == ()
 

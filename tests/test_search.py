@@ -26,7 +26,7 @@ from pipeline.evaluation.protocol import Protocol
 from pipeline.evaluation.stored import protocol_of, protocol_tags
 from pipeline.methods.preset import preset_for, preset_of, read_preset, write_preset
 from pipeline.methods.registry import METHODS
-from pipeline.methods.settings import Pi0Settings, RegressionSettings
+from pipeline.methods.settings import BinningSettings, Pi0Settings, RegressionSettings
 from pipeline.registry import promote
 from pipeline.report.search import COMPLETE, FAILED, PRUNED, Found, Tried
 from pipeline.stages import compare, tokenizer_report
@@ -280,13 +280,13 @@ def test_under_mlflow_run_a_default_is_not_given(tmp_path: Path, monkeypatch: py
     path, seen = tmp_path / "pi0.yaml", []
     write_preset(path, preset_of(METHODS["pi0"], Pi0Settings(lr=0.0123, epochs=7), {}))
     monkeypatch.setattr("pipeline.cli.train.train", lambda _method, settings: seen.append(settings))
-    words = ["--preset", str(path), "--lr", "0.004", "--epochs", "9", "--patch", "10"]
+    words = ["--preset", str(path), "--lr", "0.0065", "--epochs", "9", "--patch", "10"]
     for variable in ("", "1"):
         if variable:
             monkeypatch.setenv("MLFLOW_RUN_ID", variable)
         assert main(train_command("pi0", Pi0Settings), words) == 0
     alone, launched = seen
-    assert (alone.lr, alone.epochs, launched.lr, launched.epochs) == (0.004, 9, 0.0123, 9)
+    assert (alone.lr, alone.epochs, launched.lr, launched.epochs) == (0.0065, 9, 0.0123, 9)
 
 
 def test_presets_of_a_study(tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ def test_presets_of_a_study(tmp_path: Path) -> None:
         return {group.name: group.settings for group in plan_groups(make(EnsembleSettings, values))}
 
     both = groups("pi0,regression,pi0 start_noise=0,binning", "regression.lr=0.1", "epochs=3")
-    assert [each.lr for each in both.values()] == [0.0123, 0.1, 0.0123, 0.008]
+    assert [each.lr for each in both.values()] == [0.0123, 0.1, 0.0123, BinningSettings().lr]
     assert [each.epochs for each in both.values()] == [3] * 4 and both["regression"].patch == 50
     assert both["pi0"].start_noise == 0.5 and both["pi0 start_noise=0"].start_noise == 0
     with pytest.raises(SettingsError, match="preset: expected at most one of each method of this study"):

@@ -143,7 +143,7 @@ class SuiteSettings(RunsJobs):
     episodes: str = Field(
         "100",
         pattern=r"^\d{1,7}(, *[\w.-]+=\d{1,7})*$",
-        examples=["300", "300,pendulum=1000"],
+        examples=["300", f"300,{DEFAULT}=1000"],
         description="episodes per condition: N, and TASK=N for a task with another number",
     )
     base_seed: int = Field(0, ge=0, le=MAX_SEED, description="the first seed; the models' seeds count up from it")
