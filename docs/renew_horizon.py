@@ -10,9 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from docs.command import command
 from docs.marks import renew
 from docs.stored import comparisons_of
-from pipeline.errors import UserError
+from pipeline.errors import SettingsError
 from pipeline.report.comparison import Comparison
 from pipeline.report.tables import Table
 from pipeline.report.verdicts import Verdict
@@ -65,20 +66,16 @@ def render(comparisons: Sequence[Comparison]) -> str:
     return Table("Actions of a plan", columns, rows, note).markdown()
 
 
-def main() -> int:
+@command
+def main(_words: Sequence[str]) -> int:
     """Renew the page from the studies in the store."""
-    try:
-        comparisons = list(comparisons_of(open_store(), SUITE).values())
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    comparisons = list(comparisons_of(open_store(), SUITE).values())
     if not any(map(pairs_of, comparisons)):
-        print(f"error: {store_name()}: no suite '{SUITE}' there. Run 'make horizon' first.", file=sys.stderr)
-        return 2
+        raise SettingsError(f"{store_name()}: no suite '{SUITE}' there. Run 'make horizon' first.")
     renew(PAGE, {PART: render(comparisons)})
     print(f"renewed the part '{PART}' of docs/{PAGE.name}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from docs.command import command
 from docs.marks import renew
 from docs.stored import comparisons_of
-from pipeline.errors import SettingsError, UserError
+from pipeline.errors import SettingsError
 from pipeline.report.comparison import Comparison, over_starts
 from pipeline.report.planning import Need, deciding_half_width, needed, shared_variance
 from pipeline.report.plotting import save
@@ -235,17 +236,13 @@ def example_of(comparison: Comparison) -> Pair:
     return pair
 
 
+@command
 def main(words: Sequence[str]) -> int:
     """Renew the page and its figure from the store."""
-    name = words[0] if words else SUITE
-    try:
-        store = open_store()
-        tasks = comparisons_of(store, name)
-        comparisons = list(tasks.values()) or [gather(store, name).comparison]
-        pair = example_of(comparisons[0])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    name, store = words[0] if words else SUITE, open_store()
+    tasks = comparisons_of(store, name)
+    comparisons = list(tasks.values()) or [gather(store, name).comparison]
+    pair = example_of(comparisons[0])
     chosen = of_methods if tasks else list  # of many tasks the table would be long
     found = [(each.task.name, pair) for each in comparisons for pair in chosen(pairs_of(each))]
     renew(PAGE, render(pair, found, told(comparisons[0], pair)))

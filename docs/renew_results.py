@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from docs import findings
+from docs.command import command
 from docs.marks import renewed
 from docs.result_pages import bullets, by_method, front_table, reading, section, summary, task_block
 from pipeline.config import ALL
@@ -137,15 +138,11 @@ def shown(figures: Mapping[str, Figure], files: Mapping[str, str], folder: str =
     return [f"![{words}]({file.removeprefix(folder)})" for file, words in files.items() if file in figures]
 
 
+@command
 def main(words: Sequence[str]) -> int:
     """Renew what the store has results for."""
-    name = words[0] if words else SUITE
-    try:
-        stored = read_suite(open_store(), name)
-        pages = pages_of(stored)
-    except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+    stored = read_suite(open_store(), words[0] if words else SUITE)
+    pages = pages_of(stored)
     for page, text in pages.items():
         with whole_file(page) as temporary:
             temporary.write_text(text)

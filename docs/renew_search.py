@@ -8,9 +8,12 @@ takes the searches of these names, those of the default recipes by default.
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from docs.marks import renew
+from docs.command import command
+from docs.marks import renew, renewed
+from pipeline.errors import SettingsError
 from pipeline.tracking.names import Kind
 from pipeline.tracking.query import artifact, search
 from pipeline.tracking.store import open_store, store_name
@@ -18,26 +21,29 @@ from pipeline.tracking.store import open_store, store_name
 PAGE = Path(__file__).resolve().parent / "search.md"
 EVIDENCE = PAGE.with_name("search")
 RECIPES = ("pi0-within-limits", "recipes")
+PART = "search"
 HEADING = re.compile(r"^# .*?\n\n.*?\n\n", re.DOTALL)  # of the report, and its task
 
 
-def main(*names: str) -> int:
+@command
+def main(names: Sequence[str]) -> int:
     """Renew the page."""
     store, parts = open_store(), []
-    for name in names or RECIPES:
-        runs = search(store, study=f"search:{name}", kind=Kind.SEARCH)
-        if not runs or runs[-1].status != "FINISHED":
-            print(f"error: {store_name()}: no finished search '{name}'. See docs/how-to/search.md.", file=sys.stderr)
-            return 2
-        with artifact(store, runs[-1].run_id, "report") as report:
+    runs = {name: search(store, study=f"search:{name}", kind=Kind.SEARCH) for name in names or RECIPES}
+    for name, found in runs.items():
+        if not found or found[-1].status != "FINISHED":
+            raise SettingsError(f"{store_name()}: no finished search '{name}' there. See docs/how-to/search.md.")
+    renewed(PAGE, {PART: ""})  # raises before anything is written
+    for name, found in runs.items():
+        with artifact(store, found[-1].run_id, "report") as report:
             tables = HEADING.sub("", (report / "search.md").read_text(encoding="utf-8"), count=1)
             parts.append(f"### Search {name}\n\n{tables}")
             shutil.rmtree(EVIDENCE / name, ignore_errors=True)
             shutil.copytree(report, EVIDENCE / name, ignore=shutil.ignore_patterns("search.md"))
-    renew(PAGE, {"search": "\n".join(parts).rstrip()})
+    renew(PAGE, {PART: "\n".join(parts).rstrip()})
     print(f"renewed {PAGE.name} and {EVIDENCE.name}/ in docs/")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

@@ -13,7 +13,7 @@ end, without noise.
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from docs.command import command
 from pipeline.errors import SettingsError
 from pipeline.evaluation.control import draw_episodes
 from pipeline.policies.load import load_policy
@@ -165,7 +166,8 @@ def models_of(words: Iterable[str], stack: ExitStack) -> dict[str, Models]:
     return chosen
 
 
-def main(words: list[str]) -> int:
+@command
+def main(words: Sequence[str]) -> int:
     """Draw the picture."""
     with ExitStack() as stack:
         fans: dict[str, dict[str, Fan]] = {}

@@ -95,7 +95,7 @@ def test_a_study_of_two_horizons(
     page = Path(shutil.copy(renew_horizon.PAGE, workplace))
     monkeypatch.setattr(renew_horizon, "PAGE", page)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workplace}/mlruns/mlflow.db")
-    assert renew_horizon.main() == 0
+    assert renew_horizon.main([]) == 0
     assert (
         "| pendulum | regression patch=5 | calm | 50: 0.000 | 25: 0.000 | +0.0000 | - | undecided |" in page.read_text()
     )

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.entities import Run as MlflowRun
 
+from docs import renew_search
 from pipeline.cli.main import COMMANDS, main
 from pipeline.cli.train import train_command
 from pipeline.config import make
@@ -379,6 +380,24 @@ def settled(folder: Path) -> tuple[Any, ...]:
     assert preset["found"].pop("run_id") and preset["found"].pop("train_seconds") > 0
     rows = list(csv.DictReader((left / "trials.csv").open()))
     return preset, [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+@shares_the_search
+def test_the_page_of_a_search(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, evidence = tmp_path / "search.md", tmp_path / "search"
+    before = "# Ours\n\n<!-- search: `x` renews this -->\n<!-- end of search -->\nEnd.\n"
+    page.write_text(before)
+    monkeypatch.setattr(renew_search, "PAGE", page)
+    monkeypatch.setattr(renew_search, "EVIDENCE", evidence)
+    monkeypatch.chdir(undisturbed)
+    assert renew_search.main(["search", "other"]) == 2 and "no finished search 'other'" in capsys.readouterr().err
+    assert page.read_text() == before and not evidence.exists()
+    assert renew_search.main(["search"]) == 0
+    winner = yaml.safe_load((evidence / "search" / "regression.yaml").read_text())["found"]["trial"]
+    assert f"| regression | 3 | 0 | 0 | {winner} |" in page.read_text() and page.read_text().endswith("-->\nEnd.\n")
+    assert {path.name for path in (evidence / "search").iterdir()} == FILES - {"search.md"} | {"regression.yaml"}
 
 
 @shares_the_search

@@ -26,6 +26,7 @@ def test_a_task_may_have_episodes_of_its_own() -> None:
             {"episodes": "300,reacher=10"},
             r"episodes: expected tasks .* \(pendulum, avoiding\), found 'reacher'",
         ),
+        ({"episodes": "3,avoiding=1,avoiding=2"}, "episodes: expected each task once, found two .* 'avoiding'"),
         ({"episodes": "300,avoiding=0"}, "episodes: expected 1 or more, found '0'"),
         ({"episodes": "avoiding=3"}, "episodes: expected text like '300' or '300,pendulum=1000', found 'avoiding=3'"),
         ({"originals": "nowhere"}, "originals: expected a folder with .pth files, found none in 'nowhere'"),

@@ -10,7 +10,6 @@ from PIL import Image
 
 from docs import two_answers
 from pipeline.config import make
-from pipeline.errors import SettingsError
 from pipeline.evaluation.control import draw_episodes
 from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
@@ -65,6 +64,13 @@ def test_every_model_and_every_draw_is_a_plan(
         assert image.width > 2 * image.height > 800  # three panels in a row
 
 
-def test_a_task_with_one_answer_is_not_drawn() -> None:
-    with pytest.raises(SettingsError, match="expected a suite or model files of avoiding or reacher, found none"):
-        two_answers.main([])
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [([], "expected a suite or model files of avoiding or reacher, found none"), (["no.pth"], "expected a model file")],
+)
+def test_what_cannot_be_drawn_is_told_in_a_line(
+    words: list[str], found: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert two_answers.main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and found in line

@@ -14,7 +14,7 @@ from pipeline.stages.judging import Trial
 from pipeline.stages.say import Say
 from pipeline.studies.groups import Group, plan_groups
 from pipeline.studies.settings import SearchSettings
-from pipeline.studies.space import Params, Space, as_values, check_buildable, find_space, read_spaces
+from pipeline.studies.space import Params, Space, as_values, find_space, read_spaces
 from pipeline.studies.study_plan import Beside, files_read, prepare_data
 from pipeline.tasks.settings import at_task, settle
 from pipeline.tasks.task import Task
@@ -79,9 +79,8 @@ def plan_search(settings: SearchSettings, say: Say) -> Plan:
     groups = {
         group.name: replace(group, settings=at_task(group.settings, task)) for group in plan_groups(settings.study)
     }
-    path = find_space(settings.space)
     around = [(group.method, group.settings) for group in groups.values()]
-    spaces = read_spaces(path, around, settings.budget == "equal")
+    spaces = read_spaces(find_space(settings.space), around, settings.budget == "equal")
     for method, space in spaces.items():
         fixed = {word.partition("=")[0].removeprefix(f"{method}.") for word in settings.set} & space.keys()
         if fixed:
@@ -91,8 +90,6 @@ def plan_search(settings: SearchSettings, say: Say) -> Plan:
             raise SettingsError(f"trials: expected at most {points}, the grid of {method}, found {settings.trials}.")
     assert limits.keys() == spaces.keys(), "a limit or none for every method"
     prepared, _ = prepare_data(task, settings.study, list(groups.values()), say)
-    for method, space in spaces.items():
-        check_buildable(path, groups[method].method, groups[method].settings, space, prepared[method])
     kept = ("sampler", "pruning", "parallel", "seeds_per_trial", "seed", "base_seed", "episodes")
     terms: dict[str, Any] = {name: getattr(settings, name) for name in kept}
     terms |= {TASK: task.name, "score": task.primary}

@@ -168,6 +168,14 @@ class SuiteSettings(RunsJobs):
         words = map(str.strip, self.episodes.split(",")[1:])
         return dict(word.split("=", 1) for word in words)
 
+    @field_validator("episodes")
+    @classmethod
+    def _each_task_once(cls, episodes: str) -> str:
+        names = [word.partition("=")[0].strip() for word in episodes.split(",")[1:]]
+        if again := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"expected each task once, found two numbers for '{again}'")
+        return episodes
+
     def study_of(self, reference: str, name: str) -> EnsembleSettings:
         """The settings of the study of a task; raises `SettingsError`."""
         shared = self.model_dump(include=set(EnsembleSettings.model_fields) & set(type(self).model_fields))

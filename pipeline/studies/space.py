@@ -17,7 +17,7 @@ from pydantic import Field
 
 from pipeline.config import Settings, make
 from pipeline.errors import SettingsError, one_line
-from pipeline.methods.method import Method, Prepared
+from pipeline.methods.method import Method
 from pipeline.methods.preset import NOT_THE_METHODS, read_yaml
 from pipeline.methods.settings import TrainSettings
 
@@ -117,18 +117,6 @@ def read_spaces(path: Path, methods: Iterable[tuple[Method, TrainSettings]], equ
             "--budget unequal."
         )
     return spaces
-
-
-def check_buildable(path: Path, method: Method, settings: TrainSettings, space: Space, prepared: Prepared) -> None:
-    """Raise `SettingsError` if a value, with all else as it is, makes no network for these data."""
-    for name, entry in space.items():
-        if name in method.acting_type.model_fields:
-            continue
-        for value in entry.ends:
-            try:
-                method.build(settings.model_copy(update={name: value}), prepared.interface)
-            except SettingsError as error:
-                raise SettingsError(f"{path}: {method.name}.{name}={value}: {one_line(error)}") from error
 
 
 def log_settings(space: Space) -> frozenset[str]:
