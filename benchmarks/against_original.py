@@ -70,13 +70,13 @@ from pipeline.policies.checkpoint import save_checkpoint
 from pipeline.policies.exported import load_exported
 from pipeline.policies.load import load_policy
 from pipeline.policies.policy import Policy
-from pipeline.stages.collect import ACTION_NOISE
 from pipeline.stages.export import export
 from pipeline.stages.make_data import make_missing_data
 from pipeline.stages.settings import ExportSettings, TokenizeSettings
 from pipeline.stages.tokenize import tokenize
 from pipeline.streams import numpy_stream, torch_stream
 from pipeline.tasks.pendulum import PENDULUM
+from pipeline.tasks.pendulum.demonstrator import DEMONSTRATOR
 from pipeline.tasks.pendulum.gymnasium_env import ENV_ID
 from pipeline.tasks.pendulum.pid import NestedPID, draw_gains
 from pipeline.tasks.pendulum.world import ACTION_DIM, EPISODE_STEPS, WORLD, draw_starts
@@ -157,19 +157,16 @@ def episode_rate(name: str, policy: Policy) -> Row:
             rollout(env, start, noise, replanning(policy.act, int(interval)))
         return len(single.starts)
 
-    return Row(
-        TITLES[name],
-        "closed loop, batched / one at a time",
-        "episodes/s",
-        **take_turns({"ours": ours, "original": theirs}),
-    )
+    rates = take_turns({"ours": ours, "original": theirs})
+    return Row(TITLES[name], "closed loop, batched / one at a time", "episodes/s", rates["ours"], rates["original"])
 
 
 def collection_rate() -> list[Row]:
     """Trajectories/s of the simulated demonstrator; raises `RuntimeError` if the two ways give other states."""
     chance = numpy_stream(SEED, "against original", "collection")
     gains, starts = draw_gains(chance, DEMONSTRATIONS), draw_starts(chance, DEMONSTRATIONS)
-    noise = chance.uniform(-ACTION_NOISE, ACTION_NOISE, (DEMONSTRATIONS, EPISODE_STEPS, ACTION_DIM))
+    largest = DEMONSTRATOR.action_noise
+    noise = chance.uniform(-largest, largest, (DEMONSTRATIONS, EPISODE_STEPS, ACTION_DIM))
     env = gymnasium.make(ENV_ID)
 
     def ours(threads: int) -> int:
@@ -181,7 +178,7 @@ def collection_rate() -> list[Row]:
             rollout(env, starts[number], noise[number], plain_pid(gains[number]))
         return SINGLE_DEMONSTRATIONS
 
-    states, _ = WORLD.simulate(NestedPID(gains), starts, noise)
+    states, _ = WORLD.simulate(NestedPID(gains), starts, noise, 0)
     for number in range(SINGLE_DEMONSTRATIONS):
         if not np.array_equal(states[number], rollout(env, starts[number], noise[number], plain_pid(gains[number]))):
             raise RuntimeError(f"trajectory {number}: expected equal states in a batch and alone, found others.")
@@ -203,7 +200,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     for settings in (Pi0Settings(), Pi0FastSettings()):
-        make_missing_data(settings, OUT.print)
+        make_missing_data(settings, PENDULUM, OUT.print)
     started = time.perf_counter()
     rows: list[Row] = []
     qualities: dict[str, dict[str, object]] = {}

@@ -183,9 +183,9 @@ def simulate(
                 ):
                     group, difference = group_estimate(first), difference_estimate(first, second)
                     by_method = [float(truth[index].mean()) for truth in truths]
-                    note(f"group, {where}", (k, e), group and group.interval(), by_method[0])
+                    note(f"group, {where}", (k, e), group.interval() if group else None, by_method[0])
                     wanted = by_method[0] - by_method[1]
-                    note(f"difference, {where}", (k, e), difference and difference.interval(), wanted)
+                    note(f"difference, {where}", (k, e), difference.interval() if difference else None, wanted)
                     if outcome.score in (step, share):
                         bound = share_bound(first) if group is None else None
                         note(f"bound, {where}", (k, e), bound, float(given[index].mean()))

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from pipeline.files import whole_file
 from pipeline.policies.load import load_policy
 from pipeline.policies.policy import Policy
 from pipeline.tasks.pendulum import PENDULUM
+from pipeline.tasks.task import Array, Controller
 
 CONDITIONS = PENDULUM.conditions
 
@@ -70,21 +72,24 @@ class Clock:
 
 def evaluate_once(policy: Policy, episodes: int, path: Path) -> dict[str, float]:
     """Evaluate a model as `python -m pipeline evaluate` does, and write the table; seconds by part."""
-    clock = Clock()
-    simulate, score = control.simulate, control.score
-    try:
-        control.simulate = clock.timed("simulation", lambda run, *rest: simulate(clock.timed("rest", run), *rest))
-        control.score = clock.timed("scoring", score)
+    clock, world, score = Clock(), PENDULUM.simulator, PENDULUM.score
 
-        def evaluate() -> None:
-            drawn = control.draw_episodes(PENDULUM, CONDITIONS, episodes, 0)
-            planner = clock.timed("network", control.policy_planner(policy, drawn, 0))
-            found = control.evaluate_planner(planner, drawn, threads=1)
-            clock.timed("writing", stored.write_episodes)(path, found.conditions, found.by_condition())
+    def simulate(controller: Controller, starts: Array, noise: Array, threads: int) -> tuple[Array, Array]:
+        return world.simulate(clock.timed("rest", controller), starts, noise, threads)
 
-        clock.timed("rest", evaluate)()
-    finally:
-        control.simulate, control.score = simulate, score
+    timed = replace(
+        PENDULUM,
+        world=replace(world, simulate=clock.timed("simulation", simulate)),
+        score=clock.timed("scoring", score),
+    )
+
+    def evaluate() -> None:
+        drawn = control.draw_episodes(timed, CONDITIONS, episodes, 0)
+        planner = clock.timed("network", control.policy_planner(policy, drawn, 0))
+        found = control.evaluate_planner(planner, drawn, threads=1)
+        clock.timed("writing", stored.write_episodes)(path, found, found.by_condition())
+
+    clock.timed("rest", evaluate)()
     return clock.seconds
 
 

@@ -105,7 +105,7 @@ def main() -> None:
             same = [row for row in rows if (row["setting"], row["decoding"]) == (setting, decoding)]
             means = [[np.mean([row[what][c] for row in same]) for what in ("success", "converge")] for c in NAMES]  # type: ignore[index]
             cells = [f"{success:.3f} / {converge:.3f}" for success, converge in means]
-            seconds = np.mean([row["train_seconds"] for row in same])  # type: ignore[arg-type]
+            seconds = np.mean([row["train_seconds"] for row in same])
             scale, fine_scale, fine, _ = setting
             grid = f"{fine_scale:g} x {fine}" if fine else "-"
             first = same[0]

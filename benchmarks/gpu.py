@@ -80,8 +80,8 @@ def open_bench(device: str, data: Path) -> Bench:
 
 
 def _few(prepared: Prepared) -> Prepared:
-    parts = {part: tuple(rows[:TINY_PAIRS] for rows in getattr(prepared, part)) for part in ("train", "val", "test")}
-    return replace(prepared, starts=prepared.starts[:TINY_PAIRS], **parts)
+    train, val, test = (tuple(rows[:TINY_PAIRS] for rows in part) for part in (prepared.train, prepared.val, prepared.test))
+    return replace(prepared, starts=prepared.starts[:TINY_PAIRS], train=train, val=val, test=test)
 
 
 def train_together(bench: Bench, name: str, count: int) -> dict[str, Any]:

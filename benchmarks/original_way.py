@@ -8,6 +8,7 @@ Shapes: B batch, H = 50 horizon, L = 25 tokens with BOS and padding, S = 4 state
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -86,7 +87,7 @@ def training(task: Task, seed: int) -> Iterator[int]:
             with global_torch_stream(seed, "original", "dropout", step):
                 loss = task.loss(task.network, *batch)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             loss.item()
             step += 1
@@ -131,13 +132,14 @@ def token_plan(tokenizer: FastTokenizer) -> Plan:
     return plan
 
 
-def rollout(env: gymnasium.Env, start: Array, noise: Array, control: Control) -> Array:
+def rollout(env: gymnasium.Env[Any, Any], start: Array, noise: Array, control: Control) -> Array:
     """One episode from `start (S,)` in one Gymnasium environment, `noise (T, A)` added to the actions.
 
     Returns the states `(T + 1, S)`, fewer if the pole falls.
     """
     env.reset(seed=0)
-    env.unwrapped.set_state(start[:2], start[2:])
+    simulated: Any = env.unwrapped  # set_state is of MuJoCo's environments
+    simulated.set_state(start[:2], start[2:])
     states = [start]
     for step, extra in enumerate(noise):
         state, _, fell, _, _ = env.step(control(step, states[-1]) + extra)
@@ -155,7 +157,8 @@ def replanning(act: Callable[[Array], Floats], interval: int) -> Control:
         nonlocal chunk
         if step % interval == 0:
             chunk = act(state[None])[0]
-        return chunk[step % interval]
+        action: Array = chunk[step % interval]
+        return action
 
     return control
 

@@ -169,22 +169,22 @@ def count_calls() -> dict[str, Any]:
     from pipeline.stages.judging import Trial, judge_run
     from pipeline.stages.train import train
     from pipeline.tracking import run
+    from pipeline.tracking.delivery import deliver
+    from pipeline.training.snapshots import save_snapshot
 
     calls: Counter[str] = Counter()
-    deliver = run.deliver
 
     def counted(client: Any, run_id: str, item: Any) -> None:
         calls[item["what"]] += 1
         deliver(client, run_id, item)
 
     snapshots: list[int] = []
-    save_snapshot = account.save_snapshot
 
     def weighed(path: Path, snapshot: Any) -> None:
         save_snapshot(path, snapshot)
         snapshots.append(path.stat().st_size)
 
-    run.deliver, account.save_snapshot = counted, weighed
+    vars(run)["deliver"], vars(account)["save_snapshot"] = counted, weighed  # what these modules call by these names
     with tempfile.TemporaryDirectory() as name:
         os.chdir(name)
         made = train(METHODS["pi0"], Pi0Settings(), lambda line: None, lambda step: None)

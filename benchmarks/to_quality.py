@@ -152,7 +152,7 @@ def train_original(task: Task, tokenizer: Path, seconds: float) -> tuple[int, Qu
     steps, samples, started = training(task, SEED), 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
         samples += next(steps)
-    return samples, judge(import_original(Path("original.pth"), task.network.state_dict(), tokenizer).plan)
+    return samples, judge(import_original(Path("original.pth"), task.network.state_dict(), tokenizer))
 
 
 def quality_row(name: str, progress: Progress, epoch_samples: int) -> Row:

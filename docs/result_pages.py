@@ -18,7 +18,7 @@ from pipeline.report.suite import (
     verdicts_of,
 )
 from pipeline.report.tables import Table
-from pipeline.report.words import needs_words
+from pipeline.report.words import DECIDE, interval_name, needs_words
 
 WIDTH = 120
 LEFT_OUT = ("zero action",)
@@ -91,7 +91,7 @@ def summary(suite: Suite) -> str:
             if verdict.word == "equivalent":
                 equal.append((task, pair, difference, interval_text(verdict.inner, digits)))
             if verdict.word == "undecided":
-                needs = needs_words(verdict.needs).removeprefix("What would probably decide: ").rstrip(".")
+                needs = needs_words(verdict).removeprefix(DECIDE).rstrip(".")
                 unknown.append((task, pair, difference, interval_text(verdict.interval, digits), needs))
     parts = ["## Equivalent", ""]
     parts += [grid(("task", "pair", "difference", "interval"), equal, ("pair",)) if equal else "No two methods.", ""]
@@ -99,7 +99,8 @@ def summary(suite: Suite) -> str:
     if not unknown:
         return "\n".join([*parts, "Nothing."])
     parts += [wrapped("If the difference is what it seems, this would decide in four of five repetitions:"), ""]
-    columns = ("task", "pair", "difference", "95% interval", "would probably decide")
+    name = interval_name(verdict for comparison in suite.values() for verdict in verdicts_of(comparison))
+    columns = ("task", "pair", "difference", name, "would probably decide")
     return "\n".join([*parts, grid(columns, unknown, ("pair", "would probably decide"))])
 
 

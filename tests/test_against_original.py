@@ -1,6 +1,9 @@
-"""What `benchmarks.against_original` measures is what it says: the original's plans, the same physics, our averages."""
+"""Benchmarks run, and `against_original` measures what it says: the original's plans, the same physics, our averages."""
 
+import importlib
+import pkgutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -9,11 +12,16 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
+import benchmarks
 import pipeline
 from benchmarks.original_way import flow_plan, plain_pid, read_network, rollout, token_plan
 from benchmarks.side_by_side import Row, number
+from pipeline.evaluation.stored import read_episodes
+from pipeline.methods.method import Plans
 from pipeline.methods.settings import Pi0Settings
-from pipeline.policies.policy import noise_of
+from pipeline.policies.policy import Policy, noise_of
+from pipeline.tasks.facts import UNKNOWN
+from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tasks.pendulum.gymnasium_env import ENV_ID
 from pipeline.tasks.pendulum.pid import NestedPID, draw_gains
 from pipeline.tasks.pendulum.world import WORLD, draw_starts
@@ -76,3 +84,30 @@ def test_ratio_says_how_many_times_better_ours_is() -> None:
     assert [number(x) for x in (0.01234, 0.5, 1.234, 12.34, 99.96, 123.4, 12345)] == [
         "0.0123", "0.500", "1.23", "12.3", "100", "123", "12,300"
     ]  # fmt: skip
+
+
+def test_every_benchmark_can_be_imported() -> None:
+    found = [importlib.import_module(f"benchmarks.{each.name}") for each in pkgutil.iter_modules(benchmarks.__path__)]
+    assert len(found) > 10
+
+
+def test_benchmarks_of_episodes_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
+    from benchmarks import against_original, evaluation, imitation_limit, side_by_side
+
+    def act(states: np.ndarray, _draw: object) -> Plans:
+        return Plans(np.zeros((len(states), 50, 1), np.float32))
+
+    policy = Policy(name="zero", method="pi0", task=UNKNOWN, state_dim=4, horizon=50, action_dim=1, _act=act)
+    seconds = evaluation.evaluate_once(policy, 2, tmp_path / "episodes.csv")
+    assert seconds.keys() == set(evaluation.PARTS) and all(each > 0 for each in seconds.values())
+    assert read_episodes(tmp_path / "episodes.csv", 2, PENDULUM)["calm"].shape == (9, 2)
+    for module, sizes in (
+        (side_by_side, {"ROUNDS": 1}),
+        (against_original, {"EPISODES": 1, "SINGLE_EPISODES": 1, "DEMONSTRATIONS": 3, "SINGLE_DEMONSTRATIONS": 1}),
+    ):
+        for name, size in sizes.items():
+            monkeypatch.setattr(module, name, size)
+    rows = [against_original.episode_rate("pi0", policy), *against_original.collection_rate()]
+    assert len(rows) == 3 and all(row.ratio[0] > 0 for row in rows)
+    states, actions = imitation_limit.demonstrate(2)
+    assert imitation_limit.fit_map(states, actions, range(21, 49, 3)).shape == (5, 50)

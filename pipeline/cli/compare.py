@@ -29,7 +29,7 @@ def run(settings: CompareSettings) -> int:
         return _compare_methods(settings)
     from pipeline.cli.console import ERR, OUT, print_rows
     from pipeline.cli.progress import contest_display
-    from pipeline.report.contest import contest_table, contest_values, sentence
+    from pipeline.report.contest import UNDECIDED, contest_table, contest_values, needs_sentence, sentence
     from pipeline.stages.compare import blocks_of, compare
     from pipeline.stages.foreign import faults_text
     from pipeline.tasks.registry import find_task
@@ -39,7 +39,7 @@ def run(settings: CompareSettings) -> int:
     contest = made.contest
     if settings.format == "json":
         about = {"a": made.names[0], "b": made.names[1], "score": made.score, "margin": settings.margin}
-        values = contest_values(made.conditions, contest)
+        values = contest_values(made.conditions, contest, settings.margin)
         values |= {"no_plan_a": dict(made.faults[0]), "no_plan_b": dict(made.faults[1])} if any(made.faults) else {}
         print(json.dumps({"format": "tinypi-comparison-1"} | about | values, allow_nan=False))
         return CODES[contest.verdict]
@@ -48,6 +48,8 @@ def run(settings: CompareSettings) -> int:
     if contest.evidence:
         rows.append(("pairs", f"{contest.evidence.wins} won by A, {contest.evidence.losses} by B, the others equal"))
     rows += [(name, faults_text(faults)) for name, faults in zip("AB", made.faults, strict=True) if faults]
+    if contest.verdict == UNDECIDED:
+        rows.append(("would decide", needs_sentence(contest, settings.margin)))
     print_rows("compare", [*rows, ("verdict", sentence(contest, settings.margin))], "verdict")
     return CODES[contest.verdict]
 

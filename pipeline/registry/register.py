@@ -1,14 +1,10 @@
 """Registering trained models in MLflow's model registry, and choosing a study's best.
 
 The best member of a method is the one that controls best in the first look after its training: by `check_SCORE` of the
-task's scores in [0, 1], the last of its table first, then by the lower validation loss. Those 100 episodes are not the
-ones that an evaluation reports, so that the scores of the best are not flattered by the choice; neither test loss nor
-reported scores have a say. Without a simulator there is no look: the validation loss alone chooses.
-
-On the default task, where seeds differ much, as by an earlier recipe, the rank correlation of `check_converge` with the
-converge that was reported lay between 0.54 and 0.87 over ten seeds of a method, that of the validation loss between
--0.66 and +0.33 (minus is the right sign). By the recipe of now seeds are so alike that 100 episodes do not tell them
-apart (-0.20 and +0.24), nor does the validation loss (-0.43 and -0.30): then the best is one of equals.
+task's primary score, then of its other scores in [0, 1], then by the lower validation loss. Those 100 episodes are not
+the ones that an evaluation reports, so that the scores of the best are not flattered by the choice; neither test loss nor
+reported scores have a say. Without a simulator there is no look: the validation loss alone chooses. Where the seeds of a
+method differ little, 100 episodes do not tell them apart, and the best is one of equals.
 """
 
 import math
@@ -146,17 +142,20 @@ def best_alias(study: str) -> str:
 
 
 def choosing(task: Task) -> tuple[str, ...]:
-    """The scores that choose a study's best, the first before the others; none without a simulator."""
-    return shares_of(task.scores)[::-1] if task.world else ()
+    """The scores that choose a study's best, the primary one before the others; none without a simulator."""
+    others = (name for name in shares_of(task.scores) if name != task.primary)
+    return (task.primary, *others) if task.world else ()
 
 
 def best_of(store: Store, task: Task, study: str, method: str, experiment: str = ALL) -> StoredRun | None:
     """The best member of a method in a study of a task, as said at the top; None if none was looked at."""
     looks = [f"{CHECK}{name}" for name in choosing(task)]
 
+    def known(run: StoredRun, name: str) -> bool:
+        return math.isfinite(run.metrics.get(name, math.nan))
+
     def looked(run: StoredRun, name: str) -> float:
-        value = run.metrics.get(name, math.nan)
-        return value if math.isfinite(value) else -math.inf  # runs of early versions have fewer scores
+        return run.metrics[name] if known(run, name) else -math.inf  # runs of early versions have fewer scores
 
     found = [
         run
@@ -164,7 +163,8 @@ def best_of(store: Store, task: Task, study: str, method: str, experiment: str =
         if run.status == "FINISHED"
         and is_model(run)
         and run.tags[METHOD] == method
-        and all(math.isfinite(run.metrics.get(name, math.nan)) for name in (*looks[:1], "best_val_loss"))
+        and known(run, "best_val_loss")
+        and (not looks or any(known(run, name) for name in looks))
     ]
     return max(
         found,

@@ -4,7 +4,7 @@ from pipeline.report.comparison import Comparison, Contrast, Group, Where
 from pipeline.report.scores import COSTS
 from pipeline.report.statistics import Interval, Summary
 from pipeline.report.tables import Table
-from pipeline.report.words import p_text, verdict_label
+from pipeline.report.words import interval_name, interval_note, p_text, verdict_label
 from pipeline.tasks.score import PLANNED, REBUILT, Score, error_metrics
 from pipeline.tasks.task import Task
 
@@ -24,6 +24,7 @@ def where_text(where: Where, task: Task) -> str:
 def verdict_table(comparison: Comparison) -> Table:
     """The primary score of every two groups, on average over the conditions."""
     digits = comparison.primary.digits
+    told = [found for contrast in comparison.contrasts if (found := contrast.verdict) is not None]
     rows = [
         (
             f"{found.first} and {found.second}",
@@ -34,12 +35,12 @@ def verdict_table(comparison: Comparison) -> Table:
             p_text(found.p),
             verdict_label(found),
         )
-        for contrast in comparison.contrasts
-        if (found := contrast.verdict) is not None
+        for found in told
     ]
-    inner = next((each.verdict.inner_percent for each in comparison.contrasts if each.verdict), 90)
-    columns = ("", "first", "second", "difference", "95% interval", f"{inner:.3g}% interval", "p", "verdict")
-    note = "p: permutation test over models, unpaired, for these episodes."
+    inner = told[0].inner_percent if told else 90
+    columns = ("", "first", "second", "difference", interval_name(told), f"{inner:.3g}% interval", "p", "verdict")
+    about = "p: permutation test over models, unpaired, for these episodes."
+    note = " ".join(filter(None, [about, interval_note(told)]))
     if comparison.letters:
         shared = "; ".join(f"{name} {letter}" for name, letter in comparison.letters.items())
         note += f" Groups that share a letter are not shown to differ by more than the margin: {shared}."

@@ -5,15 +5,17 @@ A block is one start in every condition. Shapes: C conditions, b or n blocks.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from math import log
+from math import ceil, log
 from typing import Any, Final, Literal
 
 import numpy as np
 
 from pipeline.report.betting import bet, decide, first_bets, log_evidence
+from pipeline.report.planning import deciding_half_width
 from pipeline.report.statistics import ALPHA, Floats, Interval, Verdict
 from pipeline.report.tables import Table
 
+REACH = 1000  # times as many blocks as there were are the most that is told
 UNDECIDED: Final[Literal["undecided"]] = "undecided"
 
 Watch = Callable[[int, Interval], None]
@@ -98,6 +100,21 @@ def shown_interval(interval: Interval, evidence: Evidence | None) -> Interval:
     return Interval(interval.low, min(interval.high, 0.0))
 
 
+def blocks_needed(contest: Contest, margin: float) -> int | None:
+    """Return about how many blocks would decide, if the true difference is what it seems; None of those within reach.
+
+    The width of a confidence sequence falls with the root of the number of blocks, but for a logarithm; evidence grows
+    with wins and losses at their present rates.
+    """
+    half = (contest.interval.high - contest.interval.low) / 2
+    found = [(half / deciding_half_width(contest.difference, margin)) ** 2]
+    if (evidence := contest.evidence) is not None:
+        more = np.geomspace(1, REACH, 200)
+        grown = (Evidence(round(evidence.wins * times), round(evidence.losses * times)) for times in more)
+        found += [float(times) for times, each in zip(more, grown, strict=True) if each.decides][:1]
+    return ceil(max(1.0, min(found)) * contest.a.shape[1]) if min(found) <= REACH else None
+
+
 def contest_table(
     label: str, conditions: tuple[str, ...], contest: Contest, names: tuple[str, str] = ("A", "B")
 ) -> Table:
@@ -125,13 +142,23 @@ def sentence(contest: Contest, margin: float) -> str:
     return f"{said[contest.verdict]}: A minus B is {between}"
 
 
-def contest_values(conditions: tuple[str, ...], contest: Contest) -> dict[str, Any]:
+def needs_sentence(contest: Contest, margin: float) -> str:
+    """Say what would decide a contest that is undecided."""
+    if (blocks := blocks_needed(contest, margin)) is None:
+        return "no number of episodes within reach, if the difference is what it seems"
+    episodes = float(f"{blocks * len(contest.a):.2g}")
+    return f"about {episodes:,.0f} episodes of each policy, if the difference is what it seems"
+
+
+def contest_values(conditions: tuple[str, ...], contest: Contest, margin: float) -> dict[str, Any]:
     """The contest as plain values."""
+    needed = blocks_needed(contest, margin) if contest.verdict == UNDECIDED else None
     rows = zip(conditions, contest.a.mean(1).tolist(), contest.b.mean(1).tolist(), strict=True)
     return {
         "verdict": contest.verdict,
         "difference": contest.difference,
         "interval": [contest.interval.low, contest.interval.high],
         "episodes": int(contest.a.size),
+        "episodes_needed": needed and needed * len(contest.a),
         "conditions": [{"condition": where, "a": a, "b": b} for where, a, b in rows],
     } | ({"wins": contest.evidence.wins, "losses": contest.evidence.losses} if contest.evidence else {})

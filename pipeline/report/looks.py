@@ -7,11 +7,15 @@ by look k of K (Lan and DeMets 1983, "Discrete sequential boundaries for clinica
   relabelling has the same number of models of each method at every look. At look k, a relabelling counts if it had
   stopped at an earlier look, or reaches the observed difference now. The methods differ if no more than alpha k / K
   count. If the methods are alike, the chance to be told at any look that they differ is at most alpha, whatever the
-  distribution of the scores. This is so for the episodes at hand; that other episodes may differ is in the two-way 95%
-  interval, which must leave out zero as well. Episodes are the same at every look and get no second chance.
+  distribution of the scores. This is so for the episodes at hand. That other episodes may differ is in the two-way
+  interval of confidence 1 - alpha / K, which must leave out zero as well.
 * equivalent: the two-way interval of confidence 1 - 2 alpha / K lies within the margin. If the true difference is not
   within it, the chance to be told so at any look is at most alpha: alpha / K at each.
 * undecided: neither.
+
+The interval of a look is the two-way one of confidence 1 - alpha / K: those of all looks hold at once with a chance of at
+least 1 - alpha (a repeated confidence interval, Jennison and Turnbull 1989, by Bonferroni's inequality). Where the
+permutation test does not tell that the methods differ, zero belongs to it.
 """
 
 from collections.abc import Sequence
@@ -33,6 +37,7 @@ class Look:
     p: float  # share of the relabellings that stopped earlier or reach the observed difference
     spent: float  # of alpha by now: the methods differ if p is no more
     estimate: Estimate | None  # of first minus second
+    differs: bool  # whether a difference is shown, however small
     verdict: Verdict
 
 
@@ -56,12 +61,13 @@ def judge_looks(
         shares = (stopped.sum() + len(still) - np.searchsorted(still, distance - room)) / len(distance)
         spent = alpha * (number + 1) / len(looks)
         estimate = difference_estimate(ours, others)
+        differs = estimate is not None and bool(shares[0] <= spent) and estimate.p < alpha / len(looks)
         said: Verdict = "undecided"
         if estimate and equivalent(estimate, margin, alpha / len(looks)):
             said = "equivalent"
-        elif estimate and shares[0] <= spent and estimate.p < alpha:
+        elif estimate and differs:
             said = "better" if estimate.value * better > 0 else "worse"
-        found.append(Look(models, float(shares[0]), spent, estimate, said))
+        found.append(Look(models, float(shares[0]), spent, estimate, differs, said))
         if said != "undecided":
             break
         stopped |= shares <= spent

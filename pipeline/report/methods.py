@@ -1,13 +1,13 @@
 """A table of results that other systems made: all pairs of methods, and how they are shown."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.report.statistics import Floats, model_means, over_conditions
 from pipeline.report.tables import Table
 from pipeline.report.verdicts import Verdict, judge_pairs, letters_of
-from pipeline.report.words import p_text
+from pipeline.report.words import interval_name, interval_note, needs_words, p_text
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,14 @@ def methods_tables(made: Methods, margin: float) -> list[Table]:
         )
         for pair in made.pairs
     ]
-    unknown = any(pair.interval is None for pair in made.pairs)
+    notes = ["Intervals are over models and episodes; the verdict is theirs.", interval_note(made.pairs)]
+    if any(pair.interval is None for pair in made.pairs):
+        notes.append("No interval: one model, or outcomes too equal.")
+    notes += [
+        f"{pair.first} and {pair.second}: {needs_words(pair)}"
+        for pair in made.pairs
+        if pair.word == "undecided" and pair.interval is not None
+    ]
     return [
         Table(
             f"Mean score over models; {where}",
@@ -58,10 +65,9 @@ def methods_tables(made: Methods, margin: float) -> list[Table]:
         ),
         Table(
             f"All pairs; equivalent: within {margin:g}",
-            ("pair", "difference", "interval", "p, Holm", "p, permutation", "verdict"),
+            ("pair", "difference", interval_name(made.pairs), "p, Holm", "p, permutation", "verdict"),
             pairs,
-            "Intervals are over models and episodes, at the levels of Holm's correction: the verdict is theirs."
-            + (" No interval: one model, or outcomes too equal." if unknown else ""),
+            "\n".join(filter(None, notes)),
         ),
     ]
 
@@ -84,6 +90,7 @@ def methods_values(made: Methods, margin: float) -> dict[str, Any]:
                 "p_holm": pair.p_holm,
                 "p_permutation": pair.p,
                 "verdict": pair.word,
+                "needs": [asdict(need) for need in pair.needs],  # what would probably decide
             }
             for pair in made.pairs
         ],

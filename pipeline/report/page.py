@@ -48,8 +48,8 @@ class Caption:
 CAPTIONS = {
     "verdicts": Caption(
         "The verdict",
-        "Differences of the primary score on average over the conditions, with 95% intervals over models and episodes. "
-        "Within the band, differences are too small to matter.",
+        "Differences of the primary score on average over the conditions, with the intervals over models and episodes "
+        "that are in the table of verdicts. Within the band, differences are too small to matter.",
         "A row for each pair of groups: a dot and its interval beside a band around zero. The table of verdicts has "
         "the same numbers.",
     ),

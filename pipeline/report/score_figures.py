@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.report.comparison import Comparison, Group
 from pipeline.report.plotting import Axes, Figure, FixedLocator, NullLocator, look, plain
 from pipeline.report.statistics import Floats, Summary
-from pipeline.report.words import verdict_label
+from pipeline.report.words import interval_name, verdict_label
 
 LETTER = 0.085  # the width of a letter in a legend, inches
 YARDSTICK_LINES = ("-", "--", ":", "-.")
@@ -89,7 +89,7 @@ def draw_scores(comparison: Comparison) -> Figure:
 
 @plain()
 def draw_verdicts(comparison: Comparison) -> Figure:
-    """The difference of the primary score of every two groups, with its 95% interval, and the margin as a band."""
+    """The difference of the primary score of every two groups, with its interval, and the margin as a band."""
     found = [each.verdict for each in comparison.contrasts if each.verdict is not None]
     figure = Figure(figsize=(11, 1.9 + 0.4 * len(found)), layout="constrained")
     axes = figure.subplots()
@@ -110,7 +110,7 @@ def draw_verdicts(comparison: Comparison) -> Figure:
         side.spines[["left", "right", "top"]].set_visible(False)
     axes.grid(axis="x", alpha=0.25)
     axes.set_xlabel(f"difference in {comparison.design.primary}; grey: within ±{margin:g}")
-    figure.suptitle(f"Verdict of {comparison.title}: 95% intervals over models and episodes")
+    figure.suptitle(f"Verdict of {comparison.title}: {interval_name(found)}, over models and episodes")
     return figure
 
 

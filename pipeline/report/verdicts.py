@@ -8,7 +8,7 @@ from itertools import combinations
 from pipeline.report import statistics
 from pipeline.report.letters import letters
 from pipeline.report.looks import Look, judge_looks
-from pipeline.report.planning import Need, deciding_half_width, needed, shared_variance
+from pipeline.report.planning import Need, deciding_half_width, expected_half_width, needed, shared_variance
 from pipeline.report.statistics import (
     ALPHA,
     Difference,
@@ -29,17 +29,25 @@ class Verdict:
     first: str
     second: str
     margin: float
+    models: tuple[int, int]  # that it is of: where one looks early, those of the last look
     means: tuple[float, float]
     difference: float  # first minus second
-    interval: Interval | None  # 95%; of several pairs, at the level of Holm's procedure
-    inner: Interval | None  # for equivalence: 90%; of several pairs, wider
+    interval: Interval | None  # 95%; of several pairs at the level of Holm's procedure; of looks, for all of them at once
+    inner: Interval | None  # for equivalence: 90%; of several pairs or looks, wider
     inner_percent: float
-    p: float | None  # permutation test over models
-    p_holm: float | None  # of the interval's test, after Holm's correction over the pairs
+    p: float | None  # permutation test over models; where one looks early, that of the last look
+    p_holm: float | None  # of the interval's test, after Holm's correction over the pairs; None where one looks early
     word: statistics.Verdict  # of the first
     ahead: str | None  # the better one, if a difference is shown, however small
-    looks: tuple[Look, ...]  # of a study that looked before its end
-    needs: tuple[Need, ...]  # what would decide, if this is undecided
+    pairs: int  # that are judged together
+    planned: tuple[int, ...]  # numbers of models at which the study may stop; empty if it is judged once
+    looks: tuple[Look, ...]  # that have been taken
+    needs: tuple[Need, ...]  # what would decide, if this is undecided: of the looks that are left, or in a new study
+
+    @property
+    def left(self) -> tuple[int, ...]:
+        """The looks that are left."""
+        return self.planned[len(self.looks) :]
 
     @property
     def better(self) -> str | None:
@@ -53,9 +61,13 @@ class Terms:
 
     margin: float
     better: int  # -1 where less is better
-    looks: Sequence[int]  # planned ones; empty for a study that is judged once
-    alpha: float  # the share of a pair
+    pairs: int
     largest: float  # difference that there can be
+
+    @property
+    def alpha(self) -> float:
+        """The share of a pair."""
+        return ALPHA / max(1, self.pairs)
 
 
 def judge_pairs(
@@ -68,9 +80,11 @@ def judge_pairs(
     largest difference that there can be: 1 of outcomes in [0, 1].
     """
     pairs = list(combinations(outcomes, 2))
+    terms = Terms(margin, better, len(pairs), largest)
+    if looks:
+        return [_judge_looks(pair, (outcomes[pair[0]], outcomes[pair[1]]), tuple(looks), terms) for pair in pairs]
     found = [compare(outcomes[a], outcomes[b]) for a, b in pairs]
     ps = [each.estimate.p if each.estimate else 1.0 for each in found]
-    terms = Terms(margin, better, looks, ALPHA / max(1, len(pairs)), largest)
     return [
         _judge(pair, (outcomes[pair[0]], outcomes[pair[1]]), each, p, level, terms)
         for pair, each, p, level in zip(pairs, found, holm(ps), holm_levels(ps), strict=True)
@@ -85,36 +99,83 @@ def _judge(
     level: float,
     terms: Terms,
 ) -> Verdict:
-    estimate, margin, alpha = found.estimate, terms.margin, terms.alpha
-    looks = tuple(judge_looks(*outcomes, terms.looks, margin, terms.better, alpha) if terms.looks else ())
+    """Judge a pair once, by Holm's procedure: `p` is corrected, `level` that of the interval."""
+    estimate = found.estimate
     ahead = pair[0 if found.value * terms.better > 0 else 1] if p < ALPHA else None
     word: statistics.Verdict
-    if terms.looks:
-        word = looks[-1].verdict if looks else "undecided"
-    elif estimate is not None and equivalent(estimate, margin, alpha):
+    if estimate is not None and equivalent(estimate, terms.margin, terms.alpha):
         word = "equivalent"
     else:
         word = "undecided" if ahead is None else "better" if ahead == pair[0] else "worse"
-    ours, others = map(components, outcomes)
-    needs: Sequence[Need] = ()
-    if word == "undecided" and ours is not None and others is not None:
-        needs = needed(ours, others, deciding_half_width(found.value, margin), shared_variance(*outcomes), alpha)
     return Verdict(
         first=pair[0],
         second=pair[1],
-        margin=margin,
+        margin=terms.margin,
+        models=(len(outcomes[0]), len(outcomes[1])),
         means=(float(outcomes[0].mean()), float(outcomes[1].mean())),
         difference=found.value,
         interval=estimate.interval(1 - level, terms.largest) if estimate else None,
-        inner=estimate.interval(1 - 2 * alpha, terms.largest) if estimate else None,
-        inner_percent=100 * (1 - 2 * alpha),
+        inner=estimate.interval(1 - 2 * terms.alpha, terms.largest) if estimate else None,
+        inner_percent=100 * (1 - 2 * terms.alpha),
         p=found.p_permutation,
         p_holm=p if estimate else None,
         word=word,
         ahead=ahead,
-        looks=looks,
-        needs=tuple(needs),
+        pairs=terms.pairs,
+        planned=(),
+        looks=(),
+        needs=_needed(outcomes, found.value, terms) if word == "undecided" else (),
     )
+
+
+def _judge_looks(
+    pair: tuple[str, str], outcomes: tuple[Floats, Floats], planned: tuple[int, ...], terms: Terms
+) -> Verdict:
+    """Judge a pair at its last look: word, interval and what would decide are of the models up to there."""
+    looks = tuple(judge_looks(*outcomes, planned, terms.margin, terms.better, terms.alpha))
+    last = looks[-1] if looks else None
+    seen = (outcomes[0][: last.models], outcomes[1][: last.models]) if last else outcomes
+    found, level = compare(*seen), terms.alpha / len(planned)
+    estimate, shown = found.estimate, last is not None and last.differs
+    interval = estimate.interval(1 - level, terms.largest) if estimate else None
+    if interval is not None and not shown:
+        interval = Interval(min(interval.low, 0.0), max(interval.high, 0.0))
+    word = last.verdict if last else "undecided"
+    left = planned[len(looks) :]
+    return Verdict(
+        first=pair[0],
+        second=pair[1],
+        margin=terms.margin,
+        models=(len(seen[0]), len(seen[1])),
+        means=(float(seen[0].mean()), float(seen[1].mean())),
+        difference=found.value,
+        interval=interval,
+        inner=estimate.interval(1 - 2 * level, terms.largest) if estimate else None,
+        inner_percent=100 * (1 - 2 * level),
+        p=last.p if last else found.p_permutation,
+        p_holm=None,
+        word=word,
+        ahead=pair[0 if found.value * terms.better > 0 else 1] if shown else None,
+        pairs=terms.pairs,
+        planned=planned,
+        looks=looks,
+        needs=_needed(seen, found.value, terms, left, level) if word == "undecided" else (),
+    )
+
+
+def _needed(
+    outcomes: tuple[Floats, Floats], value: float, terms: Terms, looks: Sequence[int] = (), level: float = ALPHA
+) -> tuple[Need, ...]:
+    """What would probably decide: the first of the `looks` at `level` that does, or without looks any study."""
+    ours, others = map(components, outcomes)
+    if ours is None or others is None:
+        return ()
+    width, shared = deciding_half_width(value, terms.margin), shared_variance(*outcomes)
+    if not looks:
+        return tuple(needed(ours, others, width, shared, terms.alpha))
+    count = outcomes[0].shape[1]
+    enough = (look for look in looks if expected_half_width(ours, others, look, count, shared, level) <= width)
+    return tuple(Need(look, count) for look in enough)[:1]
 
 
 def letters_of(outcomes: Mapping[str, Floats], verdicts: Sequence[Verdict], better: int) -> dict[str, str]:

@@ -1,9 +1,12 @@
 """A verdict in words."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from pipeline.report.planning import Need
+from pipeline.report.statistics import ALPHA
 from pipeline.report.verdicts import Verdict
+
+HOLM, LOOKS = "95% interval, Holm", "95% interval, looks"
+DECIDE = "What would probably decide: "
 
 NO_CONTROL = (
     "No control was judged: the task has no simulator. Plans are compared with what was demonstrated from the same "
@@ -39,15 +42,38 @@ def verdict_numbers(verdict: Verdict, digits: int) -> str:
     text = f"{means}; {verdict.first} minus {verdict.second} is {verdict.difference:+.{digits}f}"
     if verdict.interval is None or verdict.inner is None:
         return f"{text}. So few models, or outcomes so much alike, give no interval."
-    shown, level = (verdict.inner, verdict.inner_percent) if verdict.word == "equivalent" else (verdict.interval, 95)
-    text += f", {level:.3g}% interval [{shown.low:.{digits}f}, {shown.high:.{digits}f}] over models and episodes."
+    shown, name = verdict.interval, interval_name([verdict])
+    if verdict.word == "equivalent":
+        shown, name = verdict.inner, f"{verdict.inner_percent:.3g}% interval"
+    text += f", {name} [{shown.low:.{digits}f}, {shown.high:.{digits}f}] over models and episodes."
     if verdict.word == "equivalent" and verdict.ahead is not None:
         text += f" {verdict.ahead} is ahead, by less than the margin."
     if verdict.looks:
-        text += f" Looks at {', '.join(str(look.models) for look in verdict.looks)} models a group."
+        spent = f"{verdict.looks[-1].spent:.3g} of {ALPHA / verdict.pairs:.3g}"
+        text += f" Looks at {_listed(look.models for look in verdict.looks)} models a group; of alpha {spent} is spent."
     if verdict.word == "undecided":
-        text += f" {needs_words(verdict.needs)}"
+        text += f" {needs_words(verdict)}"
     return text
+
+
+def interval_name(verdicts: Iterable[Verdict]) -> str:
+    """What the intervals of verdicts are called: those of several pairs or looks are wider than of one by itself."""
+    told = list(verdicts)
+    if any(each.planned for each in told):
+        return LOOKS
+    return HOLM if any(each.pairs > 1 for each in told) else "95% interval"
+
+
+def interval_note(verdicts: Sequence[Verdict]) -> str:
+    """Say how wide the intervals of verdicts are; nothing of one pair that is judged once."""
+    name, pairs = interval_name(verdicts), max((each.pairs for each in verdicts), default=1)
+    if name == HOLM:
+        most = 100 * (1 - ALPHA / pairs)
+        return f"{HOLM}: at the levels of Holm's procedure over all pairs, up to {most:.3g}% for a pair by itself."
+    if name == LOOKS:
+        level = 100 * (1 - ALPHA / pairs / max(len(each.planned) for each in verdicts))
+        return f"{LOOKS}: 95% for all pairs and looks together, {level:.3g}% for one by itself."
+    return ""
 
 
 def p_text(p: float | None) -> str:
@@ -57,15 +83,26 @@ def p_text(p: float | None) -> str:
     return "< 0.0001" if p < 0.00005 else f"{p:.4f}"
 
 
-def needs_words(needs: Sequence[Need]) -> str:
+def needs_words(verdict: Verdict) -> str:
     """Return what would probably decide, if the difference is what it seems."""
+    needs = verdict.needs
+    if verdict.left:
+        if needs:
+            return f"{DECIDE}the look at {needs[0].models} models a group."
+        return f"The looks that are left, {_listed(verdict.left)}, would probably not decide."
+    over = "No look is left. A new study would need: " if verdict.planned else DECIDE
     if not needs:
-        return "No number of models and episodes within reach would decide, if the difference is what it seems."
+        none = "No number of models and episodes within reach would decide, if the difference is what it seems."
+        return f"No look is left. {none}" if verdict.planned else none
     shown = [needs[0], needs[-1]] if len(needs) > 1 else needs
     options = ", or ".join(
         f"{need.models} models a group on {need.episodes:,} episodes per condition" for need in shown
     )
-    return f"What would probably decide: {options}."
+    return f"{over}{options}."
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def verdict_sentence(verdict: Verdict, primary: str, digits: int) -> str:
