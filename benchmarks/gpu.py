@@ -80,7 +80,8 @@ def open_bench(device: str, data: Path) -> Bench:
 
 
 def _few(prepared: Prepared) -> Prepared:
-    train, val, test = (tuple(rows[:TINY_PAIRS] for rows in part) for part in (prepared.train, prepared.val, prepared.test))
+    parts = prepared.train, prepared.val, prepared.test
+    train, val, test = (tuple(rows[:TINY_PAIRS] for rows in part) for part in parts)
     return replace(prepared, starts=prepared.starts[:TINY_PAIRS], train=train, val=val, test=test)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from docs.findings import MEAN_OF_ANSWERS
 from pipeline.report.comparison import Comparison, Group
-from pipeline.report.comparison_tables import condition_table, interval_text, verdict_table
+from pipeline.report.comparison_tables import between_text, condition_table, interval_text, verdict_table
 from pipeline.report.statistics import Components
 from pipeline.report.suite import (
     Suite,
@@ -153,9 +153,7 @@ def groups_table(comparison: Comparison) -> str:
             else table[name].text(each.mean) + ("" if each.std is None else f" ± {table[name].text(each.std)}")
             for name, each in zip(others, cells, strict=True)
         ]
-        between = interval_text(found.interval, digits)
-        if found.interval is None and found.bound is not None:
-            between = f"{interval_text(found.bound, digits)}*"
+        between = between_text(found.interval, found.bound, digits)
         count = str(len(group.models)) if group.kind != "yardstick" else "-"
         rows.append(
             (
@@ -167,9 +165,9 @@ def groups_table(comparison: Comparison) -> str:
             )
         )
     columns = ("", "models", comparison.primary.short, "95% interval", *(table[name].short for name in others))
-    starred = any(row[3].endswith("*") for row in rows)
-    note = "\n\n\\*: no interval can be given; a bound for these models on new episodes." if starred else ""
-    return grid(columns, rows) + note
+    starred = any("*" in row[3] for row in rows)
+    note = "\\*: no interval can be given; an exact bound for these models on new episodes, and the count it is from."
+    return grid(columns, rows) + (f"\n\n{note}" if starred else "")
 
 
 def means_table(comparison: Comparison) -> str:

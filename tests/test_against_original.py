@@ -1,4 +1,4 @@
-"""Benchmarks run, and `against_original` measures what it says: the original's plans, the same physics, our averages."""
+"""Benchmarks run; `against_original` measures what it says: the original's plans, the same physics, our averages."""
 
 import importlib
 import pkgutil

@@ -37,9 +37,12 @@ from pipeline.report.values import as_csv, as_rows, as_values
 from pipeline.report.verdicts import Verdict
 from pipeline.report.words import p_text, verdict_sentence
 from pipeline.results.gather import computed_groups, gather, to_model
+from pipeline.results.plan import of_study, plan_table
 from pipeline.stages.judging import Judged, log_judged
+from pipeline.studies.design import earlier_of, tags_of
 from pipeline.studies.verdict import group_metrics, study_metrics, verdict_tags
 from pipeline.tasks.pendulum import PENDULUM
+from pipeline.tracking.names import LOOKED, VERDICT
 from pipeline.tracking.query import StoredRun, artifact, fetch
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import open_store
@@ -113,10 +116,12 @@ def test_all_other_differences_are_one_family() -> None:
         assert None not in contrast.scores["calm"] and len(cells) == 9 + 10 + 10
         for cell in cells:
             excluded = cell.interval is not None and not cell.interval.low <= 0 <= cell.interval.high
-            assert excluded == (cell.better is not None) == (cell.p < 0.05)
+            assert excluded == (cell.better is not None) == (cell.p is not None and cell.p < 0.05)
     assert all(cell.better == "a" for cell in ten(0.1).contrasts[0].scores["calm"].values())
     assert all(cell.better is None for cell in ten(0.0).contrasts[0].scores["calm"].values())
-    assert all(cell.better is None for cell in ten(0.1).contrasts[0].scores["success"].values())  # all equal
+    for cell in ten(0.1).contrasts[0].scores["success"].values():  # all equal
+        assert cell.interval is cell.p is cell.better is None and cell.bound.count == "0 of 50 differ"
+        assert cell.bound.high == -cell.bound.low == pytest.approx(1 - 0.025 ** (1 / 50))
 
 
 def test_three_groups_have_three_pairs_and_letters() -> None:
@@ -132,15 +137,57 @@ def test_three_groups_have_three_pairs_and_letters() -> None:
         ("low", "high"), ("low", "middle"), ("high", "middle")
     ]  # fmt: skip
     assert found.letters["low"] == "b" and found.letters["high"][0] == "a"
-    assert "share a letter" in verdict_table(found).note
+    table = verdict_table(found)
+    assert "share a letter" in table.note and table.columns[4] == "95% interval (Holm)"
+    assert "95% interval (Holm): at the levels of Holm's procedure over all pairs, up to 98.3% for a" in table.note
+    (pair,) = (each.verdict for each in found.contrasts if each.verdict and each.verdict.better is None)
+    assert "95% interval (Holm) [" in verdict_sentence(replace(pair, word="undecided"), "calm", 3)
+    assert verdict_table(ten(0.1)).columns[4] == "95% interval" and "Holm" not in verdict_table(ten(0.1)).note
 
 
 def test_a_study_that_looks_early_is_judged_by_its_looks() -> None:
     found = verdict(ten(0.1, replace(DESIGN, looks="5,10")))
     assert found.word == "better" and [look.models for look in found.looks] == [5]
-    assert "Looks at 5 models a group." in verdict_sentence(found, "calm", 3)
+    told = verdict_sentence(found, "calm", 3)
+    assert "95% interval (looks) [" in told and "Looks at 5 models a group; of alpha 0.025 of 0.05 is spent." in told
+    assert found.models == (5, 5) and found.interval == found.looks[-1].estimate.interval(1 - 0.05 / 2)
     few = verdict(ten(0.1, replace(DESIGN, looks="12,20")))
-    assert few.word == "undecided" and few.looks == ()
+    assert few.word == "undecided" and few.looks == () and few.interval.low <= 0 <= few.interval.high
+
+
+def test_a_plan_is_for_as_many_pairs_as_its_study_judges() -> None:
+    two, three = (
+        of_study(compared([model(group, seed, 0.8 + 0.01 * seed) for group in groups for seed in range(4)]), "x")
+        for groups in ("ab", "abc")
+    )
+    assert (two.pairs, three.pairs) == (1, 3) and two.first == three.first and two.second == three.second
+    few, many = (plan_table(each, 0.03) for each in (two, three))
+    assert "judges 3 pairs together: the interval is of 98.3% by itself" in many.note and "pairs" not in few.note
+    assert int(few.rows[0][0]) < int(many.rows[0][0])
+
+
+def test_where_one_looks_early_the_interval_says_what_the_verdict_says() -> None:
+    """An undecided look offers only looks that are left, though more models and fewer episodes would do as well."""
+    early = verdict(ten(0.1, replace(DESIGN, looks="4,8,12")))  # 2 of 70 relabellings are more than look 1 may spend
+    assert [look.verdict for look in early.looks] == ["undecided", "better"] and early.left == (12,)
+    models = [each for group in ten(0.1).groups for each in group.models if each.seed < 4]
+    first = verdict(compared(models, design=replace(DESIGN, looks="4,8,12")))
+    assert first.word == "undecided" and first.ahead is None and 0.05 / 3 < first.p < 0.03
+    assert first.difference > 0.09 and first.interval.low == 0 < first.interval.high
+    assert "What would probably decide: the look at 8 models a group." in verdict_sentence(first, "calm", 3)
+    last = verdict(compared(models, design=replace(DESIGN, looks="2,4", margin=0.001)))
+    assert last.word == "better" or "No look is left. A new study would need: " in verdict_sentence(last, "calm", 3)
+    text = as_text(compared(models, design=replace(DESIGN, looks="4,8,12")))
+    assert "95% interval (looks): 95% for all pairs and looks together, 98.3% for one by itself." in text
+
+
+def test_terms_that_had_no_verdict_keep_none() -> None:
+    """A call that breaks off before its report leaves no verdict of the terms before as its own."""
+    tags: dict[str, str] = DESIGN.tags() | {VERDICT: "a is better than b", LOOKED: "2"}
+    for episodes in (60, 70):
+        tags |= tags_of(replace(DESIGN, episodes=episodes), tags)
+    assert [each["verdict"] for each in earlier_of(tags)] == ["a is better than b", "none yet"]
+    assert tags[VERDICT] == "none yet" and tags[LOOKED] == ""
 
 
 def test_less_can_be_better() -> None:
@@ -240,6 +287,15 @@ def test_all_formats_say_the_same() -> None:
     ]
     assert float(row["p"]) == values["differences"][0]["scores"]["calm"][4]["p"]
     (row,) = [row for row in rows if row["verdict"]]
+    judged = verdict(comparison)
+    assert (float(row["p"]), float(row["p_permutation"])) == (judged.p_holm, judged.p) and judged.p_holm != judged.p
+    equal = [row for row in rows if row["number"] == "success" and row["group"] == "a"]
+    assert {row["p"] for row in equal} == {""} and {row["bound_from"] for row in equal if row["minus"]} == {
+        "0 of 50 differ"
+    }
+    assert {row["bound_from"] for row in equal if not row["minus"]} == {"0 of 50 below 1"}
+    assert all(float(row["bound_low"]) > -0.1 and row["low"] == "" for row in equal)
+    assert "* 0 of 50 below 1 " in as_text(comparison) and "* 0 of 50 differ " in as_text(comparison)
     assert row["verdict"] == values["differences"][0]["verdict"]["word"] == "better" and row["number"] == "calm"
     markdown = as_markdown(comparison)
     assert f"{mean:.3f}" in markdown and f"{mean:.3f}" in as_text(comparison) and "Note: a note" in markdown

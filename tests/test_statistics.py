@@ -25,6 +25,7 @@ from pipeline.report.statistics import (
     Interval,
     compare,
     components,
+    difference_bound,
     difference_estimate,
     exact_bound,
     group_estimate,
@@ -36,6 +37,7 @@ from pipeline.report.statistics import (
     verdict,
 )
 from pipeline.report.verdicts import judge_pairs
+from pipeline.report.words import verdict_numbers
 
 seeds = st.integers(0, 2**32 - 1)
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=9)
@@ -205,6 +207,15 @@ def test_a_bound_counts_episodes_of_which_any_model_fails() -> None:
     partly = share_bound(1 - 0.1 * (1 - ceiling(6, 100, 3, 5)))  # 0.9 there, but 0 can be
     assert partly is not None and partly.low == pytest.approx(1 - chance.high) and partly.high == 1
     assert share_bound(np.random.default_rng(0).random((6, 100))) is None
+    assert [found.count, floor.count, one.count] == ["2 of 100 below 1", "2 of 100 above 0", "7 of 20 below 1"]
+    differ = difference_bound(ceiling(6, 100, 3, 5), ceiling(6, 100, 5))  # in 5 too: not all of its models fail
+    assert differ is not None and differ.count == "2 of 100 differ" and differ.high == -differ.low == chance.high
+    assert difference_bound(np.ones((2, 9)), np.zeros((3, 9))) is None
+    (pair,) = judge_pairs({"a": np.ones((3, 100)), "b": np.ones((3, 100))}, 0.01, +1, largest=1)
+    assert pair.interval is None and "0 of 100 differ: on new ones these models differ by 0.036 at" in verdict_numbers(
+        pair, 3
+    )
+    assert judge_pairs({"a": np.ones((3, 100)), "b": np.ones((3, 100))}, 0.01, +1)[0].bound is None  # may be lengths
 
 
 # Variance components
@@ -361,6 +372,10 @@ def test_a_look_by_hand() -> None:
     # models are exchanged within their stage: a method that trained 3 more models late is no reason to differ
     alike = judge_looks(drawn(0, 9, 2000), drawn(1, 9, 2000), (5, 7, 9), 0.1, +1)
     assert [look.verdict for look in alike] == ["equivalent"]
+    # the interval of a look is for all looks: one that leaves out zero at 95% only is not enough
+    for look in judge_looks(drawn(0, 9, 40) + 0.05, drawn(1, 9, 40), (5, 7, 9), 0.0, +1):
+        leaves_out_zero = look.estimate is not None and look.estimate.p < 0.05 / 3
+        assert look.differs == (leaves_out_zero and look.p <= look.spent) == (look.verdict != "undecided")
     assert judge_looks(np.ones((9, 50)), np.ones((9, 50)), (5, 9), 0.1, +1)[-1].verdict == "undecided"
 
 

@@ -15,12 +15,14 @@ from pipeline.report.design import NO_LOOKS, Design
 from pipeline.report.scores import COSTS, LOSSES
 from pipeline.report.statistics import (
     ALPHA,
+    Bound,
     Difference,
     Estimate,
     Floats,
     Interval,
     Summary,
     compare,
+    difference_bound,
     difference_estimate,
     holm,
     holm_levels,
@@ -85,7 +87,8 @@ class Cell:
 
     value: float
     interval: Interval | None  # None where none can be given
-    p: float  # corrected
+    bound: Bound | None  # there, of a score in [0, 1]
+    p: float | None  # corrected; None without an interval
     better: str | None  # the better group, if a difference is shown
 
 
@@ -201,10 +204,13 @@ def _summarise(models: Sequence[Model], table: Scores) -> Group:
 
 def _cells(pairs: Sequence[tuple[Group, Group]], table: Scores, primary: str) -> list[dict[str, dict[Where, Cell]]]:
     """All other differences of all pairs: one family."""
-    found: list[tuple[int, str, Where, float, Estimate | None]] = []
+    found: list[tuple[int, str, Where, float, Estimate | None, Bound | None]] = []
+    shares = shares_of(table)
 
     def add(number: int, name: str, where: Where, a: Floats, b: Floats) -> None:
-        found.append((number, name, where, float(a.mean() - b.mean()), difference_estimate(a, b)))
+        estimate = difference_estimate(a, b)
+        bound = difference_bound(a, b) if estimate is None and name in shares else None
+        found.append((number, name, where, float(a.mean() - b.mean()), estimate, bound))
 
     for number, (first, second) in enumerate(pairs):
         for name, score in table.items():
@@ -216,14 +222,13 @@ def _cells(pairs: Sequence[tuple[Group, Group]], table: Scores, primary: str) ->
                 add(number, name, condition, a[:, c], b[:, c])
             if name != primary:
                 add(number, name, None, over_conditions(a), over_conditions(b))
-    shares = shares_of(table)
-    ps = [estimate.p if estimate else 1.0 for *_, estimate in found]
+    ps = [estimate.p if estimate else 1.0 for *_, estimate, _ in found]
     cells: list[dict[str, dict[Where, Cell]]] = [{} for _ in pairs]
-    for (number, name, where, value, estimate), p, level in zip(found, holm(ps), holm_levels(ps), strict=True):
+    for (number, name, where, value, estimate, bound), p, level in zip(found, holm(ps), holm_levels(ps), strict=True):
         first, second = pairs[number]
         better = (first.name if value * table[name].better > 0 else second.name) if p < ALPHA else None
         interval = estimate.interval(1 - level, 1 if name in shares else math.inf) if estimate else None
-        cells[number].setdefault(name, {})[where] = Cell(value, interval, p, better)
+        cells[number].setdefault(name, {})[where] = Cell(value, interval, bound, p if estimate else None, better)
     return cells
 
 

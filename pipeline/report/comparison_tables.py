@@ -2,7 +2,7 @@
 
 from pipeline.report.comparison import Comparison, Contrast, Group, Where
 from pipeline.report.scores import COSTS
-from pipeline.report.statistics import Interval, Summary
+from pipeline.report.statistics import Bound, Interval, Summary
 from pipeline.report.tables import Table
 from pipeline.report.words import interval_name, interval_note, p_text, verdict_label
 from pipeline.tasks.score import PLANNED, REBUILT, Score, error_metrics
@@ -30,7 +30,7 @@ def verdict_table(comparison: Comparison) -> Table:
             f"{found.first} and {found.second}",
             *(f"{mean:.{digits}f}" for mean in found.means),
             f"{found.difference:+.{digits}f}",
-            interval_text(found.interval, digits),
+            between_text(found.interval, found.bound, digits),
             interval_text(found.inner, digits),
             p_text(found.p),
             verdict_label(found),
@@ -134,7 +134,7 @@ def contrast_table(comparison: Comparison, contrast: Contrast, name: str) -> Tab
         (
             where_text(where, task),
             f"{found.value:+.{digits}f}",
-            interval_text(found.interval, digits),
+            between_text(found.interval, found.bound, digits),
             p_text(found.p),
             found.better or "-",
         )
@@ -160,15 +160,12 @@ def cost_contrast_table(contrast: Contrast) -> Table:
 
 def _summary_cells(summary: Summary, score: Score) -> tuple[str, ...]:
     by_episodes = summary.std_by_episodes
-    between = interval_text(summary.interval, score.digits)
-    if summary.interval is None and summary.bound is not None:
-        between = f"{interval_text(summary.bound, score.digits)}*"
     return (
         str(summary.n),
         score.text(summary.mean),
         "-" if summary.std is None else score.text(summary.std),
         "-" if by_episodes is None else score.text(by_episodes),
-        between,
+        between_text(summary.interval, summary.bound, score.digits),
         f"{score.text(summary.best[1])} ({summary.best[0]})",
         f"{score.text(summary.worst[1])} ({summary.worst[0]})",
     )
@@ -182,3 +179,10 @@ def _title(score: Score) -> str:
 def interval_text(interval: Interval | None, digits: int) -> str:
     """Return an interval as "[0.1, 0.2]", or "-" for None."""
     return "-" if interval is None else f"[{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+
+
+def between_text(interval: Interval | None, bound: Bound | None, digits: int) -> str:
+    """Return an interval as text; where there is none the bound and its count, "[0.99, 1.00]* 0 of 300 below 1"."""
+    if interval is not None or bound is None:
+        return interval_text(interval, digits)
+    return f"{interval_text(bound, digits)}* {bound.count}"

@@ -13,8 +13,8 @@ by look k of K (Lan and DeMets 1983, "Discrete sequential boundaries for clinica
   within it, the chance to be told so at any look is at most alpha: alpha / K at each.
 * undecided: neither.
 
-The interval of a look is the two-way one of confidence 1 - alpha / K: those of all looks hold at once with a chance of at
-least 1 - alpha (a repeated confidence interval, Jennison and Turnbull 1989, by Bonferroni's inequality). Where the
+The interval of a look is the two-way one of confidence 1 - alpha / K: those of all looks hold at once with a chance of
+at least 1 - alpha (a repeated confidence interval, Jennison and Turnbull 1989, by Bonferroni's inequality). Where the
 permutation test does not tell that the methods differ, zero belongs to it.
 """
 

@@ -116,6 +116,8 @@ def _scores(facts: CardFacts) -> str:
         return f"{table[name].text(value)} [{interval.low:.3f}, {interval.high:.3f}]"
 
     rows = [(where_text(where, facts.task), *(cell(name, where) for name in shares)) for where in places]
-    title = f"Scores with exact 95% intervals (Clopper-Pearson) of so many episodes; {facts.protocol}"
+    title = f"Scores with 95% intervals (Clopper-Pearson) of so many episodes; {facts.protocol}"
     about = "; ".join(str(table[name]) for name in shares)
+    about += ". The intervals are exact for a share of the episodes of one condition, and no narrower than need be for "
+    about += "shares of an episode and for means over the conditions, which vary less"
     return Table(title, (where_heading(facts.task), *shares), rows, f"{about}.".capitalize()).markdown()

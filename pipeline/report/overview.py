@@ -32,7 +32,8 @@ UNIT = (
     "Models and episodes are both drawn: intervals are over both. Means and standard deviations (ddof=1) are over the "
     "models of a group. {met} Models of two groups are not paired. 'by episodes' is the part of the "
     "standard deviation that the draw of episodes alone explains. Where outcomes are too much alike for an interval, "
-    "an exact bound (Clopper-Pearson) for these models on new episodes stands in brackets with an asterisk. The "
+    "an exact bound (Clopper-Pearson) for these models on new episodes stands with an asterisk, and how many episodes "
+    "have a model below 1 (as a failure), or above 0, or in a difference models that come out differently. The "
     "primary score decides. All other differences are one family: their intervals and p-values are by Holm's procedure."
 )
 

@@ -39,6 +39,20 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Bound(Interval):
+    """What stands where no interval may be printed: a 95% interval for these models on new episodes, from a count."""
+
+    episodes: int  # that are counted
+    of: int
+    counted: Literal["below 1", "above 0", "differ"]  # of any model; of two groups, whose outcomes differ
+
+    @property
+    def count(self) -> str:
+        """The count in words."""
+        return f"{self.episodes:,} of {self.of:,} {self.counted}"
+
+
+@dataclass(frozen=True)
 class Estimate:
     """A number with its standard error and the degrees of freedom of that error."""
 
@@ -76,7 +90,7 @@ class Summary:
     components: Components | None
     std_by_episodes: float | None  # the part of `std` that the draw of episodes alone explains
     interval: Interval | None  # 95%, of the mean, over models and episodes
-    bound: Interval | None  # where no interval is printed: 95%, of the mean of these models over new episodes
+    bound: Bound | None  # where no interval is printed, of the mean
     best: tuple[str, float]  # the model and its mean; the first if several are equal
     worst: tuple[str, float]
 
@@ -216,7 +230,7 @@ def exact_bound(failures: int, count: int, confidence: float = 1 - ALPHA) -> Int
     return Interval(float(found.low), float(found.high))
 
 
-def share_bound(y: Floats) -> Interval | None:
+def share_bound(y: Floats) -> Bound | None:
     """Bound the mean of outcomes `y (n, E)` in [0, 1] for these models on new episodes.
 
     Counted are episodes, not outcomes: an episode may be hard for all models. An episode in which any model fails
@@ -230,7 +244,24 @@ def share_bound(y: Floats) -> Interval | None:
         return None
     chance = exact_bound(min(failed, done), count)
     most, least = chance.high, chance.low / n if binary else 0.0
-    return Interval(1 - most, 1 - least) if failed <= done else Interval(least, most)
+    if failed <= done:
+        return Bound(1 - most, 1 - least, failed, count, "below 1")
+    return Bound(least, most, done, count, "above 0")
+
+
+def difference_bound(first: Floats, second: Floats) -> Bound | None:
+    """Bound the difference of the means of two groups, `(n, E)` and `(m, E)` in [0, 1], where no interval is printed.
+
+    It is for these models on new episodes, and zero is always in it: in an episode in which all models come out alike
+    the groups do not differ, in another one by at most 1, and the chance of such a one has an exact interval. None
+    where half of the episodes or more are such.
+    """
+    together = np.concatenate([first, second])
+    differ, count = int((together != together[0]).any(0).sum()), together.shape[1]
+    if 2 * differ >= count:
+        return None
+    most = exact_bound(differ, count).high
+    return Bound(-most, most, differ, count, "differ")
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipeline.report.comparison import Cell, Comparison, Contrast, Where
 from pipeline.report.overview import unit_of, verdicts
-from pipeline.report.statistics import Summary
+from pipeline.report.statistics import Bound, Interval, Summary
 
 T = TypeVar("T")
 
@@ -81,27 +81,37 @@ def as_rows(comparison: Comparison) -> list[dict[str, Any]]:
         rows += [_summary_row(group.name, name, None, summary) for name, summary in alone.items()]
     for contrast in comparison.contrasts:
         if (verdict := contrast.verdict) is not None:
-            cell = Cell(verdict.difference, verdict.interval, 1.0 if verdict.p is None else verdict.p, verdict.better)
-            rows.append(_difference_row(contrast, comparison.design.primary, None, cell) | {"verdict": verdict.word})
+            cell = Cell(verdict.difference, verdict.interval, verdict.bound, verdict.p_holm, verdict.better)
+            rows.append(
+                _difference_row(contrast, comparison.design.primary, None, cell)
+                | {"p_permutation": verdict.p, "verdict": verdict.word}
+            )
         for name, found in contrast.scores.items():
             rows += [_difference_row(contrast, name, where, value) for where, value in found.items()]
     return rows
 
 
 def _summary_row(group: str, name: str, where: Where, summary: Summary) -> dict[str, Any]:
-    low, high = (summary.interval.low, summary.interval.high) if summary.interval else (None, None)
     return {
         "group": group, "minus": None, "number": name, **_place(where),
-        "n": summary.n, "mean": summary.mean, "std": summary.std, "low": low, "high": high,
+        "n": summary.n, "mean": summary.mean, "std": summary.std,
+        **_between(summary.interval, summary.bound),
         "best": summary.best[1], "best_model": summary.best[0],
         "worst": summary.worst[1], "worst_model": summary.worst[0],
-        "p": None, "better": None, "verdict": None,
+        "p": None, "p_permutation": None, "better": None, "verdict": None,
     }  # fmt: skip
 
 
 def _difference_row(contrast: Contrast, name: str, where: Where, found: Cell) -> dict[str, Any]:
-    low, high = (found.interval.low, found.interval.high) if found.interval else (None, None)
     return {
         "group": contrast.first, "minus": contrast.second, "number": name, **_place(where),
-        "mean": found.value, "low": low, "high": high, "p": found.p, "better": found.better,
+        "mean": found.value, **_between(found.interval, found.bound), "p": found.p, "better": found.better,
+    }  # fmt: skip
+
+
+def _between(interval: Interval | None, bound: Bound | None) -> dict[str, Any]:
+    """An interval, or the bound that stands in its place with its count."""
+    return {
+        "low": interval and interval.low, "high": interval and interval.high,
+        "bound_low": bound and bound.low, "bound_high": bound and bound.high, "bound_from": bound and bound.count,
     }  # fmt: skip

@@ -11,11 +11,13 @@ from pipeline.report.looks import Look, judge_looks
 from pipeline.report.planning import Need, deciding_half_width, expected_half_width, needed, shared_variance
 from pipeline.report.statistics import (
     ALPHA,
+    Bound,
     Difference,
     Floats,
     Interval,
     compare,
     components,
+    difference_bound,
     equivalent,
     holm,
     holm_levels,
@@ -32,7 +34,8 @@ class Verdict:
     models: tuple[int, int]  # that it is of: where one looks early, those of the last look
     means: tuple[float, float]
     difference: float  # first minus second
-    interval: Interval | None  # 95%; of several pairs at the level of Holm's procedure; of looks, for all of them at once
+    interval: Interval | None  # 95%; of several pairs at the level of Holm's procedure, of looks for all at once
+    bound: Bound | None  # where there is no interval, of the difference
     inner: Interval | None  # for equivalence: 90%; of several pairs or looks, wider
     inner_percent: float
     p: float | None  # permutation test over models; where one looks early, that of the last look
@@ -68,6 +71,10 @@ class Terms:
     def alpha(self) -> float:
         """The share of a pair."""
         return ALPHA / max(1, self.pairs)
+
+    def bound(self, first: Floats, second: Floats) -> Bound | None:
+        """What stands where no interval may be printed, of outcomes in [0, 1]."""
+        return difference_bound(first, second) if self.largest == 1 else None
 
 
 def judge_pairs(
@@ -115,6 +122,7 @@ def _judge(
         means=(float(outcomes[0].mean()), float(outcomes[1].mean())),
         difference=found.value,
         interval=estimate.interval(1 - level, terms.largest) if estimate else None,
+        bound=terms.bound(*outcomes) if estimate is None else None,
         inner=estimate.interval(1 - 2 * terms.alpha, terms.largest) if estimate else None,
         inner_percent=100 * (1 - 2 * terms.alpha),
         p=found.p_permutation,
@@ -150,6 +158,7 @@ def _judge_looks(
         means=(float(seen[0].mean()), float(seen[1].mean())),
         difference=found.value,
         interval=interval,
+        bound=terms.bound(*seen) if estimate is None else None,
         inner=estimate.interval(1 - 2 * level, terms.largest) if estimate else None,
         inner_percent=100 * (1 - 2 * level),
         p=last.p if last else found.p_permutation,

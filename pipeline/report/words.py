@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pipeline.report.statistics import ALPHA
 from pipeline.report.verdicts import Verdict
 
-HOLM, LOOKS = "95% interval, Holm", "95% interval, looks"
+HOLM, LOOKS = "95% interval (Holm)", "95% interval (looks)"
 DECIDE = "What would probably decide: "
 
 NO_CONTROL = (
@@ -41,7 +41,12 @@ def verdict_numbers(verdict: Verdict, digits: int) -> str:
     means = " against ".join(f"{mean:.{digits}f}" for mean in verdict.means)
     text = f"{means}; {verdict.first} minus {verdict.second} is {verdict.difference:+.{digits}f}"
     if verdict.interval is None or verdict.inner is None:
-        return f"{text}. So few models, or outcomes so much alike, give no interval."
+        text += ". So few models, or outcomes so much alike, give no interval."
+        if (bound := verdict.bound) is not None:
+            text += (
+                f" Of the episodes {bound.count}: on new ones these models differ by {bound.high:.{digits}f} at most."
+            )
+        return text
     shown, name = verdict.interval, interval_name([verdict])
     if verdict.word == "equivalent":
         shown, name = verdict.inner, f"{verdict.inner_percent:.3g}% interval"
@@ -49,8 +54,8 @@ def verdict_numbers(verdict: Verdict, digits: int) -> str:
     if verdict.word == "equivalent" and verdict.ahead is not None:
         text += f" {verdict.ahead} is ahead, by less than the margin."
     if verdict.looks:
-        spent = f"{verdict.looks[-1].spent:.3g} of {ALPHA / verdict.pairs:.3g}"
-        text += f" Looks at {_listed(look.models for look in verdict.looks)} models a group; of alpha {spent} is spent."
+        models, spent = _listed(look.models for look in verdict.looks), verdict.looks[-1].spent
+        text += f" Looks at {models} models a group; of alpha {spent:.3g} of {ALPHA / verdict.pairs:.3g} is spent."
     if verdict.word == "undecided":
         text += f" {needs_words(verdict)}"
     return text

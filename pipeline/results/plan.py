@@ -1,12 +1,13 @@
 """What a comparison will need, before anyone trains: models and episodes, from variances that are known or assumed."""
 
 from dataclasses import dataclass
+from math import comb
 
 from pipeline.config import AUTO, NONE
 from pipeline.errors import SettingsError
-from pipeline.report.comparison import Group, over_starts
+from pipeline.report.comparison import Comparison, Group, over_starts
 from pipeline.report.planning import EPISODES, expected_half_width, needed, shared_variance
-from pipeline.report.statistics import Components, components
+from pipeline.report.statistics import ALPHA, Components, components
 from pipeline.report.tables import Table
 from pipeline.results.gather import gather
 from pipeline.results.settings import PlanSettings
@@ -24,17 +25,26 @@ class Assumed:
     second: Components
     shared: float  # variance of what episodes do to both alike
     seconds: float | None  # to train one model of each, on one core
+    pairs: int = 1  # that are judged together: each has its share of 5%
 
 
 def make_plan(settings: PlanSettings) -> Table:
     """Return the table of what is needed; raises `SettingsError` if neither a study nor variances are there."""
-    assumed = given(settings) if settings.study == NONE else of_study(settings)
-    found = needed(assumed.first, assumed.second, settings.half_width, assumed.shared)
+    if settings.study == NONE:
+        return plan_table(given(settings), settings.half_width)
+    comparison = gather(open_store(), settings.study, settings.experiment, settings.task).comparison
+    return plan_table(of_study(comparison, settings.study), settings.half_width)
+
+
+def plan_table(assumed: Assumed, half_width: float) -> Table:
+    """The models and episodes that give an interval of this half-width, a row for each choice."""
+    alpha, two = ALPHA / assumed.pairs, (assumed.first, assumed.second)
+    found = needed(*two, half_width, assumed.shared, alpha)
     rows = [
         (
             str(need.models),
             f"{need.episodes:,}",
-            f"{expected_half_width(assumed.first, assumed.second, need.models, need.episodes, assumed.shared):.4f}",
+            f"{expected_half_width(*two, need.models, need.episodes, assumed.shared, alpha):.4f}",
             "-" if assumed.seconds is None else f"{need.models * assumed.seconds / 60:.0f}",
         )
         for need in found
@@ -46,8 +56,13 @@ def make_plan(settings: PlanSettings) -> Table:
     note = f"From {assumed.source}: standard deviations of models, episodes and the rest {stds}."
     if not rows:
         note = f"No number of models and of episodes up to {EPISODES[1]:,} is enough. {note}"
+    if assumed.pairs > 1:
+        note += (
+            f" A study of these groups judges {assumed.pairs} pairs together: the interval is of "
+            f"{100 * (1 - alpha):.3g}% by itself."
+        )
     columns = ("models a group", "episodes per condition", "half-width", "training, core minutes")
-    title = f"For a 95% interval of ±{settings.half_width:g} of a difference in {assumed.primary}"
+    title = f"For a 95% interval of ±{half_width:g} of a difference in {assumed.primary}"
     return Table(title, columns, rows, note)
 
 
@@ -58,9 +73,11 @@ def given(settings: PlanSettings) -> Assumed:
     return Assumed("assumptions", primary, one, one, 0.0, None)
 
 
-def of_study(settings: PlanSettings) -> Assumed:
-    """The variances of the first two groups of a study with at least two evaluated models each."""
-    comparison = gather(open_store(), settings.study, settings.experiment, settings.task).comparison
+def of_study(comparison: Comparison, study: str) -> Assumed:
+    """The variances of the first two groups of a study with at least two evaluated models each.
+
+    All its groups of models that were evaluated are judged together.
+    """
     primary = comparison.design.primary
     groups = [
         (group, y)
@@ -69,15 +86,17 @@ def of_study(settings: PlanSettings) -> Assumed:
     ]
     if len(groups) < 2:
         raise SettingsError(
-            f"study: expected two groups of at least two evaluated models in '{settings.study}', found {len(groups)}. "
+            f"study: expected two groups of at least two evaluated models in '{study}', found {len(groups)}. "
             "Name another study, or assume variances by --study none --std-models and --std-rest."
         )
     (first, a), (second, b) = groups[:2]
     ours, others = components(a), components(b)
     if ours is None or others is None:
-        raise SettingsError(f"study: expected two episodes per condition or more in '{settings.study}', found one.")
-    source = f"{first.name} and {second.name} of study {settings.study}"
-    return Assumed(source, primary, ours, others, shared_variance(a, b), _seconds(first, second))
+        raise SettingsError(f"study: expected two episodes per condition or more in '{study}', found one.")
+    judged = [group for group in comparison.of_kind("model") if over_starts(group, primary) is not None]
+    source = f"{first.name} and {second.name} of study {study}"
+    pairs = comb(len(judged), 2)
+    return Assumed(source, primary, ours, others, shared_variance(a, b), _seconds(first, second), pairs)
 
 
 def _seconds(*groups: Group) -> float | None:

@@ -10,7 +10,7 @@ from pipeline.config import AUTO
 from pipeline.errors import SettingsError
 from pipeline.report.contest import Contest, Watch, judge
 from pipeline.report.statistics import Floats
-from pipeline.stages.contenders import Contender, open_contender, play_blocks
+from pipeline.stages.contenders import AS_TRAINED, Contender, open_contender, play_blocks
 from pipeline.stages.eval_info import ENDING, read_eval_infos
 from pipeline.stages.say import Say, silent
 from pipeline.stages.settings import CompareSettings
@@ -39,6 +39,8 @@ def compare(settings: CompareSettings, watch: Watch, say: Say = silent) -> Compa
     a, b = settings.policy
     recorded = [place.endswith(ENDING) for place in settings.policy]
     if any(recorded):
+        if settings.act:
+            raise SettingsError("act: expected policies that can act, found recorded episodes.")
         if not all(recorded) or settings.score not in (AUTO, SUCCESS):
             raise SettingsError(
                 f"policy: expected two eval_info{ENDING}, compared by success, found '{a}' and '{b}', by "
@@ -51,7 +53,10 @@ def compare(settings: CompareSettings, watch: Watch, say: Say = silent) -> Compa
     if task.world is None:
         raise task.unsimulated("two policies cannot meet on new episodes")
     score = bounded_score(task, settings.score)
-    contenders = [open_contender(task, place, settings, settings.tokenizer, say) for place in settings.policy]
+    contenders = [
+        open_contender(task, place, settings, settings.tokenizer, say, act)
+        for place, act in zip(settings.policy, (AS_TRAINED, settings.acting), strict=True)
+    ]
     contest = meet(task, contenders, score, settings, watch)
     names = _place_and_name(a, contenders[0]), _place_and_name(b, contenders[1])
     faults = contenders[0].faults, contenders[1].faults

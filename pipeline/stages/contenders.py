@@ -12,6 +12,7 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from threading import Thread
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -38,6 +39,10 @@ from pipeline.tracking.store import open_store
 BATCH = 40  # blocks that are played side by side
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 
+Acts = Mapping[str, str]
+"""What a command chooses anew of how a model acts: values by the names of `Acting`."""
+AS_TRAINED: Acts = MappingProxyType({})
+
 PlannerFor = Callable[..., Planner]
 """`planner_for(episodes, seed, *purpose) -> planner`, as `evaluation.control.policy_planner`."""
 
@@ -52,25 +57,30 @@ class Contender:
     faults: Mapping[str, int] = field(default_factory=dict)  # of somebody else's policy: answers without a plan so far
 
 
-def open_contender(task: Task, place: str, asks: AsksPolicies, tokenizer: str = NONE, say: Say = silent) -> Contender:
-    """Open what `place` names; `say` is told if a run's data has changed.
+def open_contender(
+    task: Task, place: str, asks: AsksPolicies, tokenizer: str = NONE, say: Say = silent, act: Acts = AS_TRAINED
+) -> Contender:
+    """Open what `place` names, a model of ours to act by `act`; `say` is told if a run's data has changed.
 
     Raises `UserError` kinds where there is no such policy, or not for the task.
     """
+    ours = place.startswith(MODELS) or Path(place).exists() or not (ADDRESS in place or split_reference(place))
+    if act and not ours:
+        raise SettingsError(f"act: expected a model of ours as B, found '{place}', which acts by its own rule.")
     if ADDRESS in place:
         return from_elsewhere(task, place, asks)
     if place.startswith(MODELS):
         store = open_store()
         with model_file(store, named_version(store, place)) as path:
-            return from_file(task, path, tokenizer)
+            return from_file(task, path, tokenizer, act)
     if not Path(place).exists() and RUN_ID.fullmatch(place):
         store = open_store()
         run = fetch(store, place)
-        require_finished(run)
+        require_finished(run, acting=True)
         for line in changed_data([run]):
             say(f"warning: {line}")
         with artifact(store, place, f"{run.tags[NAME]}.pth") as path:
-            return from_file(task, path, tokenizer)
+            return from_file(task, path, tokenizer, act)
     if not Path(place).exists():
         if split_reference(place):
             return from_elsewhere(task, place, asks)
@@ -78,16 +88,18 @@ def open_contender(task: Task, place: str, asks: AsksPolicies, tokenizer: str = 
             "policy: expected a model file, a run's id, models:/NAME@ALIAS, models:/NAME/NUMBER, a server's address, "
             f"module:function or path/to/file.py:function, found '{place}'. See --help."
         )
-    return from_file(task, Path(place), tokenizer)
+    return from_file(task, Path(place), tokenizer, act)
 
 
-def from_file(task: Task, path: Path, tokenizer: str = NONE) -> Contender:
-    """Open a model file, `.pth` or `.onnx`; raises `CheckpointError`."""
-    policy = open_policy(path, None if tokenizer == NONE else tokenizer)
+def from_file(task: Task, path: Path, tokenizer: str = NONE, act: Acts = AS_TRAINED) -> Contender:
+    """Open a model file, `.pth` or `.onnx`, to act by `act`; raises `CheckpointError`, `SettingsError`."""
+    policy = open_policy(path, None if tokenizer == NONE else tokenizer, act)
     check_policy(task, path, policy)
     if isinstance(policy, ExportedPolicy):
         return Contender(policy.name, file_digest(path), act_planner(task, policy.act))
-    return Contender(policy.name, file_digest(path), partial(policy_planner, policy))
+    words = [f"{name}={value}" for name, value in act.items()]
+    digest = sha256(" ".join([file_digest(path), *words]).encode()).hexdigest() if act else file_digest(path)
+    return Contender(" ".join([policy.name, *words]), digest, partial(policy_planner, policy))
 
 
 def from_elsewhere(task: Task, place: str, settings: AsksPolicies) -> Contender:

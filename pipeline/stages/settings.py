@@ -128,7 +128,7 @@ class EvaluateSettings(ChoosesActing, AsksPolicies, ForData, RunsJobs):
     format: Literal["text", "json"] = Field("text", description="tables, or one JSON object", json_schema_extra=FLAGS)
 
 
-class CompareSettings(AsksPolicies, ForTask):
+class CompareSettings(ChoosesActing, AsksPolicies, ForTask):
     """Compare two policies, A and B, on the same episodes, until it is decided which is better, or that neither is.
 
     A policy is a model file, the id of an MLflow run, a registered model (models:/pi0@champion, models:/pi0/3), the
@@ -137,6 +137,8 @@ class CompareSettings(AsksPolicies, ForTask):
     drawn for these two policies alone. After each start there may be a verdict: better, worse, equivalent (the
     difference lies within the margin), each wrong with a chance of at most 5%.
 
+    --act chooses how B acts: name one model twice to compare it under two rules.
+
     Results that other systems made: two files eval_info.json of lerobot, compared by success; or --csv with the columns
     method, model, episode, score and, if there are several, condition, where all pairs of methods are compared over
     models and episodes. --score names another column of it, of which more is better. The table may be parquet, as
@@ -144,6 +146,9 @@ class CompareSettings(AsksPolicies, ForTask):
     """
 
     policy: tuple[str, ...] = Field((), description="two policies, A and B", json_schema_extra=BARE)
+    act: tuple[str, ...] = Field(
+        (), description="another rule of acting for B: NAME=VALUE, of flow_steps, start_noise, decoding"
+    )
     csv: str = Field(NONE, min_length=1, description="a table of results instead of policies; its margin may exceed 1")
     score: str = Field(AUTO, min_length=1, description="a score in [0, 1]; auto: the task's primary score")
     margin: float = Field(0.02, gt=0, le=1e9, description="differences within it do not matter")
@@ -156,7 +161,7 @@ class CompareSettings(AsksPolicies, ForTask):
     def _two_policies(self) -> Self:
         if (len(self.policy), self.csv) == (2, NONE) and self.margin >= 1:
             raise ValueError(f"margin: expected a number below 1 for scores in [0, 1], found {self.margin:g}")
-        if self.csv != NONE and self.policy:
+        if self.csv != NONE and (self.policy or self.act):
             raise ValueError("policy: expected two policies or --csv, found both")
         if self.csv == NONE and len(self.policy) != 2:
             raise ValueError(f"policy: expected two policies, A and B, or --csv, found {len(self.policy)}")

@@ -11,6 +11,8 @@ from pipeline.studies.settings import EnsembleSettings
 from pipeline.tasks.task import Task
 from pipeline.tracking.names import EARLIER, LOOKED, VERDICT
 
+NO_VERDICT = "none yet"
+
 
 def design_for(
     task: Task, settings: EnsembleSettings, recipes: Mapping[str, Mapping[str, str]], tags: Mapping[str, str]
@@ -46,8 +48,8 @@ def tags_of(design: Design, tags: Mapping[str, str]) -> dict[str, str]:
     known = design_of(tags)
     if known is None or known == design:
         return design.tags()
-    before = {"design": str(known), "verdict": tags.get(VERDICT, "none yet")}
-    return design.tags() | {EARLIER: json.dumps([*earlier_of(tags), before]), LOOKED: ""}
+    before = {"design": str(known), "verdict": tags.get(VERDICT, NO_VERDICT)}
+    return design.tags() | {EARLIER: json.dumps([*earlier_of(tags), before]), LOOKED: "", VERDICT: NO_VERDICT}
 
 
 def earlier_of(tags: Mapping[str, str]) -> list[dict[str, Any]]:
