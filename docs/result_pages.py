@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from docs.findings import MEAN_OF_ANSWERS
 from pipeline.report.comparison import Comparison, Group
 from pipeline.report.comparison_tables import between_text, condition_table, interval_text, verdict_table
+from pipeline.report.overview import cautions
 from pipeline.report.statistics import Components
 from pipeline.report.suite import (
     Suite,
@@ -116,7 +117,7 @@ def section(comparison: Comparison, task: str, pictures: Sequence[str]) -> str:
         ),
         groups_table(comparison),
         *pictures,
-        *[wrapped(f"Note: {note}") for note in comparison.notes],
+        *[wrapped(f"Note: {note}") for note in (*comparison.notes, *cautions(comparison))],
         condition_table(comparison, terms.primary).markdown(),
         spread_table(comparison),
         folded("All pairs", verdict_table(comparison).markdown()),

@@ -270,6 +270,9 @@ class TestStudy:
         assert (after.data.metrics, after.data.tags) == (model.data.metrics, model.data.tags)
         both = evaluated("--run", model.info.run_id, acting.info.run_id, "--act", "flow_steps=1")
         assert [each["name"].split()[-1] for each in both] == 2 * ["flow_steps=1"]
+        # in a comparison a run of this rule is what its model is by it
+        assert main(COMMANDS, ["compare", acting.info.run_id, model.info.run_id, "--max-episodes", "9", "--json"]) > 1
+        assert json.loads(capsys.readouterr().out)["a"].startswith(acting.info.run_id)
 
     def test_a_rule_is_refused_before_any_work(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         run_id = of_kind("model")["pi0 seed 0"].info.run_id

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from scipy.special import betaln
 
 from pipeline.report.betting import Bets, bet, decide, first_bets, log_evidence
-from pipeline.report.contest import Evidence, judge, shown_interval
+from pipeline.report.contest import Contest, Evidence, blocks_needed, judge, shown_interval
 from pipeline.report.statistics import Floats, Interval
 from pipeline.streams import numpy_stream
 
@@ -176,3 +176,23 @@ def test_wins_and_losses_decide_binary_outcomes_of_one_condition() -> None:
 def test_the_interval_agrees_with_the_evidence(wins: int, losses: int, expected: tuple[float, float]) -> None:
     assert shown_interval(Interval(-0.1, 0.2), Evidence(wins, losses)) == Interval(*expected)
     assert shown_interval(Interval(0.1, 0.2), Evidence(4, 4)) == Interval(0.0, 0.2)
+
+
+def test_an_undecided_contest_says_about_how_many_blocks_would_decide() -> None:
+    """From the first 60 blocks of a sequence: within a factor of three of where it is decided, at this margin."""
+    chance = numpy_stream(0, "blocks needed")
+
+    def cut(a: Floats, b: Floats, blocks: int, binary: bool = False) -> Contest:
+        return judge([(a[:, :blocks], b[:, :blocks])], 0.05, binary, lambda *_: None)
+
+    for binary, shift in ((False, 0.15), (False, 0.0), (True, 0.2)):
+        a, b = chance.random((2, 1, 4000))
+        a, b = np.clip(a + shift, 0, 1), b
+        if binary:
+            a, b = (a > 0.5).astype(np.float64), (b > 0.5).astype(np.float64)
+        early, whole = cut(a, b, 40, binary), cut(a, b, 4000, binary)
+        needed = blocks_needed(early, 0.05)
+        assert early.verdict == "undecided" != whole.verdict and needed is not None
+        assert whole.a.shape[1] / 4 < needed < 4 * whole.a.shape[1], (needed, whole.a.shape)
+    ever = Contest(np.zeros((1, 9)), np.zeros((1, 9)), Interval(-1, 1), "undecided", None)
+    assert blocks_needed(ever, 1e-6) is None

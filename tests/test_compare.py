@@ -1,6 +1,7 @@
 """Comparing two policies until it is decided, and the results that other systems made."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -116,10 +117,19 @@ def test_a_model_with_itself_is_equivalent(run: Run, model: Path, tmp_path: Path
         assert found["interval"][1] == -found["interval"][0] < 0.3 and found["episodes"] == 9 * 19
 
 
+def test_one_model_meets_itself_by_another_rule(run: Run, controls: str, model: Path) -> None:
+    found = compared(run, model, model, "--act", "start_noise=1", *QUICK, code=10)
+    assert (found["a"], found["b"]) == (f"{model}, idle", f"{model}, idle start_noise=1")
+    assert "expected a model of ours as B, found" in refused(run, model, controls, "--act", "start_noise=1")
+    assert "found 'decoding'" in refused(run, model, model, "--act", "decoding=greedy")
+
+
 def test_too_few_episodes_leave_it_undecided(run: Run, controls: str, model: Path) -> None:
     made = run("pipeline", "compare", controls, model, "--max-episodes", 17)
     assert made.returncode == 11 and not made.stderr
     assert "verdict   undecided: A minus B is +" in made.stdout and "episodes  9 of each policy" in made.stdout
+    (needed,) = re.findall(r"needed    about ([\d,]+) episodes of each policy", made.stdout)
+    assert int(needed.replace(",", "")) > 9
     assert "1 paired episodes per condition" in made.stdout
     quiet = run("pipeline", "compare", controls, model, "--max-episodes", 17, "--quiet")
     assert quiet.returncode == 11 and quiet.stdout.startswith("undecided: ") and quiet.stdout.count("\n") == 1

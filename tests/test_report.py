@@ -32,6 +32,7 @@ from pipeline.report.design import Design
 from pipeline.report.overview import as_markdown, as_text, verdicts
 from pipeline.report.score_figures import draw_scores
 from pipeline.report.scores import COSTS
+from pipeline.report.statistics import outlier
 from pipeline.report.tables import Table
 from pipeline.report.values import as_csv, as_rows, as_values
 from pipeline.report.verdicts import Verdict
@@ -228,6 +229,17 @@ def test_one_seed_says_so() -> None:
     assert (
         "give no interval" in text and verdict(compared([model("a", 0, 0.9), model("b", 0, 0.8)])).word == "undecided"
     )
+
+
+def test_a_model_far_from_all_others_is_told() -> None:
+    one_fails = [model("a", seed, 0.8 + 0.001 * seed if seed else 0.3) for seed in range(6)]
+    told = "a seed 0 is far from its group's other models in calm (Grubbs' test at 1%)"
+    assert told in as_text(compared([*one_fails, *(model("b", seed, 0.8) for seed in range(6))]))
+    assert "far from" not in as_text(ten(0.1))
+    assert outlier([1.0, 1.0, 1.0]) is outlier([1.0, 2.0]) is None
+    # the critical value of 10 values at 1%, two-sided, is 2.482 (Grubbs and Beck 1972)
+    values = np.append(np.random.default_rng(0).normal(size=9), 4.0)
+    assert ((values[9] - values.mean()) / values.std(ddof=1) > 2.482) == (outlier(values.tolist()) == 9)
 
 
 def test_groups_need_not_have_the_same_seeds_or_numbers_and_missing_scores_are_left_out() -> None:

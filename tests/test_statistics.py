@@ -182,6 +182,20 @@ def test_intervals_of_few_models_end_where_the_truth_must() -> None:
         assert pair.interval.high == min(estimate.interval().high, largest) and pair.word == "undecided"
 
 
+def test_of_few_models_each_variance_has_its_own_degrees_of_freedom() -> None:
+    """Banerjee's interval: of models alone Student's t, of episodes alone as well, and in between the root of a sum."""
+    estimate = group_estimate(drawn(0, 3, 40) + drawn(1, 3, 1))
+    assert estimate is not None and [df for _, df in estimate.parts] == [2, 39]
+    (models, _), (episodes, _) = estimate.parts
+    half = np.sqrt(stats.t.ppf(0.975, 2) ** 2 * models + stats.t.ppf(0.975, 39) ** 2 * episodes)
+    assert estimate.half_width(0.05) == pytest.approx(half) and estimate.error**2 == pytest.approx(models + episodes)
+    assert estimate.half_width(estimate.p) == pytest.approx(abs(estimate.value))
+    one = group_estimate(np.array([1.0, 2.0, 4.0]))
+    assert one is not None and one.p == pytest.approx(stats.ttest_1samp([1.0, 2.0, 4.0], 0).pvalue)
+    six = group_estimate(drawn(0, 6, 40))
+    assert six is not None and six.parts == ()
+
+
 def test_exact_bounds() -> None:
     assert exact_bound(0, 100).low == 0 and exact_bound(0, 100).high == pytest.approx(1 - 0.025 ** (1 / 100))
     for failures, count in itertools.product((1, 3, 7), (7, 20)):
@@ -467,9 +481,12 @@ def test_a_plan_comes_out() -> None:
 @pytest.mark.parametrize("outcome", OUTCOMES[::2], ids=lambda outcome: outcome.name)
 def test_intervals_hold_the_truth_as_often_as_they_say(outcome: Outcome) -> None:
     repetitions = 200
-    for cell in simulate(outcome, repetitions, models=(6, 20), episodes=(100,)):
+    cells = simulate(outcome, repetitions, models=(2, 3, 6, 20), episodes=(100,))
+    assert {cell.level for cell in cells} == {0.9, 0.95, 1 - 0.05 / 6} and any(not cell.episodes for cell in cells)
+    for cell in cells:
         if cell.covered is not None and cell.printed >= RARE:
-            assert cell.covered >= 0.93 - 2.6 * np.sqrt(0.93 * 0.07 / (repetitions * cell.printed)), cell
+            chance = np.sqrt(cell.least * (1 - cell.least) / (repetitions * cell.printed))
+            assert cell.covered >= cell.least - 2.6 * chance, cell
 
 
 def test_the_published_coverage_is_what_was_promised() -> None:
@@ -477,5 +494,5 @@ def test_the_published_coverage_is_what_was_promised() -> None:
     assert {cell.outcome for cell in cells} == {outcome.name for outcome in (*OUTCOMES, *BEYOND)}
     promised = [cell for cell in cells if cell.outcome in {outcome.name for outcome in OUTCOMES}]
     for cell in promised:
-        assert cell.covered is None or cell.covered >= 0.93 or cell.printed < RARE, cell
-        assert cell.covered is None or cell.printed * (1 - cell.covered) <= 0.07, cell
+        assert cell.covered is None or cell.covered >= cell.least or cell.printed < RARE, cell
+        assert cell.covered is None or cell.printed * (1 - cell.covered) <= 1 - cell.least, cell

@@ -49,7 +49,7 @@ def run(settings: CompareSettings) -> int:
         rows.append(("pairs", f"{contest.evidence.wins} won by A, {contest.evidence.losses} by B, the others equal"))
     rows += [(name, faults_text(faults)) for name, faults in zip("AB", made.faults, strict=True) if faults]
     if contest.verdict == UNDECIDED:
-        rows.append(("would decide", needs_sentence(contest, settings.margin)))
+        rows.append(("needed", needs_sentence(contest, settings.margin)))
     print_rows("compare", [*rows, ("verdict", sentence(contest, settings.margin))], "verdict")
     return CODES[contest.verdict]
 

@@ -14,6 +14,7 @@ from pipeline.report.comparison_tables import (
     score_table,
     verdict_table,
 )
+from pipeline.report.statistics import outlier
 from pipeline.report.tables import Table
 from pipeline.report.verdicts import Verdict
 from pipeline.report.words import NO_CONTROL, verdict_sentence
@@ -120,9 +121,17 @@ def _parts(comparison: Comparison, names: Sequence[str], render: Callable[[Table
 
 
 def cautions(comparison: Comparison) -> list[str]:
-    """Return what so few models cannot show, one sentence each."""
-    return [
-        f"{group.name} has one seed: no spread and no interval can be given."
-        for group in comparison.of_kind("model")
-        if len(group.models) == 1
-    ]
+    """Return what the models of a group cannot show, one sentence each."""
+    primary, found = comparison.design.primary, []
+    for group in comparison.of_kind("model"):
+        if len(group.models) == 1:
+            found.append(f"{group.name} has one seed: no spread and no interval can be given.")
+        judged = [model for model in group.models if primary in model.episodes]
+        far = outlier([model.scores[primary][None] for model in judged])
+        if far is not None:
+            found.append(
+                f"{group.name} {judged[far].label} is far from its group's other models in {primary} (Grubbs' test at "
+                "1%): where a few models differ so much, ten do not tell how far the next one will be, and intervals "
+                "may be too narrow."
+            )
+    return found

@@ -23,6 +23,8 @@ Floats = NDArray[np.float64]
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 
 ALPHA = 0.05
+FEW_MODELS = 6  # in a group with fewer, their number is too small for Satterthwaite's degrees of freedom
+SMALLEST_P = 1e-12
 FEWEST_DIFFERENT = 12  # episodes that differ from the most frequent outcome, for an interval (`too_equal`)
 
 
@@ -59,16 +61,35 @@ class Estimate:
     value: float
     error: float
     df: float
+    parts: tuple[tuple[float, int], ...] = ()  # of few models: the variances that add up, each with its own df
+
+    def half_width(self, alpha: float) -> float:
+        """Return half of the width of the interval of confidence 1 - alpha.
+
+        Student's t with `df`; of few models the root of the sum of t^2 times each part, t with the part's own df. That
+        holds the truth with a chance of at least 1 - alpha whatever the parts are (Banerjee 1960, "Approximate
+        confidence interval for linear functions of means of k populations", Sankhya), which Satterthwaite's df do not
+        where there is next to nothing to tell them from.
+        """
+        if not self.parts:
+            return -float(special.stdtrit(self.df, alpha / 2)) * self.error
+        return math.sqrt(sum(float(special.stdtrit(df, alpha / 2)) ** 2 * variance for variance, df in self.parts))
 
     def interval(self, confidence: float = 1 - ALPHA, largest: float = math.inf) -> Interval:
-        """Return Student's t interval, of a number in +-`largest`."""
-        half = -float(special.stdtrit(self.df, (1 - confidence) / 2)) * self.error
+        """Return the interval, of a number in +-`largest`."""
+        half = self.half_width(1 - confidence)
         return Interval(self.value - half, self.value + half).within(-largest, largest)
 
     @property
     def p(self) -> float:
         """The p-value of zero, two-sided: below 1 - confidence where the interval leaves zero out."""
-        return float(2 * special.stdtr(self.df, -abs(self.value) / self.error))
+        if not self.parts:
+            return float(2 * special.stdtr(self.df, -abs(self.value) / self.error))
+        low, high = SMALLEST_P, 1.0
+        while high > low * (1 + 1e-9):
+            middle = math.sqrt(low * high)
+            low, high = (low, middle) if self.half_width(middle) < abs(self.value) else (middle, high)
+        return high
 
 
 @dataclass(frozen=True)
@@ -147,7 +168,9 @@ def _estimate(value: float, groups: list[Floats], episodes: Floats | None) -> Es
     if parts.sum() <= unit**2:
         return None
     df = parts.sum() ** 2 / (parts**2 / [len(sample) - 1 for sample in samples]).sum()
-    return Estimate(value, float(np.sqrt(parts.sum())), float(df))
+    few = min(map(len, groups)) < FEW_MODELS
+    own = tuple((float(part), len(sample) - 1) for part, sample in zip(parts, samples, strict=True)) if few else ()
+    return Estimate(value, float(np.sqrt(parts.sum())), float(df), own)
 
 
 def too_equal(episodes: Floats, unit: float) -> bool:
@@ -193,6 +216,16 @@ def summarise(y: Floats, names: Sequence[str], better: int, share: bool = False)
         best=(names[order[0]], float(means[order[0]])),
         worst=(names[order[-1]], float(means[order[-1]])),
     )
+
+
+def outlier(values: Sequence[float], alpha: float = 0.01) -> int | None:
+    """Return which of the values is too far from the others for a normal distribution, by Grubbs' test (1950)."""
+    x, n = np.array(values), len(values)
+    if n < 3 or (spread := float(x.std(ddof=1))) <= ROUNDING * float(np.abs(x).max()):
+        return None
+    t = float(special.stdtrit(n - 2, alpha / (2 * n))) ** 2
+    far = int(np.abs(x - x.mean()).argmax())
+    return far if abs(x[far] - x.mean()) / spread > (n - 1) / math.sqrt(n) * math.sqrt(t / (n - 2 + t)) else None
 
 
 def compare(first: Floats, second: Floats) -> Difference:
