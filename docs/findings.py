@@ -31,8 +31,8 @@ def versus(suite: Suite, first: str, second: str) -> str:
         tasks["better" if verdict.better == first else "worse" if verdict.better else verdict.word].append(name)
 
     def where(word: str) -> str:
-        by = [f"{abs(found[name].difference):.3f}" for name in tasks[word]]
-        size = f", by {' to '.join(dict.fromkeys((min(by), max(by))))}" if word in ("better", "worse") else ""
+        size = f", by {spanned([abs(found[name].difference) for name in tasks[word]], 3)}"
+        size = size if word in ("better", "worse") else ""
         return f"on {places(tasks[word], found)}{size}"
 
     begins = {
@@ -54,6 +54,11 @@ def verdict_between(comparison: Comparison, first: str, second: str) -> Verdict 
 def places(names: Sequence[str], among: Collection[str]) -> str:
     """Return tasks in words."""
     return f"all {len(among)} tasks" if len(names) == len(among) > 1 else listed(names)
+
+
+def spanned(values: Sequence[float], digits: int) -> str:
+    """Return the range of numbers: "0.01 to 0.20", or one number."""
+    return " to ".join(dict.fromkeys(f"{each:.{digits}f}" for each in (min(values), max(values))))
 
 
 def ambiguous(suite: Suite) -> dict[str, float]:
@@ -144,7 +149,7 @@ def _yardsticks(suite: Suite, _settings: Settings) -> str:
     ahead = [task for task, gap in gaps.items() if gap > 0]
     if not gaps:
         return ""
-    by = f", by {min(gaps[task] for task in ahead):.2f} to {max(gaps[task] for task in ahead):.2f}" if ahead else ""
+    by = f", by {spanned([gaps[task] for task in ahead], 2)}" if ahead else ""
     where = places(ahead, gaps) if ahead else "no task"
     return (
         f"**Yardsticks**: on {where} a controller that plans in the true simulator scores more than every method{by}."

@@ -74,8 +74,9 @@ def reading(suite: Suite) -> str:
     return wrapped(
         f"Mean ± std over {' to '.join(map(str, counts))} models of the score that decides. Bold: no other is shown to "
         "be better. Methods that share a letter are not shown to differ by more than "
-        f"{' or '.join(f'{each:g}' for each in margins)}. Of {len(words)} pairs {len(words) - open_ones - equal} "
-        f"differ, {equal} are equivalent, {open_ones} undecided."
+        f"{' or '.join(f'{each:g}' for each in margins)}. Of {len(words)} pairs within a task "
+        f"{len(words) - open_ones - equal} differ, {equal} {'is' if equal == 1 else 'are'} equivalent, "
+        f"{open_ones} undecided."
     )
 
 

@@ -35,7 +35,7 @@ from pipeline.report.scores import COSTS
 from pipeline.report.tables import Table
 from pipeline.report.values import as_csv, as_rows, as_values
 from pipeline.report.verdicts import Verdict
-from pipeline.report.words import verdict_sentence
+from pipeline.report.words import p_text, verdict_sentence
 from pipeline.results.gather import computed_groups, gather, to_model
 from pipeline.stages.judging import Judged, log_judged
 from pipeline.studies.verdict import group_metrics, study_metrics, verdict_tags
@@ -464,3 +464,10 @@ def test_a_bar_in_a_heading_is_no_border_of_a_table() -> None:
     text = Table("Means", ("", "mean |angle|"), [("pi0", "0.1")]).markdown()
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [3, 3, 3] and r"mean \|angle\|" in rows[0]
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(None, "-"), (0.0, "< 0.0001"), (0.00004, "< 0.0001"), (0.00006, "0.0001"), (0.0351, "0.0351")]
+)
+def test_a_small_p_is_not_shown_as_zero(p: float | None, text: str) -> None:
+    assert p_text(p) == text

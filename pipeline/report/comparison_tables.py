@@ -4,7 +4,7 @@ from pipeline.report.comparison import Comparison, Contrast, Group, Where
 from pipeline.report.scores import COSTS
 from pipeline.report.statistics import Interval, Summary
 from pipeline.report.tables import Table
-from pipeline.report.words import verdict_label
+from pipeline.report.words import p_text, verdict_label
 from pipeline.tasks.score import PLANNED, REBUILT, Score, error_metrics
 from pipeline.tasks.task import Task
 
@@ -31,7 +31,7 @@ def verdict_table(comparison: Comparison) -> Table:
             f"{found.difference:+.{digits}f}",
             interval_text(found.interval, digits),
             interval_text(found.inner, digits),
-            "-" if found.p is None else f"{found.p:.4f}",
+            p_text(found.p),
             verdict_label(found),
         )
         for contrast in comparison.contrasts
@@ -134,7 +134,7 @@ def contrast_table(comparison: Comparison, contrast: Contrast, name: str) -> Tab
             where_text(where, task),
             f"{found.value:+.{digits}f}",
             interval_text(found.interval, digits),
-            f"{found.p:.4f}",
+            p_text(found.p),
             found.better or "-",
         )
         for where, found in contrast.scores[name].items()

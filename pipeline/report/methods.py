@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.report.statistics import Floats, model_means, over_conditions
 from pipeline.report.tables import Table
 from pipeline.report.verdicts import Verdict, judge_pairs, letters_of
+from pipeline.report.words import p_text
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ def methods_tables(made: Methods, margin: float) -> list[Table]:
             f"{pair.first} minus {pair.second}",
             f"{pair.difference:+.4f}",
             f"[{pair.interval.low:.4f}, {pair.interval.high:.4f}]" if pair.interval else "-",
-            f"{pair.p_holm:.4f}" if pair.p_holm is not None else "-",
-            f"{pair.p:.4f}" if pair.p is not None else "-",
+            p_text(pair.p_holm),
+            p_text(pair.p),
             pair.word,
         )
         for pair in made.pairs

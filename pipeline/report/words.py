@@ -50,6 +50,13 @@ def verdict_numbers(verdict: Verdict, digits: int) -> str:
     return text
 
 
+def p_text(p: float | None) -> str:
+    """Return a p-value with four digits; a smaller one is not shown as zero."""
+    if p is None:
+        return "-"
+    return "< 0.0001" if p < 0.00005 else f"{p:.4f}"
+
+
 def needs_words(needs: Sequence[Need]) -> str:
     """Return what would probably decide, if the difference is what it seems."""
     if not needs:
