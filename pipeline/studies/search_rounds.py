@@ -95,9 +95,9 @@ def stack_jobs(plan: Plan, runs: Runs, wanted: Wanted, earlier: Earlier) -> list
     """
     stacks: dict[tuple[str, ...], list[tuple[Member, Place]]] = {}
     for each, member in wanted:
-        stacked = METHODS[each.method].stacked
         if each.method not in plan.together or each.reason or earlier.model(member.name) is not None:
             continue
+        stacked = METHODS[each.method].stacked
         assert stacked is not None, "the plan has no other methods together"
         alike = (each.method, *in_common(stacked, member.settings).values())
         stacks.setdefault(alike, []).append((member, place_of(plan, runs, each, member)))
