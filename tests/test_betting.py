@@ -179,20 +179,17 @@ def test_the_interval_agrees_with_the_evidence(wins: int, losses: int, expected:
 
 
 def test_an_undecided_contest_says_about_how_many_blocks_would_decide() -> None:
-    """From the first 60 blocks of a sequence: within a factor of three of where it is decided, at this margin."""
-    chance = numpy_stream(0, "blocks needed")
-
-    def cut(a: Floats, b: Floats, blocks: int, binary: bool = False) -> Contest:
-        return judge([(a[:, :blocks], b[:, :blocks])], 0.05, binary, lambda *_: None)
-
-    for binary, shift in ((False, 0.15), (False, 0.0), (True, 0.2)):
-        a, b = chance.random((2, 1, 4000))
-        a, b = np.clip(a + shift, 0, 1), b
-        if binary:
-            a, b = (a > 0.5).astype(np.float64), (b > 0.5).astype(np.float64)
-        early, whole = cut(a, b, 40, binary), cut(a, b, 4000, binary)
-        needed = blocks_needed(early, 0.05)
+    """From the first 40 blocks of a sequence without chance: within a factor of three of where it is decided."""
+    zigzag = np.resize([0.3, -0.3], (1, 4000))
+    won, lost = (np.resize(np.eye(10)[[number]].sum(0), (1, 4000)) for number in (3, 7))
+    for a, b, binary in (
+        (0.6 + zigzag, 0 * zigzag + 0.5, False),  # ahead by 0.1
+        (0.5 + zigzag, 0 * zigzag + 0.5, False),  # equal
+        (won + np.roll(won, 1), lost, True),  # two wins for a loss
+    ):
+        early, whole = (judge([(a[:, :blocks], b[:, :blocks])], 0.05, binary, lambda *_: None) for blocks in (40, 4000))
+        needed, took = blocks_needed(early, 0.05), whole.a.shape[1]
         assert early.verdict == "undecided" != whole.verdict and needed is not None
-        assert whole.a.shape[1] / 4 < needed < 4 * whole.a.shape[1], (needed, whole.a.shape)
+        assert took / 3 < needed < 3 * took, (needed, took)
     ever = Contest(np.zeros((1, 9)), np.zeros((1, 9)), Interval(-1, 1), "undecided", None)
     assert blocks_needed(ever, 1e-6) is None

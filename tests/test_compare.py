@@ -292,13 +292,21 @@ def test_methods_of_a_table(
 
 def test_three_methods_have_letters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = table(tmp_path / "results.csv", {"a": LOW, "b": HIGH, "c": LOW[::-1]})
-    assert main(COMMANDS, ["compare", "--csv", str(path), "--json"]) == 0
+    assert main(COMMANDS, ["compare", "--csv", str(path), "--margin", "0.03", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["methods"][0]["method"] == "b"
+    assert found["methods"][0]["method"] == "b" and all(each["needs"] == [] for each in found["pairs"])
     assert {each["method"]: each["letters"] for each in found["methods"]} == {"a": "b", "b": "a", "c": "b"}
     assert {(each["a"], each["b"]): each["verdict"] for each in found["pairs"]} == {
         ("a", "b"): "worse", ("a", "c"): "equivalent", ("b", "c"): "better",
     }  # fmt: skip
+    closer = ["compare", "--csv", str(path), "--margin", "0.003"]
+    assert main(COMMANDS, [*closer, "--json"]) == 0
+    needs = {(each["a"], each["b"]): each["needs"] for each in json.loads(capsys.readouterr().out)["pairs"]}
+    assert [pair for pair, found in needs.items() if found] == [("a", "c")]
+    assert main(COMMANDS, closer) == 0
+    told = capsys.readouterr().out
+    assert f"a and c: What would probably decide: {needs['a', 'c'][0]['models']} models a group on " in told
+    assert "95% interval (Holm)" in told
 
 
 def test_another_column_of_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -162,7 +162,7 @@ def test_a_plan_is_for_as_many_pairs_as_its_study_judges() -> None:
         for groups in ("ab", "abc")
     )
     assert (two.pairs, three.pairs) == (1, 3) and two.first == three.first and two.second == three.second
-    few, many = (plan_table(each, 0.03) for each in (two, three))
+    few, many = (plan_table(each, 0.02) for each in (two, three))
     assert "judges 3 pairs together: the interval is of 98.3% by itself" in many.note and "pairs" not in few.note
     assert int(few.rows[0][0]) < int(many.rows[0][0])
 

@@ -132,7 +132,7 @@ def test_the_card_says_what_the_task_says() -> None:
 
 def test_the_best_of_a_study_is_chosen_by_the_tasks_own_scores() -> None:
     assert choosing(PENDULUM) == ("calm", "success", "converge") and choosing(PUCK)[0] == PUCK.primary
-    assert chosen_by(PUCK).startswith("by success, then near, in the first look")
+    assert chosen_by(PUCK).startswith("by near, then success, in the first look")
     assert registered_name("pendulum", "pi0") == "pi0" and registered_name("puck", "pi0") == "puck-pi0"
 
 

@@ -79,7 +79,7 @@ def test_what_contradicts() -> None:
 def test_parts_are_counted() -> None:
     """Stretch by stretch the first group is ahead by 0.1, behind by 0.1, and ahead by 0.1."""
     steps = np.repeat([0.1, -0.1, 0.1], 50) + np.random.default_rng(0).normal(0, 0.01, 150)
-    models = np.array([[-0.01], [0.0], [0.01]])
+    models = np.array([[-0.001], [0.0], [0.001]])
     pair = Pair(("a", "b"), models + steps, models + np.zeros(150), 0.01, +1)
     whole = pair.whole
     assert whole.word == whole.word_alone == "better"

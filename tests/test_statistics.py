@@ -64,9 +64,10 @@ def test_the_interval_of_a_group_by_hand() -> None:
     assert found is not None and found.value == 6.5
     assert found.error == pytest.approx(np.sqrt(models + episodes))
     assert found.df == pytest.approx((models + episodes) ** 2 / (models**2 / 1 + episodes**2 / 11))
-    half = stats.t.ppf(0.975, found.df) * found.error
+    half = np.sqrt(stats.t.ppf(0.975, 1) ** 2 * models + stats.t.ppf(0.975, 11) ** 2 * episodes)
     assert found.interval().low == pytest.approx(6.5 - half) and found.interval().high == pytest.approx(6.5 + half)
-    assert found.interval(0.9).high == pytest.approx(6.5 + stats.t.ppf(0.95, found.df) * found.error)
+    more = group_estimate(np.tile(y, (3, 1)))
+    assert more is not None and more.interval(0.9).high == pytest.approx(6.5 + stats.t.ppf(0.95, more.df) * more.error)
 
 
 def test_the_interval_of_a_difference_by_hand() -> None:
@@ -77,11 +78,13 @@ def test_the_interval_of_a_difference_by_hand() -> None:
     assert found is not None and found.value == pytest.approx(7.5 - 17.5)
     assert found.error == pytest.approx(np.sqrt(parts.sum()))
     assert found.df == pytest.approx(parts.sum() ** 2 / (parts**2 / [1, 2, 11]).sum())
-    assert found.p == pytest.approx(2 * stats.t.sf(10 / found.error, found.df))
+    assert found.half_width(found.p) == pytest.approx(10)
+    more = difference_estimate(np.tile(first, (3, 1)), np.tile(second, (2, 1)))
+    assert more is not None and more.p == pytest.approx(2 * stats.t.sf(10 / more.error, more.df))
 
 
 def test_numbers_of_whole_models_have_welchs_interval() -> None:
-    first, second = drawn(1, 7), drawn(2, 5) + 1
+    first, second = drawn(1, 7), drawn(2, 6) + 1
     found, welch = difference_estimate(first, second), stats.ttest_ind(first, second, equal_var=False)
     assert found is not None and found.p == pytest.approx(welch.pvalue) and found.df == pytest.approx(welch.df)
     assert found.interval().low == pytest.approx(welch.confidence_interval().low)
@@ -473,6 +476,8 @@ def test_a_plan_comes_out() -> None:
         assert estimate is not None
         found.append(estimate.interval().high - estimate.value)
     assert np.mean(found) == pytest.approx(planned, rel=0.15)
+    few = expected_half_width(Components(1, 0, 0), Components(1, 0, 0), 3, 100)
+    assert few == pytest.approx(stats.t.ppf(0.975, 2) * np.sqrt(2 / 3))  # of three models, as their interval is
 
 
 # Coverage

@@ -120,4 +120,4 @@ def _scores(facts: CardFacts) -> str:
     about = "; ".join(str(table[name]) for name in shares)
     about += ". The intervals are exact for a share of the episodes of one condition, and no narrower than need be for "
     about += "shares of an episode and for means over the conditions, which vary less"
-    return Table(title, (where_heading(facts.task), *shares), rows, f"{about}.".capitalize()).markdown()
+    return Table(title, (where_heading(facts.task), *shares), rows, f"{about[:1].upper()}{about[1:]}.").markdown()

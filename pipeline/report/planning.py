@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
-from pipeline.report.statistics import ALPHA, Components, Floats
+from pipeline.report.statistics import ALPHA, FEW_MODELS, Components, Estimate, Floats
 
 MODELS = (6, 8, 10, 12, 16, 20, 30, 40, 60, 100)  # a method; what is offered
 EPISODES = (100, 1_000_000)  # the fewest and the most that are offered
@@ -40,7 +39,8 @@ def expected_half_width(
         return 0.0
     degrees = (models - 1, models - 1, episodes - 1)
     df = variance**2 / sum(part**2 / each for part, each in zip(parts, degrees, strict=True))
-    return -float(special.stdtrit(df, alpha / 2)) * float(np.sqrt(variance))
+    own = tuple(zip(parts, degrees, strict=True)) if models < FEW_MODELS else ()
+    return Estimate(0.0, float(np.sqrt(variance)), df, own).half_width(alpha)
 
 
 def needed(
