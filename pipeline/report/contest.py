@@ -11,7 +11,6 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from pipeline.report.betting import bet, decide, first_bets, log_evidence
-from pipeline.report.planning import deciding_half_width
 from pipeline.report.statistics import ALPHA, Floats, Interval, Verdict
 from pipeline.report.tables import Table
 
@@ -106,8 +105,8 @@ def blocks_needed(contest: Contest, margin: float) -> int | None:
     The width of a confidence sequence falls with the root of the number of blocks, but for a logarithm; evidence grows
     with wins and losses at their present rates.
     """
-    half = (contest.interval.high - contest.interval.low) / 2
-    found = [(half / deciding_half_width(contest.difference, margin)) ** 2]
+    half, away = (contest.interval.high - contest.interval.low) / 2, abs(contest.difference)
+    found = [(half / max(away, margin - away)) ** 2]
     if (evidence := contest.evidence) is not None:
         more = np.geomspace(1, REACH, 200)
         grown = (Evidence(round(evidence.wins * times), round(evidence.losses * times)) for times in more)
