@@ -22,6 +22,7 @@ from pipeline.studies.groups import plan_groups, together_groups
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.tracking.begin import Place, start_run
 from pipeline.tracking.store import open_store
+from pipeline.upkeep.doctor import doctor
 from tests import warm
 from tests.conftest import TINY, Run, environment, runs_of
 
@@ -85,6 +86,8 @@ def test_an_interrupted_group_goes_on_to_the_same_bits(workplace: Path, monkeypa
     ids = [run.info.run_id for run in broken]
     with pytest.raises(SettingsError, match=r"expected a run that was trained alone, found .* one of 2"):
         find_unfinished(REGRESSION, whole[0][0].model_copy(update={"resume": ids[0]}))
+    told = "ended as KILLED", "the command of its study or search, given again, goes on with it"
+    assert [(each.state, each.done) for each in doctor()] == [told] * 2
     pairs = list(zip(ids, whole, strict=True))
     assert all(can_resume(run_id, settings, together=True) for run_id, (settings, _) in pairs)
     assert not any(can_resume(run_id, settings) for run_id, (settings, _) in pairs)
