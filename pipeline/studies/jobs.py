@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.errors import StoreError
 from pipeline.evaluation.stored import protocol_of
-from pipeline.executors.jobs import Job, R, Report
+from pipeline.executors.jobs import Job, R, Report, Resources
 from pipeline.files import file_digest
 from pipeline.policies.ensemble import MOST_MEMBERS, members_digest
 from pipeline.stages.judging import Judged, Trial, judge_file, judge_yardstick
@@ -101,12 +101,12 @@ def missing_jobs(
     earlier: Earlier,
     measured: str,
     together: Collection[str],
-    gpus: Mapping[str, float],
+    needs: Mapping[str, Resources],
 ) -> tuple[list[Job[str]], int]:
     """The jobs that are left to do before `acting_jobs` and `average_jobs`, and how many models need none.
 
-    Members of the groups `together` are one job of a group, which trains them; `judging_jobs` follow it. `gpus` are
-    those that a training of each group needs. `measured` is the digest of the pairs whose trade-off FAST was measured
+    Members of the groups `together` are one job of a group, which trains them; `judging_jobs` follow it. `needs` is
+    what a training of each group needs. `measured` is the digest of the pairs whose trade-off FAST was measured
     on by an earlier call.
     """
     trial = earlier.trial
@@ -144,11 +144,11 @@ def missing_jobs(
             if made
             else partial(make_member, member, place, trial, runs.study.experiment_id)
         )
-        jobs.append(Job(member.name, member.group, work, gpus=0.0 if made else gpus[member.group]))
+        jobs.append(Job(member.name, member.group, work, needs=Resources() if made else needs[member.group]))
     for group, found in at_once.items():
         name, work = f"{group} together", partial(make_group, found, runs.study.experiment_id)
         names = tuple(member.name for member, _ in found)
-        jobs.insert(0, Job(name, name, work, gpus=gpus[group], makes=names))
+        jobs.insert(0, Job(name, name, work, needs=needs[group], makes=names))
     for name in find_task(trial.task).yardsticks:
         judge(Kind.YARDSTICK, name, partial(judge_yardstick, name, trial))
     return jobs, reused
