@@ -14,12 +14,16 @@ from mlflow.entities import Run as MlflowRun
 from benchmarks import gpu
 from pipeline.config import make
 from pipeline.errors import DivergedError, SettingsError
+from pipeline.evaluation.protocol import Protocol
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import RegressionSettings, TrainSettings
+from pipeline.stages.judging import Trial
 from pipeline.stages.train_together import train_together
 from pipeline.stages.unfinished import can_resume, find_unfinished
-from pipeline.studies.groups import plan_groups, together_groups
+from pipeline.studies.groups import plan_groups, plan_members, together_groups
+from pipeline.studies.jobs import Earlier, Runs, missing_jobs
 from pipeline.studies.settings import EnsembleSettings
+from pipeline.studies.study_plan import Beside
 from pipeline.tracking.begin import Place, start_run
 from pipeline.tracking.store import open_store
 from pipeline.upkeep.doctor import doctor
@@ -41,6 +45,10 @@ def asked(count: int, **values: object) -> list[tuple[TrainSettings, Place]]:
     parent.end("FINISHED")
     place = Place(parent.run_id, {"study": "s", "group": "regression", "kind": "model"})
     return [(make(RegressionSettings, SMALL | {"seed": seed} | values), place) for seed in range(count)]
+
+
+def replaced(one: tuple[TrainSettings, Place], **values: object) -> tuple[TrainSettings, Place]:
+    return one[0].model_copy(update=values), one[1]
 
 
 def models(folder: Path) -> list[MlflowRun]:
@@ -92,6 +100,11 @@ def test_an_interrupted_group_goes_on_to_the_same_bits(workplace: Path, monkeypa
     assert all(can_resume(run_id, settings, together=True) for run_id, (settings, _) in pairs)
     assert not any(can_resume(run_id, settings) for run_id, (settings, _) in pairs)
     again = [(settings.model_copy(update={"resume": run_id}), place) for run_id, (settings, place) in pairs]
+    others = [replaced(again[1], pairs=Path("other.npz")), replaced(whole[1], width=8)]
+    for other, message in zip(others, ("was started with pairs", "width: expected one value for models"), strict=True):
+        with pytest.raises(SettingsError, match=message) as refusal:
+            train_together(REGRESSION, [again[0], other], quiet, lambda _done: None)
+        assert can_resume(ids[0], whole[0][0], together=True), f"nobody holds it after {refusal.value}"
     assert train_together(REGRESSION, again, quiet, lambda _done: None) == {}
     resumed = [run for run in models(workplace) if run.info.run_id in ids]
     assert [run.data.tags["weights_sha256"] for run in resumed] == expected
@@ -157,6 +170,25 @@ def test_a_group_that_is_killed_goes_on_to_the_same_bits(
     (other / "data").symlink_to((workplace / "data").resolve())
     assert warm.run(other, words, environment()).returncode == 0
     assert weights(other) == found
+
+
+@pytest.mark.usefixtures("with_store")
+def test_many_models_are_several_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.training.together.MOST", 2)
+    settings = make(EnsembleSettings, {"methods": "regression,pi0", "n_models": 5, "base_seed": 10})
+    groups = plan_groups(settings)
+    run = start_run(open_store(), "tinypi", "study", chosen=True)
+    runs = Runs("s", "pendulum", run, dict.fromkeys(("regression", "pi0"), run))
+    earlier = Earlier([], Trial("pendulum", Protocol(1, 0), settings.pairs))
+    needs = {group.name: group.needs for group in groups}
+    jobs, _ = missing_jobs(plan_members(settings, groups), Beside([], None), runs, earlier, "", {"regression"}, needs)
+    stacks = [(job.name, job.makes) for job in jobs if job.makes]
+    assert stacks == [
+        (f"regression together, {len(seeds)} from seed {seeds[0]}", tuple(f"regression seed {n}" for n in seeds))
+        for seeds in ((10, 11), (12, 13), (14,))
+    ]
+    assert [job.name for job in jobs][3:8] == [f"pi0 seed {n}" for n in range(10, 15)]
+    run.end("FINISHED")
 
 
 def test_which_groups_are_trained_together(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ from pipeline.tracking.begin import Place
 from pipeline.tracking.names import SEARCH, Kind
 from pipeline.tracking.run import status_of
 from pipeline.tracking.store import Store
-from pipeline.training.together import in_common
+from pipeline.training.together import in_common, stacks_of
 
 GONE = "the search's process was gone"
 
@@ -89,7 +89,7 @@ def train_seeds(store: Store, plan: Plan, runs: Runs, tries: Sequence[Try], seed
 
 
 def stack_jobs(plan: Plan, runs: Runs, wanted: Wanted, earlier: Earlier) -> list[Job[Reasons]]:
-    """The jobs that train missing models of methods that train together: those that can be one stack are one.
+    """The jobs that train missing models of methods that train together: those that can be one stack are one, or several.
 
     A model that no other is like is a stack of one, or the company of a trial would choose the way it is trained.
     """
@@ -102,7 +102,7 @@ def stack_jobs(plan: Plan, runs: Runs, wanted: Wanted, earlier: Earlier) -> list
         alike = (each.method, *in_common(stacked, member.settings).values())
         stacks.setdefault(alike, []).append((member, place_of(plan, runs, each, member)))
     jobs = []
-    for (method, *_), members in stacks.items():
+    for method, members in [(method, stack) for (method, *_), whole in stacks.items() for stack in stacks_of(whole)]:
         names = tuple(member.name for member, _ in members)
         name, kind = f"{names[0]} in a stack of {len(names)}", f"{method} together"
         work = partial(attempt_together, members, runs.study.experiment_id)
