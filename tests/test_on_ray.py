@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import Timeout
 
 from pipeline.cli.main import COMMANDS, main
@@ -22,12 +23,16 @@ from pipeline.executors.jobs import ATTEMPTS, Done, Failed, Job, Planned, Report
 from pipeline.executors.luggage import JobFolder, Keeping, Parcel, digest_of, unpack
 from pipeline.executors.on_ray import SEND_SECONDS, Mailbox, run_jobs
 from pipeline.executors.run import machines_of, require_room, run_all
+from pipeline.files import arrays_digest
 from pipeline.locks import file_lock
+from pipeline.methods.registry import METHODS
 from pipeline.own_code import files_of
+from pipeline.streams import global_torch_stream
 from pipeline.studies.groups import device_for, plan_groups, together_groups
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.tracking.mirror import KEPT_AT, reserve
 from pipeline.tracking.owner import journal_place
+from pipeline.training.fit import Epoch, fit, problem_of
 from tests.conftest import ROOT
 from tests.test_pool import always_fail, square
 
@@ -61,6 +66,20 @@ def what_it_got(report: Report) -> dict[str, float]:
     return {name: got.get(name, 0.0) for name in ("CPU", "GPU")}
 
 
+def train_one(data: Path, report: Report) -> str:
+    """The digest of the weights of a small model."""
+    torch.set_num_threads(1)
+    method = METHODS["regression"]
+    values = {"pairs": data / "training_pairs_original.npz", "epochs": 1, "width": 16, "layers": 1, "batch_size": 200}
+    settings = make(method.settings_type, values)
+    prepared = method.prepare(settings)
+    with global_torch_stream(settings.seed, "weights"):
+        network = method.build(settings, prepared.interface)
+    events = fit(problem_of(method, network, prepared, settings), settings)
+    weights = [event.weights for event in events if isinstance(event, Epoch) and event.weights]
+    return arrays_digest({name: tensor.numpy() for name, tensor in weights[-1].items()})
+
+
 def wait_for_interrupt(report: Report) -> None:
     try:
         while True:
@@ -80,7 +99,9 @@ def is_held(path: Path) -> bool:
 
 
 @pytest.mark.slow(seconds=15)
-def test_jobs_fail_go_on_and_are_interrupted_as_on_the_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_fail_go_on_and_are_interrupted_as_on_the_pool(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import ray
 
     monkeypatch.chdir(tmp_path)
@@ -92,6 +113,7 @@ def test_jobs_fail_go_on_and_are_interrupted_as_on_the_pool(tmp_path: Path, monk
         Job("never", "x", always_fail),
         *(Job(f"fine {n}", "x", partial(square, n)) for n in range(4)),
         Job("large", "x", what_it_got, Resources(2, 1)),
+        Job("a training", "x", partial(train_one, data)),
     ]
     monkeypatch.setattr(ray, "init", partial(ray.init, num_gpus=1))  # a machine that says that it has a GPU
     monkeypatch.setattr(run, "ROOM_SECONDS", 0.5)
@@ -112,10 +134,11 @@ def test_jobs_fail_go_on_and_are_interrupted_as_on_the_pool(tmp_path: Path, monk
             if isinstance(event, Running) and event.fractions.get(0):
                 break
         waiting.close()
-    assert events[0] == Planned(tuple(job.name for job in jobs), ("x",) * 7, 2)
+    assert events[0] == Planned(tuple(job.name for job in jobs), ("x",) * 8, 2)
     done = {event.number: event.result for event in events if isinstance(event, Done)}
     squares = {number + 2: number * number for number in range(4)}
-    assert done == {0: "7!7! in jobs", **squares, 6: {"CPU": 2.0, "GPU": 1.0}}
+    here = train_one(data, lambda _share: None)
+    assert done == {0: "7!7! in jobs", **squares, 6: {"CPU": 2.0, "GPU": 1.0}, 7: here}
     failed = [(event.number, event.reason, event.final) for event in events if isinstance(event, Failed)]
     assert [each for each in failed if each[0] == 1] == [(1, "no good", n == ATTEMPTS) for n in (1, 2)]
     assert [each for each in failed if each[0] == 0] == [

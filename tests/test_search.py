@@ -359,6 +359,7 @@ def test_bad_presets(text: str, message: str, workplace: Path, capsys: pytest.Ca
 # Searches
 
 FEW = ["--trials", "3", "--seeds-per-trial", "2"]
+ON_POOL = ["--executor", "pool", "--workers", "2"]
 shares_the_search = pytest.mark.xdist_group("search")
 
 
@@ -495,22 +496,52 @@ def test_the_same_command_finds_all_done_and_other_terms_are_refused(undisturbed
 
 @shares_the_search
 @pytest.mark.slow(seconds=10)
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.long)])
 def test_a_search_that_is_killed_ends_with_the_trials_of_an_undisturbed_one(
-    kills: int, undisturbed: Path, data: Path, tmp_path: Path
+    undisturbed: Path, data: Path, tmp_path: Path
 ) -> None:
-    folder, moments = place(tmp_path, data), random.Random(kills)
-    for _ in range(kills):
-        process = started(folder)
+    """By another executor than the undisturbed one, too."""
+    folder, moments = place(tmp_path, data), random.Random(2)
+    for _ in range(2):
+        process = started(folder, *ON_POOL)
         while len(re.findall("done in", process.printed())) < 1 and process.returncode is None:
             time.sleep(0.02)
         time.sleep(moments.random())
         process.send_signal(signal.SIGKILL)
         assert process.wait() in (0, -signal.SIGKILL)
-    process = started(folder)
+    process = started(folder, *ON_POOL)
     assert process.wait() == 0, process.errors()
     assert outcomes(folder) == outcomes(undisturbed)
     assert settled(folder) == settled(undisturbed)
+
+
+MANY = ["--methods", "regression,pi0", "--trials", "14", "--set", "width=16", "batch_size=64", "--episodes", "2"]
+
+
+@pytest.mark.long
+@pytest.mark.slow(seconds=240)
+def test_it_is_killed_ten_times_at_work_on_a_pool(data: Path, tmp_path: Path) -> None:
+    """Beyond the first trials, which are drawn at random: the later depend on those before, and some are given up."""
+    alone, folder, moments = tmp_path / "alone", tmp_path / "killed", random.Random(10)
+    for each in (alone, folder):
+        each.mkdir()
+        place(each, data)
+    whole = started(alone, *MANY)
+    assert whole.wait() == 0, whole.errors()
+    ended = []
+    for _ in range(10):
+        process = started(folder, *MANY, *ON_POOL)
+        jobs = moments.randrange(1, 4)
+        while len(re.findall("done in", process.printed())) < jobs and process.returncode is None:
+            time.sleep(0.02)
+        time.sleep(moments.random())
+        process.send_signal(signal.SIGKILL)
+        ended.append(process.wait())
+    assert ended == [-signal.SIGKILL] * 10, "each met work"
+    process = started(folder, *MANY, *ON_POOL)
+    assert process.wait() == 0, process.errors()
+    found = outcomes(folder)
+    assert found == outcomes(alone) and len(found) == 2 * 14
+    assert 0 < [state for _, state, *_ in found.values()].count(PRUNED) < len(found)
 
 
 @pytest.mark.slow(seconds=5)

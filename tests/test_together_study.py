@@ -1,10 +1,12 @@
 """Models trained together as runs: each with its files, interrupted and resumed, in a study that does not mix."""
 
+import dataclasses
 import json
 import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -203,13 +205,36 @@ def test_which_groups_are_trained_together(monkeypatch: pytest.MonkeyPatch) -> N
     assert chosen() == {"pi0", "pi0_fast"} and chosen(together="no") == frozenset()
 
 
-def test_the_script_for_a_gpu_does_all_of_its_parts(data: Path, tmp_path: Path) -> None:
+def test_the_script_for_a_gpu_does_all_of_its_parts(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "gpu.json"
+    monkeypatch.setattr(gpu, "find_spec", lambda name: None if name == "mlflow" else name)
     gpu.main(["--device", "cpu", "--data", str(data), "--out", str(out)])
     report = json.loads(out.read_text())
     parts = {name: part for name, part in report.items() if isinstance(part, dict)}
+    assert parts.pop("the default study") == {"left out": "mlflow is not installed"}
     assert not any("failed" in part or "left out" in part for part in parts.values()), report
     for name in ("pi0", "pi0_fast"):
         assert report["the same bits twice"][name]["together"] and report["together against alone"][name]["near"]
         assert len(report["200 trainings"][name]["val"]) == 3
         assert report["evaluation"][name]["episodes"] == 4
+
+
+def test_the_script_for_a_gpu_ends_in_time(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "MOST_SECONDS", 0.0)
+    report = gpu.main(["--device", "cpu", "--data", str(data), "--out", str(tmp_path / "gpu.json")])
+    late = [part for part in report.values() if part == {"left out": "there was no time left"}]
+    assert len(late) == 6 and gpu.GOALS.keys() <= report.keys()
+    bench = gpu.Bench("cpu", data, time.perf_counter() + 0.05, {}, {})
+    with pytest.raises(gpu.LeftOutError, match="no time left"):
+        list(bench.in_time(iter(partial(time.sleep, 0.01), "never")))
+    with pytest.raises(gpu.LeftOutError, match="it was not done after 0 s"):
+        gpu.default_study(dataclasses.replace(bench, end=time.perf_counter() + 0.2), [])
+
+
+@pytest.mark.long
+@pytest.mark.slow(seconds=12)
+def test_the_script_for_a_gpu_measures_a_whole_study(data: Path) -> None:
+    found = gpu.default_study(gpu.Bench("cpu", data, time.perf_counter() + 300, {}, {}), gpu.TINY_STUDY.split())
+    assert found["seconds"] > 0 and found["models"] == {"pi0": 2}

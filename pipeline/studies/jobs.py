@@ -106,9 +106,9 @@ def missing_jobs(
 ) -> tuple[list[Job[str]], int]:
     """The jobs that are left to do before `acting_jobs` and `average_jobs`, and how many models need none.
 
-    Members of the groups `together` are one job of a group, which trains them, or several; `judging_jobs` follow. `needs` tells
-    what a training of each group needs, and `measured` is the digest of the pairs whose trade-off FAST was measured on
-    by an earlier call.
+    Members of the groups `together` are one job of a group, which trains them, or several; `judging_jobs` follow.
+    `needs` tells what a training of each group needs. `measured` is the digest of the pairs whose trade-off FAST was
+    measured on by an earlier call.
     """
     trial = earlier.trial
     jobs: list[Job[str]] = []

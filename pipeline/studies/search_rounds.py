@@ -89,7 +89,7 @@ def train_seeds(store: Store, plan: Plan, runs: Runs, tries: Sequence[Try], seed
 
 
 def stack_jobs(plan: Plan, runs: Runs, wanted: Wanted, earlier: Earlier) -> list[Job[Reasons]]:
-    """The jobs that train missing models of methods that train together: those that can be one stack are one, or several.
+    """The jobs that train missing models of methods that train together: those that can be are one stack, or several.
 
     A model that no other is like is a stack of one, or the company of a trial would choose the way it is trained.
     """
