@@ -142,24 +142,12 @@ def test_what_is_killed_is_made_good(
 
 def test_searches_and_tables_are_as_on_one_machine(tmp_path: Path, data: Path, server: Server, cluster: Nodes) -> None:
     tried, tables = [], []
-    for name, words in (
-        ("here", ["--executor", "serial"]),
-        ("ray", ["--executor", "ray", "--ray-address", cluster.address]),
-    ):
+    executors = {"here": ["--executor", "serial"], "ray": ["--executor", "ray", "--ray-address", cluster.address]}
+    for name, words in executors.items():
         folder = Place(f"search-{name}", tmp_path, data, server).folder
         (folder / "space.yaml").write_text("regression: {lr: {low: 0.001, high: 0.02, log: true}}")
-        search = [
-            "search",
-            "--methods",
-            "regression",
-            "--space",
-            "space.yaml",
-            "--trials",
-            "2",
-            "--experiment",
-            folder.name,
-        ]
-        search += ["--set", "epochs=1", "width=8", "layers=1", "--episodes", "1"]
+        search = ["search", "--methods", "regression", "--space", "space.yaml", "--trials", "2", "--episodes", "1"]
+        search += ["--experiment", folder.name, "--set", "epochs=1", "width=8", "layers=1"]
         table = ["evaluate", "--yardsticks", "--episodes", "2", "--out", "episodes.parquet"]
         for command in (search, table):
             env = environment(MLFLOW_TRACKING_URI=server.uri)
