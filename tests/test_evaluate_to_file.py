@@ -89,7 +89,7 @@ def test_from_the_command_line(model: Path, capsys: pytest.CaptureFixture[str], 
     pool = run("pipeline", *words, "--executor", "pool", "--workers", 2, "--out", "pool.parquet")
     assert pool.returncode == 0, pool.stderr
     tables = [pq.read_table(name).to_pandas() for name in ("made/some.parquet", "pool.parquet")]
-    one, other = (table.sort_values(["condition", "episode"], ignore_index=True).astype(str) for table in tables)
+    one, other = (table.astype(str).sort_values(["condition", "episode"], ignore_index=True) for table in tables)
     assert one.equals(other)
     for wrong, said in (
         (["--out", "some.csv"], "out: expected a name that ends in .parquet, found 'some.csv'"),

@@ -155,7 +155,7 @@ def test_searches_and_tables_are_as_on_one_machine(tmp_path: Path, data: Path, s
             assert done.returncode == 0, done.stderr
         tried.append(yaml.safe_load((folder / "train/reports/search/regression.yaml").read_text())["found"]["tried"])
         rows = pq.read_table(folder / "episodes.parquet").to_pandas()
-        tables.append(rows.sort_values(["model", "condition", "episode"], ignore_index=True).astype(str))
+        tables.append(rows.astype(str).sort_values(["model", "condition", "episode"], ignore_index=True))
     assert tried[0] == tried[1] and len(tried[0]) == 2
     assert tables[0].equals(tables[1]) and len(tables[0]) > 0
 
