@@ -59,6 +59,7 @@ def test_runs_of_a_study(study: Path) -> None:
     assert parent.info.run_name == "ensemble" and parent.data.metrics["pi0/models"] == 2
     assert parent.data.metrics["pi0/success"] == methods["pi0"].data.metrics["success_mean"]
     assert "**Study ensemble**" in parent.data.tags["mlflow.note.content"]
+    assert parent.data.tags["settings_used"] == "none" and parent.data.params["n_models"] == "2"
     assert {run.data.tags["mlflow.parentRunId"] for run in methods.values()} == {parent.info.run_id}
     assert sorted((run.data.tags["method"], run.data.params["seed"]) for run in models) == [
         ("pi0", "0"), ("pi0", "1"), ("pi0_fast", "0"), ("pi0_fast", "1"),

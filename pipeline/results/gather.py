@@ -258,4 +258,6 @@ def to_model(
         episodes=episodes,
         costs={name: value for name, value in costs.items() if name not in odd},
         errors={name: metrics[name] for name in by_dimension if math.isfinite(metrics.get(name, math.nan))},
+        method=run.tags["method"],
+        averages=group_of(run) if is_average(run) else "",
     )
