@@ -34,7 +34,8 @@ def publish(store: Store, plan: Plan, runs: Runs, say: Say) -> tuple[Gathered | 
     folder = REPORTS / plan.study
     digest = _digest(find_earlier(store, plan.study, plan.experiment, plan.trial).runs, plan)
     files = tuple(sorted(folder.glob("[!.]*")))
-    if files and fetch(store, runs.study.run_id).tags.get(PUBLISHED) == digest and _is_of(store, runs, folder):
+    run_id = runs.study.run_id
+    if files and fetch(store, run_id).tags.get(PUBLISHED) == digest and holds_report_of(store, run_id, folder):
         say("the report and the registered models are up to date")
         return gathered, files
     say("writing tables and figures")
@@ -54,10 +55,10 @@ def publish(store: Store, plan: Plan, runs: Runs, say: Say) -> tuple[Gathered | 
     return gathered, tuple(written)
 
 
-def _is_of(store: Store, runs: Runs, folder: Path) -> bool:
-    """Whether the report in a folder is this study's, and not that of one of the same name in another experiment."""
+def holds_report_of(store: Store, run_id: str, folder: Path) -> bool:
+    """Whether a folder has a study's report, and not that of a study of the same name in another experiment."""
     try:
-        with artifact(store, runs.study.run_id, f"{FOLDER}/{REPORT}") as ours:
+        with artifact(store, run_id, f"{FOLDER}/{REPORT}") as ours:
             return ours.read_bytes() == (folder / REPORT).read_bytes()
     except (StoreError, OSError):
         return False
