@@ -101,4 +101,6 @@ def _run_studies(
         failures += [f"{name}: {failure}" for failure in study.failures]
         if study.gathered:
             comparisons[name] = study.gathered.comparison
+        elif not study.failures:
+            failures.append(f"{name}: no model is finished")
     return comparisons, failures
