@@ -65,13 +65,14 @@ def open_study(
 
 
 def describe_call(run: TrackedRun, values: Mapping[str, Any], lasting: Collection[str]) -> None:
-    """Log the settings of a call that works on a study or suite: the `lasting` ones, in which calls agree, as params.
+    """Log a call's settings to its study, suite or search: the `lasting` ones, in which calls agree, as params.
 
     `mlflow run` has written params of its first call, also of the others: a tag says which are no longer so. The lists
     `set` and `preset` are left to the params of the groups, which have their recipes.
     """
     run.params({name: value for name, value in values.items() if name in lasting})
-    now = {name: value for name, value in values.items() if name not in ("set", "preset")}
+    words = {name: ",".join(value) or NONE if isinstance(value, list) else value for name, value in values.items()}
+    now = {name: value for name, value in words.items() if name not in ("set", "preset")}
     used = ", ".join(f"{name}={now[name]}" for name in run.shown_otherwise(now))
     run.tags({SETTINGS_USED: used[:5000] or NONE})
     run.json(SETTINGS_FILE, values)
