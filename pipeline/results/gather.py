@@ -123,7 +123,7 @@ def design_notes(tags: Mapping[str, str]) -> list[str]:
     looked = tags.get(LOOKED, "").split()
     if len(looked) > 1 and tags.get(f"{PREFIX}looks", NO_LOOKS) == NO_LOOKS:
         notes.append(
-            f"The verdict was read with {', '.join(looked)} models a group: whoever goes on until it pleases finds "
+            f"The verdict was read with {', '.join(looked)} models per group: whoever goes on until it pleases finds "
             "more differences than there are. until=decided looks at numbers that are fixed in advance."
         )
     return notes
