@@ -66,7 +66,7 @@ def start_run(
             run_id = known.info.run_id
             if chosen or not known.info.run_name or GENERATED_NAME.fullmatch(known.info.run_name):
                 client.set_tag(run_id, MLFLOW_RUN_NAME, name)
-            for tag in foreign_commit(known.data.tags):
+            for tag in foreign_commit(client.get_run(run_id).data.tags):  # as it is now: a retry finds fewer
                 client.delete_tag(run_id, tag)
             TrackedRun(client, run_id).tags(owner_tags())
             return TrackedRun(client, run_id, known, str(client.get_experiment(known.info.experiment_id).name))
