@@ -90,8 +90,8 @@ def describe_studies(store: Store, runs: Sequence[StoredRun]) -> str:
     studies = dict.fromkeys((run.experiment_id, run.tags["study"]) for run in runs if run.tags.get("kind") == "study")
     twice = Counter(name for _, name in studies)
     for experiment, name in studies:
-        found = [run for run in runs if (run.experiment_id, run.tags.get("study")) == (experiment, name)]
-        members = [run for run in found if is_training(run)]
+        own = [run for run in runs if (run.experiment_id, run.tags.get("study")) == (experiment, name)]
+        members = [run for run in own if is_training(run)]
         study = f"{name} of {store.get_experiment(experiment).name}" if twice[name] > 1 else name
         done = [run for run in members if run.status == "FINISHED" and is_model(run)]
         evaluated = sum((found := protocol_of(run.tags)) is not None and found.version == VERSION for run in done)
