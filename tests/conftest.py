@@ -167,7 +167,7 @@ def make_data(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def study(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished study of two models a method, made by `mlflow run`.
+    """A folder with a finished study of two models per method, made by `mlflow run`.
 
     Tests that share it belong to the xdist group `study`, or it is made again.
     """

@@ -42,7 +42,7 @@ Watch = Callable[[Step], None]
 
 
 def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place: Place | None = None) -> Trained:
-    """Train, track and mirror one model, in a study's `place` if it is part of one; or go on with a run that broke off.
+    """Train, track and mirror one model, in a study's `place` if it is part of one; or go on with an unfinished run.
 
     Bad input raises a `UserError` before any run is started. Once a run is started it ends FINISHED, FAILED with the
     reason in its log, or KILLED; if its process dies, `resume` goes on with it.
@@ -101,7 +101,7 @@ def begin(
     unfinished: Unfinished | None,
     together: int = 0,
 ) -> tuple[TrackedRun, Mirror, Snapshot | None]:
-    """Start a run with its files and its journal, or take up one that broke off, from its snapshot if it has one.
+    """Start a run with its files and its journal, or take up an unfinished one, from its snapshot if it has one.
 
     `together` is how many models are trained at once, 0 for one alone.
     """
@@ -186,7 +186,7 @@ def take_up(training: Training, snapshot: Snapshot | None, keeper: Keeper) -> No
         training.say(f"going on with {mirror.name} from step {snapshot.values['step']:,}")
     else:
         training.open()
-    # What was measured before the run broke off is logged again, as of its time: MLflow keeps one of each. A step is
+    # What was measured before the interruption is logged again, as of its time: MLflow keeps one of each. A step is
     # logged once it is in a snapshot on disk, or a run that goes on from an older one would log it as of two times.
     for row in account.epochs:
         training.log_epoch(row)

@@ -49,7 +49,7 @@ def train_together(
 ) -> dict[int, Exception]:
     """Train, track and mirror models of one method on the same data, each in a study's place.
 
-    Those with `resume` go on with a run that broke off. `watch` is called with the fraction that is done.
+    Those with `resume` go on with an unfinished run. `watch` is called with the fraction that is done.
 
     Returns what `train` would have raised for each model that has failed, such as `DivergedError`, by its place in
     `asked`: the others are not affected. Raises `UserError` kinds before any run is started.

@@ -166,7 +166,7 @@ def with_files(jobs: Sequence[Job[R]], files: tuple[Path, ...], left: Mapping[st
 
 
 def what_was_left(store: Store, study: str, experiment: str) -> dict[str, list[Path]]:
-    """The journals of runs that broke off, by `job_name`: workers on other machines go on from these."""
+    """The journals of unfinished runs, by `job_name`: workers on other machines go on from these."""
     found: dict[str, list[Path]] = {}
     for run in search_study(store, study, experiment):
         if run.status != "FINISHED" and run.tags.get("kind") in JOB_KINDS:

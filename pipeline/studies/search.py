@@ -50,7 +50,7 @@ from pipeline.tracking.begin import experiment_of
 from pipeline.tracking.names import SEARCH, TASK, Kind
 from pipeline.tracking.run import status_of
 from pipeline.tracking.store import Store, open_store
-from pipeline.tracking.study import one_at_a_time, open_group, open_study
+from pipeline.tracking.study import describe_call, one_at_a_time, open_group, open_study
 
 MOST_TRIALS = 1000  # that a preset tells, the first ones: their digest is of all
 
@@ -107,10 +107,8 @@ def _run_search(settings: SearchSettings, say: Say, watch: Watch) -> Made:
 def describe(store: Store, plan: Plan, known: Mapping[str, Any], runs: Runs) -> None:
     """Log what the search is, before any trial, and open a run for each method."""
     runs.study.json(PLAN_FILE, {**known, **plan.terms})
-    settings = plan.settings.model_dump(
-        mode="json", include={"sampler", "pruning", "parallel", "seeds_per_trial", "seed"}
-    )
-    runs.study.params(settings)
+    lasting = {"sampler", "pruning", "parallel", "seeds_per_trial", "seed"}
+    describe_call(runs.study, plan.settings.model_dump(mode="json"), lasting)
     seeds = f"{plan.seeds[0]} to {plan.seeds[-1]}"
     runs.study.tags(
         {

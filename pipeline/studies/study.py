@@ -45,7 +45,7 @@ from pipeline.tracking.owner import is_ours
 from pipeline.tracking.query import fetch, search
 from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import Store, open_store
-from pipeline.tracking.study import one_at_a_time, open_group, open_study
+from pipeline.tracking.study import describe_call, one_at_a_time, open_group, open_study
 
 GROWS = {  # not params: calls differ
     "n_models", "executor", "workers", "ray_address", "together", "episodes", "evaluation_seed", "set", "methods",
@@ -106,7 +106,18 @@ def _run_study(settings: EnsembleSettings, say: Say, watch: Watch, suite: Tracke
         trained = {group.name: recipes[group.name] for group in groups if group.trained == group.name}
         design = design_for(task, settings, trained, study_tags(store, settings.study, experiment))
         files = files_read(settings, prepared.values(), beside)
-        plan = Plan(task, settings, experiment, groups, members, recipes, beside, design, together, files)
+        plan = Plan(
+            task=task,
+            settings=settings,
+            experiment=experiment,
+            groups=groups,
+            members=members,
+            recipes=recipes,
+            beside=beside,
+            design=design,
+            together=together,
+            files=files,
+        )
         require_same_recipes(store, plan)
         study = open_study(store, settings.study, plan.experiment, suite=suite)
         runs = Runs(settings.study, task.name, study, {})
@@ -139,8 +150,7 @@ def describe(store: Store, plan: Plan, runs: Runs, say: Say) -> None:
         say(f"another verdict of this study, on other terms: {plan.design}. The terms before were {known}")
     runs.study.tags(tags_of(plan.design, tags) | {TASK: plan.task.name})
     settings = plan.settings.model_dump(mode="json")
-    runs.study.params({name: value for name, value in settings.items() if name not in GROWS})
-    runs.study.json("settings.json", settings)
+    describe_call(runs.study, settings, settings.keys() - GROWS)
     seeds = [plan.settings.base_seed, plan.settings.models]
     runs.study.json("plan.json", {"groups": plan.recipes, "seeds": seeds, "design": asdict(plan.design)})
     for group in plan.groups:
