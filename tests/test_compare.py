@@ -305,7 +305,7 @@ def test_three_methods_have_letters(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert [pair for pair, found in needs.items() if found] == [("a", "c")]
     assert main(COMMANDS, closer) == 0
     told = capsys.readouterr().out
-    assert f"a and c: What would probably decide: {needs['a', 'c'][0]['models']} models a group on " in told
+    assert f"a and c: What would probably decide: {needs['a', 'c'][0]['models']} models per group on " in told
     assert "95% interval (Holm)" in told
 
 

@@ -434,6 +434,9 @@ def test_a_server_that_is_away_or_no_address(capsys: Capture, workplace: Path) -
         assert refused(capsys, *command).startswith(f"error: {away}: expected an answer of a policy server, found: ")
     for url in ("ws://127.0.0.1:8000", "ftp://h", "http://", "http://h:x"):
         assert "policy: expected an address like http://" in refused(capsys, "evaluate", "--policy", url)
+    assert main(COMMANDS, ["evaluate", "--verbose", "--policy", "http://ann:s3cret@127.0.0.1:9"]) == 2
+    told = capsys.readouterr().err
+    assert "found 'http://127.0.0.1:9' with a user" in told and "s3cret" not in told and "ann:" not in told
 
 
 def test_no_answer_takes_longer_than_its_time(place: str) -> None:

@@ -44,7 +44,7 @@ from pipeline.studies.design import earlier_of, tags_of
 from pipeline.studies.verdict import group_metrics, study_metrics, verdict_tags
 from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tracking.names import LOOKED, VERDICT
-from pipeline.tracking.query import StoredRun, artifact, fetch
+from pipeline.tracking.query import StoredRun, artifact, fetch, history
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import open_store
 
@@ -150,7 +150,7 @@ def test_a_study_that_looks_early_is_judged_by_its_looks() -> None:
     found = verdict(ten(0.1, replace(DESIGN, looks="5,10")))
     assert found.word == "better" and [look.models for look in found.looks] == [5]
     told = verdict_sentence(found, "calm", 3)
-    assert "95% interval (looks) [" in told and "Looks at 5 models a group; of alpha 0.025 of 0.05 is spent." in told
+    assert "95% interval (looks) [" in told and "Looks at 5 models per group; of alpha 0.025 of 0.05 is spent." in told
     assert found.models == (5, 5) and found.interval == found.looks[-1].estimate.interval(1 - 0.05 / 2)
     few = verdict(ten(0.1, replace(DESIGN, looks="12,20")))
     assert few.word == "undecided" and few.looks == () and few.interval.low <= 0 <= few.interval.high
@@ -175,7 +175,7 @@ def test_where_one_looks_early_the_interval_says_what_the_verdict_says() -> None
     first = verdict(compared(models, design=replace(DESIGN, looks="4,8,12")))
     assert first.word == "undecided" and first.ahead is None and 0.05 / 3 < first.p < 0.03
     assert first.difference > 0.09 and first.interval.low == 0 < first.interval.high
-    assert "What would probably decide: the look at 8 models a group." in verdict_sentence(first, "calm", 3)
+    assert "What would probably decide: the look at 8 models per group." in verdict_sentence(first, "calm", 3)
     last = verdict(compared(models, design=replace(DESIGN, looks="2,4", margin=0.001)))
     assert last.word == "better" or "No look is left. A new study would need: " in verdict_sentence(last, "calm", 3)
     text = as_text(compared(models, design=replace(DESIGN, looks="4,8,12")))
@@ -272,9 +272,13 @@ def test_originals_and_yardsticks_stand_beside() -> None:
 )
 def test_every_averaged_ensemble_has_its_star(average: str, groups: tuple[str, ...], colours: tuple[str, ...]) -> None:
     """Beside the models that it is of, where these can be told."""
-    models = [model(group, seed, 0.5) for group in groups for seed in range(2)]
-    names = (f"{average} average of 2", "pi0_fast average of 2")
-    averages = [replace(model(name, 0, 0.6), kind="average", seed=None) for name in names]
+    models = [model(group, seed, 0.5, method=group.split()[0]) for group in groups for seed in range(2)]
+    of = {f"{average} average of 2": average, "pi0_fast average of 2": "pi0_fast"}
+    names = tuple(of)
+    averages = [
+        model(name, 0, 0.6, kind="average", seed=None, averages=group, method=group.split()[0])
+        for name, group in of.items()
+    ]
     figure = draw_scores(compared(models + averages))
     for axes in figure.axes:
         stars = {line.get_label(): line.get_color() for line in axes.lines if line.get_marker() == "*"}
@@ -446,8 +450,15 @@ def test_odd_numbers_and_names_are_left_out_and_said(workplace: Path) -> None:
     client = open_store()
     experiment = client.create_experiment("e")
     runs = [add_run(client, experiment, "pi0", seed, 0.9) for seed in range(3)]
-    for name, value in (("converge/mean", math.inf), ("best_val_loss", math.nan), ("converge/what you like", 1.0)):
+    odd = {
+        "converge/mean": math.inf,
+        "best_val_loss": math.nan,
+        "train_seconds": math.inf,
+        "converge/what you like": 1.0,
+    }
+    for name, value in odd.items():
         client.log_metric(runs[0], name, value)
+    assert history(client, runs[0], "train_seconds") == [math.inf]  # sqlite has a number in its place
     with artifact(client, runs[1], f"{FOLDER}/{EPISODES_FILE}") as path:
         client.log_text(runs[1], path.read_text().replace("0.9", "inf"), f"{FOLDER}/{EPISODES_FILE}")
     client.log_text(runs[2], "no table", f"{FOLDER}/{EPISODES_FILE}")
@@ -458,7 +469,7 @@ def test_odd_numbers_and_names_are_left_out_and_said(workplace: Path) -> None:
         "its scores cannot be read and are left out: episodes.csv: expected the scores of 3 episodes in each of 9"
     )
     assert found.notes[-4:-1] == (
-        "pi0_0: left out because they are not finite: best_val_loss.",
+        "pi0_0: left out because they are not finite: best_val_loss, train_seconds.",
         f"pi0_1: {left_out} conditions, found numbers that are not finite.",
         f"pi0_2: {left_out} conditions, found another table, with the columns 'no table'.",
     )

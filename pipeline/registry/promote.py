@@ -197,8 +197,8 @@ def find_candidate(store: Store, task: Task, name: str, settings: PromoteSetting
         finished = [run for run in found if run.status == "FINISHED"]
         if not finished:
             raise SettingsError(
-                f"study: expected one with an averaged ensemble of {method}, found none called '{settings.study}'. "
-                "Name another with --study: one of two models a method at least."
+                f"study: expected one with an average of {method} models, found none called '{settings.study}'. "
+                "Name another with --study: one with at least two models per group."
             )
         run = finished[-1]
     else:

@@ -55,7 +55,7 @@ def verdict_numbers(verdict: Verdict, digits: int) -> str:
         text += f" {verdict.ahead} is ahead, by less than the margin."
     if verdict.looks:
         models, spent = _listed(look.models for look in verdict.looks), verdict.looks[-1].spent
-        text += f" Looks at {models} models a group; of alpha {spent:.3g} of {ALPHA / verdict.pairs:.3g} is spent."
+        text += f" Looks at {models} models per group; of alpha {spent:.3g} of {ALPHA / verdict.pairs:.3g} is spent."
     if verdict.word == "undecided":
         text += f" {needs_words(verdict)}"
     return text
@@ -93,7 +93,7 @@ def needs_words(verdict: Verdict) -> str:
     needs = verdict.needs
     if verdict.left:
         if needs:
-            return f"{DECIDE}the look at {needs[0].models} models a group."
+            return f"{DECIDE}the look at {needs[0].models} models per group."
         return f"The looks that are left, {_listed(verdict.left)}, would probably not decide."
     over = "No look is left. A new study would need: " if verdict.planned else DECIDE
     if not needs:
@@ -101,7 +101,7 @@ def needs_words(verdict: Verdict) -> str:
         return f"No look is left. {none}" if verdict.planned else none
     shown = [needs[0], needs[-1]] if len(needs) > 1 else needs
     options = ", or ".join(
-        f"{need.models} models a group on {need.episodes:,} episodes per condition" for need in shown
+        f"{need.models} models per group on {need.episodes:,} episodes per condition" for need in shown
     )
     return f"{over}{options}."
 

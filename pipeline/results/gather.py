@@ -123,7 +123,7 @@ def design_notes(tags: Mapping[str, str]) -> list[str]:
     looked = tags.get(LOOKED, "").split()
     if len(looked) > 1 and tags.get(f"{PREFIX}looks", NO_LOOKS) == NO_LOOKS:
         notes.append(
-            f"The verdict was read with {', '.join(looked)} models a group: whoever goes on until it pleases finds "
+            f"The verdict was read with {', '.join(looked)} models per group: whoever goes on until it pleases finds "
             "more differences than there are. until=decided looks at numbers that are fixed in advance."
         )
     return notes
@@ -258,4 +258,6 @@ def to_model(
         episodes=episodes,
         costs={name: value for name, value in costs.items() if name not in odd},
         errors={name: metrics[name] for name in by_dimension if math.isfinite(metrics.get(name, math.nan))},
+        method=run.tags["method"],
+        averages=group_of(run) if is_average(run) else "",
     )

@@ -61,7 +61,7 @@ def plan_table(assumed: Assumed, half_width: float) -> Table:
             f" A study of these groups judges {assumed.pairs} pairs together: the interval is of "
             f"{100 * (1 - alpha):.3g}% by itself."
         )
-    columns = ("models a group", "episodes per condition", "half-width", "training, core minutes")
+    columns = ("models per group", "episodes per condition", "half-width", "training, core minutes")
     title = f"For a 95% interval of ±{half_width:g} of a difference in {assumed.primary}"
     return Table(title, columns, rows, note)
 

@@ -14,7 +14,17 @@ from pipeline.methods.settings import TrainSettings
 from pipeline.stages.say import Say
 from pipeline.tasks.task import Task
 from pipeline.tracking.mirror import Mirror
-from pipeline.tracking.names import LOCK_FILE, METHOD, NAME, SAME_BITS, SETTINGS_FILE, TASK, TOGETHER, Kind
+from pipeline.tracking.names import (
+    LOCK_FILE,
+    METHOD,
+    NAME,
+    SAME_BITS,
+    SETTINGS_FILE,
+    SETTINGS_USED,
+    TASK,
+    TOGETHER,
+    Kind,
+)
 from pipeline.tracking.run import TrackedRun
 from pipeline.training.device import NO_PROMISE, choose_device, same_bits
 from pipeline.training.fit import STEP_EVENTS, Epoch, Problem, Step
@@ -179,7 +189,7 @@ class Training:
         overridden = run.params(shown)
         if overridden:
             used = ", ".join(f"{name}={getattr(settings, name)}" for name in overridden)
-            run.tags({"settings_used": used})
+            run.tags({SETTINGS_USED: used})
             self.note(params_note(used, overridden, settings.preset))
         if run.experiment and settings.experiment not in (
             run.experiment,

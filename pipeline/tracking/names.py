@@ -32,6 +32,7 @@ TRIED, OUTCOME = "tried", "outcome"  # of a trial, as JSON: its settings, and wh
 REASON = "reason"  # of a trial: why its settings make no model, as soon as that is known
 TOGETHER = "together"  # of a model: how many were trained at once, as one stack
 SAME_BITS = "same_bits"  # of a model: "yes" if one seed gives the same bits each time, else "no"
+SETTINGS_USED = "settings_used"  # those for which MLflow shows another param
 FAILURE = "failure"  # why a run ended that should not have
 ENTRY_POINTS = frozenset(  # of MLproject
     [
