@@ -292,15 +292,15 @@ def test_a_study_goes_on_and_refuses_another_recipe(run: Run, workplace: Path) -
 @pytest.mark.usefixtures("with_store")
 def test_a_study_stops_at_the_look_that_decides(run: Run, workplace: Path) -> None:
     words = ["--methods", "regression,regression patch=25", "--epochs", 60, "--width", 32, "--layers", 1]
-    words += ["--episodes", 20, "--executor", "serial", "--until", "decided", "--looks", "2,3", "--margin", 0.9]
+    words += ["--episodes", 20, "--executor", "serial", "--until", "decided", "--looks", "3,4", "--margin", 0.9]
     early = run("pipeline", "ensemble", *words)
     assert early.returncode == 0, early.stderr
-    assert "look at 2 models per group: regression and regression patch=25 are equivalent" in early.stdout
-    assert "Looks at 2 models a group." in early.stdout and len(of_kind(workplace, "model")) == 4
+    assert "look at 3 models per group: regression and regression patch=25 are equivalent" in early.stdout
+    assert "Looks at 3 models per group; of alpha" in early.stdout and len(of_kind(workplace, "model")) == 6
     tags = of_kind(workplace, "study")[0].data.tags
-    assert (tags["design.looks"], tags["design.margin"], tags["looked"]) == ("2,3", "0.9", "2")
+    assert (tags["design.looks"], tags["design.margin"], tags["looked"]) == ("3,4", "0.9", "3")
     assert tags["verdict"] == "regression and regression patch=25 are equivalent within 0.9"
-    assert "0 jobs run, 4 models reused" in run("pipeline", "ensemble", *words).stdout
+    assert "0 jobs run, 6 models reused" in run("pipeline", "ensemble", *words).stdout
 
 
 def start(workplace: Path, *words: object) -> warm.Command:
