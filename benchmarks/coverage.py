@@ -208,8 +208,8 @@ def simulate(
                         bound = share_bound(first) if group is None else None
                         note(f"bound, {where}", (k, e), bound, float(given[:, index].mean()))
     return [
-        Cell(outcome.name, *key, len(found) / repetitions, float(np.mean(found)) if found else None, level)
-        for (*key, level), found in held.items()
+        Cell(outcome.name, name, k, e, len(found) / repetitions, float(np.mean(found)) if found else None, level)
+        for (name, k, e, level), found in held.items()
     ]
 
 

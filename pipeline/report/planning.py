@@ -39,8 +39,8 @@ def expected_half_width(
         return 0.0
     degrees = (models - 1, models - 1, episodes - 1)
     df = variance**2 / sum(part**2 / each for part, each in zip(parts, degrees, strict=True))
-    own = tuple(zip(parts, degrees, strict=True)) if models < FEW_MODELS else ()
-    return Estimate(0.0, float(np.sqrt(variance)), df, own).half_width(alpha)
+    each_own = tuple(zip(parts, degrees, strict=True)) if models < FEW_MODELS else ()
+    return Estimate(0.0, float(np.sqrt(variance)), df, each_own).half_width(alpha)
 
 
 def needed(
