@@ -21,6 +21,11 @@ def test_a_task_may_have_episodes_of_its_own() -> None:
     assert {study.episodes for study in plan_studies(SuiteSettings()).values()} == {100}
 
 
+def test_its_studies_train_as_it_says() -> None:
+    studies = plan_studies(make(SuiteSettings, {"together": "no", "executor": "serial", "workers": 3}))
+    assert {(study.together, study.executor, study.workers) for study in studies.values()} == {("no", "serial", 3)}
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -30,7 +30,7 @@ from pipeline.tracking.mirror import MIRROR, Mirror, reserve
 from pipeline.tracking.names import TOGETHER
 from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import open_store
-from pipeline.training.device import choose_device, deterministic_or_said
+from pipeline.training.device import choose_device, faults_said
 from pipeline.training.fit import Epoch, Step, fit, problem_of, training_warnings
 from pipeline.training.snapshots import load_snapshot
 from pipeline.training.state import Snapshot
@@ -56,6 +56,16 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place
         settings = unfinished.settings
         if unfinished.code != code_digest():
             say("warning: the code has changed since the run was started, so its bits may be others")
+    try:
+        return _train(method, settings, say, watch, place, unfinished)
+    finally:
+        if unfinished:
+            unfinished.journal.release()  # also of one that was not taken up
+
+
+def _train(
+    method: Method, settings: TrainSettings, say: Say, watch: Watch, place: Place | None, unfinished: Unfinished | None
+) -> Trained:
     torch.set_num_threads(settings.threads)
     device = choose_device(settings)
     settings, task = settle(settings)
@@ -76,7 +86,7 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place
             method=method, task=task, settings=settings, prepared=prepared, problem=problem,
             run=run, mirror=mirror, account=account_of(snapshot), say=say,
         )  # fmt: skip
-        with system_metrics(run), deterministic_or_said():
+        with system_metrics(run), faults_said():
             return _fit(training, snapshot, keeper, watch)
     except BaseException as error:
         end_unfinished(run, mirror, keeper, error, say)

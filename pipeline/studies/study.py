@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.config import NONE
 from pipeline.errors import RunError, SettingsError, StoreError, one_line
 from pipeline.executors.jobs import Job
-from pipeline.executors.run import Watch, run_all
+from pipeline.executors.run import Watch, is_elsewhere, run_all
 from pipeline.report.design import design_of
 from pipeline.report.words import verdict_words
 from pipeline.results.figures import TRADEOFF_TAG
@@ -172,7 +172,7 @@ def run_jobs(store: Store, plan: Plan, runs: Runs, watch: Watch, say: Say) -> Ta
         first, last = (plan.settings.base_seed + count for count in (before, look))
         members = [member for member in plan.members if first <= member.settings.seed < last]
         measured = fetch(store, runs.study.run_id).tags.get(TRADEOFF_TAG, "")
-        jobs, reused = missing_jobs(members, plan.beside, runs, earlier(), measured, plan.together, plan.gpus)
+        jobs, reused = missing_jobs(members, plan.beside, runs, earlier(), measured, plan.together, plan.needs)
         tally.reused += reused
         _run(store, plan, jobs, watch, tally)
         if plan.together:
@@ -200,7 +200,7 @@ def is_decided(store: Store, plan: Plan, look: int, say: Say) -> bool:
 
 
 def _run(store: Store, plan: Plan, jobs: Sequence[Job[str]], watch: Watch, tally: Tally) -> None:
-    left = what_was_left(store, plan.study, plan.experiment) if plan.settings.executor == "ray" else {}
+    left = what_was_left(store, plan.study, plan.experiment) if is_elsewhere(plan.settings.executor) else {}
     failed = partial(end_failed, store, plan.study, plan.experiment)
     outcome = run_all(with_files(jobs, plan.files, left), watch, plan.settings.executor, plan.settings.workers, failed)
     tally.done += len(outcome.results)
