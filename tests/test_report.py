@@ -37,7 +37,8 @@ from pipeline.report.tables import Table
 from pipeline.report.values import as_csv, as_rows, as_values
 from pipeline.report.verdicts import Verdict
 from pipeline.report.words import p_text, verdict_sentence
-from pipeline.results.gather import computed_groups, gather, to_model
+from pipeline.results.gather import gather, to_model
+from pipeline.results.groups import computed_groups, data_notes
 from pipeline.results.plan import of_study, plan_table
 from pipeline.stages.judging import Judged, log_judged
 from pipeline.studies.design import earlier_of, tags_of
@@ -347,6 +348,30 @@ def test_groups_are_methods_and_what_differs_within_them() -> None:
     assert computed_groups(runs) == {"r0": "pi0 lr=0.004", "r1": "pi0 lr=0.004", "r2": "pi0 lr=0.1", "r3": "pi0_fast"}
     other_data = [runs[0], stored("r4", base | {"data_sha256": "e"}, runs[0].params)]
     assert computed_groups(other_data) == {"r0": "pi0 data=d", "r4": "pi0 data=e"}
+    named = [*other_data, stored("r5", base | {"data_sha256": "f", "data_set": "arm"}, runs[0].params)]
+    assert computed_groups(named) == {"r0": "pi0 data=d", "r4": "pi0 data=e", "r5": "pi0 data=arm"}
+    named.append(stored("r6", base | {"data_sha256": "g"}, runs[0].params | {"data": "arm"}))  # the set has changed
+    assert [*computed_groups(named).values()] == ["pi0 data=d", "pi0 data=e", "pi0 data=f", "pi0 data=g"]
+
+
+def test_groups_on_other_pairs_are_said_to_be() -> None:
+    def model(name: str, chunk: int, pairs: str, data_set: str = "", **tags: str) -> StoredRun:
+        return stored(
+            name, {"method": name, "chunk": str(chunk), "pairs_sha256": pairs, "data_set": data_set} | tags, {}
+        )
+
+    runs = [model("pi0", 20, "a" * 64, "arm"), model("pi0_fast", 50, "b" * 64, tokenizer_sha256="t")]
+    names = {run.run_id: run.tags["method"] for run in [*runs, model("old", 50, ""), model("regression", 20, "")]}
+    assert data_notes(runs, names, PENDULUM) == [
+        "Not all groups were trained on the same pairs, so differences between them may be of the data: "
+        "pi0 on arm (20 actions a chunk, sha256 aaaaaaaaaaaa); "
+        "pi0_fast on pairs (50 actions a chunk, sha256 bbbbbbbbbbbb)."
+    ]
+    same = stored("regression", {"method": "regression", "data_sha256": "b" * 64}, {"horizon": "0"})
+    (note,) = data_notes([*runs, same], names, PENDULUM)
+    assert "; pi0_fast, regression on pairs (50 actions a chunk, " in note
+    old = stored("old", {"method": "old", "data_sha256": "c" * 64, "tokenizer_sha256": "t"}, {})  # of an early version
+    assert data_notes([runs[1], same, old], names, PENDULUM) == []
 
 
 @pytest.mark.usefixtures("workplace", "with_store")

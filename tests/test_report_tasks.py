@@ -69,6 +69,9 @@ def test_scores_and_plans_are_drawn_of_every_dimension(compared: Comparison) -> 
         "push across, N",
         "MAE, action units",
     ]
+    assert "actions" not in figure.get_suptitle()
+    more = {"pi0": Plans(*(chance.normal(size=shape) for shape in ((1, 10, 5), (1, 1, 10, 5), (1, 10))))}
+    assert ", actions 1 to 3 of 5: thin lines" in draw_plans("x", more, {}, "abcde", 0.1).get_suptitle()
     drawn = figure.axes[3].lines[-1]
     assert drawn.get_label() == "expert" and (drawn.get_ydata() == plans["pi0"].expert[0, :, 1]).all()
 
@@ -186,7 +189,7 @@ def test_a_study_is_of_the_task_in_its_tag(workplace: Path) -> None:
 
 
 def test_a_task_of_ones_own_must_be_named(known: None) -> None:
-    with pytest.raises(SettingsError, match=r"found runs of 'mine'\. Say where your own task is: --task path"):
+    with pytest.raises(SettingsError, match=r"found runs of 'mine'\. .* your own task, say where it is: --task path"):
         task_of_runs(["mine"])
     with pytest.raises(SettingsError, match="expected one of 'mine', 'yours', as the runs are, found none"):
         task_of_runs(["mine", "yours"])

@@ -22,6 +22,7 @@ from pipeline.report.model_card import model_card, training_facts
 from pipeline.report.scores import COSTS
 from pipeline.results.gather import to_model
 from pipeline.results.task import task_of_runs
+from pipeline.stages.changed import changed_data
 from pipeline.stages.finish import CHECK, CHECK_EPISODES, FINAL_METRICS
 from pipeline.stages.judging import MEAN
 from pipeline.stages.models import models_of_study, require_finished
@@ -70,6 +71,8 @@ def register_models(settings: RegisterSettings, say: Say) -> list[Registered]:
         runs += [run for run in members if run.run_id not in settings.run]
     if not runs:
         raise SettingsError("run: name MLflow runs, or a study with --study. See --help.")
+    for line in changed_data(runs):
+        say(f"warning: {line}")
     return register_runs(store, runs, say, settings.task)
 
 

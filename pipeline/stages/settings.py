@@ -101,7 +101,7 @@ class ChoosesActing(Settings):
 class AsksPolicies(Settings):
     """Settings of commands that ask policies of others for plans."""
 
-    timeout: float = Field(10.0, gt=0, le=3600, description="seconds that a policy server has for an answer")
+    timeout: float = Field(10.0, gt=0, le=3600, description="seconds that a policy of others has for an answer")
     batch: int = Field(200, ge=1, le=10_000, description="states of one request to a server or a function, at most")
 
 
