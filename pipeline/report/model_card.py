@@ -55,7 +55,7 @@ def training_facts(
     code = {"code": f"{tags['code_commit']}, {tags.get('code_tree', '')}"} if "code_commit" in tags else {}
     return CardFacts(
         task=task,
-        horizon=int(str(params.get("horizon", 0))) or task.horizon,
+        horizon=int(tags.get("chunk_actions") or str(params.get("horizon", 0))) or task.horizon,  # old runs: no tag
         name=name,
         about=f"{tags['method']}, seed {params['seed']}." if "seed" in params else f"{tags['method']}.",
         run_id=run_id,

@@ -178,11 +178,10 @@ class PlaySettings(ChoosesActing, ForTask):
     action_noise: float | None = Field(
         None,
         ge=0,
-        le=3,
         description="amplitude of the uniform noise on every action, action units; auto: the task's middle condition's",
     )
     replan: int | None = Field(
-        None, ge=1, le=100, description="steps between two plans; auto: the task's middle condition's"
+        None, ge=1, le=1000, description="steps between two plans; auto: the task's middle condition's"
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of start and noise, as in evaluate")
     episode: int = Field(0, ge=0, lt=1_000_000, description="number of the episode, as in evaluate")

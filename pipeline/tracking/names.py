@@ -23,6 +23,7 @@ STUDY, GROUP, METHOD, NAME = "study", "group", "method", "name"  # NAME: of the 
 TASK = "task"  # the name of the task
 MEMBERS = "members"  # digest of the models behind an average
 WEIGHTS = "weights_sha256"
+CHUNK = "chunk_actions"  # of a model and an average: the actions of a plan
 VERDICT = "verdict"  # of a study, in words
 EARLIER = "design.earlier"  # of a study: its designs before the present one, with their verdicts, as JSON
 LOOKED = "looked"  # of a study: the numbers of models per group at which its verdict was read: "8 12"
