@@ -76,7 +76,7 @@ def test_a_group_of_another_horizon_has_its_own_data_of_the_same_demonstrations(
 def test_a_horizon_that_lengthens_the_demonstrations_is_of_the_same_ones() -> None:
     methods = "regression patch=5,regression patch=5 horizon=60"
     make_other(60, seed=1)
-    with pytest.raises(DataError, match="data/horizon_60/training_pairs_original.npz: was cut from demonstrations"):
+    with pytest.raises(DataError, match=r"data/horizon_60/training_pairs_original\.npz: was cut from demonstrations"):
         prepared(methods=methods)
     make_other(60)
     assert [one.interface.horizon for one in prepared(methods=methods).values()] == [50, 60]
