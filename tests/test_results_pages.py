@@ -145,7 +145,7 @@ class Interrupted(Exception):
     """What ends a suite before its second task."""
 
 
-@pytest.mark.slow(seconds=8)
+@pytest.mark.slow(seconds=12)
 @pytest.mark.usefixtures("with_store")
 def test_a_suite_under_way_renews_what_it_has(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = {"tasks": "pendulum,avoiding", "methods": "pi0,pi0 start_noise=1", "n_models": 1, "executor": "serial"}

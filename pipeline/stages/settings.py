@@ -114,7 +114,9 @@ class EvaluateSettings(ChoosesActing, AsksPolicies, ForData, RunsJobs):
     study: str = Field(NONE, pattern=f"^{NAME_PATTERN}$", description="name of a study: all its models")
     experiment: str = Field(ALL, pattern=f"^{NAME_PATTERN}$", description="MLflow experiment of the study; all: any")
     policy: tuple[str, ...] = Field((), description="policies of others: a server's address, or FILE.py:FUNCTION")
-    yardsticks: bool = Field(False, description="also score the task's yardsticks, such as PID, LQR and zero action")
+    yardsticks: bool = Field(
+        False, description="also score the task's yardsticks, such as its demonstrator and zero action"
+    )
     tokenizer: str = Field(NONE, description="the tokenizer of the reference system's FAST weights")
     episodes: int = Field(100, ge=1, le=1_000_000, description="episodes per condition; a study has its own")
     seed: int = Field(
