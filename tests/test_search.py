@@ -32,7 +32,7 @@ from pipeline.registry import promote
 from pipeline.report.search import COMPLETE, FAILED, PRUNED, Found, Tried
 from pipeline.stages import compare, tokenizer_report
 from pipeline.streams import derive
-from pipeline.studies import search_plan, search_trials
+from pipeline.studies import search_plan, search_rounds
 from pipeline.studies.groups import plan_groups
 from pipeline.studies.sampler import importances, is_hopeless, suggest
 from pipeline.studies.settings import EnsembleSettings, SearchSettings
@@ -487,7 +487,7 @@ def test_a_training_that_diverges_is_a_failed_trial_and_is_not_repeated(
 ) -> None:
     put_store(workplace)
     Path("space.yaml").write_text("regression: {width: {choices: [8, 64]}, heads: {choices: [2, 64]}}")
-    real, calls = search_trials.make_member, []
+    real, calls = search_rounds.make_member, []
     full = ["regression trial 1"]
 
     def make_member(member: Any, *rest: Any) -> str:
@@ -498,7 +498,7 @@ def test_a_training_that_diverges_is_a_failed_trial_and_is_not_repeated(
             raise RunError("the disk is full")
         return real(member, *rest)
 
-    monkeypatch.setattr(search_trials, "make_member", make_member)
+    monkeypatch.setattr(search_rounds, "make_member", make_member)
     words = ["--space", "space.yaml", "--set", "epochs=1,layers=1,batch_size=512", "--episodes", 1, "--executor",
              "serial",
              "--methods", "regression", "--trials", 4, "--seeds-per-trial", 1, "--sampler", "grid"]  # fmt: skip

@@ -13,7 +13,7 @@ from mlflow.entities import Run as MlflowRun
 
 from benchmarks import gpu
 from pipeline.config import make
-from pipeline.errors import SettingsError
+from pipeline.errors import DivergedError, SettingsError
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import RegressionSettings, TrainSettings
 from pipeline.stages.train_together import train_together
@@ -68,7 +68,7 @@ def interrupt_at(fraction: float) -> Callable[[float], None]:
 def test_an_interrupted_group_goes_on_to_the_same_bits(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.training.together.STEP_EVENTS", 1)
     whole = asked(2)
-    assert train_together(REGRESSION, whole, quiet, lambda _done: None) == []
+    assert train_together(REGRESSION, whole, quiet, lambda _done: None) == {}
     undisturbed = models(workplace)
     assert len({run.data.tags["weights_sha256"] for run in undisturbed}) == 2
     for run in undisturbed:
@@ -89,7 +89,7 @@ def test_an_interrupted_group_goes_on_to_the_same_bits(workplace: Path, monkeypa
     assert all(can_resume(run_id, settings, together=True) for run_id, (settings, _) in pairs)
     assert not any(can_resume(run_id, settings) for run_id, (settings, _) in pairs)
     again = [(settings.model_copy(update={"resume": run_id}), place) for run_id, (settings, place) in pairs]
-    assert train_together(REGRESSION, again, quiet, lambda _done: None) == []
+    assert train_together(REGRESSION, again, quiet, lambda _done: None) == {}
     resumed = [run for run in models(workplace) if run.info.run_id in ids]
     assert [run.data.tags["weights_sha256"] for run in resumed] == expected
     assert {(run.info.status, run.data.tags["resumed"]) for run in resumed} == {("FINISHED", "1")}
@@ -101,8 +101,9 @@ def test_one_that_fails_is_told_and_the_others_are_finished(workplace: Path) -> 
     """A weight decay of 10 at a rate of 1 multiplies all weights by -9 at each step."""
     bad = {"lr": 1.0, "weight_decay": 10.0, "schedule": "constant", "warmup": 0, "batch_size": 10}
     few = asked(2, epochs=1, batch_size=10)
-    (failure,) = train_together(REGRESSION, [few[0], (asked(2, epochs=1, **bad)[1])], quiet, lambda _done: None)
-    assert failure.startswith("seed 1: training step ") and "expected a finite loss and gradient" in failure
+    failures = train_together(REGRESSION, [few[0], (asked(2, epochs=1, **bad)[1])], quiet, lambda _done: None)
+    assert [*failures] == [1] and isinstance(failures[1], DivergedError)
+    assert "training step " in str(failures[1]) and "expected a finite loss and gradient" in str(failures[1])
     good, failed = models(workplace)
     assert (good.info.status, failed.info.status) == ("FINISHED", "FAILED")
     log = (workplace / f"train/logs/{failed.data.tags['name']}.txt").read_text()

@@ -27,7 +27,13 @@ class Job(Generic[R]):
     work: Callable[[Report], R]
     gpus: float = 0.0
     files: tuple[Path, ...] = ()  # that it reads
-    left: tuple[Path, ...] = ()  # that an earlier job of its name left behind, to go on with
+    left: tuple[Path, ...] = ()  # that an earlier job left behind, to go on with
+    makes: tuple[str, ...] = ()  # the names of what it makes, if that is more than one thing of its own name
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of what it makes."""
+        return self.makes or (self.name,)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.config import NONE
-from pipeline.errors import DivergedError, one_line
+from pipeline.errors import DivergedError
 from pipeline.methods.method import Method
 from pipeline.methods.settings import TrainSettings
 from pipeline.stages.account import Keeper, Training, account_of
@@ -46,12 +46,13 @@ def train_together(
     asked: Sequence[tuple[TrainSettings, Place]],
     say: Say,
     watch: Callable[[float], None],
-) -> list[str]:
+) -> dict[int, Exception]:
     """Train, track and mirror models of one method on the same data, each in a study's place.
 
-    Those with `resume` go on with a run that broke off. `watch` is called with the fraction that is done. Returns a
-    line for each model that has failed: the others are not affected. Raises `UserError` kinds before any run is
-    started.
+    Those with `resume` go on with a run that broke off. `watch` is called with the fraction that is done.
+
+    Returns what `train` would have raised for each model that has failed, such as `DivergedError`, by its place in
+    `asked`: the others are not affected. Raises `UserError` kinds before any run is started.
     """
     left = [None if each.resume == NONE else find_unfinished(method, each, together=True) for each, _ in asked]
     if any(one and one.code != code_digest() for one in left):
@@ -86,7 +87,7 @@ def train_together(
         raise
 
 
-def _fit(members: Sequence[Member], watch: Callable[[float], None]) -> list[str]:
+def _fit(members: Sequence[Member], watch: Callable[[float], None]) -> dict[int, Exception]:
     for member in members:
         take_up(member.training, member.snapshot, member.keeper)
         if member.snapshot:  # fewer may go on than have begun
@@ -97,15 +98,15 @@ def _fit(members: Sequence[Member], watch: Callable[[float], None]) -> list[str]
         [each.settings for each in trainings],
         [member.snapshot for member in members],
     )
-    failures: dict[int, str] = {}
+    failures: dict[int, Exception] = {}
     fractions = [0.0] * len(members)
     before, begun = [each.account.seconds for each in trainings], time.perf_counter()
     for number, event in events:
         member, training = members[number], trainings[number]
         training.account.seconds = before[number] + (time.perf_counter() - begun) / len(members)
         if isinstance(event, Broken):
-            failures[number] = event.reason
-            member.end(DivergedError(event.reason))
+            failures[number] = DivergedError(event.reason)
+            member.end(failures[number])
             continue
         if isinstance(event, Step):
             fractions[number] = event.steps_done / event.steps_total
@@ -117,6 +118,6 @@ def _fit(members: Sequence[Member], watch: Callable[[float], None]) -> list[str]
         try:
             finish(member.training)
         except Exception as error:
-            failures[number] = one_line(error)
+            failures[number] = error
             member.end(error)
-    return [f"seed {trainings[number].settings.seed}: {reason}" for number, reason in sorted(failures.items())]
+    return failures

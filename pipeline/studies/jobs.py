@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import StoreError
 from pipeline.evaluation.stored import protocol_of
-from pipeline.executors.jobs import Job, Report
+from pipeline.executors.jobs import Job, R, Report
 from pipeline.files import file_digest
 from pipeline.policies.ensemble import MOST_MEMBERS, members_digest
 from pipeline.stages.judging import Judged, Trial, judge_file, judge_yardstick
@@ -22,8 +23,8 @@ from pipeline.studies.work import (
     log_tradeoff,
     make_acting,
     make_average,
+    make_group,
     make_member,
-    make_together,
 )
 from pipeline.tasks.registry import find_task
 from pipeline.tracking.begin import Place
@@ -145,27 +146,28 @@ def missing_jobs(
         )
         jobs.append(Job(member.name, member.group, work, gpus=0.0 if made else gpus[member.group]))
     for group, found in at_once.items():
-        name = together_name(group)
-        jobs.insert(0, Job(name, name, partial(make_together, found, runs.study.experiment_id), gpus=gpus[group]))
+        name, work = f"{group} together", partial(make_group, found, runs.study.experiment_id)
+        names = tuple(member.name for member, _ in found)
+        jobs.insert(0, Job(name, name, work, gpus=gpus[group], makes=names))
     for name in find_task(trial.task).yardsticks:
         judge(Kind.YARDSTICK, name, partial(judge_yardstick, name, trial))
     return jobs, reused
 
 
-def with_files(jobs: Sequence[Job[str]], files: tuple[Path, ...], left: Mapping[str, Sequence[Path]]) -> list[Job[str]]:
-    """The jobs with the files that they read, and what earlier ones of their names left: for workers elsewhere."""
-    return [replace(job, files=files, left=tuple(left.get(job.name, ()))) for job in jobs]
+def with_files(jobs: Sequence[Job[R]], files: tuple[Path, ...], left: Mapping[str, Sequence[Path]]) -> list[Job[R]]:
+    """The jobs with the files that they read, and what is left of what they make: for workers elsewhere."""
+    return [
+        replace(job, files=files, left=tuple(path for name in job.names for path in left.get(name, ()))) for job in jobs
+    ]
 
 
 def what_was_left(store: Store, study: str, experiment: str) -> dict[str, list[Path]]:
-    """The journals of runs that broke off, by the names of their jobs: workers on other machines go on from these."""
+    """The journals of runs that broke off, by `job_name`: workers on other machines go on from these."""
     found: dict[str, list[Path]] = {}
     for run in search_study(store, study, experiment):
         if run.status != "FINISHED" and run.tags.get("kind") in JOB_KINDS:
             files = filter(Path.is_file, journal_of(run.run_id).folder.rglob("*"))
-            left = [Path(os.path.relpath(path)) for path in files]
-            for name in (job_name(run), together_name(group_of(run))):
-                found.setdefault(name, []).extend(left)
+            found.setdefault(job_name(run), []).extend(Path(os.path.relpath(path)) for path in files)
     return found
 
 
@@ -223,20 +225,15 @@ def average_jobs(runs: Runs, earlier: Earlier) -> list[Job[str]]:
     return jobs
 
 
-def together_name(group: str) -> str:
-    """The name of the job that trains all members of a group at once."""
-    return f"{group} together"
-
-
-def end_failed(store: Store, study: str, experiment: str, job: Job[str], reason: str) -> None:
+def end_failed(store: Store, study: str, experiment: str, job: Job[Any], reason: str) -> None:
     """End what a job that has failed left running, if the store can be reached; else the next call or doctor does."""
     with contextlib.suppress(StoreError):
-        end_orphans(store, study, experiment, reason, job.name)
+        end_orphans(store, study, experiment, reason, job.names)
 
 
-def end_orphans(store: Store, study: str, experiment: str, reason: str, name: str | None = None) -> None:
-    """End runs of a study's jobs, or of the job `name`, whose process is gone."""
+def end_orphans(store: Store, study: str, experiment: str, reason: str, names: Collection[str] | None = None) -> None:
+    """End runs of a study's jobs, or those of some names, whose process is gone."""
     for run in search_study(store, study, experiment):
-        names = (None, job_name(run), together_name(group_of(run)))
-        if run.status == "RUNNING" and run.tags.get("kind") in JOB_KINDS and name in names:
+        ours = names is None or job_name(run) in names
+        if run.status == "RUNNING" and run.tags.get("kind") in JOB_KINDS and ours:
             end_abandoned(TrackedRun(store, run.run_id), run.tags.get(NAME, run.name), reason)

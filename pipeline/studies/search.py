@@ -41,7 +41,8 @@ from pipeline.studies.jobs import Runs
 from pipeline.studies.publish import FOLDER, REPORTS
 from pipeline.studies.sampler import importances
 from pipeline.studies.search_plan import EPISODES, PLAN_FILE, Plan, known_terms, plan_search, require_same_terms
-from pipeline.studies.search_trials import Finished, run_rounds
+from pipeline.studies.search_rounds import run_rounds
+from pipeline.studies.search_trials import Finished
 from pipeline.studies.settings import SearchSettings
 from pipeline.studies.space import log_settings
 from pipeline.studies.verdict import NOTE, as_note
@@ -147,6 +148,7 @@ def report_of(plan: Plan, finished: Finished) -> Searched:
         f"Each method: {settings.trials} trials by {settings.sampler}, {sizes} searched settings, "
         f"{settings.seeds_per_trial} seeds from {settings.base_seed}, rounds of {settings.parallel}, pruning "
         f"{settings.pruning}; {plan.trial.protocol}."
+        + (f" Trained together: {', '.join(sorted(plan.together))}." if plan.together else "")
     )
     return Searched(settings.search, plan.task.name, plan.task.scores[plan.task.primary], terms, tuple(found))
 

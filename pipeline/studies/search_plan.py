@@ -12,7 +12,7 @@ from pipeline.errors import SettingsError
 from pipeline.evaluation.protocol import Protocol
 from pipeline.stages.judging import Trial
 from pipeline.stages.say import Say
-from pipeline.studies.groups import Group, plan_groups
+from pipeline.studies.groups import Group, plan_groups, together_groups
 from pipeline.studies.settings import SearchSettings
 from pipeline.studies.space import Params, Space, as_values, find_space, read_spaces
 from pipeline.studies.study_plan import Beside, files_read, prepare_data
@@ -25,6 +25,7 @@ from pipeline.tracking.study import tag_of
 
 PURPOSE = "search"  # of its episodes: nothing else draws from this stream
 PLAN_FILE = "plan.json"
+TRAINING, ALONE, TOGETHER = "training of ", "alone", "together"  # a term of each method, and its values
 EPISODES = "search.episodes"  # tag of the search's run; set after its plan is stored
 
 
@@ -53,8 +54,13 @@ class Plan:
 
     @property
     def gpus(self) -> dict[str, float]:
-        """How many GPUs a training of each method needs."""
+        """How many GPUs a training of each method needs, of one model or of a stack."""
         return {name: float(self.terms[f"recipe of {name}"]["device"] == "cuda") for name in self.groups}
+
+    @property
+    def together(self) -> frozenset[str]:
+        """The methods whose models are trained together."""
+        return frozenset(name for name in self.groups if self.terms[f"{TRAINING}{name}"] == TOGETHER)
 
     @property
     def seeds(self) -> range:
@@ -93,9 +99,11 @@ def plan_search(settings: SearchSettings, say: Say) -> Plan:
     kept = ("sampler", "pruning", "parallel", "seeds_per_trial", "seed", "base_seed", "episodes")
     terms: dict[str, Any] = {name: getattr(settings, name) for name in kept}
     terms |= {TASK: task.name, "score": task.primary}
+    together = together_groups(settings.study, [*groups.values()])
     for method, group in groups.items():
         terms[f"space of {method}"] = as_values(spaces[method])
         terms[f"recipe of {method}"] = group.recipe(prepared[method])
+        terms[f"{TRAINING}{method}"] = TOGETHER if method in together else ALONE
     files = files_read(settings.study, prepared.values(), Beside([], None))
     return Plan(task, settings, settings.experiment, groups, spaces, json.loads(json.dumps(terms)), files)
 
@@ -107,7 +115,8 @@ def known_terms(store: Store, plan: Plan) -> dict[str, Any]:
         return {}
     with artifact(store, earlier[-1].run_id, PLAN_FILE) as path:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    methods = [name.removeprefix("recipe of ") for name in found if name.startswith("recipe of ")]
+    return {f"{TRAINING}{method}": ALONE for method in methods} | found  # as before searches knew another way
 
 
 def require_same_terms(plan: Plan, known: Mapping[str, Any]) -> None:
@@ -119,7 +128,10 @@ def require_same_terms(plan: Plan, known: Mapping[str, Any]) -> None:
         if isinstance(value, dict) and isinstance(had, dict):  # which of many
             part = next(key for key in (value | had) if value.get(key) != had.get(key))
             name, had, value = f"{name}: {part}", had.get(part), value.get(part)
+        same = "or use the same settings and data"
+        if name.startswith(TRAINING):
+            same = f"for their bits differ, or use --together {'yes' if had == TOGETHER else 'no'}"
         raise SettingsError(
             f"search: '{plan.settings.search}' has {name} {had}, and {value} is asked for. Name another with --search, "
-            "or use the same settings and data."
+            f"{same}."
         )

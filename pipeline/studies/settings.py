@@ -38,7 +38,16 @@ def split_words(given: object) -> object:
     return tuple(word for word in words if word not in ("", NONE))
 
 
-class EnsembleSettings(ForData, WithHorizon, RunsJobs):
+class TrainsTogether(RunsJobs):
+    """Where the jobs of a command run that trains many models, and whether a job trains several."""
+
+    together: Literal["auto", "yes", "no"] = Field(
+        "auto",
+        description="train models that can be one stack (of a group, of a search's round) at once; auto: on CUDA",
+    )
+
+
+class EnsembleSettings(ForData, WithHorizon, TrainsTogether):
     """Train, evaluate and compare groups of models: one method and several seeds per group.
 
     A group is a method with its defaults, such as pi0, or with other settings, such as "pi0 width=128"; this is also
@@ -63,9 +72,6 @@ class EnsembleSettings(ForData, WithHorizon, RunsJobs):
     set: tuple[str, ...] = Field((), description="training settings: NAME=VALUE or METHOD.NAME=VALUE, also A,B")
     preset: tuple[str, ...] = Field((), description="recipes of methods: files that search has written, also A,B")
     base_seed: int = Field(0, ge=0, le=MAX_SEED, description="the first seed; the models' seeds count up from it")
-    together: Literal["auto", "yes", "no"] = Field(
-        "auto", description="train all models of a group at once, as one stack; auto: on a CUDA device"
-    )
     until: Literal["trained", "decided"] = Field(
         "trained", description="stop when all models are trained, or at the first look that decides"
     )
@@ -188,7 +194,7 @@ class SuiteSettings(RunsJobs):
         return make(EnsembleSettings, shared | own)
 
 
-class SearchSettings(ForData, WithHorizon, RunsJobs):
+class SearchSettings(ForData, WithHorizon, TrainsTogether):
     """Search a recipe for each method, with the same budget for all: trials, searched settings, seeds.
 
     A trial is a recipe: it trains a model for each seed, and its score is the task's primary score on episodes that are

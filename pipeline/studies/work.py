@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.config import NONE
 from pipeline.data.pairs import load_action_pairs
 from pipeline.data.split import split_pairs
-from pipeline.errors import RunError
+from pipeline.errors import RunError, one_line
 from pipeline.evaluation.expert import spread
 from pipeline.evaluation.protocol import Protocol
 from pipeline.evaluation.stored import FOLDER
@@ -52,24 +52,38 @@ def make_member(member: Member, place: Place, trial: Trial, experiment_id: str, 
     return run_id
 
 
-def make_together(members: Sequence[tuple[Member, Place]], experiment_id: str, report: Report) -> str:
-    """Train the members of a group at once; returns the group's name.
+def make_group(members: Sequence[tuple[Member, Place]], experiment_id: str, report: Report) -> str:
+    """Train members at once, see `make_together`; returns the first one's group. Raises `RunError` if some failed."""
+    require_none(make_together(members, experiment_id, report))
+    return members[0][0].group
+
+
+def make_together(members: Sequence[tuple[Member, Place]], experiment_id: str, report: Report) -> dict[str, Exception]:
+    """Train members of one method at once, as one stack; returns the errors of those that failed, by their names.
 
     Those that a run of the study has trained already count, and interrupted ones are resumed. Raises `RunError` if
-    another machine is training one, and in the end if some have failed.
+    another machine is training one.
     """
     first, place_of_first = members[0]
     earlier = _earlier_runs([member for member, _ in members], place_of_first, experiment_id)
-    asked = []
+    names, asked = [], []
     for member, place in members:
         runs = earlier[member.name]
         if not _finished(runs):
             resumable = [run.run_id for run in runs if can_resume(run.run_id, member.settings, together=True)]
             resume = resumable[-1] if resumable else NONE
+            names.append(member.name)
             asked.append((member.settings.model_copy(update={"resume": resume}), place))
-    if asked and (failures := train_together(METHODS[first.method], asked, lambda _line: None, report)):
-        raise RunError("; ".join(f"{first.group} {failure}" for failure in failures))
-    return first.group
+    if not asked:
+        return {}
+    errors = train_together(METHODS[first.method], asked, lambda _line: None, report)
+    return {names[number]: errors[number] for number in sorted(errors)}
+
+
+def require_none(errors: Mapping[str, Exception]) -> None:
+    """Raise `RunError` that tells the errors of members, by their names, if there are any."""
+    if errors:
+        raise RunError("; ".join(f"{name}: {one_line(error)}" for name, error in errors.items()))
 
 
 def _earlier_runs(

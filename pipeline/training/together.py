@@ -74,16 +74,22 @@ def require_alike(stacked: Stacked | None, settings: Sequence[TrainSettings]) ->
     """Return the loss of a method's models; raises `SettingsError` if those with these settings cannot be one stack."""
     if stacked is None:
         raise SettingsError("together: expected a method whose models can be trained together, found one without.")
-    kinds = [kind for kind in type(settings[0]).__mro__ if issubclass(kind, Acting)]
-    acting = {name for kind in kinds if not issubclass(kind, TrainSettings) for name in kind.model_fields}
-    free = MAY_DIFFER | acting | set(stacked.numbers)
-    for name in [name for name in type(settings[0]).model_fields if name not in free]:
-        found = {str(getattr(each, name)) for each in settings}
+    shared = [in_common(stacked, each) for each in settings]
+    for name in shared[0]:
+        found = {each[name] for each in shared}
         if len(found) > 1:
             raise SettingsError(
                 f"{name}: expected one value for models that are trained together, found {' and '.join(sorted(found))}."
             )
     return stacked
+
+
+def in_common(stacked: Stacked, settings: TrainSettings) -> dict[str, str]:
+    """The settings, as text, that all models of one stack share; those that have them equal can be one stack."""
+    kinds = [kind for kind in type(settings).__mro__ if issubclass(kind, Acting)]
+    acting = {name for kind in kinds if not issubclass(kind, TrainSettings) for name in kind.model_fields}
+    free = MAY_DIFFER | acting | set(stacked.numbers)
+    return {name: str(getattr(settings, name)) for name in type(settings).model_fields if name not in free}
 
 
 class Together:
