@@ -161,7 +161,7 @@ def test_a_reference_that_leads_nowhere(
             "line 3 does not import: ModuleNotFoundError: No module named 'none",
         ),
         ("NEAR, LAST =", "NEAR, LAST ==", "line 22 does not import: NameError"),
-        ("def score(", "def score(:", "does not import: SyntaxError: invalid syntax (slide.py, line 34)"),
+        ("def score(", "def score(:", "does not import: SyntaxError: invalid syntax (slide.py, line 35)"),
         ("    score=score,\n", "", "score: expected a function that gives the columns of own_scores, found none."),
         ("    scene=scene,", "    scenes=scene,", "unexpected keyword argument 'scenes'"),
         ("import numpy", "raise SystemExit(0)\nimport numpy", "line 3 does not import: SystemExit: 0"),
