@@ -62,6 +62,7 @@ data/training_pairs_original.npz: | $(BIN)/.installed
 	$(BIN)/python -m pipeline collect
 
 $(BIN)/.installed: pyproject.toml constraints.txt
+	@case '$(subst ','\'',$(CURDIR))' in *[?%]*) echo "error: expected a folder without ? and % in its path, which the address of a store cannot have. Move the project" >&2; exit 2;; esac
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; name it with make PYTHON=..." >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(if $(TORCH_INDEX),@PIP_INDEX_URL=$(TORCH_INDEX) $(PIP) --no-deps --retries 2 torch 2>/dev/null || \

@@ -2,24 +2,30 @@
 
     python -m benchmarks.gpu [--data data] [--out benchmarks/results/gpu.json] [--device cpu]
 
-It needs torch, this project's light packages (no MLflow) and its default data: both files of pairs and the tokenizer.
-Evaluation needs MuJoCo, and is left out without. The JSON is written anew after each part, so what fails or comes too
-late costs no other part. `--device cpu` tries the script itself, with tiny models: its seconds mean nothing.
+It needs torch, this project's light packages and its default data: both files of pairs and the tokenizer. Evaluation
+needs MuJoCo, and the default study MLflow too: they are left out without. The JSON is written anew after each part, and
+no part goes on for longer than there is time, so what fails or comes too late costs no other part. `--device cpu` tries
+the script itself, with tiny models: its seconds mean nothing.
 """
 
 import argparse
 import json
+import os
 import platform
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 import torch
 
-from pipeline.config import make
+from pipeline.config import ROOT, make
 from pipeline.errors import one_line
 from pipeline.files import arrays_digest, whole_file
 from pipeline.methods.method import Method, Prepared
@@ -32,18 +38,28 @@ from pipeline.training.together import Broken, fit_together
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 NAMES = ("pi0", "pi0_fast")
-MOST_SECONDS = 270.0  # no part begins later
-GOALS = {"20 trainings": 15.0, "200 trainings": 60.0}  # seconds on one H100
+MOST_SECONDS = 270.0  # of all parts
+GOALS = {"20 trainings": 15.0, "200 trainings": 60.0, "the default study": 60.0}  # seconds on one H100
+TINY_STUDY = "--methods pi0 --n-models 2 --epochs 1 --width 16 --layers 1 --episodes 3 --together yes --executor serial"
 NEAR = 1e-3  # of the validation loss: together against alone
 TINY = {"epochs": 1, "width": 16, "layers": 1}
 TINY_PAIRS, EPISODES = 60, 300
 
 
+E = TypeVar("E")
+
+
+class LeftOutError(Exception):
+    """A part that is not measured, and why."""
+
+
 @dataclass(frozen=True)
 class Bench:
-    """The data of each method, and how its models are trained here."""
+    """The data of each method, how its models are trained here, and until when."""
 
     device: str
+    data: Path
+    end: float  # of `time.perf_counter`
     prepared: dict[str, Prepared]
     values: dict[str, dict[str, Any]]  # settings
 
@@ -59,13 +75,26 @@ class Bench:
             found.append((problem_of(method, network, prepared, settings), settings))
         return found
 
+    def in_time(self, events: Iterable[E]) -> Iterator[E]:
+        """Yield the events of a training; raises `LeftOutError` when there is no time left."""
+        for event in events:
+            self.left()
+            yield event
+
+    def left(self) -> float:
+        """Return the seconds that are left; raises `LeftOutError` if there are none."""
+        seconds = self.end - time.perf_counter()
+        if seconds <= 0:
+            raise LeftOutError("there was no time left")
+        return seconds
+
     def wait(self) -> None:
         """Wait until the device has done all it was given."""
         if self.device == "cuda":
             torch.cuda.synchronize()
 
 
-def open_bench(device: str, data: Path) -> Bench:
+def open_bench(device: str, data: Path, end: float) -> Bench:
     """Read the default data; on the CPU, little of it."""
     files = {
         "pi0": {"pairs": data / "training_pairs_original.npz"},
@@ -76,7 +105,7 @@ def open_bench(device: str, data: Path) -> Bench:
     prepared = {name: METHODS[name].prepare(make(METHODS[name].settings_type, values[name])) for name in NAMES}
     if device == "cpu":
         prepared = {name: _few(one) for name, one in prepared.items()}
-    return Bench(device, prepared, values)
+    return Bench(device, data, end, prepared, values)
 
 
 def _few(prepared: Prepared) -> Prepared:
@@ -93,7 +122,8 @@ def train_together(bench: Bench, name: str, count: int) -> dict[str, Any]:
     begun = time.perf_counter()
     best: dict[int, Epoch] = {}
     failed: dict[int, str] = {}
-    for number, event in fit_together([problem for problem, _ in models], [settings for _, settings in models]):
+    events = fit_together([problem for problem, _ in models], [settings for _, settings in models])
+    for number, event in bench.in_time(events):
         if isinstance(event, Epoch) and event.weights is not None:
             best[number] = event
         elif isinstance(event, Broken):
@@ -116,7 +146,7 @@ def train_alone(bench: Bench, name: str, **values: object) -> dict[str, Any]:
     ((problem, settings),) = bench.models(name, 1, **values)
     bench.wait()
     begun = time.perf_counter()
-    epochs = [event for event in fit(problem, settings) if isinstance(event, Epoch)]
+    epochs = [event for event in bench.in_time(fit(problem, settings)) if isinstance(event, Epoch)]
     bench.wait()
     best = [epoch for epoch in epochs if epoch.weights is not None][-1]
     return {"seconds": time.perf_counter() - begun, "val": best.val_loss, "weights": _digest(best)}
@@ -165,13 +195,38 @@ def evaluate(bench: Bench, episodes: int) -> dict[str, Any]:
     for name in NAMES:
         method: Method = METHODS[name]
         ((problem, settings),) = bench.models(name, 1)
-        weights = [event.weights for event in fit(problem, settings) if isinstance(event, Epoch) and event.weights][-1]
+        epochs = [event for event in bench.in_time(fit(problem, settings)) if isinstance(event, Epoch)]
+        weights = [epoch.weights for epoch in epochs if epoch.weights][-1]
         policy = policy_of(Checkpoint(method, settings, bench.prepared[name].interface, weights, {}))
         drawn = draw_episodes(task, (task.middle_condition,), episodes, 0)
         begun = time.perf_counter()
         (scores,) = mean_scores(evaluate_planner(policy_planner(policy, drawn, 0), drawn, 1))
         found[name] = {"seconds": time.perf_counter() - begun, "episodes": episodes, task.primary: scores[task.primary]}
     return found
+
+
+def default_study(bench: Bench, words: Sequence[str]) -> dict[str, Any]:
+    """Run a study by its command in a folder of its own: trainings, all evaluations, files and report; on all cores."""
+    if missing := [name for name in ("mlflow", "mujoco") if find_spec(name) is None]:
+        raise LeftOutError(f"{' and '.join(missing)} is not installed")
+    with TemporaryDirectory() as folder:
+        Path(folder, "data").symlink_to(bench.data.absolute())
+        command = [sys.executable, "-m", "pipeline", "ensemble", "--device", bench.device, *words]
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        environment = kept | {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+        begun = time.perf_counter()
+        try:
+            done = subprocess.run(
+                command, cwd=folder, env=environment, capture_output=True, text=True, timeout=bench.left()
+            )
+        except subprocess.TimeoutExpired as error:
+            raise LeftOutError(f"it was not done after {error.timeout:.0f} s, which were left") from error
+        seconds = time.perf_counter() - begun
+        if done.returncode:
+            raise RuntimeError(f"the study ended with code {done.returncode}: {done.stderr[-400:]}")
+        report = json.loads(next(Path(folder).glob("train/reports/*/report.json")).read_text())
+    models = {group["name"]: len(group["models"]) for group in report["groups"] if group["kind"] == "model"}
+    return {"seconds": seconds, "cores": os.cpu_count(), "models": models}
 
 
 def about(device: str) -> dict[str, Any]:
@@ -189,22 +244,23 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     chosen = parser.parse_args(words)
     begun = time.perf_counter()
     torch.set_num_threads(1)
-    bench = open_bench(chosen.device, chosen.data)
+    bench = open_bench(chosen.device, chosen.data, begun + MOST_SECONDS)
     tiny = chosen.device == "cpu"
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "20 trainings": lambda: many(bench, 2 if tiny else 10),
         "200 trainings": lambda: many(bench, 3 if tiny else 100),
+        "the default study": lambda: default_study(bench, TINY_STUDY.split() if tiny else ()),
         "the same bits twice": lambda: same_bits(bench, 2 if tiny else 3),
         "together against alone": lambda: near(bench, 2 if tiny else 3),
         "evaluation": lambda: evaluate(bench, 4 if tiny else EPISODES),
     }
     report: dict[str, Any] = {"about": about(chosen.device), "goals, seconds": GOALS}
     for name, part in parts.items():
-        if time.perf_counter() - begun > MOST_SECONDS:
-            report[name] = {"left out": "there was no time left"}
-            continue
         try:
+            bench.left()
             report[name] = part()
+        except LeftOutError as error:
+            report[name] = {"left out": str(error)}
         except Exception as error:  # whatever it is: the other parts are worth as much
             report[name] = {"failed": one_line(error)[:500]}
         report["seconds in all"] = time.perf_counter() - begun

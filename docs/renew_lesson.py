@@ -218,8 +218,8 @@ def told(comparison: Comparison, pair: Pair) -> str:
     """What the example is."""
     task, design = comparison.task.name, comparison.design
     return (
-        f"The example: {' and '.join(pair.names)} on the task [{task}](../tasks/{task}.md), {pair.models} models a "
-        f"method, {pair.starts:,} episodes in each of {len(comparison.conditions)} conditions ({comparison.title}, "
+        f"The example: {' and '.join(pair.names)} on the task [{task}](../tasks/{task}.md), {pair.models} models "
+        f"per method, {pair.starts:,} episodes in each of {len(comparison.conditions)} conditions ({comparison.title}, "
         f"episodes of seed {design.seed}). Score: {comparison.primary.short}."
     )
 

@@ -19,7 +19,7 @@ from docs.result_pages import bullets, by_method, front_table, reading, section,
 from pipeline.config import ALL
 from pipeline.errors import SettingsError, UserError, one_line
 from pipeline.files import whole_file
-from pipeline.report.comparison import Comparison, compare_models
+from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.plotting import Figure, save
 from pipeline.report.suite import Suite
 from pipeline.report.suite_figure import draw_suite
@@ -86,16 +86,19 @@ def read_suite(store: Store, name: str) -> Stored:
 def labelled(comparison: Comparison) -> Comparison:
     """Return the comparison with the names of groups that the pages use."""
     found = [model for group in comparison.groups for model in group.models]
-    models = [replace(model, group=label(model.group)) for model in found]
+    models = [
+        replace(model, group=label(model), averages=LABELS.get(model.averages, model.averages)) for model in found
+    ]
     return compare_models(
         comparison.task, comparison.title, comparison.protocol, comparison.design, models, comparison.notes
     )
 
 
-def label(group: str) -> str:
-    """What a group, or the average of one, is called on the pages."""
-    name, average, rest = group.partition(" average of ")
-    return LABELS.get(name, name) + average + rest
+def label(model: Model) -> str:
+    """What the group of a model, or of an average, is called on the pages."""
+    if model.averages:
+        return LABELS.get(model.averages, model.averages) + model.group.removeprefix(model.averages)
+    return LABELS.get(model.group, model.group)
 
 
 def figures_of(store: Store, comparison: Comparison, task: str) -> dict[str, Figure]:

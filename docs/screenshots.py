@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 from urllib.request import urlopen
@@ -83,9 +84,11 @@ def members(uri: str, study: str) -> tuple[str, str, list[Member]]:
     """Of a study: its experiment's id, its run's id, its models."""
     from mlflow.tracking import MlflowClient
 
+    from pipeline.tracking.query import all_pages
+
     client = MlflowClient(uri)
-    experiments = [each.experiment_id for each in client.search_experiments()]
-    runs = client.search_runs(experiments, f"tags.study = '{study}'")
+    experiments = [each.experiment_id for each in all_pages(client.search_experiments)]
+    runs = all_pages(partial(client.search_runs, experiments, f"tags.study = '{study}'"))
     (parent,) = [run for run in runs if run.data.tags["kind"] == "study"]
     models = [
         Member(run.info.run_id, run.info.run_name, run.data.tags["method"], int(run.data.params["seed"]))

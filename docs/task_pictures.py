@@ -1,4 +1,4 @@
-"""Draw a still and a moving picture of each task for its page in docs/tasks/: a yardstick that plans, as a policy does.
+"""Draw a still and an animation of each task for its page in docs/tasks/: a yardstick that plans, as a policy does.
 
     python -m docs.task_pictures [TASK ...]
 

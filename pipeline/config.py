@@ -66,6 +66,15 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_decoded(cls, value: Any) -> Any:
+        """Refuse text of bytes that the locale cannot read, which pydantic calls neither text nor a path."""
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise ValueError("expected text that the locale can read (with LC_ALL=C.UTF-8 it reads all)")
+        return value
+
     @field_validator("*")
     @classmethod
     def _is_a_possible_name(cls, value: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.config import ROOT
 
 COMMIT_FILE = ".commit.json"  # beside code that was copied out of its checkout
+UNKNOWN = "unknown"  # of the code's commit and state
 RECORDED = ("torch", "numpy", "scipy", "mujoco", "gymnasium", "tokenizers", "mlflow", "matplotlib", "pydantic")
 
 
@@ -90,7 +91,7 @@ def code_state() -> tuple[str, str]:
 
     try:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != ROOT:  # our sources inside another repository
-            return "unknown", "unknown"
+            return UNKNOWN, UNKNOWN
         return git("rev-parse", "HEAD"), "dirty" if git("status", "--porcelain") else "clean"
     except (OSError, subprocess.SubprocessError):
-        return "unknown", "unknown"
+        return UNKNOWN, UNKNOWN

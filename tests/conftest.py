@@ -14,8 +14,7 @@ from filelock import FileLock
 from mlflow.tracking import MlflowClient
 
 from pipeline.config import make
-from pipeline.executors import serial
-from pipeline.executors.run import EXECUTORS
+from pipeline.executors.registry import EXECUTORS
 from pipeline.stages.collect import collect
 from pipeline.stages.settings import CollectSettings, TokenizeSettings
 from pipeline.stages.tokenize import tokenize
@@ -168,7 +167,7 @@ def make_data(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def study(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished study of two models a method, made by `mlflow run`.
+    """A folder with a finished study of two models per method, made by `mlflow run`.
 
     Tests that share it belong to the xdist group `study`, or it is made again.
     """
@@ -202,7 +201,7 @@ def with_store(workplace: Path) -> None:
 @pytest.fixture
 def without_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs in this process, where a test is not about processes: each of a pool imports torch for seconds."""
-    monkeypatch.setitem(EXECUTORS, "pool", serial.run_jobs)
+    monkeypatch.setitem(EXECUTORS, "pool", EXECUTORS["serial"])
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Recorded episodes are the evaluated ones, and their moving pictures play in real time."""
+"""Recorded episodes are the evaluated ones, and their animations play in real time."""
 
 from dataclasses import replace
 from itertools import pairwise

@@ -232,6 +232,31 @@ def test_tokens_made_from_other_pairs(workplace: Path, data: Path, capsys: pytes
     assert main(COMMANDS["pi0_fast"], ["--pairs", str(data / PAIRS["pi0_fast"]), "--lr", "2"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("variable", "option"), [("MLFLOW_RUN_NAME", "--run-name"), ("MLFLOW_EXPERIMENT_NAME", "--experiment")]
+)
+def test_a_value_of_the_environment_is_named_by_its_variable(
+    variable: str, option: str, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(variable, "my / own")
+    asked = "a name of letters, digits, dots, dashes and underscores, found 'my / own'. See --help."
+    assert f"error: {variable}: expected {asked} {option} wins over it." in refused(capsys, "pi0")
+    own = f"error: {option[2:].replace('-', '_')}: expected {asked}\n"
+    assert refused(capsys, "pi0", option, "my / own") == own
+
+
+def test_text_that_the_locale_cannot_read_is_called_so(
+    workplace: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In ASCII, Python has bytes above 127 as halves of surrogate pairs, though files of that name may be there."""
+    name = b"d\xc3\xa4ta.npz".decode("ascii", "surrogateescape")
+    (workplace / name).symlink_to(data / PAIRS["pi0"])
+    asked = "expected text that the locale can read (with LC_ALL=C.UTF-8 it reads all), found 'd\\udcc3\\udca4ta.npz'"
+    assert f"pairs: {asked}" in refused(capsys, "pi0", "--pairs", name)
+    assert main(COMMAND_LINE, ["evaluate", name]) == 2
+    assert "expected text that the locale can read" in capsys.readouterr().err
+
+
 def test_real_process_ends_the_same_way(run: Run) -> None:
     for words, code in ((("train.train_pi0", "--lr", 0), 2), (("pipeline", "collect", "--trajectories", 0), 2)):
         result = run(*words)

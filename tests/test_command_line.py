@@ -21,8 +21,10 @@ from pipeline.cli.train import train_command
 from pipeline.config import ARGUMENT, FLAGS, fields_of, make
 from pipeline.methods.settings import BinningSettings, Pi0FastSettings, Pi0Settings, RegressionSettings
 from pipeline.stages.settings import PlaySettings, TokenizeSettings
+from pipeline.tracking import query
+from pipeline.upkeep.info import describe_studies
 from tests import warm
-from tests.conftest import Run, environment
+from tests.conftest import Run, environment, store
 
 TRAIN = {
     f"train_{name}": train_command(name, kind)
@@ -215,6 +217,21 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
         assert process.stderr.read() == b"" and process.wait() == 1
 
 
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("trian", "train.train_pi0"),
+        ("train_pi0", "train.train_pi0"),
+        ("repotr", "Did you mean 'report'?"),
+        ("xyz", "See --help."),
+    ],
+)
+def test_a_word_like_a_command_has_a_hint(word: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(cli.COMMANDS, [word]) == 2
+    errors = capsys.readouterr().err
+    assert f"expected a command, found '{word}'." in errors and hint in errors
+
+
 def test_exit_codes(workplace: Path) -> None:
     """0, 2 and 130 here; 1 is a failed run, as tests of runs that fail show."""
     assert cli.EXIT_FAILED == 1
@@ -236,6 +253,21 @@ def test_exit_codes(workplace: Path) -> None:
         player.send_signal(signal.SIGINT)
         assert player.communicate()[1] == "error: interrupted\n" and player.returncode == 130  # play starts no run
         connection.close()
+
+
+@pytest.mark.usefixtures("with_store")
+def test_info_tells_two_studies_of_one_name_apart(workplace: Path) -> None:
+    client = store(workplace)
+    for experiment in ("first", "second"):
+        home = client.create_experiment(experiment)
+        client.create_run(home, tags={"kind": "study", "study": "mine"})
+        tags = {"study": "mine", "group": f"pi0 of {experiment}", "method": "pi0", "name": "x", "weights_sha256": "0"}
+        model = client.create_run(home, tags=tags).info.run_id
+        client.log_param(model, "seed", 0)
+        client.set_terminated(model)
+    assert describe_studies(client, query.search(client)).splitlines() == [
+        f"mine of {name}: 1 pi0 of {name}; 0 of 1 evaluated" for name in ("first", "second")
+    ]
 
 
 def test_info_of_an_empty_folder_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

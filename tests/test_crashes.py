@@ -55,7 +55,7 @@ def looks_whole(folder: Path) -> None:
 
 
 def bits(folder: Path, client: MlflowClient) -> tuple[object, ...]:
-    """All of the one run that must be the same however often it was broken off."""
+    """All of the one run that must be the same however often it was interrupted."""
     runs = runs_of(folder)
     (run,) = [run for run in runs if run.info.status == "FINISHED"]
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}  # KILLED: before it had a journal
@@ -220,8 +220,8 @@ def test_doctor_ends_what_a_dead_process_left_and_says_how_to_go_on(data: Path, 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--resume", "latest"], "expected a run of pi0 that broke off, found none for 'latest'"),
-        (["--resume", "0123"], "expected a run of pi0 that broke off, found none for '0123'"),
+        (["--resume", "latest"], "expected an unfinished run of pi0, found none for 'latest'"),
+        (["--resume", "0123"], "expected an unfinished run of pi0, found none for '0123'"),
         (["--resume", "../../x"], "resume: expected a name of letters, digits"),
     ],
 )

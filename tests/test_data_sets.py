@@ -1,6 +1,7 @@
 """Data sets by name: what is in `data/`, training on one, runs whose data has changed, removing one."""
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,11 +18,19 @@ from pipeline.data.trajectories import load_trajectories
 from pipeline.errors import DataError, SettingsError
 from pipeline.files import file_digest
 from pipeline.methods.settings import BinningSettings, Pi0FastSettings, Pi0Settings, TokenSettings
+from pipeline.results.gather import gather
 from pipeline.stages.changed import changed_data
 from pipeline.stages.collect import collect
+from pipeline.stages.contenders import open_contender
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.make_data import make_missing_data
-from pipeline.stages.settings import CollectSettings, EvaluateSettings, ExportDataSettings, TokenizeSettings
+from pipeline.stages.settings import (
+    CollectSettings,
+    CompareSettings,
+    EvaluateSettings,
+    ExportDataSettings,
+    TokenizeSettings,
+)
 from pipeline.stages.tokenize import tokenize
 from pipeline.studies.groups import plan_groups
 from pipeline.studies.settings import EnsembleSettings
@@ -33,7 +42,8 @@ from pipeline.tasks.registry import find_task
 from pipeline.tasks.settings import ForData, at_task, settle
 from pipeline.tasks.task import Channel
 from pipeline.tokenizer.stored import load_tokenizer
-from pipeline.tracking.query import StoredRun
+from pipeline.tracking.query import StoredRun, fetch
+from pipeline.tracking.registry import versions_of
 from pipeline.upkeep.data_sets import contents, find, find_all, ranges, users
 from pipeline.upkeep.info import info
 from tests.conftest import SMALL_TRAJECTORIES, put_store, runs_of, store
@@ -104,6 +114,9 @@ def test_collect_tells_what_it_made(data: Path, tmp_path: Path, monkeypatch: pyt
         found = read_dataset(name, horizon)
         assert found is not None and made.files[-1] == find(name, horizon).folder / "dataset.json"
         assert found.horizon == (horizon or 50) and found.has_simulator and found.task == made.task
+        assert found.source.endswith(
+            " --seed 0 --horizon 20" if horizon else " --seed 0"
+        )  # it makes these chunks again
     assert name_of(Path("elsewhere/data/x"), "pendulum") == name_of(Path("data/a b"), "pendulum") == "pendulum"
 
 
@@ -287,6 +300,7 @@ def test_a_training_on_a_set_and_after_it_has_changed(place: Path, capsys: pytes
     assert said == [f"warning: {line}"] and judged.chunks is None
     assert dict(info())["data changed"] == line
     run_id = run.info.run_id
+    assert f"{line}." in gather(store(place)).comparison.notes
     words = ["compare", run_id, run_id, "--max-episodes", "9", "--margin", "0.9"]
     main(COMMANDS, words)
     assert capsys.readouterr().err.count(line) == 2  # of A and of B
@@ -295,6 +309,35 @@ def test_a_training_on_a_set_and_after_it_has_changed(place: Path, capsys: pytes
     assert said_of_data == [f"note: data file has changed: {then[:16]} then, {now[:16]} now"]
     assert main(COMMANDS, ["data", "show", "more"]) == 0
     assert "on files that have changed since" in capsys.readouterr().out
+
+
+def test_tokens_tell_that_the_pairs_they_were_made_from_have_changed(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(train_command("pi0_fast", Pi0FastSettings), ["--data", "more", *TINY]) == 0
+    (run,) = runs_of(place)
+    tags = run.data.tags
+    assert (tags["data_set"], tags["data_licence"], tags["chunk"]) == ("more", "CC-BY-4.0", "50")
+    file = Path("data/more/training_pairs_original.npz")
+    then, pairs = file_digest(file), load_action_pairs(file)
+    save_action_pairs(file, replace(pairs, metadata={**pairs.metadata, "seed": 1}))
+    line = (
+        f"{file} has changed since {run.info.run_name} was trained on it: sha256 {then[:12]} then, "
+        f"{file_digest(file)[:12]} now"
+    )
+    assert dict(info())["data changed"] == line
+    stored = fetch(store(place), run.info.run_id)
+    assert users(find("more"), [stored]) == ([], [stored])
+    assert main(COMMANDS, ["register", "--run", run.info.run_id]) == 0
+    assert f"warning: {line}\n" in "".join(capsys.readouterr())
+    (version,) = versions_of(store(place), "pi0_fast")
+    assert "* data set: more\n* licence of the data: CC-BY-4.0\n" in version.card
+    said: list[str] = []
+    open_contender(PENDULUM, version.uri, CompareSettings(policy=(version.uri, "x")), say=said.append)
+    assert said == [f"warning: {line}"]
+    few = ["--dry-run", "--max-episodes", "9"]
+    main(COMMANDS, ["promote", "--model", "pi0_fast", "--candidate", run.info.run_id, *few])
+    assert f"warning: {line}\n" in "".join(capsys.readouterr())
 
 
 def test_runs_on_one_changed_file_are_one_line(place: Path) -> None:
@@ -357,6 +400,51 @@ def test_remove(place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: py
     )
     assert "data/link is a link" in refused(["data", "rm", "link", "--yes"], capsys)
     assert len(list(Path("data/arm").iterdir())) == 2
+
+
+def test_what_is_left_of_a_set_is_no_dead_end(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "data/arm/tokenizer_report").mkdir()
+    shutil.copytree(place / "data/more", place / "data/arm/horizon_20")
+    again = ["import", str(place / "data/more/trajectories.npz"), "--fps", "25", "--out", "data/arm"]
+    both = "'python -m pipeline data rm arm' and 'python -m pipeline data rm arm --horizon 20'"
+    ours = "move or remove tokenizer_report in data/arm yourself."
+    assert f"or first run {both} and {ours}" in refused(again, capsys)
+    assert main(COMMANDS, ["data", "rm", "arm", "--yes"]) == 0
+    shown = capsys.readouterr().out
+    assert "left in data/arm" in shown and "horizon_20, tokenizer_report: no files of the set" in shown
+    (both,) = re.findall("'[^']* --horizon 20'", both)
+    assert f"found none. To be rid of what is there, run {both} and {ours}" in refused(["data", "rm", "arm"], capsys)
+    assert f"or first run {both} and {ours}" in refused(again, capsys)
+    shutil.rmtree(place / "data/arm/horizon_20")
+    assert f"or first {ours}" in refused(again, capsys)
+    (place / "data/arm/tokenizer_report").rmdir()
+    assert "or first remove the empty folder data/arm." in refused(again, capsys)
+    (place / "data/arm").rmdir()
+    assert main(COMMANDS, again) == 0
+
+
+def test_the_runs_that_need_a_set_are_named_before_it_is_removed(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = store(place)
+    experiment = client.create_experiment("tinypi")
+    for number, name in enumerate(("arm", "more", "more", "more", "more")):
+        run = client.create_run(experiment, run_name=f"{name}_{number}").info.run_id
+        client.log_param(run, "data", name)
+        client.set_tag(run, "task", {"more": "pendulum"}.get(name, name))
+        client.set_terminated(run)
+    asked: list[str] = []
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("click.confirm", lambda text, err: asked.append(text))
+    for name in ("arm", "more"):
+        assert main(COMMANDS, ["data", "rm", name]) == 0
+    lost = "of which nothing can be evaluated or reported until it is imported again?"
+    assert asked[0].endswith(f" MB), the data of arm_0, {lost}")
+    assert asked[1].endswith(" MB), the data of more_2, more_3, more_4 and others?")
+    assert main(COMMANDS, ["data", "rm", "arm", "--yes"]) == 0
+    for words in (["report", "--task", "arm"], ["evaluate", "--task", "arm", "model.pth"]):
+        told = refused(words, capsys)
+        assert "found 'arm'. If it was a data set, that was removed: import it again." in told
 
 
 def test_every_method_has_its_files_removed() -> None:

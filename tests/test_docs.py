@@ -122,7 +122,7 @@ def test_runs_of_a_study_have_what_their_page_says(study: Path) -> None:
         kinds.add(kind)
         ours = {name for name in run.data.tags if not name.startswith("mlflow.")}
         assert ours <= tags_on(kind, parts["Tags"]), kind
-        assert run.data.tags.get("chunk_actions") == ("50" if kind in ("model", "average") else None)
+        assert run.data.tags.get("chunk") == ("50" if kind in ("model", "average") else None)
     assert kinds == {"model", "study", "group", "average", "yardstick"}
 
 

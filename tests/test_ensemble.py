@@ -23,6 +23,7 @@ from pipeline.evaluation.stored import read_episodes
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import Pi0FastSettings, Pi0Settings, TrainSettings
 from pipeline.studies.groups import plan_groups
+from pipeline.studies.publish import holds_report_of
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tracking.query import artifact
@@ -59,6 +60,7 @@ def test_runs_of_a_study(study: Path) -> None:
     assert parent.info.run_name == "ensemble" and parent.data.metrics["pi0/models"] == 2
     assert parent.data.metrics["pi0/success"] == methods["pi0"].data.metrics["success_mean"]
     assert "**Study ensemble**" in parent.data.tags["mlflow.note.content"]
+    assert parent.data.tags["settings_used"] == "none" and parent.data.params["n_models"] == "2"
     assert {run.data.tags["mlflow.parentRunId"] for run in methods.values()} == {parent.info.run_id}
     assert sorted((run.data.tags["method"], run.data.params["seed"]) for run in models) == [
         ("pi0", "0"), ("pi0", "1"), ("pi0_fast", "0"), ("pi0_fast", "1"),
@@ -82,7 +84,7 @@ def test_runs_of_a_study(study: Path) -> None:
 
 
 @shares_the_study
-def test_what_a_study_leaves(study: Path) -> None:
+def test_what_a_study_leaves(study: Path, tmp_path: Path) -> None:
     (parent,) = of_kind(study, "study")
     mirror = study / "project/train/reports/ensemble"
     assert {path.name for path in mirror.iterdir()} == FIGURES | TEXTS
@@ -91,6 +93,10 @@ def test_what_a_study_leaves(study: Path) -> None:
     for name in FIGURES | TEXTS:
         stored = Path(client.download_artifacts(parent.info.run_id, f"report/{name}"))
         assert stored.read_bytes() == (mirror / name).read_bytes()
+    assert holds_report_of(client, parent.info.run_id, mirror)
+    (tmp_path / "report.json").write_text("of a study of the same name in another experiment")
+    assert not holds_report_of(client, parent.info.run_id, tmp_path)
+    assert not holds_report_of(client, parent.info.run_id, tmp_path / "nothing")
     assert sorted(run.info.run_name for run in of_kind(study, "model")) == [
         "pi0 seed 0", "pi0 seed 1", "pi0_fast seed 0", "pi0_fast seed 1"
     ]  # fmt: skip

@@ -24,6 +24,7 @@ from pipeline.stages.settings import EvaluateSettings
 from pipeline.stages.train import train
 from pipeline.tasks.registry import TASKS, find_task
 from pipeline.tracking.query import StoredRun
+from tests.conftest import Run
 
 EPISODES = 7
 
@@ -80,13 +81,16 @@ def test_the_table_has_the_bits_of_an_evaluation(
     assert f"{EPISODES} episodes in each of 9 conditions" in capsys.readouterr().out
 
 
-def test_from_the_command_line(
-    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_from_the_command_line(model: Path, capsys: pytest.CaptureFixture[str], run: Run) -> None:
     words = ["evaluate", str(model), "--episodes", "2", "--executor", "serial"]
     assert main(COMMANDS, [*words, "--out", "made/some.parquet", "--json"]) == 0
     assert pq.read_metadata("made/some.parquet").num_rows == 2 * 9
     assert '"tinypi-evaluation-means-1"' in capsys.readouterr().out
+    pool = run("pipeline", *words, "--executor", "pool", "--workers", 2, "--out", "pool.parquet")
+    assert pool.returncode == 0, pool.stderr
+    tables = [pq.read_table(name).to_pandas() for name in ("made/some.parquet", "pool.parquet")]
+    one, other = (table.astype(str).sort_values(["condition", "episode"], ignore_index=True) for table in tables)
+    assert one.equals(other)
     for wrong, said in (
         (["--out", "some.csv"], "out: expected a name that ends in .parquet, found 'some.csv'"),
         ([str(model), "--out", "a.parquet"], f"out: expected models of different names, found '{model.stem}' twice."),

@@ -24,6 +24,7 @@ from pipeline.stages.import_data import import_data, look
 from pipeline.stages.settings import ExportDataSettings, ImportSettings
 from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tasks.reacher import REACHER
+from tests import layouts
 from tests.conftest import SMALL_TRAJECTORIES
 
 SCALARS = {name: pa.int64() for name in ("frame_index", "episode_index", "index", "task_index")}
@@ -150,6 +151,30 @@ def test_what_is_exported_is_imported_bit_for_bit(folder: Path) -> None:
         assert_array_equal(states, ours.states.reshape(-1, 4), strict=True)
         assert_array_equal(actions, ours.actions.reshape(-1, 1), strict=True)
         assert_array_equal(ends, np.arange(1, SMALL_TRAJECTORIES + 1) * 100)
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("license: apache-2.0", "apache-2.0"),
+        ("license:\n- cc-by-4.0", "cc-by-4.0"),
+        ("license:\n  - 'mit'\n  - cc-by-4.0  # both\ntags: x", "mit, cc-by-4.0"),
+        ('license: [mit, "cc0-1.0"]', "mit, cc0-1.0"),
+        ("tags:\n- license: mit", ""),
+    ],
+)
+def test_licence_and_instruction_come_back(card: str, licence: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    layouts.lerobot_v3(tmp_path / "source", layouts.demos((12, 12)))
+    (tmp_path / "source" / "README.md").write_text(f"---\n{card}\n---\n\nlicense: gpl\n")
+    for path, name in (("source", "one"), ("made", "two")):
+        settings = make(ImportSettings, {"path": path, "out": f"data/{name}", "horizon": 10})
+        made = import_data(settings, look(settings), lambda done, total: None).dataset
+        assert (made.licence, made.instruction) == (licence, "balance")
+        if name == "one":
+            export_data(make(ExportDataSettings, {"data": name, "out": "made"}), lambda done, total: None)
+            assert pd.read_parquet("made/meta/tasks.parquet").index.tolist() == ["balance"]
+            assert (tmp_path / "made" / "README.md").exists() == bool(licence)
 
 
 def test_exact_statistics() -> None:

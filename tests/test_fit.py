@@ -22,7 +22,7 @@ from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import Pi0Settings, TrainSettings
 from pipeline.policies.checkpoint import weights_digest
 from pipeline.streams import derive, global_torch_stream, torch_stream
-from pipeline.training.device import choose_device, deterministic_or_said, same_bits
+from pipeline.training.device import choose_device, faults_said, same_bits
 from pipeline.training.fit import (
     Epoch,
     Problem,
@@ -324,13 +324,15 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
         choose_device(Pi0Settings(device="mps", deterministic="yes"))
 
 
-def test_an_operation_without_a_deterministic_algorithm_is_named_in_one_line() -> None:
+def test_faults_of_a_device_are_one_line_with_what_to_do() -> None:
+    with pytest.raises(RunError, match=r"expected enough memory for the training, found too little\. "), faults_said():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total ...")
     with (
         pytest.raises(RunError, match=r"found none for cumsum_kernel\. Use --deterministic no"),
-        deterministic_or_said(),
+        faults_said(),
     ):
         raise RuntimeError("cumsum_kernel does not have a deterministic implementation, but you set 'torch.use_...")
-    with pytest.raises(RuntimeError, match="another"), deterministic_or_said():
+    with pytest.raises(RuntimeError, match="another"), faults_said():
         raise RuntimeError("another")
 
 

@@ -200,6 +200,20 @@ def test_of_two_that_begin_a_study_at_once_the_first_has_it(
     assert (ours.status, ours.tags["kind"], ours.tags["continued"]) == ("KILLED", "continuation", theirs.run_id)
 
 
+@pytest.mark.slow(seconds=2)
+def test_an_owner_of_our_name_whose_journal_is_not_here_is_left_alone(here: MlflowClient) -> None:
+    """Two containers may have one host name, and the project in one path."""
+    run_id = begin_elsewhere(here, "tinypi", study="five", **owner.owner_tags())
+    with pytest.raises(SettingsError, match=r"'five' is running already: .* last seen"):
+        study.open_study(here, "five", "tinypi")
+    (found,) = doctor()
+    assert found.done == "left alone" and "alive without a journal here" in found.state
+    long_ago = datetime.now(UTC) - timedelta(seconds=owner.LEASE_SECONDS + 60)
+    here.set_tag(run_id, owner.HEARTBEAT_TAG, long_ago.isoformat())
+    study.open_study(here, "five", "tinypi").end("FINISHED")
+    assert fetch(here, run_id).status == "FINISHED" and doctor() == []
+
+
 @pytest.mark.slow(seconds=3)
 def test_a_run_is_said_to_be_alive_until_it_ends(here: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owner, "BEAT_SECONDS", 0.05)

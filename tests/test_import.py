@@ -563,10 +563,105 @@ def test_what_may_be_meant_is_a_warning(place: Path, capsys: pytest.CaptureFixtu
         "a smaller --horizon keeps them",
         "copies of other episodes, left out: 1, the first episode 4 of episode 0",
         "constant in all frames: v",
-        "episodes with actions beyond the task's limits: 1, the first episode 2 with 3.5, the limit is 3; "
-        "the simulator applies them clipped",
+        "episodes with actions beyond the task's limits, which the simulator applies clipped: 1, the first episode 2 "
+        "with -3.5, the limit is -3, in force",
     ]
     check_written([episodes[0], episodes[2]])
+
+
+def warned(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return re.findall("^warning +(.*)$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_channels_of_a_task_are_put_in_its_order_by_their_names(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    episodes = demos(UNEQUAL)
+    names = {"observation.state": ["theta", "x", "omega", "v"], "action": ["force"]}
+    path = layouts.lerobot_v3(place / "source", episodes, names=names)
+    assert imported(path, "--task", "pendulum") == 0
+    shown = capsys.readouterr().out
+    assert "observation.state: theta, x, omega, v, put in the order x, theta, v, omega\n" in shown
+    assert "warning" not in shown
+    check_written([(states[:, [1, 0, 3, 2]], actions) for states, actions in episodes])
+    assert imported(path, name="own") == 0  # in its own order, without a task
+    check_written(episodes, name="own")
+
+
+def test_channels_of_other_names_than_a_task_s_are_warned_of(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    episodes = demos(UNEQUAL)
+    names = {"observation.state": ["theta", "x", "omega", "speed"], "action": ["torque"]}
+    path = layouts.lerobot_v3(place / "source", episodes, names=names)
+    assert imported(path, "--task", "pendulum") == 0
+    shown = capsys.readouterr().out
+    assert "observation.state: theta, x, omega, speed\n" in shown and "action: torque\n" in shown
+    assert re.findall("^warning +(.*)$", shown, re.MULTILINE) == [
+        "state: the source's theta, x, omega, speed are taken, in this order, for the task's x, theta, v, omega",
+        "action: the source's torque are taken, in this order, for the task's force",
+    ]
+    check_written(episodes)
+    assert imported(layouts.robomimic(place / "demo.hdf5", episodes), "--task", "pendulum", name="unnamed") == 0
+    assert warned(capsys) == []
+
+
+def test_numbers_beyond_the_limits_that_a_source_states_are_warned_of(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    episodes = demos(UNEQUAL)
+    assert imported(layouts.robomimic(place / "good.hdf5", episodes), name="good") == 0
+    assert warned(capsys) == []
+    episodes[1][1][3], episodes[4][1][0], episodes[2][0][2, 3] = -5, 1.5, 7
+    expected = "episodes with numbers beyond the limits that the source states: "
+    assert imported(layouts.robomimic(place / "demo.hdf5", episodes), name="demo") == 0
+    assert warned(capsys) == [f"{expected}2, the first demo_1 with -5, the limit is -1, in actions"]
+    box = {"type": "Box", "dtype": "float32", "shape": [1], "low": [-1.0], "high": [1.5]}
+    seen = {"type": "Box", "shape": [4], "low": [-np.inf] * 4, "high": [np.inf, 1.7e308, 3e38, 2.0]}
+    path = layouts.minari(place / "box", episodes, action_space=json.dumps(box), observation_space=json.dumps(seen))
+    assert imported(path, "--fps", FPS, name="box") == 0
+    assert warned(capsys) == [f"{expected}2, the first episode_1 with -5, the limit is -1, in actions"]
+    assert imported(path, "--fps", FPS, "--task", "pendulum", name="task") == 0  # its limits count: 3
+    (line,) = warned(capsys)
+    assert line.endswith("clipped: 1, the first episode_1 with -5, the limit is -3, in force")
+
+
+def test_spaces_of_minari_limit_what_they_describe(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    episodes = demos((12, 12), action_dim=2)
+    path = layouts.minari(place / "source", episodes)
+    with h5py.File(path / "data" / "main_data.hdf5", "a") as file:
+        for group in file.values():
+            actions = group["actions"][:]
+            del group["actions"]
+            group["actions/_index_0"], group["actions/_index_1/arm"] = actions[:, :1], actions[:, 1:] * 3
+    box = {"type": "Box", "shape": [1], "low": [-2.0], "high": [2.0]}
+    arm = {"type": "Dict", "subspaces": {"arm": box}}
+    of_three = {"type": "Tuple", "subspaces": [box | {"low": [-1.0] * 3, "high": [1.0] * 3}]}
+    text = path / "data" / "metadata.json"
+    for space, expected in (
+        (json.dumps(of_three), "'action_space' to limit the 1 numbers of 'actions/_index_0', found limits of 3"),
+        (json.dumps(arm | {"subspaces": {"_index_0": box | {"low": ["x"]}}}), "'action_space' to be a space, as JSON"),
+        ("[" * 100_000, "'action_space' to be a space, as JSON"),
+    ):
+        edit(text, lambda facts, space=space: facts.update(action_space=space))  # type: ignore[misc]
+        refused(imported(path, "--fps", FPS), capsys, expected)
+    space = json.dumps({"type": "Tuple", "subspaces": [box, arm, {"type": "Discrete", "n": 2, "start": 0}]})
+    edit(text, lambda facts: facts.update(action_space=space))
+    assert imported(path, "--fps", FPS) == 0
+    (line,) = warned(capsys)
+    assert "beyond the limits that the source states: 2, the first episode_0 with " in line
+    assert re.search("the limit is -?2, in arm$", line)
+
+
+def test_other_arrays_of_three_axes_are_ignored(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    episodes = demos((20,) * 5)
+    more = {"camera": np.zeros((7, 3, 3)), "mine": episodes[0][0][None], "other": np.zeros((7, 3, 1))}
+    path = layouts.npz(place / "demos.npz", episodes, **more)
+    assert imported(path, "--fps", FPS) == 0
+    assert re.search("^ignored +camera, mine, other$", capsys.readouterr().out, re.MULTILINE)
+    check_written(episodes)
+    renamed = {"a": episodes[0][0][None], "b": episodes[0][1][None], "c": np.zeros((7, 3, 3))}
+    np.savez(place / "named.npz", **renamed)
+    assert imported(place / "named.npz", "--fps", FPS, "--state", "a", "--action", "b", name="named") == 0
+    check_written(episodes[:1], name="named")
 
 
 def test_every_format_is_found_by_itself(place: Path) -> None:

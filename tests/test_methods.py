@@ -17,7 +17,14 @@ from pipeline.config import make
 from pipeline.methods import pi0, pi0_fast, regression
 from pipeline.methods.method import Prepared
 from pipeline.methods.registry import METHODS
-from pipeline.methods.settings import FlowActing, Pi0FastSettings, Pi0Settings, RegressionSettings, TrainSettings
+from pipeline.methods.settings import (
+    ChunkRecipe,
+    FlowActing,
+    Pi0FastSettings,
+    Pi0Settings,
+    RegressionSettings,
+    TrainSettings,
+)
 from pipeline.models.original import OriginalTokenTransformer
 from pipeline.models.token_transformer import TokenTransformer
 from pipeline.policies.policy import noise_of
@@ -34,6 +41,29 @@ def test_a_patch_is_the_largest_that_fits_the_horizon(patch: int, horizon: int) 
     found = pi0.fitting_patch(patch, horizon)
     assert horizon % found == 0 and found <= patch
     assert all(horizon % larger for larger in range(found + 1, min(patch, horizon) + 1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed", "horizon", "said"),
+    [
+        (
+            Pi0Settings,
+            {"patch": 12},
+            50,
+            "patch 12 does not divide the horizon 50: it becomes 10, the largest that does.",
+        ),
+        (RegressionSettings, {"patch": 40}, 25, "patch 40 does not divide the horizon 25: it becomes 25,"),
+        (Pi0Settings, {"near": 500}, 50, "near 500 covers the horizon 50, so far_weight has no effect."),
+        (Pi0Settings, {"far_weight": 0.5}, 10, "near 15 covers the horizon 10, so far_weight has no effect."),
+    ],
+)
+def test_a_changed_setting_without_its_effect_is_said(
+    kind: type[ChunkRecipe], changed: dict[str, float], horizon: int, said: str
+) -> None:
+    """Defaults are for all tasks and all horizons: nobody has chosen them."""
+    (warning,) = pi0.chunk_warnings(make(kind, changed), horizon)
+    assert warning.startswith(said)
+    assert not pi0.chunk_warnings(kind(), horizon)
 
 
 class Field(nn.Module):
@@ -269,6 +299,13 @@ def test_expected_decoding_goes_on_near_the_expectation(tokenizer: FastTokenizer
 def prepare(name: str, data: Path, **values: object) -> tuple[Prepared, TrainSettings]:
     settings = make(METHODS[name].settings_type, files_of(name, data) | values)
     return METHODS[name].prepare(settings), settings
+
+
+@pytest.mark.parametrize("name", ["pi0", "regression"])
+def test_data_come_with_the_warnings_of_their_horizon(name: str, data: Path) -> None:
+    assert not prepare(name, data)[0].warnings
+    (warning,) = prepare(name, data, patch=12)[0].warnings
+    assert "it becomes 10" in warning
 
 
 @pytest.mark.parametrize("arch", ["small", "original"])

@@ -11,19 +11,28 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import Timeout
 
 from pipeline.cli.main import COMMANDS, main
-from pipeline.errors import RunError
-from pipeline.executors import cluster
+from pipeline.config import make
+from pipeline.errors import RunError, SettingsError
+from pipeline.executors import cluster, run
 from pipeline.executors.cluster import joining
-from pipeline.executors.jobs import ATTEMPTS, Done, Failed, Job, Planned, Report, Running
+from pipeline.executors.jobs import ATTEMPTS, Done, Failed, Job, Planned, Report, Resources, Running
 from pipeline.executors.luggage import JobFolder, Keeping, Parcel, digest_of, unpack
 from pipeline.executors.on_ray import SEND_SECONDS, Mailbox, run_jobs
+from pipeline.executors.run import machines_of, require_room, run_all
+from pipeline.files import arrays_digest
 from pipeline.locks import file_lock
+from pipeline.methods.registry import METHODS
 from pipeline.own_code import files_of
+from pipeline.streams import global_torch_stream
+from pipeline.studies.groups import device_for, plan_groups, together_groups
+from pipeline.studies.settings import EnsembleSettings
 from pipeline.tracking.mirror import KEPT_AT, reserve
 from pipeline.tracking.owner import journal_place
+from pipeline.training.fit import Epoch, fit, problem_of
 from tests.conftest import ROOT
 from tests.test_pool import always_fail, square
 
@@ -49,6 +58,28 @@ def go_on_where_it_broke_off(report: Report) -> str:
     return f"{Path('kept/snapshot').read_text()} in {Path.cwd().parent.name}"
 
 
+def what_it_got(report: Report) -> dict[str, float]:
+    """The cores and GPUs that Ray has assigned to this job."""
+    import ray
+
+    got = ray.get_runtime_context().get_assigned_resources()
+    return {name: got.get(name, 0.0) for name in ("CPU", "GPU")}
+
+
+def train_one(data: Path, report: Report) -> str:
+    """The digest of the weights of a small model."""
+    torch.set_num_threads(1)
+    method = METHODS["regression"]
+    values = {"pairs": data / "training_pairs_original.npz", "epochs": 1, "width": 16, "layers": 1, "batch_size": 200}
+    settings = make(method.settings_type, values)
+    prepared = method.prepare(settings)
+    with global_torch_stream(settings.seed, "weights"):
+        network = method.build(settings, prepared.interface)
+    events = fit(problem_of(method, network, prepared, settings), settings)
+    weights = [event.weights for event in events if isinstance(event, Epoch) and event.weights]
+    return arrays_digest({name: tensor.numpy() for name, tensor in weights[-1].items()})
+
+
 def wait_for_interrupt(report: Report) -> None:
     try:
         while True:
@@ -68,7 +99,11 @@ def is_held(path: Path) -> bool:
 
 
 @pytest.mark.slow(seconds=15)
-def test_jobs_fail_go_on_and_are_interrupted_as_on_the_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_fail_go_on_and_are_interrupted_as_on_the_pool(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the functions of this file
     Path("data").mkdir()
@@ -77,11 +112,16 @@ def test_jobs_fail_go_on_and_are_interrupted_as_on_the_pool(tmp_path: Path, monk
         Job("goes on", "x", go_on_where_it_broke_off, files=(Path("data/input"),)),
         Job("never", "x", always_fail),
         *(Job(f"fine {n}", "x", partial(square, n)) for n in range(4)),
+        Job("large", "x", what_it_got, Resources(2, 1)),
+        Job("a training", "x", partial(train_one, data)),
     ]
+    monkeypatch.setattr(ray, "init", partial(ray.init, num_gpus=1))  # a machine that says that it has a GPU
+    monkeypatch.setattr(run, "ROOM_SECONDS", 0.5)
     before = signal.getsignal(signal.SIGTERM)
     held = []
     with joining("local", 2, shares=False, environment={"OURS": "!"}):
         assert signal.getsignal(signal.SIGTERM) == before
+        a_study_uses_what_the_machines_have()
         events = []
         for event in run_jobs(jobs, workers=2):
             events.append(event)
@@ -94,9 +134,11 @@ def test_jobs_fail_go_on_and_are_interrupted_as_on_the_pool(tmp_path: Path, monk
             if isinstance(event, Running) and event.fractions.get(0):
                 break
         waiting.close()
-    assert events[0] == Planned(tuple(job.name for job in jobs), ("x",) * 6, 2)
+    assert events[0] == Planned(tuple(job.name for job in jobs), ("x",) * 8, 2)
     done = {event.number: event.result for event in events if isinstance(event, Done)}
-    assert done == {0: "7!7! in jobs", **{number + 2: number * number for number in range(4)}}
+    squares = {number + 2: number * number for number in range(4)}
+    here = train_one(data, lambda _share: None)
+    assert done == {0: "7!7! in jobs", **squares, 6: {"CPU": 2.0, "GPU": 1.0}, 7: here}
     failed = [(event.number, event.reason, event.final) for event in events if isinstance(event, Failed)]
     assert [each for each in failed if each[0] == 1] == [(1, "no good", n == ATTEMPTS) for n in (1, 2)]
     assert [each for each in failed if each[0] == 0] == [
@@ -105,6 +147,29 @@ def test_jobs_fail_go_on_and_are_interrupted_as_on_the_pool(tmp_path: Path, monk
     assert events[-1] == Running({})
     assert held and all(held) and not JOURNAL.exists() and Path("kept/snapshot").read_text() == "7!7!"
     assert Path("cleaned up").read_text() == "yes"
+
+
+def a_study_uses_what_the_machines_have() -> None:
+    """On a cluster that says to have a GPU, given from a machine that has none."""
+    assert machines_of("ray") == [Resources(2, 1)] and machines_of("pool") is None
+    settings = make(EnsembleSettings, {"executor": "ray", "set": ("threads=2", "pi0.device=cpu")})
+    cpu, gpu = plan_groups(settings)
+    assert (cpu.device, gpu.device) == ("cpu", "cuda") == (cpu.settings.device, gpu.member(3).settings.device)
+    assert (cpu.needs, gpu.needs) == (Resources(2), Resources(2, 1))
+    assert together_groups(settings, [cpu, gpu]) == {"pi0_fast"}
+    require_room("ray", [cpu.needs, gpu.needs])
+    require_room("pool", [Resources(10_000)])
+    with pytest.raises(SettingsError, match="expected a machine of the cluster with 3 cores and 0 GPUs, which a job"):
+        run_all([Job("too large", "x", what_it_got, Resources(3))], lambda _event: None, "ray")
+
+
+def test_a_cluster_without_a_gpu_trains_on_cores_and_one_machine_by_its_own_choice() -> None:
+    settings = make(EnsembleSettings, {"methods": "pi0"})
+    (group,) = plan_groups(settings)
+    assert (group.device, group.settings.device) == ("cpu", "auto")
+    assert device_for(group.settings, [Resources(8), Resources(1)])[1].device == "cpu"
+    assert device_for(group.settings, [Resources(8), Resources(1, 0.5)])[0] == "cpu"
+    assert device_for(group.settings, [Resources(8), Resources(1, 4)])[0] == "cuda"
 
 
 def test_a_job_learns_that_it_is_to_end_from_its_messages() -> None:

@@ -548,7 +548,7 @@ def test_a_model_whose_state_is_more_than_places_and_velocities_is_refused() -> 
 
 
 def test_a_file_never_leads_to_code(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The record of a run that broke off names the task's file: the user has to name it again."""
+    """The record of an unfinished run names the task's file: the user has to name it again."""
     (own / "evil.py").write_text("from pathlib import Path\nPath('ran').touch()\n")
     settings = Pi0Settings(task="evil.py:TASK")
     journal = journal_of("0" * 32)

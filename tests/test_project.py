@@ -226,6 +226,17 @@ def test_make_ui_of_a_server_says_where_it_is(makefile: Path) -> None:
     assert "secret" not in result.stdout + result.stderr
 
 
+@pytest.mark.parametrize("name", ["q?uestion", "per%20cent"])
+def test_a_folder_that_no_store_can_be_in_is_refused(name: str, makefile: Path) -> None:
+    folder = makefile / name
+    folder.mkdir()
+    for file in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(makefile / file, folder)
+    result = make(folder, "setup", PYTHON="false")
+    assert result.returncode == 2 and "error: expected a folder without ? and % in its path" in result.stderr
+    assert not (folder / ".venv").exists()
+
+
 def test_make_study_keeps_tracked_files(makefile: Path) -> None:
     """They are renewed by `make results` alone, or all later runs would be of changed code."""
     said = {target: make(makefile, "-n", target).stdout for target in ("run", "study", "baselines", "results")}

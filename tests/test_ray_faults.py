@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
+import yaml
 from mlflow.tracking import MlflowClient
 
 from tests import warm
@@ -136,6 +138,26 @@ def test_what_is_killed_is_made_good(
             cluster.add(number)
     each_was_trained_once(place, range(1, 3))
     place.has_all_files()
+
+
+def test_searches_and_tables_are_as_on_one_machine(tmp_path: Path, data: Path, server: Server, cluster: Nodes) -> None:
+    tried, tables = [], []
+    executors = {"here": ["--executor", "serial"], "ray": ["--executor", "ray", "--ray-address", cluster.address]}
+    for name, words in executors.items():
+        folder = Place(f"search-{name}", tmp_path, data, server).folder
+        (folder / "space.yaml").write_text("regression: {lr: {low: 0.001, high: 0.02, log: true}}")
+        search = ["search", "--methods", "regression", "--space", "space.yaml", "--trials", "2", "--episodes", "1"]
+        search += ["--experiment", folder.name, "--set", "epochs=1", "width=8", "layers=1"]
+        table = ["evaluate", "--yardsticks", "--episodes", "2", "--out", "episodes.parquet"]
+        for command in (search, table):
+            env = environment(MLFLOW_TRACKING_URI=server.uri)
+            done = warm.run(folder, ["-m", "pipeline", *command, *words], env)
+            assert done.returncode == 0, done.stderr
+        tried.append(yaml.safe_load((folder / "train/reports/search/regression.yaml").read_text())["found"]["tried"])
+        rows = pq.read_table(folder / "episodes.parquet").to_pandas()
+        tables.append(rows.astype(str).sort_values(["model", "condition", "episode"], ignore_index=True))
+    assert tried[0] == tried[1] and len(tried[0]) == 2
+    assert tables[0].equals(tables[1]) and len(tables[0]) > 0
 
 
 def test_a_store_that_is_a_file_is_refused(tmp_path: Path, data: Path, server: Server, cluster: Nodes) -> None:

@@ -31,7 +31,7 @@ from pipeline.policies.remote import connect
 from pipeline.registry.register import best_alias, best_of, register_runs
 from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tracking import registry
-from pipeline.tracking.query import fetch
+from pipeline.tracking.query import artifact, fetch
 from pipeline.tracking.store import experiment_id, open_store
 from tests import warm
 from tests.conftest import ROOT, environment, put_store, runs_of, store
@@ -159,6 +159,39 @@ def test_studies_of_like_names_have_aliases_of_their_own(others: tuple[str, str]
     assert first != second and re.fullmatch(r"best-[\w-]+", first) and best_alias("plain_1") == "best-plain_1"
 
 
+def test_a_study_of_the_same_name_in_another_experiment_has_an_alias_of_its_own() -> None:
+    found = [best_alias("mine"), best_alias("mine", "first"), best_alias("mine", "second"), best_alias("a.b", "first")]
+    assert len(set(found)) == 4 and all(re.fullmatch(r"best-[\w-]+", alias) for alias in found)
+
+
+def test_the_best_of_two_studies_of_one_name_keep_their_aliases(here: Path) -> None:
+    """The first has the plain alias, and keeps it; registered again, nothing changes."""
+    client = open_store()
+    one, other = fetch(client, run_id(here, "weak")), fetch(client, run_id(here, "strong"))
+    elsewhere = client.create_experiment("elsewhere")
+    ours = {name: value for name, value in other.tags.items() if not name.startswith("mlflow.")}
+    moved = client.create_run(elsewhere, tags=ours | {"study": "same"}, run_name="moved").info.run_id
+    for name, value in other.params.items():
+        client.log_param(moved, name, value)
+    for name, value in other.metrics.items():
+        client.log_metric(moved, name, value)
+    client.set_terminated(moved)
+    file = f"{other.tags['name']}.pth"
+    with artifact(client, other.run_id, file) as path:
+        client.log_artifact(moved, str(path))
+    client.set_tag(one.run_id, "study", "same")
+    try:
+        for _ in range(2):
+            for run in (one.run_id, moved):
+                (made,) = register_runs(client, [fetch(client, run)], print)
+                assert made.best
+        for alias, run in ((best_alias("same"), one.run_id), (best_alias("same", "elsewhere"), moved)):
+            assert client.get_model_version_by_alias("pi0", alias).run_id == run
+    finally:
+        client.delete_tag(one.run_id, "study")
+        client.delete_run(moved)
+
+
 def test_a_registered_model_loads_without_the_project(here: Path, tmp_path: Path) -> None:
     """Only the model's own code is found: nothing of the project is on the path, and it is not installed there."""
     registry_name, policy = "pi0_fast", here / f"train/trained_models/{named(here, 'tokens').data.tags['name']}.pth"
@@ -223,7 +256,7 @@ def test_promotion(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (("--candidate", "0" * 32), "expected a run of this store"),
         (("--study", "none-such"), "found none called 'none-such'"),
         (("--task", "avoiding"), "pi0 models of the task avoiding, found none called 'ensemble'"),
-        (("--candidate", "average"), "expected one with an averaged ensemble of pi0"),
+        (("--candidate", "average"), "expected one with an average of pi0 models"),
         (("--model", "pi9"), "model: expected one of pi0, pi0_fast"),
         (("--max-episodes", "1"), "max_episodes: expected 9 or more"),
         (("--margin", "1"), "margin: expected a number below 1"),

@@ -36,11 +36,12 @@ from pipeline.report.tables import Table
 from pipeline.report.values import as_csv, as_rows, as_values
 from pipeline.report.verdicts import Verdict
 from pipeline.report.words import p_text, verdict_sentence
-from pipeline.results.gather import computed_groups, gather, to_model
+from pipeline.results.gather import gather, to_model
+from pipeline.results.groups import computed_groups, data_notes
 from pipeline.stages.judging import Judged, log_judged
 from pipeline.studies.verdict import group_metrics, study_metrics, verdict_tags
 from pipeline.tasks.pendulum import PENDULUM
-from pipeline.tracking.query import StoredRun, artifact, fetch
+from pipeline.tracking.query import StoredRun, artifact, fetch, history
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import open_store
 
@@ -213,9 +214,13 @@ def test_originals_and_yardsticks_stand_beside() -> None:
 )
 def test_every_averaged_ensemble_has_its_star(average: str, groups: tuple[str, ...], colours: tuple[str, ...]) -> None:
     """Beside the models that it is of, where these can be told."""
-    models = [model(group, seed, 0.5) for group in groups for seed in range(2)]
-    names = (f"{average} average of 2", "pi0_fast average of 2")
-    averages = [replace(model(name, 0, 0.6), kind="average", seed=None) for name in names]
+    models = [model(group, seed, 0.5, method=group.split()[0]) for group in groups for seed in range(2)]
+    of = {f"{average} average of 2": average, "pi0_fast average of 2": "pi0_fast"}
+    names = tuple(of)
+    averages = [
+        model(name, 0, 0.6, kind="average", seed=None, averages=group, method=group.split()[0])
+        for name, group in of.items()
+    ]
     figure = draw_scores(compared(models + averages))
     for axes in figure.axes:
         stars = {line.get_label(): line.get_color() for line in axes.lines if line.get_marker() == "*"}
@@ -275,6 +280,30 @@ def test_groups_are_methods_and_what_differs_within_them() -> None:
     assert computed_groups(runs) == {"r0": "pi0 lr=0.004", "r1": "pi0 lr=0.004", "r2": "pi0 lr=0.1", "r3": "pi0_fast"}
     other_data = [runs[0], stored("r4", base | {"data_sha256": "e"}, runs[0].params)]
     assert computed_groups(other_data) == {"r0": "pi0 data=d", "r4": "pi0 data=e"}
+    named = [*other_data, stored("r5", base | {"data_sha256": "f", "data_set": "arm"}, runs[0].params)]
+    assert computed_groups(named) == {"r0": "pi0 data=d", "r4": "pi0 data=e", "r5": "pi0 data=arm"}
+    named.append(stored("r6", base | {"data_sha256": "g"}, runs[0].params | {"data": "arm"}))  # the set has changed
+    assert [*computed_groups(named).values()] == ["pi0 data=d", "pi0 data=e", "pi0 data=f", "pi0 data=g"]
+
+
+def test_groups_on_other_pairs_are_said_to_be() -> None:
+    def model(name: str, chunk: int, pairs: str, data_set: str = "", **tags: str) -> StoredRun:
+        return stored(
+            name, {"method": name, "chunk": str(chunk), "pairs_sha256": pairs, "data_set": data_set} | tags, {}
+        )
+
+    runs = [model("pi0", 20, "a" * 64, "arm"), model("pi0_fast", 50, "b" * 64, tokenizer_sha256="t")]
+    names = {run.run_id: run.tags["method"] for run in [*runs, model("old", 50, ""), model("regression", 20, "")]}
+    assert data_notes(runs, names, PENDULUM) == [
+        "Not all groups were trained on the same pairs, so differences between them may be of the data: "
+        "pi0 on arm (20 actions a chunk, sha256 aaaaaaaaaaaa); "
+        "pi0_fast on pairs (50 actions a chunk, sha256 bbbbbbbbbbbb)."
+    ]
+    same = stored("regression", {"method": "regression", "data_sha256": "b" * 64}, {"horizon": "0"})
+    (note,) = data_notes([*runs, same], names, PENDULUM)
+    assert "; pi0_fast, regression on pairs (50 actions a chunk, " in note
+    old = stored("old", {"method": "old", "data_sha256": "c" * 64, "tokenizer_sha256": "t"}, {})  # of an early version
+    assert data_notes([runs[1], same, old], names, PENDULUM) == []
 
 
 @pytest.mark.usefixtures("workplace", "with_store")
@@ -378,8 +407,15 @@ def test_odd_numbers_and_names_are_left_out_and_said(workplace: Path) -> None:
     client = open_store()
     experiment = client.create_experiment("e")
     runs = [add_run(client, experiment, "pi0", seed, 0.9) for seed in range(3)]
-    for name, value in (("converge/mean", math.inf), ("best_val_loss", math.nan), ("converge/what you like", 1.0)):
+    odd = {
+        "converge/mean": math.inf,
+        "best_val_loss": math.nan,
+        "train_seconds": math.inf,
+        "converge/what you like": 1.0,
+    }
+    for name, value in odd.items():
         client.log_metric(runs[0], name, value)
+    assert history(client, runs[0], "train_seconds") == [math.inf]  # sqlite has a number in its place
     with artifact(client, runs[1], f"{FOLDER}/{EPISODES_FILE}") as path:
         client.log_text(runs[1], path.read_text().replace("0.9", "inf"), f"{FOLDER}/{EPISODES_FILE}")
     client.log_text(runs[2], "no table", f"{FOLDER}/{EPISODES_FILE}")
@@ -390,7 +426,7 @@ def test_odd_numbers_and_names_are_left_out_and_said(workplace: Path) -> None:
         "its scores cannot be read and are left out: episodes.csv: expected the scores of 3 episodes in each of 9"
     )
     assert found.notes[-4:-1] == (
-        "pi0_0: left out because they are not finite: best_val_loss.",
+        "pi0_0: left out because they are not finite: best_val_loss, train_seconds.",
         f"pi0_1: {left_out} conditions, found numbers that are not finite.",
         f"pi0_2: {left_out} conditions, found another table, with the columns 'no table'.",
     )

@@ -45,7 +45,8 @@ def made_up(task: Task, means: dict[str, float], models: int = 6, **yardsticks: 
         kind = "yardstick" if seed is None else "model"
         scores = {name: np.ones((len(where), 40)) for name in shares_of(task.scores)}
         scores[task.primary] = primary
-        return Model(group, kind, group, seed, f"{group} {seed}", f"{group}{seed}", where, scores, {})
+        name, run_id, method = f"{group} {seed}", f"{group}{seed}", group.split()[0]
+        return Model(group, kind, group, seed, name, run_id, where, scores, {}, method=method)
 
     found = [model(group, mean, seed) for group, mean in means.items() for seed in range(models)]
     found += [model(name, mean, None) for name, mean in yardsticks.items()]
@@ -154,11 +155,12 @@ def test_the_figure_has_a_method_in_one_place_and_colour(suite: dict[str, Compar
 
 
 def test_a_methods_second_group_has_its_colour_and_an_open_mark() -> None:
-    looks = looks_of(["pi0", "pi0 as published", "regression"])
-    assert looks["pi0"]["color"] == looks["pi0 as published"]["color"] != looks["regression"]["color"]
+    looks = looks_of({"pi0": "pi0", "as published": "pi0", "regression": "regression"})
+    assert looks["pi0"]["color"] == looks["as published"]["color"] != looks["regression"]["color"]
     assert [look["markerfacecolor"] == look["color"] for look in looks.values()] == [True, False, True]
-    for names in (["pi0", "pi0 width=64"], ["pi0", "pi0 width=64", "pi0 width=32", "regression"]):
-        assert len({look["markerfacecolor"] for look in looks_of(names).values()}) == len(names)
+    widths = dict.fromkeys(("pi0", "pi0 width=64"), "pi0")
+    for groups in (widths, widths | {"pi0 width=32": "pi0", "regression": "regression"}):
+        assert len({look["markerfacecolor"] for look in looks_of(groups).values()}) == len(groups)
 
 
 def test_nothing_in_the_figure_overlaps() -> None:

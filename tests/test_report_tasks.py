@@ -69,6 +69,9 @@ def test_scores_and_plans_are_drawn_of_every_dimension(compared: Comparison) -> 
         "push across, N",
         "MAE, action units",
     ]
+    assert "actions" not in figure.get_suptitle()
+    more = {"pi0": Plans(*(chance.normal(size=shape) for shape in ((1, 10, 5), (1, 1, 10, 5), (1, 10))))}
+    assert ", actions 1 to 3 of 5: thin lines" in draw_plans("x", more, {}, "abcde", 0.1).get_suptitle()
     drawn = figure.axes[3].lines[-1]
     assert drawn.get_label() == "expert" and (drawn.get_ydata() == plans["pi0"].expert[0, :, 1]).all()
 
@@ -125,7 +128,7 @@ def test_the_card_says_what_the_task_says() -> None:
     assert "states `(N, 4)`: place along, m; place across, m; speed along, m/s; speed across, m/s." in card
     assert "chunks `(N, 10, 2)`: actions for the next 10 steps of 0.1 s: push along, N, applied within ±2; push" in card
     assert "Tested were the first 5 and 10 actions, and uniform action noise up to ±0.1." in card
-    tagged = training_facts(PUCK, "a", "0" * 32, {"method": "pi0", "chunk_actions": "20"}, {"horizon": "0"})
+    tagged = training_facts(PUCK, "a", "0" * 32, {"method": "pi0", "chunk": "20"}, {"horizon": "0"})
     assert "chunks `(N, 20, 2)`: actions for the next 20 steps" in model_card(tagged), "those of the policy"
     other = training_facts(PENDULUM, "a", "0" * 32, {"method": "pi0"}, {"horizon": "25"})
     assert "chunks `(N, 25, 1)`" in model_card(other) and "first 10, 13 and 15 actions" in model_card(other)
@@ -191,7 +194,7 @@ def test_a_study_is_of_the_task_in_its_tag(workplace: Path) -> None:
 
 
 def test_a_task_of_ones_own_must_be_named(known: None) -> None:
-    with pytest.raises(SettingsError, match=r"found runs of 'mine'\. Say where your own task is: --task path"):
+    with pytest.raises(SettingsError, match=r"found runs of 'mine'\. .* your own task, say where it is: --task path"):
         task_of_runs(["mine"])
     with pytest.raises(SettingsError, match="expected one of 'mine', 'yours', as the runs are, found none"):
         task_of_runs(["mine", "yours"])

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import pipeline
+from benchmarks.soak import soak
 from pipeline.cli.main import main
 from pipeline.cli.options import settings_command
 from pipeline.cli.train import train_command
@@ -23,7 +24,7 @@ from pipeline.tracking.begin import GENERATED_NAME
 from pipeline.tracking.mirror import reserve
 from pipeline.tracking.run import TrackedRun
 from tests import warm
-from tests.conftest import Run, environment, mlflow_run, runs_of, store
+from tests.conftest import Run, environment, mlflow_run, put_store, runs_of, store
 
 SMALL = ("--epochs", 2, "--width", 16, "--layers", 1)
 EPOCH_METRICS = {"train_loss", "val_loss", "test_loss", "lr", "grad_norm", "samples_per_second"}
@@ -139,6 +140,16 @@ def test_mlflow_run_uses_its_own_run_and_both_spellings(workplace: Path) -> None
     assert first.data.metrics["lr"] < 1e-3 and first.data.tags["mlflow.source.type"] == "PROJECT"
     # MLflow records the default before it starts us; what was used is said beside it.
     assert second.data.tags["settings_used"] == "batch_size=300" and second.info.run_name == "chosen"
+
+
+@pytest.mark.long
+def test_memory_and_open_files_stay_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short form of `python -m benchmarks.soak`."""
+    monkeypatch.chdir(tmp_path)
+    put_store(tmp_path)
+    first, *_, last = rows = soak(12)[2:]  # imports and caches are filled by then
+    assert {row["open_files"] for row in rows} == {first["open_files"]}
+    assert last["memory_mib"] - first["memory_mib"] < 10
 
 
 @pytest.mark.long

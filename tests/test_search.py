@@ -29,12 +29,14 @@ from pipeline.methods.preset import preset_for, preset_of, read_preset, write_pr
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import BinningSettings, Pi0Settings, RegressionSettings
 from pipeline.registry import promote
-from pipeline.report.search import COMPLETE, FAILED, PRUNED, Found, Tried
+from pipeline.report.search import COMPLETE, FAILED, PRUNED, Found, Searched, Tried
+from pipeline.report.search_figures import draw_history
 from pipeline.stages import compare, tokenizer_report
 from pipeline.streams import derive
 from pipeline.studies import search_plan, search_rounds
 from pipeline.studies.groups import plan_groups
 from pipeline.studies.sampler import importances, is_hopeless, suggest
+from pipeline.studies.search import limits_text
 from pipeline.studies.settings import EnsembleSettings, SearchSettings
 from pipeline.studies.space import Choices, Range, find_space, read_spaces
 from pipeline.tasks.pendulum import PENDULUM
@@ -152,6 +154,28 @@ def test_the_winner_is_the_best_complete_trial_that_is_fast_enough() -> None:
     assert slow.winner is None and slow.slower == slow.ranked
 
 
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ("", "none"),
+        ("30", "30 s"),
+        ("pi0=30,pi0_fast=60", "pi0 30 s, pi0_fast 60 s"),
+        ("1.5,pi0=9", "pi0 9 s, pi0_fast 1.5 s"),
+    ],
+)
+def test_limits_in_words(given: str, text: str) -> None:
+    assert limits_text(make(SearchSettings, {"methods": "pi0,pi0_fast", "max_seconds": given})) == text
+
+
+@pytest.mark.parametrize("trials", [1, 2, 24])
+def test_trials_are_counted_in_whole_numbers(trials: int) -> None:
+    rows = tuple(tried(number, 0.5) for number in range(trials))
+    terms = "", "pendulum", PENDULUM.scores["calm"], ""
+    (axes,) = draw_history(Searched(*terms, (Found("pi0", rows, {}, frozenset(), None),))).axes
+    ticks = [at for at in axes.get_xticks() if axes.get_xlim()[0] <= at <= axes.get_xlim()[1]]
+    assert ticks and all(at == int(at) for at in ticks) and axes.get_xlim() == (-0.5, trials - 0.5)
+
+
 # Budgets and bad input
 
 
@@ -175,6 +199,7 @@ BAD = {
     "pi0: [": "expected a space file in YAML",
     "pi0: {wings: {low: 1, high: 2}}": "pi0.wings: expected a setting of pi0 that can be searched",
     "pi0: {seed: {low: 1, high: 2}}": "pi0.seed: expected a setting of pi0 that can be searched",
+    "pi0: {deterministic: {choices: ['no', 'yes']}}": "pi0.deterministic: expected a setting of pi0 that can be",
     "pi0: {lr: {low: 0.2, high: 0.1}}": "pi0.lr: expected low < high, found 0.2 and 0.1",
     "pi0: {lr: {low: 0.1, high: 0.1}}": "pi0.lr: expected low < high",
     "pi0: {lr: {low: 0.1, high: 2}}": "pi0.lr: lr: expected 1 or less, found 2.0",
@@ -262,13 +287,16 @@ def test_a_protocol_keeps_its_purpose(episodes: int, seed: int, purpose: str) ->
 
 
 def test_a_preset_is_a_whole_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = Pi0Settings(lr=0.0123, start_noise=0.5, epochs=7, seed=5, patch=25, threads=2)
+    settings = Pi0Settings(lr=0.0123, start_noise=0.5, epochs=7, seed=5, patch=25, threads=2, deterministic="yes")
     path = tmp_path / "pi0.yaml"
     write_preset(path, preset_of(METHODS["pi0"], settings, {"search": "s", "trial": 3}))
     preset = read_preset(path)
     assert preset.acting == {"flow_steps": 5, "start_noise": 0.5} and preset.found == {"search": "s", "trial": 3}
     back = make(Pi0Settings, preset_for("pi0", {"preset": str(path)}))
-    assert back == settings.model_copy(update={"preset": str(path), "seed": 0, "threads": 1})
+    of_the_run = {"preset": str(path), "seed": 0, "threads": 1, "deterministic": "no"}
+    assert back == settings.model_copy(update=of_the_run)
+    path.write_text(path.read_text().replace("settings:", "settings:\n  deterministic: 'yes'"))  # of earlier versions
+    assert read_preset(path) == preset
     won = make(Pi0Settings, preset_for("pi0", {"preset": str(path), "lr": "0.5", "patch": "10"}))
     assert (won.lr, won.patch, won.epochs) == (0.5, 10, 7)  # what is given wins, also where it is a default
     assert main(train_command("regression", RegressionSettings), ["--preset", str(path)]) == 2
@@ -331,6 +359,7 @@ def test_bad_presets(text: str, message: str, workplace: Path, capsys: pytest.Ca
 # Searches
 
 FEW = ["--trials", "3", "--seeds-per-trial", "2"]
+ON_POOL = ["--executor", "pool", "--workers", "2"]
 shares_the_search = pytest.mark.xdist_group("search")
 
 
@@ -379,6 +408,10 @@ def settled(folder: Path) -> tuple[Any, ...]:
     preset = yaml.safe_load((left / "regression.yaml").read_text())
     assert preset["found"].pop("run_id") and preset["found"].pop("train_seconds") > 0
     rows = list(csv.DictReader((left / "trials.csv").open()))
+    told = [
+        [str(each["number"]), each["state"], " ".join(map(repr, each["scores"]))] for each in preset["found"]["tried"]
+    ]
+    assert told == [[row["trial"], row["state"], row["scores"]] for row in rows]
     return preset, [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
@@ -463,22 +496,52 @@ def test_the_same_command_finds_all_done_and_other_terms_are_refused(undisturbed
 
 @shares_the_search
 @pytest.mark.slow(seconds=10)
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.long)])
 def test_a_search_that_is_killed_ends_with_the_trials_of_an_undisturbed_one(
-    kills: int, undisturbed: Path, data: Path, tmp_path: Path
+    undisturbed: Path, data: Path, tmp_path: Path
 ) -> None:
-    folder, moments = place(tmp_path, data), random.Random(kills)
-    for _ in range(kills):
-        process = started(folder)
+    """By another executor than the undisturbed one, too."""
+    folder, moments = place(tmp_path, data), random.Random(2)
+    for _ in range(2):
+        process = started(folder, *ON_POOL)
         while len(re.findall("done in", process.printed())) < 1 and process.returncode is None:
             time.sleep(0.02)
         time.sleep(moments.random())
         process.send_signal(signal.SIGKILL)
         assert process.wait() in (0, -signal.SIGKILL)
-    process = started(folder)
+    process = started(folder, *ON_POOL)
     assert process.wait() == 0, process.errors()
     assert outcomes(folder) == outcomes(undisturbed)
     assert settled(folder) == settled(undisturbed)
+
+
+MANY = ["--methods", "regression,pi0", "--trials", "14", "--set", "width=16", "batch_size=64", "--episodes", "2"]
+
+
+@pytest.mark.long
+@pytest.mark.slow(seconds=240)
+def test_it_is_killed_ten_times_at_work_on_a_pool(data: Path, tmp_path: Path) -> None:
+    """Beyond the first trials, which are drawn at random: the later depend on those before, and some are given up."""
+    alone, folder, moments = tmp_path / "alone", tmp_path / "killed", random.Random(10)
+    for each in (alone, folder):
+        each.mkdir()
+        place(each, data)
+    whole = started(alone, *MANY)
+    assert whole.wait() == 0, whole.errors()
+    ended = []
+    for _ in range(10):
+        process = started(folder, *MANY, *ON_POOL)
+        jobs = moments.randrange(1, 4)
+        while len(re.findall("done in", process.printed())) < jobs and process.returncode is None:
+            time.sleep(0.02)
+        time.sleep(moments.random())
+        process.send_signal(signal.SIGKILL)
+        ended.append(process.wait())
+    assert ended == [-signal.SIGKILL] * 10, "each met work"
+    process = started(folder, *MANY, *ON_POOL)
+    assert process.wait() == 0, process.errors()
+    found = outcomes(folder)
+    assert found == outcomes(alone) and len(found) == 2 * 14
+    assert 0 < [state for _, state, *_ in found.values()].count(PRUNED) < len(found)
 
 
 @pytest.mark.slow(seconds=5)
@@ -523,6 +586,16 @@ def test_a_training_that_diverges_is_a_failed_trial_and_is_not_repeated(
         return [[path.name for path in Path("train/reports/search").iterdir()], [*names]]
 
     assert all("regression.yaml" in names for names in presets())
+
+    def limits() -> tuple[str, object]:
+        path = Path("train/reports/search/regression.yaml")
+        preset = yaml.safe_load(path.read_text())["found"]["max_seconds"] if path.exists() else None
+        return of_kind(workplace, "search")[0].data.tags["search.max_seconds"], preset
+
     before = len(calls)
-    assert search_command(*words, "--seed", 1, "--max-seconds", "0.0001") == 0 and len(calls) == before
+    assert limits() == ("none", None)
+    assert search_command(*words, "--seed", 1, "--max-seconds", "900") == 0 and limits() == ("900 s", 900.0)
+    assert "longest training of a winner 900 s;" in capsys.readouterr().out
+    assert search_command(*words, "--seed", 1, "--max-seconds", "regression=0.0001") == 0 and len(calls) == before
+    assert limits() == ("0.0001 s", None)
     assert not any("regression.yaml" in names for names in presets()), "a winner that is withdrawn takes its preset"

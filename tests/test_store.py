@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import json
 import os
 import shutil
 import socket
@@ -18,11 +19,13 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
+from pipeline import versions
 from pipeline.cli.main import COMMANDS, main
 from pipeline.cli.train import train_command
 from pipeline.errors import SettingsError, StoreError, one_line
 from pipeline.files import whole_file
 from pipeline.methods.settings import Pi0Settings
+from pipeline.tracking import begin as beginning
 from pipeline.tracking import query
 from pipeline.tracking.begin import experiment_of, start_run
 from pipeline.tracking.journal import Journal
@@ -30,7 +33,7 @@ from pipeline.tracking.query import artifact
 from pipeline.tracking.registry import versions_of
 from pipeline.tracking.relocate import relocate
 from pipeline.tracking.store import AT_START, database_file, experiment_id, open_store, store_name, ui_command
-from pipeline.tracking.study import open_study
+from pipeline.tracking.study import describe_call, open_study
 from tests.conftest import empty_store, environment, put_store, store
 
 TRAIN = train_command("pi0", Pi0Settings)
@@ -98,6 +101,58 @@ def test_a_run_that_was_started_for_us_is_taken_up(workplace: Path, monkeypatch:
     run.end("FINISHED")
 
 
+@pytest.mark.usefixtures("with_store")
+def test_a_study_that_has_grown_says_so_beside_the_params_of_its_first_call(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`mlflow run` has written these, as text, before it started us."""
+    run_id, _ = inherit(workplace, monkeypatch, "fresh")
+    client = open_store()
+    for name, value in {"n_models": "1", "margin": "0.010", "methods": "pi0", "set": "none", "epochs": "1"}.items():
+        client.log_param(run_id, name, value)
+    lasting = {"base_seed", "study"}
+
+    def call(**changes: object) -> tuple[str, str]:
+        values = {"study": "mine", "methods": "pi0", "set": ["epochs=1"], "n_models": 1, "margin": 0.01, "base_seed": 0}
+        run = open_study(client, "mine", "Default")
+        describe_call(run, values | changes, lasting)
+        run.end("FINISHED")
+        monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+        data = client.get_run(run_id).data
+        assert run.run_id == run_id and (data.params["n_models"], data.params["base_seed"]) == ("1", "0")
+        return data.tags["settings_used"], text_of(client, run_id, "settings.json")
+
+    assert call()[0] == "none"
+    used, settings = call(n_models=2, methods="pi0,regression")
+    assert used == "methods=pi0,regression, n_models=2" and json.loads(settings)["n_models"] == 2
+    assert call()[0] == "none"
+
+
+@pytest.mark.usefixtures("with_store")
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_the_commit_of_another_repository_is_not_told(
+    is_ours: bool, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow looks for a repository in all the folders above the sources, also before it starts us."""
+    if not is_ours:
+        monkeypatch.setattr(versions, "ROOT", workplace)
+    theirs = {
+        "mlflow.source.git.commit": "0" * 40,
+        "mlflow.source.git.repoURL": "git@example.org:x",
+        "mlflow.user": "x",
+    }
+    monkeypatch.setattr(beginning, "resolve_tags", lambda: theirs)
+    client = open_store()
+    launched = client.create_run("0", tags=theirs).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", launched)
+    for _ in range(2):
+        run = start_run(client, "Default", "new", chosen=True)
+        tags = client.get_run(run.run_id).data.tags
+        assert (theirs if is_ours else {"mlflow.user": "x"}) == {name: tags[name] for name in theirs if name in tags}
+        run.end("FINISHED")
+        monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+
+
 def trained(client: MlflowClient, experiment: str) -> str:
     """A run with a file."""
     run_id = str(client.create_run(experiment_id(client, experiment)).info.run_id)
@@ -106,8 +161,8 @@ def trained(client: MlflowClient, experiment: str) -> str:
     return run_id
 
 
-def text_of(client: MlflowClient, run_id: str) -> str:
-    with artifact(client, run_id, "file.txt") as path:
+def text_of(client: MlflowClient, run_id: str, file: str = "file.txt") -> str:
+    with artifact(client, run_id, file) as path:
         return path.read_text()
 
 

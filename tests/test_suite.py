@@ -6,8 +6,10 @@ from pipeline.config import NONE, make
 from pipeline.errors import SettingsError
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import Pi0FastSettings, Pi0Settings
+from pipeline.studies import suite
 from pipeline.studies.groups import plan_groups
-from pipeline.studies.settings import SuiteSettings
+from pipeline.studies.settings import EnsembleSettings, SuiteSettings
+from pipeline.studies.study import Study
 from pipeline.studies.suite import plan_studies
 from pipeline.tasks.registry import DEFAULT, TASKS
 from tests.conftest import ROOT
@@ -17,6 +19,11 @@ def test_a_task_may_have_episodes_of_its_own() -> None:
     studies = plan_studies(make(SuiteSettings, {"tasks": "pendulum,reacher", "episodes": "300, pendulum=1000"}))
     assert {name: study.episodes for name, study in studies.items()} == {"pendulum": 1000, "reacher": 300}
     assert {study.episodes for study in plan_studies(SuiteSettings()).values()} == {100}
+
+
+def test_its_studies_train_as_it_says() -> None:
+    studies = plan_studies(make(SuiteSettings, {"together": "no", "executor": "serial", "workers": 3}))
+    assert {(study.together, study.executor, study.workers) for study in studies.values()} == {("no", "serial", 3)}
 
 
 @pytest.mark.parametrize(
@@ -47,6 +54,17 @@ def test_weights_of_the_reference_system_stand_beside_the_pendulum_alone() -> No
     settings = SuiteSettings(originals="theirs")
     found = {name: settings.study_of(name, name).originals for name in TASKS}
     assert found == dict.fromkeys(TASKS, NONE) | {DEFAULT: "theirs"}
+
+
+def test_a_task_without_a_finished_model_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_nothing(settings: EnsembleSettings, *_: object) -> Study:
+        failures = ("job 3",) if settings.task == "reacher" else ()
+        return Study("run", "#", 0, 0, failures, 0.0, gathered=None, files=())
+
+    monkeypatch.setattr(suite, "run_study", run_nothing)
+    studies = plan_studies(make(SuiteSettings, {"tasks": "pendulum,reacher"}))
+    found = suite._run_studies(studies, lambda _line: None, None, None)  # type: ignore[arg-type]
+    assert found == ({}, ["pendulum: no model is finished", "reacher: job 3"])
 
 
 def test_make_suite_compares_all_methods_and_both_as_published() -> None:

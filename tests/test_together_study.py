@@ -1,10 +1,12 @@
 """Models trained together as runs: each with its files, interrupted and resumed, in a study that does not mix."""
 
+import dataclasses
 import json
 import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,14 +16,19 @@ from mlflow.entities import Run as MlflowRun
 from benchmarks import gpu
 from pipeline.config import make
 from pipeline.errors import DivergedError, SettingsError
+from pipeline.evaluation.protocol import Protocol
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import RegressionSettings, TrainSettings
+from pipeline.stages.judging import Trial
 from pipeline.stages.train_together import train_together
 from pipeline.stages.unfinished import can_resume, find_unfinished
-from pipeline.studies.groups import plan_groups, together_groups
+from pipeline.studies.groups import plan_groups, plan_members, together_groups
+from pipeline.studies.jobs import Earlier, Runs, missing_jobs
 from pipeline.studies.settings import EnsembleSettings
+from pipeline.studies.study_plan import Beside
 from pipeline.tracking.begin import Place, start_run
 from pipeline.tracking.store import open_store
+from pipeline.upkeep.doctor import doctor
 from tests import warm
 from tests.conftest import TINY, Run, environment, runs_of
 
@@ -40,6 +47,10 @@ def asked(count: int, **values: object) -> list[tuple[TrainSettings, Place]]:
     parent.end("FINISHED")
     place = Place(parent.run_id, {"study": "s", "group": "regression", "kind": "model"})
     return [(make(RegressionSettings, SMALL | {"seed": seed} | values), place) for seed in range(count)]
+
+
+def replaced(one: tuple[TrainSettings, Place], **values: object) -> tuple[TrainSettings, Place]:
+    return one[0].model_copy(update=values), one[1]
 
 
 def models(folder: Path) -> list[MlflowRun]:
@@ -85,10 +96,17 @@ def test_an_interrupted_group_goes_on_to_the_same_bits(workplace: Path, monkeypa
     ids = [run.info.run_id for run in broken]
     with pytest.raises(SettingsError, match=r"expected a run that was trained alone, found .* one of 2"):
         find_unfinished(REGRESSION, whole[0][0].model_copy(update={"resume": ids[0]}))
+    told = "ended as KILLED", "the command of its study or search, given again, goes on with it"
+    assert [(each.state, each.done) for each in doctor()] == [told] * 2
     pairs = list(zip(ids, whole, strict=True))
     assert all(can_resume(run_id, settings, together=True) for run_id, (settings, _) in pairs)
     assert not any(can_resume(run_id, settings) for run_id, (settings, _) in pairs)
     again = [(settings.model_copy(update={"resume": run_id}), place) for run_id, (settings, place) in pairs]
+    others = [replaced(again[1], pairs=Path("other.npz")), replaced(whole[1], width=8)]
+    for other, message in zip(others, ("was started with pairs", "width: expected one value for models"), strict=True):
+        with pytest.raises(SettingsError, match=message) as refusal:
+            train_together(REGRESSION, [again[0], other], quiet, lambda _done: None)
+        assert can_resume(ids[0], whole[0][0], together=True), f"nobody holds it after {refusal.value}"
     assert train_together(REGRESSION, again, quiet, lambda _done: None) == {}
     resumed = [run for run in models(workplace) if run.info.run_id in ids]
     assert [run.data.tags["weights_sha256"] for run in resumed] == expected
@@ -156,6 +174,25 @@ def test_a_group_that_is_killed_goes_on_to_the_same_bits(
     assert weights(other) == found
 
 
+@pytest.mark.usefixtures("with_store")
+def test_many_models_are_several_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.training.together.MOST", 2)
+    settings = make(EnsembleSettings, {"methods": "regression,pi0", "n_models": 5, "base_seed": 10})
+    groups = plan_groups(settings)
+    run = start_run(open_store(), "tinypi", "study", chosen=True)
+    runs = Runs("s", "pendulum", run, dict.fromkeys(("regression", "pi0"), run))
+    earlier = Earlier([], Trial("pendulum", Protocol(1, 0), settings.pairs))
+    needs = {group.name: group.needs for group in groups}
+    jobs, _ = missing_jobs(plan_members(settings, groups), Beside([], None), runs, earlier, "", {"regression"}, needs)
+    stacks = [(job.name, job.makes) for job in jobs if job.makes]
+    assert stacks == [
+        (f"regression together, {len(seeds)} from seed {seeds[0]}", tuple(f"regression seed {n}" for n in seeds))
+        for seeds in ((10, 11), (12, 13), (14,))
+    ]
+    assert [job.name for job in jobs][3:8] == [f"pi0 seed {n}" for n in range(10, 15)]
+    run.end("FINISHED")
+
+
 def test_which_groups_are_trained_together(monkeypatch: pytest.MonkeyPatch) -> None:
     def chosen(**values: str) -> frozenset[str]:
         settings = make(EnsembleSettings, values)
@@ -168,13 +205,36 @@ def test_which_groups_are_trained_together(monkeypatch: pytest.MonkeyPatch) -> N
     assert chosen() == {"pi0", "pi0_fast"} and chosen(together="no") == frozenset()
 
 
-def test_the_script_for_a_gpu_does_all_of_its_parts(data: Path, tmp_path: Path) -> None:
+def test_the_script_for_a_gpu_does_all_of_its_parts(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "gpu.json"
+    monkeypatch.setattr(gpu, "find_spec", lambda name: None if name == "mlflow" else name)
     gpu.main(["--device", "cpu", "--data", str(data), "--out", str(out)])
     report = json.loads(out.read_text())
     parts = {name: part for name, part in report.items() if isinstance(part, dict)}
+    assert parts.pop("the default study") == {"left out": "mlflow is not installed"}
     assert not any("failed" in part or "left out" in part for part in parts.values()), report
     for name in ("pi0", "pi0_fast"):
         assert report["the same bits twice"][name]["together"] and report["together against alone"][name]["near"]
         assert len(report["200 trainings"][name]["val"]) == 3
         assert report["evaluation"][name]["episodes"] == 4
+
+
+def test_the_script_for_a_gpu_ends_in_time(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "MOST_SECONDS", 0.0)
+    report = gpu.main(["--device", "cpu", "--data", str(data), "--out", str(tmp_path / "gpu.json")])
+    late = [part for part in report.values() if part == {"left out": "there was no time left"}]
+    assert len(late) == 6 and gpu.GOALS.keys() <= report.keys()
+    bench = gpu.Bench("cpu", data, time.perf_counter() + 0.05, {}, {})
+    with pytest.raises(gpu.LeftOutError, match="no time left"):
+        list(bench.in_time(iter(partial(time.sleep, 0.01), "never")))
+    with pytest.raises(gpu.LeftOutError, match="it was not done after 0 s"):
+        gpu.default_study(dataclasses.replace(bench, end=time.perf_counter() + 0.2), [])
+
+
+@pytest.mark.long
+@pytest.mark.slow(seconds=12)
+def test_the_script_for_a_gpu_measures_a_whole_study(data: Path) -> None:
+    found = gpu.default_study(gpu.Bench("cpu", data, time.perf_counter() + 300, {}, {}), gpu.TINY_STUDY.split())
+    assert found["seconds"] > 0 and found["models"] == {"pi0": 2}

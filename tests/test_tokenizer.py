@@ -14,10 +14,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
+from pipeline.config import make
 from pipeline.data.normalisation import Normalisation
 from pipeline.data.pairs import load_action_pairs, load_token_pairs
 from pipeline.data.split import split_pairs
-from pipeline.errors import TokenizerError
+from pipeline.errors import SettingsError, TokenizerError
 from pipeline.stages.settings import TokenizeSettings
 from pipeline.stages.tokenize import fit, tokenize
 from pipeline.tokenizer.fast import BOS, EOS, PAD, SPECIALS, FastTokenizer
@@ -184,6 +185,21 @@ def test_one_scale_is_that_of_the_paper_for_normal_actions() -> None:
     tokenizer = fit(chunks, TokenizeSettings(scheme="one_scale"))
     low, high = np.quantile(chunks, (0.01, 0.99))  # the paper scales these to -1 and 1, and takes 10 steps a unit
     assert_allclose(tokenizer.steps / tokenizer.actions.std, 10 / ((high - low) / 2), rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "name"),
+    [
+        *(("one_scale", name) for name in ("scale", "fine_scale", "fine")),
+        *(("bins", name) for name in ("scale", "fine", "vocabulary")),
+    ],
+)
+def test_what_a_scheme_does_not_use_is_refused(scheme: str, name: str) -> None:
+    assert make(TokenizeSettings, {name: 700}) != TokenizeSettings()
+    with pytest.raises(
+        SettingsError, match=rf"{name}: expected its default, for {scheme} does not use it, found 700\."
+    ):
+        make(TokenizeSettings, {"scheme": scheme, name: 700})
 
 
 def test_summary_is_stored(data: Path) -> None:

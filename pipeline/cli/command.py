@@ -112,10 +112,10 @@ class Group(click.Group):
         """Find a command by its name; the error for an unknown name suggests a similar one."""
         name = args[0]
         if name not in self.commands and not name.startswith("-") and not ctx.resilient_parsing:
-            if name.startswith("train"):
+            like = ["train"] if name.startswith("train") else get_close_matches(name, [*self.commands, "train"], 1)
+            if like == ["train"]:  # no command of this kind
                 hint = "Models are trained by python -m train.train_pi0 or train.train_pi0_fast."
             else:
-                like = get_close_matches(name, self.commands, 1)
                 hint = f"Did you mean '{like[0]}'?" if like else "See --help."
             raise click.UsageError(f"expected a command, found '{name}'. {hint}", ctx)
         return super().resolve_command(ctx, args)

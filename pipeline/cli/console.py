@@ -65,7 +65,11 @@ def be_verbose(settings: "Settings") -> None:
     handler.setFormatter(logging.Formatter("[%(relativeCreated)6d ms] %(message)s"))
     STAGES.addHandler(handler)
     STAGES.setLevel(logging.DEBUG)
-    STAGES.debug("settings: %s", ", ".join(f"{name}={value}" for name, value in settings))
+    shown = {
+        name: tuple(shown_uri(str(each)) for each in value) if isinstance(value, tuple) else shown_uri(str(value))
+        for name, value in settings
+    }
+    STAGES.debug("settings: %s", ", ".join(f"{name}={value}" for name, value in shown.items()))
     STAGES.debug("versions: %s", ", ".join(f"{name} {value}" for name, value in environment().items()))
     STAGES.debug("code: commit %s, %s tree", *code_state())
     STAGES.debug("store: %s", shown_uri(tracking_uri()))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.cli.options import settings_command
+from pipeline.config import DATA
 from pipeline.errors import SettingsError
 from pipeline.upkeep.settings import DataSettings
 
@@ -89,7 +90,7 @@ def _show(found: "Found") -> None:
         ("runs", names(now) or "none"),
     ]
     if before:
-        rows.append(("runs before", f"{names(before)}\non files that have changed since"))
+        rows.append(("runs before", f"{names(before)}\non files that have changed since, or are gone"))
     print_rows(f"Data set {found.words}", rows, "files")
 
 
@@ -111,7 +112,11 @@ def _remove(found: "Found", yes: bool) -> None:
         return yes or click.confirm(question, err=True)
 
     if removed := remove(found, ask):
-        print_rows(f"Removed data set {found.words}", [("files", "\n".join(map(str, removed)))], "files")
+        rows = [("files", "\n".join(map(str, removed)))]
+        if found.folder != DATA and found.folder.exists():
+            left = ", ".join(sorted(path.name for path in found.folder.iterdir()))
+            rows.append((f"left in {found.folder}", f"{left}: no files of the set"))
+        print_rows(f"Removed data set {found.words}", rows, "files")
     else:
         OUT.print("nothing is removed")
 

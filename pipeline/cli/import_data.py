@@ -1,7 +1,12 @@
 """`import`."""
 
+from typing import TYPE_CHECKING
+
 from pipeline.cli.options import settings_command
 from pipeline.stages.settings import ImportSettings
+
+if TYPE_CHECKING:
+    from pipeline.stages.import_data import Columns
 
 EXAMPLES = (
     "import downloads/so101 --out data/so101",
@@ -26,8 +31,8 @@ def run(settings: ImportSettings) -> None:
         ("rate", f"{1 / dataset.control_seconds:g} frames a second{stated}"),
         ("licence", source.licence or "not stated"),
         ("features", _list(features)),
-        ("state", f"{', '.join(found.states)}: {_list([channel.name for channel in dataset.observation])}"),
-        ("action", f"{', '.join(found.actions)}: {_list([channel.name for channel in dataset.action])}"),
+        ("state", _taken(found.state)),
+        ("action", _taken(found.action)),
         ("ignored", _list(list(source.ignored)) or "nothing"),
     ]
     rows += [("its task", _list([f"'{text}'" for text in source.tasks]))] if source.tasks else []
@@ -43,6 +48,13 @@ def run(settings: ImportSettings) -> None:
         ("files", "\n".join(map(str, made.files))),
     ]
     print_rows(f"Imported the data set {dataset.name}", rows, "files")
+
+
+def _taken(columns: "Columns") -> str:
+    """The numbers that are taken, by the source's own names, and their order where it is another than the source's."""
+    names = [columns.names[place] for place in columns.order]
+    order = f", put in the order {_list(names)}" if tuple(names) != columns.names else ""
+    return f"{', '.join(columns.keys)}: {_list(list(columns.names))}{order}"
 
 
 def _list(names: list[str]) -> str:

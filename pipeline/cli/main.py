@@ -54,7 +54,7 @@ FILES = (
 COMMANDS: Group = click.version_option(__version__, prog_name=SCRIPT)(
     Group(
         "pipeline",
-        help="Data, evaluation, ensembles and reports for pi0 and pi0-FAST. "
+        help="Data, evaluation, studies and reports for pi0 and pi0-FAST. "
         "Training: python -m train.train_pi0, python -m train.train_pi0_fast.",
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
         commands=[import_module(f"pipeline.cli.{name}").COMMAND for name in FILES],

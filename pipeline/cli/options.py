@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pipeline.cli.command import BARE, EXIT_CODES, Command
 from pipeline.cli.console import be_quiet, be_verbose
 from pipeline.config import AUTO, VARIABLE, S, bound_text, fields_of, make, value_type
+from pipeline.errors import SettingsError
 
 STARTS_RUNS = "starts_runs"
 """Key of a command's context object: whether the command starts runs of its own."""
@@ -64,7 +65,13 @@ def settings_command(
         for field in [field for field in given if field in short]:
             if (value := given.pop(field)) != AUTO:
                 given["set"] = (f"{field}={value}", *given.get("set", ()))
-        settings = make(kind, complete(given))
+        variables = {
+            field: variable
+            for field in given.keys() & kind.model_fields.keys()
+            if context.get_parameter_source(field) == ParameterSource.ENVIRONMENT
+            and (variable := variable_of(kind.model_fields[field]))
+        }
+        settings = _make(kind, complete(given), variables)
         if flags.get("verbose"):
             be_verbose(settings)
         return run(settings)
@@ -74,6 +81,22 @@ def settings_command(
     command.settings_type, command.examples, command.shorthands = kind, examples, short
     command.exit_codes = exit_codes
     return command
+
+
+def _make(kind: type[S], values: dict[str, Any], variables: Mapping[str, str]) -> S:
+    """Make settings; raises `SettingsError`, which names the variable of a value that is from the environment."""
+    try:
+        return make(kind, values)
+    except SettingsError as error:
+        field, _, fault = str(error).partition(": ")
+        if field not in variables:
+            raise
+        raise SettingsError(f"{variables[field]}: {fault} --{field.replace('_', '-')} wins over it.") from error
+
+
+def variable_of(info: FieldInfo) -> str:
+    """The environment's variable that a setting is from where the command line has none; empty if there is none."""
+    return str(info.json_schema_extra.get(VARIABLE, "")) if isinstance(info.json_schema_extra, dict) else ""
 
 
 def _take_bare(given: dict[str, Any], field: str) -> None:
@@ -137,7 +160,7 @@ def _named_options(field: str, info: FieldInfo, spellings: list[str]) -> list[cl
     metavar = "|".join(get_args(kind)) if get_origin(kind) else kind.__name__.upper()
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     required = info.is_required() and not extra.get("bare")
-    variable = str(extra.get(VARIABLE, ""))
+    variable = variable_of(info)
     value = AUTO if info.default is None else info.default
     default = "required" if required else f"default {f'${variable} or ' if variable else ''}{value}"
     help_text = f"{info.description} [{'; '.join(filter(None, (default, bounds_of(info))))}]"

@@ -19,6 +19,7 @@ from typing import Any
 
 from pipeline.config import AUTO, ROOT
 from pipeline.errors import MissingExtraError, SettingsError, one_line, reason
+from pipeline.executors.jobs import Resources
 from pipeline.executors.pool import cores
 from pipeline.versions import COMMIT_FILE, code_state
 
@@ -44,6 +45,16 @@ def joined() -> Cluster:
     """Return the cluster that this process has joined."""
     assert _joined is not None, "jobs run within `joining`"
     return _joined
+
+
+def machines() -> list[Resources]:
+    """What each machine of the cluster has that takes our jobs: if these share our folder, ours alone."""
+    import ray
+
+    api: Any = ray
+    cluster = joined()
+    nodes = [node for node in api.nodes() if node["Alive"] and (node["NodeID"] == cluster.node or not cluster.shares)]
+    return [Resources(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in nodes]
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """Jobs, and the events that every executor yields while it runs them.
 
-An executor is a function `run(jobs, workers)` that yields these events: one file here, and a line in `run.py`.
+An executor is a function `run(jobs, workers)` that yields these events: one file here, and a line in `registry.py`.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -16,16 +17,32 @@ Report = Callable[[float], None]
 
 
 @dataclass(frozen=True)
+class Resources:
+    """What a job needs of a machine, or what a machine has."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+    def hold(self, needs: "Resources") -> bool:
+        """Whether a machine that has these can do a job that needs those."""
+        return self.cpus >= needs.cpus and self.gpus >= needs.gpus
+
+    def __str__(self) -> str:
+        cores, gpus = "core" if self.cpus == 1 else "cores", "GPU" if self.gpus == 1 else "GPUs"
+        return f"{self.cpus:g} {cores} and {self.gpus:g} {gpus}"
+
+
+@dataclass(frozen=True)
 class Job(Generic[R]):
     """A name, a `kind` (jobs of one kind take about equally long), and a picklable `work(report) -> result`.
 
-    What it needs beside one core is declared for executors whose workers are on other machines.
+    What it needs is declared for executors whose workers are on other machines.
     """
 
     name: str
     kind: str
     work: Callable[[Report], R]
-    gpus: float = 0.0
+    needs: Resources = Resources()
     files: tuple[Path, ...] = ()  # that it reads
     left: tuple[Path, ...] = ()  # that an earlier job left behind, to go on with
     makes: tuple[str, ...] = ()  # the names of what it makes, if that is more than one thing of its own name
@@ -73,3 +90,16 @@ class Failed:
 Event = Planned | Running | Done[Any] | Failed
 Events = Generator[Planned | Running | Done[R] | Failed, None, None]
 """The events of an executor, from `Planned` until each job is done or has failed finally."""
+
+
+@dataclass(frozen=True)
+class Executor:
+    """How jobs are run.
+
+    `ready(address, workers, shares, environment)` gives the context in which they can be, of one that needs any.
+    `machines()` tells what each machine has whose workers take jobs; None: they are on this machine, and in its folder.
+    """
+
+    run: Callable[[Sequence[Job[Any]], int], Events[Any]]
+    ready: Callable[[str, int, bool, Mapping[str, str]], AbstractContextManager[None]] | None = None
+    machines: Callable[[], Sequence[Resources]] | None = None

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RunError, one_line
-from pipeline.executors.cluster import joined
-from pipeline.executors.jobs import ATTEMPTS, Done, Events, Failed, Job, Planned, R, Running
+from pipeline.executors.cluster import joined, joining, machines
+from pipeline.executors.jobs import ATTEMPTS, Done, Events, Executor, Failed, Job, Planned, R, Running
 from pipeline.executors.luggage import JobFolder, Keeping, Left, Parcel, digest_of, unpack
 
 TICK_SECONDS = 0.25
@@ -92,7 +92,7 @@ def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Events[R]:
     here = NodeAffinitySchedulingStrategy(cluster.node, soft=False)
     mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
     task = ray.remote(run_errand)
-    anywhere = {"num_cpus": 1, "max_retries": 0, "scheduling_strategy": here if cluster.shares else "DEFAULT"}
+    anywhere = {"max_retries": 0, "scheduling_strategy": here if cluster.shares else "DEFAULT"}
     yield Planned(
         tuple(job.name for job in jobs),
         tuple(job.kind for job in jobs),
@@ -115,7 +115,8 @@ def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Events[R]:
             {} if cluster.shares else keeping.left(number, job.left),
         )  # fmt: skip
         ray.get(mailbox.expect.remote(attempt))
-        pending[task.options(**anywhere, num_gpus=job.gpus, name=job.name).remote(errand)] = number
+        needs = {"num_cpus": job.needs.cpus, "num_gpus": job.needs.gpus}
+        pending[task.options(**anywhere, **needs, name=job.name).remote(errand)] = number
 
     def take() -> None:
         told, left = ray.get(mailbox.take.remote())
@@ -163,6 +164,9 @@ def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Events[R]:
             for number in set(pending.values()):
                 end(number)
             ray.kill(mailbox)
+
+
+RAY = Executor(run_jobs, joining, machines)
 
 
 def _ray() -> Any:

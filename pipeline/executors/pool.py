@@ -16,7 +16,7 @@ from typing import Any
 from pebble import CONSTS, ProcessExpired, ProcessPool
 
 from pipeline.errors import RunError, one_line
-from pipeline.executors.jobs import ATTEMPTS, Done, Events, Failed, Job, Planned, R, Report, Running
+from pipeline.executors.jobs import ATTEMPTS, Done, Events, Executor, Failed, Job, Planned, R, Report, Running
 
 TICK_SECONDS = 0.25
 AHEAD = 2  # jobs given to the pool for each process: results that nobody has taken yet are few
@@ -75,6 +75,9 @@ def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Events[R]:
     finally:
         pool.stop()  # type: ignore[no-untyped-call]
         pool.join()
+
+
+POOL = Executor(run_jobs)
 
 
 def cores() -> int:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from pipeline.errors import one_line
-from pipeline.executors.jobs import ATTEMPTS, Done, Events, Failed, Job, Planned, R, Running
+from pipeline.executors.jobs import ATTEMPTS, Done, Events, Executor, Failed, Job, Planned, R, Running
 
 
 def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Events[R]:
@@ -27,3 +27,6 @@ def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Events[R]:
                 yield Done(number, result, time.monotonic() - begun)
                 break
     yield Running({})
+
+
+SERIAL = Executor(run_jobs)

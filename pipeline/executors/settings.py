@@ -1,10 +1,16 @@
 """The settings of commands that run jobs."""
 
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
 from pipeline.config import Settings
+from pipeline.executors.registry import EXECUTORS
+
+if TYPE_CHECKING:
+    Name = str
+else:
+    Name = Literal[tuple(EXECUTORS)]
 
 ADDRESS = r"auto|local|[^\s:/]+:\d{1,5}"
 
@@ -12,9 +18,7 @@ ADDRESS = r"auto|local|[^\s:/]+:\d{1,5}"
 class RunsJobs(Settings):
     """Where the jobs of a command run."""
 
-    executor: Literal["pool", "serial", "ray"] = Field(
-        "pool", description="a pool of processes, one job after another, or a Ray cluster"
-    )
+    executor: Name = Field("pool", description="a pool of processes, one job after another, or a Ray cluster")
     workers: int = Field(
         0, ge=0, le=10_000, description="jobs at a time, 0 for one per core, of a cluster as many as it takes"
     )

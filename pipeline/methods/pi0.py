@@ -4,6 +4,7 @@ Time of the flow: t = 0 is noise, t = 1 is data, x_t = (1 - t) noise + t data, a
 data - noise. One t per chunk. Shapes: B batch, H horizon, A action, S state.
 """
 
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -35,7 +36,21 @@ def prepare(settings: Pi0Settings | RegressionSettings) -> Prepared:
     """Load the action pairs and standardise them by the training split; raises `DataError`, `SettingsError`."""
     prepared = prepare_actions(settings, settings.pairs)
     check_network(settings, len(prepared.interface.action.mean))
-    return prepared
+    warnings = chunk_warnings(settings, prepared.interface.horizon)
+    return replace(prepared, warnings=(*prepared.warnings, *warnings))
+
+
+def chunk_warnings(settings: ChunkRecipe, horizon: int) -> tuple[str, ...]:
+    """Return a warning for each changed setting that is not what this horizon makes of it; defaults fit any."""
+    found = []
+    changed = {name for name, field in type(settings).model_fields.items() if getattr(settings, name) != field.default}
+    if "patch" in changed and (patch := fitting_patch(settings.patch, horizon)) != settings.patch:
+        found.append(
+            f"patch {settings.patch} does not divide the horizon {horizon}: it becomes {patch}, the largest that does."
+        )
+    if changed & {"near", "far_weight"} and settings.near >= horizon and settings.far_weight != 1:
+        found.append(f"near {settings.near} covers the horizon {horizon}, so far_weight has no effect.")
+    return tuple(found)
 
 
 def check_network(settings: Pi0Settings | RegressionSettings, action_dim: int) -> None:

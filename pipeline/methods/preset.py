@@ -18,11 +18,23 @@ from pipeline.methods.settings import TrainSettings
 if TYPE_CHECKING:  # it imports torch
     from pipeline.methods.method import Method
 
-OF_THE_RUN = ("seed", "run_name", "resume", "preset", "experiment", "device", "threads")
+OF_THE_RUN = ("seed", "run_name", "resume", "preset", "experiment", "device", "threads", "deterministic")
 OF_THE_TASK = ("task", "data", "horizon", "pairs", "tokenizer")
 NOT_THE_METHODS = frozenset((*OF_THE_RUN, *OF_THE_TASK))
 """Settings of a training that are not of its recipe."""
+ONCE_OF_THE_RECIPE = ("deterministic",)  # earlier versions wrote it
 LARGEST_FILE = 2**20  # bytes
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes each mapping of a list, such as a trial, on as few lines as it takes."""
+
+    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> yaml.SequenceNode:
+        node = super().represent_sequence(tag, sequence, flow_style)
+        for each in node.value:
+            if isinstance(each, yaml.MappingNode):
+                each.flow_style = True
+        return node
 
 
 class Preset(BaseModel):
@@ -52,7 +64,7 @@ def preset_of(method: "Method", settings: TrainSettings, found: Mapping[str, Any
 
 def preset_text(preset: Preset) -> str:
     """Write a preset as YAML."""
-    text = yaml.safe_dump(preset.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.dump(preset.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return f"# --preset of train_{preset.method}, ensemble and suite. Settings on the command line win over it.\n{text}"
 
 
@@ -78,6 +90,8 @@ def read_preset(path: Path) -> Preset:
         preset = Preset.model_validate(read_yaml(path, "a preset"))
     except ValidationError as error:
         raise SettingsError(f"{path}: no preset: {describe_fault(error.errors()[0])}") from error
+    settings = {name: value for name, value in preset.settings.items() if name not in ONCE_OF_THE_RECIPE}
+    preset = preset.model_copy(update={"settings": settings})
     if foreign := sorted(preset.values.keys() & NOT_THE_METHODS):
         raise SettingsError(f"{path}: expected settings of a recipe, found '{foreign[0]}'.")
     return preset

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from threading import Lock
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -24,16 +25,20 @@ class FunctionPolicy:
     name: str  # the reference
     action_dim: int
     _where: str
+    seconds: float  # for an answer
     _function: Callable[[Floats], Any]
 
     def chunks(self, states: Floats, horizon: int | None = None) -> list[Chunk]:
         """Plan for `states (B, S)`, which the function gets as a copy.
 
-        A `TimeoutError` of the function says that its answer is late; for all else it raises, there is `PolicyError`.
+        An answer after more than `seconds` is late. So is one for which the function raises `TimeoutError`; for all
+        else it raises, there is `PolicyError`. A call that does not return cannot be ended.
         """
         try:
             with ONE_AT_A_TIME:
+                began = monotonic()
                 answer = self._function(states.copy())
+                took = monotonic() - began
         except TimeoutError as error:
             return [Fault(LATE, f"expected an answer, found that it is late: {one_line(error)}")] * len(states)
         except (Exception, SystemExit) as error:
@@ -41,11 +46,16 @@ class FunctionPolicy:
             raise PolicyError(f"{self.name}{place}: it raised {type(error).__name__}: {one_line(error)}") from error
         if inspect.iscoroutine(answer):
             answer.close()
+        elif took > self.seconds:
+            late = f"expected an answer in {self.seconds:g} s, found one after {took:.3g} s"
+            return [Fault(LATE, late)] * len(states)
         return read_chunks(answer, len(states), self.action_dim, horizon)
 
 
-def find_function(reference: str, action_dim: int) -> FunctionPolicy:
+def find_function(reference: str, action_dim: int, seconds: float) -> FunctionPolicy:
     """Return the policy of a reference, `module:function` or `path/to/file.py:function`; the code is run.
+
+    An answer may take `seconds`.
 
     Raises `SettingsError` if there is no such function.
     """
@@ -55,7 +65,7 @@ def find_function(reference: str, action_dim: int) -> FunctionPolicy:
             "policy: expected a server's address, module:function or path/to/file.py:function, "
             f"found '{reference}'. See --help."
         )
-    return FunctionPolicy(reference, action_dim, own[0], _import_function(*own))
+    return FunctionPolicy(reference, action_dim, own[0], seconds, _import_function(*own))
 
 
 @cache

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pipeline.errors import PolicyError, reason
+from pipeline.errors import PolicyError, reason, shown_uri
 from pipeline.policies.answers import LATE, UNDECODABLE, Chunk, Fault, read_chunks, require_chunks, shown
 from pipeline.policies.states import Floats, checked_states
 
@@ -149,7 +149,10 @@ def connect(url: str, state_dim: int, action_dim: int, seconds: float = SECONDS)
         parts, host, port, plain = urlsplit(""), None, None, False
     more = parts.query or parts.fragment or parts.username
     if not (host and plain) or parts.scheme not in ("http", "https") or more:
-        raise PolicyError(f"policy: expected an address like http://127.0.0.1:5001, found {url[:200]!r}. See --help.")
+        raise PolicyError(
+            f"policy: expected an address like http://127.0.0.1:5001, found {shown_uri(url)[:200]!r}"
+            f"{' with a user' if parts.username else ''}. See --help."
+        )
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     path = f"{parts.path.removesuffix('/').removesuffix('/invocations')}/invocations"
     return RemotePolicy(url, state_dim, action_dim, seconds, kind(host, port, timeout=SECONDS), path)

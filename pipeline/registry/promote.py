@@ -27,6 +27,7 @@ from pipeline.registry.register import best_of, register_runs, registered_name
 from pipeline.registry.settings import PromoteSettings
 from pipeline.report.contest import Contest, Watch, judge
 from pipeline.report.statistics import Floats
+from pipeline.stages.changed import changed_data
 from pipeline.stages.compare import blocks_of
 from pipeline.stages.contenders import from_file, play_blocks
 from pipeline.stages.models import require_finished, require_task
@@ -112,6 +113,8 @@ def _promote(store: Store, task: Task, name: str, settings: PromoteSettings, say
     candidate, champion = find_candidate(store, task, name, settings), champion_of(store, name)
     if champion and candidate.version == champion:
         return Promotion(False, f"Nothing to do: {champion} is the champion already.", str(candidate), None)
+    for line in changed_data([candidate.run]):
+        say(f"warning: {line}")
     contest = None
     with (
         artifact(store, candidate.run.run_id, f"{candidate.run.tags[NAME]}.pth") as ours,
@@ -197,8 +200,8 @@ def find_candidate(store: Store, task: Task, name: str, settings: PromoteSetting
         finished = [run for run in found if run.status == "FINISHED"]
         if not finished:
             raise SettingsError(
-                f"study: expected one with an averaged ensemble of {method}, found none called '{settings.study}'. "
-                "Name another with --study: one of two models a method at least."
+                f"study: expected one with an average of {method} models, found none called '{settings.study}'. "
+                "Name another with --study: one with at least two models per group."
             )
         run = finished[-1]
     else:

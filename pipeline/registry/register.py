@@ -26,6 +26,7 @@ from pipeline.report.model_card import model_card, training_facts
 from pipeline.report.scores import COSTS
 from pipeline.results.gather import to_model
 from pipeline.results.task import task_of_runs
+from pipeline.stages.changed import changed_data
 from pipeline.stages.finish import CHECK, CHECK_EPISODES, FINAL_METRICS
 from pipeline.stages.judging import MEAN
 from pipeline.stages.models import models_of_study, require_finished
@@ -74,6 +75,8 @@ def register_models(settings: RegisterSettings, say: Say) -> list[Registered]:
         runs += [run for run in members if run.run_id not in settings.run]
     if not runs:
         raise SettingsError("run: name MLflow runs, or a study with --study. See --help.")
+    for line in changed_data(runs):
+        say(f"warning: {line}")
     return register_runs(store, runs, say, settings.task)
 
 
@@ -95,7 +98,7 @@ def registered_name(task: str, method: str) -> str:
 
 
 def register_runs(store: Store, runs: Sequence[StoredRun], say: Say, task: str = AUTO) -> list[Registered]:
-    """Register each run's model with its card, and let `best-STUDY` stand for the best of a study.
+    """Register each run's model with its card, and let `best-STUDY` stand for the best of a study, see `best_alias`.
 
     A model that its training has logged is taken as it is; of others the file is fetched and logged now. `task` is a
     reference to a user's own task, if they are of one.
@@ -112,6 +115,10 @@ def register_runs(store: Store, runs: Sequence[StoredRun], say: Say, task: str =
             for run in runs
             if is_model(run) and STUDY in run.tags
         }
+        holders = {
+            (name, alias): each.tags.get("experiment")
+            for name, found in versions.items() for each in found for alias in each.aliases
+        }  # fmt: skip
         bests = {found.run_id for part in parts if (found := best_of(store, tasks[part[0]], *part[1:]))}
         for run in runs:
             name, study, best = names[run.run_id], run.tags.get(STUDY), run.run_id in bests
@@ -125,8 +132,12 @@ def register_runs(store: Store, runs: Sequence[StoredRun], say: Say, task: str =
                 version = add_version(store, name, run.run_id, model_id, card, tags)
             else:
                 renew_version(store, version, card, tags)
-            if study and best and (alias := best_alias(study)) not in version.aliases:
-                set_alias(store, alias, version)
+            if study and best:
+                alias, own = best_alias(study), experiments[run.experiment_id]
+                if holders.setdefault((name, alias), own) not in (own, None):  # a study of this name elsewhere
+                    alias = best_alias(study, own)
+                if alias not in version.aliases:
+                    set_alias(store, alias, version)
             say(f"registered {run.name} as {version}{f', the best of {study}' if best else ''}")
             made.append(Registered(version, run, best, new))
     return made
@@ -139,10 +150,13 @@ def _log(store: Store, run: StoredRun, card: str) -> str:
         return log_model(store, run.run_id, load_policy(path), path, card, metrics)
 
 
-def best_alias(study: str) -> str:
-    """The alias of a study's best model. MLflow takes no dots, and `a.b` must not be `a_b`: a digest says which."""
-    plain = study.replace(".", "_")
-    return f"best-{plain}" if plain == study else f"best-{plain}-{sha256(study.encode()).hexdigest()[:6]}"
+def best_alias(study: str, experiment: str = "") -> str:
+    """The alias of a study's best model, with the experiment where another one's study of that name has the plain one.
+
+    MLflow takes no dots, and `a.b` must not be `a_b`: a digest says which.
+    """
+    plain, whole = study.replace(".", "_"), f"{experiment}/{study}" if experiment else study
+    return f"best-{plain}" if plain == whole else f"best-{plain}-{sha256(whole.encode()).hexdigest()[:6]}"
 
 
 def choosing(task: Task) -> tuple[str, ...]:

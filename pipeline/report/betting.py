@@ -5,7 +5,7 @@ chance that a mean is ever left out of its confidence sequence, or that E of two
 is at most alpha. Both are about these two policies on episodes of this kind, not about their recipes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import lgamma, log
 
 import numpy as np
@@ -58,7 +58,17 @@ def first_bets(margin: float, alpha: float = ALPHA, steps: int = STEPS, shape: t
     half = np.union1d(np.arange(steps + 1) / steps, [margin])
     means = np.concatenate([-half[:0:-1], half])  # symmetric to the bit: first and second can be exchanged
     capital = np.zeros((*shape, len(means)))
-    return Bets(alpha, means, 0, np.zeros(shape), np.ones(shape), capital, capital, -np.ones(shape), np.ones(shape))
+    return Bets(
+        alpha=alpha,
+        means=means,
+        count=0,
+        total=np.zeros(shape),
+        spread=np.ones(shape),
+        up=capital,
+        down=capital,
+        low=-np.ones(shape),
+        high=np.ones(shape),
+    )
 
 
 def bet(bets: Bets, difference: ArrayLike) -> Bets:
@@ -81,16 +91,15 @@ def bet(bets: Bets, difference: ArrayLike) -> Bets:
     up, down = bets.up + np.log1p(stake_up * above), bets.down + np.log1p(-stake_down * above)
     total = bets.total + d
     target = log(2 / bets.alpha)
-    return Bets(
-        bets.alpha,
-        bets.means,
-        t,
-        total,
-        bets.spread + (d - total / (t + 1)) ** 2,
-        up,
-        down,
-        np.maximum(bets.low, crossing(bets.means, up, target)),
-        np.minimum(bets.high, -crossing(-bets.means[::-1], down[..., ::-1], target)),
+    return replace(
+        bets,
+        count=t,
+        total=total,
+        spread=bets.spread + (d - total / (t + 1)) ** 2,
+        up=up,
+        down=down,
+        low=np.maximum(bets.low, crossing(bets.means, up, target)),
+        high=np.minimum(bets.high, -crossing(-bets.means[::-1], down[..., ::-1], target)),
     )
 
 

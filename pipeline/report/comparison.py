@@ -50,6 +50,8 @@ class Model:
     episodes: Mapping[str, Floats]  # (C, S) by score; empty if it was not evaluated
     costs: Mapping[str, float]
     errors: Mapping[str, float] = field(default_factory=dict)  # by dimension, without a simulator: see `error_metrics`
+    method: str = ""
+    averages: str = ""  # of an averaged policy: the group of its models
 
     @property
     def label(self) -> str:
@@ -77,6 +79,16 @@ class Group:
     scores: dict[str, dict[Where, Summary]]
     costs: dict[str, Summary]
     errors: dict[str, Summary] = field(default_factory=dict)
+
+    @property
+    def method(self) -> str:
+        """The method of its models."""
+        return self.models[0].method
+
+    @property
+    def averages(self) -> str:
+        """The group whose models an averaged policy has."""
+        return self.models[0].averages
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ class Design:
     conditions: str
     episodes: int  # per condition
     seed: int  # of the episodes
-    looks: str = NO_LOOKS  # numbers of models a group at which a study may stop: "8,12,16,20"
+    looks: str = NO_LOOKS  # numbers of models per group at which a study may stop: "8,12,16,20"
 
     def __str__(self) -> str:
-        looks = "" if self.looks == NO_LOOKS else f", looks at {self.looks} models a group"
+        looks = "" if self.looks == NO_LOOKS else f", looks at {self.looks} models per group"
         return f"{self.primary} within {self.margin:g}, {self.episodes} episodes per condition, seed {self.seed}{looks}"
 
     def tags(self) -> dict[str, str]:

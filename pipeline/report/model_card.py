@@ -11,7 +11,9 @@ from pipeline.tasks.score import shares_of
 from pipeline.tasks.task import Task
 
 SHOWN_SETTINGS = ("seed", "epochs", "batch_size", "lr", "width", "layers", "heads", "ema", "arch")
-DIGESTS = {
+DATA = {
+    "data set": "data_set",
+    "licence of the data": "data_licence",
     "training pairs, sha256": "data_sha256",
     "tokenizer, sha256": "tokenizer_sha256",
     "split 80% / 10% / 10%, digest": "split_digest",
@@ -40,7 +42,7 @@ class CardFacts:
     name: str
     about: str  # one line: method and seed, or the members of an averaged policy
     run_id: str
-    data: Mapping[str, str]  # digests of the data, by role
+    data: Mapping[str, str]  # the data set's name and licence, and digests, by role
     settings: Mapping[str, str]
     chosen: str  # how this model was selected
     protocol: str  # of the evaluation; empty if there was none
@@ -55,11 +57,11 @@ def training_facts(
     code = {"code": f"{tags['code_commit']}, {tags.get('code_tree', '')}"} if "code_commit" in tags else {}
     return CardFacts(
         task=task,
-        horizon=int(tags.get("chunk_actions") or str(params.get("horizon", 0))) or task.horizon,  # old runs: no tag
+        horizon=int(tags.get("chunk", 0)) or int(str(params.get("horizon", 0))) or task.horizon,
         name=name,
         about=f"{tags['method']}, seed {params['seed']}." if "seed" in params else f"{tags['method']}.",
         run_id=run_id,
-        data={what: tags[tag] for what, tag in DIGESTS.items() if tag in tags},
+        data={what: tags[tag] for what, tag in DATA.items() if tag in tags},
         settings={each: str(params[each]) for each in SHOWN_SETTINGS if each in params} | code,
         chosen="Not chosen: one training.",
         protocol="",

@@ -37,6 +37,7 @@ def draw_plans(
     """
     first = next(iter(plans.values()))
     examples, horizon = first.expert.shape[:2]
+    more = f", actions 1 to {MOST_ACTIONS} of {len(labels)}" if len(labels) > MOST_ACTIONS else ""
     labels = labels[:MOST_ACTIONS]
     height = 3.2 * len(labels) ** 0.7 + (3.2 if errors else 0.6)
     figure = Figure(figsize=(3.4 * examples + 2.0, height), layout="constrained")
@@ -74,7 +75,7 @@ def draw_plans(
         axes.set(xlabel="time within the chunk, s", ylabel="MAE, action units")
         axes.grid(alpha=0.25)
         axes.legend(loc="upper left", bbox_to_anchor=BESIDE)
-    figure.suptitle(f"Plans of {title} against the expert's chunks of the test split: thin lines are models")
+    figure.suptitle(f"Plans of {title} against the expert's chunks of the test split{more}: thin lines are models")
     return figure
 
 

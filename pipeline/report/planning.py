@@ -7,7 +7,7 @@ from scipy import special
 
 from pipeline.report.statistics import ALPHA, Components, Floats
 
-MODELS = (6, 8, 10, 12, 16, 20, 30, 40, 60, 100)  # a method; what is offered
+MODELS = (6, 8, 10, 12, 16, 20, 30, 40, 60, 100)  # per method; what is offered
 EPISODES = (100, 1_000_000)  # the fewest and the most that are offered
 DECIDES = 0.7  # 1.96 / (1.96 + 0.84): an interval so much narrower than the difference leaves zero out in 4 of 5 cases
 

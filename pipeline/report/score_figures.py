@@ -148,10 +148,10 @@ def _score_line(panel: Panel, group: Group, number: int, groups: int) -> None:
 
 
 def _members(average: Group, groups: Sequence[Group]) -> int | None:
-    """Return the number of an averaged policy's group: the one in its name, or the only one of its method."""
-    method, named = average.name.partition(" ")[0], average.name.partition(" average of ")[0]
-    of_method = [number for number, group in enumerate(groups) if group.name.partition(" ")[0] == method]
-    found = [number for number in of_method if groups[number].name == named] or of_method
+    """Return the number of an averaged policy's group or, where that has another name here, its method's only one."""
+    models = [(number, group) for number, group in enumerate(groups) if group.kind == "model"]
+    found = [number for number, group in models if group.name == average.averages]
+    found = found or [number for number, group in models if group.method == average.method]
     return found[0] if len(found) == 1 else None
 
 

@@ -56,7 +56,8 @@ def draw_history(searched: Searched) -> Figure:
             axes.step(places, best, where="post", color="k", linewidth=1, label="best so far")
         axes.set_title(each.method, loc="left")
         axes.set_xlabel("trial")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xlim(-0.5, len(each.tried) - 0.5)
         axes.grid(alpha=0.3)
         if number == 0:
             axes.set_ylabel(searched.score.short)

@@ -24,7 +24,7 @@ def draw_suite(title: str, suite: Suite) -> Figure:
     yardsticks that plan as a policy does.
     """
     names = methods_of(suite)
-    looks = looks_of(names)
+    looks = looks_of({group.name: group.method for each in suite.values() for group in each.of_kind("model")})
     columns = 4
     height = len(suite) * (0.36 + INCHES * len(names)) + 1 + 0.25 * -(-(len(names) + 1) // columns)
     figure = Figure(figsize=(9.5, height), layout="constrained")
@@ -43,14 +43,14 @@ def draw_suite(title: str, suite: Suite) -> Figure:
     return figure
 
 
-def looks_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return colour and marker of each group: those of its method, its first word, open for its second group.
+def looks_of(methods_by_name: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return colour and marker of each group, by its method: those of the method, open for its second group.
 
     Groups of one method alone, and those of a method with more than two, have looks of their own.
     """
-    methods = [name.split()[0] for name in names]
+    names, methods = list(methods_by_name), list(methods_by_name.values())
     own = len(set(methods)) == 1 or max(map(methods.count, methods), default=0) > 2
-    keys = list(names) if own else methods
+    keys = names if own else methods
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     looks = {}
     for place, (name, key) in enumerate(zip(names, keys, strict=True)):

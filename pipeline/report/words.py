@@ -63,7 +63,7 @@ def needs_words(needs: Sequence[Need]) -> str:
         return "No number of models and episodes within reach would decide, if the difference is what it seems."
     shown = [needs[0], needs[-1]] if len(needs) > 1 else needs
     options = ", or ".join(
-        f"{need.models} models a group on {need.episodes:,} episodes per condition" for need in shown
+        f"{need.models} models per group on {need.episodes:,} episodes per condition" for need in shown
     )
     return f"What would probably decide: {options}."
 

@@ -16,7 +16,9 @@ from pipeline.evaluation.stored import EPISODES_FILE, FOLDER, protocol_of, read_
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.design import MARGIN, NO_LOOKS, PREFIX, Design, design_of
 from pipeline.report.scores import COSTS
+from pipeline.results.groups import DIGESTS, computed_groups, data_notes
 from pipeline.results.task import task_of_runs
+from pipeline.stages.changed import changed_data
 from pipeline.tasks.score import PLANNED, REBUILT, error_metrics
 from pipeline.tasks.task import Task
 from pipeline.tracking.names import EARLIER, LOOKED, SEARCH, TRAINED, Kind
@@ -35,21 +37,6 @@ from pipeline.tracking.store import Store
 
 BESIDE = (Kind.AVERAGE, Kind.ORIGINAL, Kind.YARDSTICK)  # kinds of runs that are shown next to models
 ORDER = ("pi0", "pi0_fast", "regression", "binning")  # order of groups by method; others follow by name
-DIGESTS = ("data_sha256", "tokenizer_sha256")
-NOT_A_DIFFERENCE = {
-    "seed",
-    "run_name",
-    "resume",
-    "preset",
-    "experiment",
-    "device",
-    "threads",
-    "data",
-    "pairs",
-    "tokenizer",
-    "task",
-    "scheme",
-}  # of training; the digest of a tokenizer tells its scheme
 EARLIER_NAMES = {"best_test_loss": "test_loss_at_best_val"}  # of metrics, in runs of early versions
 
 
@@ -95,6 +82,8 @@ def gather(store: Store, study: str = ALL, experiment: str = ALL, task: str = AU
             f"{repeated} runs repeat the settings and seed of another run, which is used instead (evaluated or newer)."
         )
     notes += acting_notes(chosen, names)
+    notes += data_notes(chosen, names, known)
+    notes += [f"{line}." for line in changed_data(chosen)]
     read = [to_model(store, run, known, names[run.run_id], protocol, notes) for run in chosen]
     judged = [run for run in beside if protocol is not None and protocol_of(run.tags) == protocol]
     read += [to_model(store, run, known, name_beside(run, beside), protocol, notes) for run in judged]
@@ -123,7 +112,7 @@ def design_notes(tags: Mapping[str, str]) -> list[str]:
     looked = tags.get(LOOKED, "").split()
     if len(looked) > 1 and tags.get(f"{PREFIX}looks", NO_LOOKS) == NO_LOOKS:
         notes.append(
-            f"The verdict was read with {', '.join(looked)} models a group: whoever goes on until it pleases finds "
+            f"The verdict was read with {', '.join(looked)} models per group: whoever goes on until it pleases finds "
             "more differences than there are. until=decided looks at numbers that are fixed in advance."
         )
     return notes
@@ -200,34 +189,6 @@ def name_beside(run: StoredRun, beside: Sequence[StoredRun]) -> str:
     return f"{run.name} ({run.tags.get('study')})" if is_average(run) and len(studies) > 1 else run.name
 
 
-def computed_groups(models: Sequence[StoredRun]) -> dict[str, str]:
-    """Return the name of each model's group, by run id: its method, and what differs between models of the method."""
-    names = {}
-    for method in {run.tags["method"] for run in models}:
-        same = [run for run in models if run.tags["method"] == method]
-        recipes = {run.run_id: _recipe(run) for run in same}
-        keys = sorted({key for found in recipes.values() for key in found})
-        differing = [key for key in keys if len({found.get(key, "-") for found in recipes.values()}) > 1]
-        for run in same:
-            parts = [f"{key.removesuffix('_sha256')}={recipes[run.run_id].get(key, '-')}" for key in differing]
-            names[run.run_id] = " ".join([method, *parts])
-    return names
-
-
-def _recipe(run: StoredRun) -> dict[str, str]:
-    known = {"horizon": "0"}  # early runs do not tell it
-    settings = known | {name: _number(value) for name, value in run.params.items() if name not in NOT_A_DIFFERENCE}
-    settings["device"] = run.tags.get("device", "cpu")  # the resolved device; early runs have no such tag
-    return settings | {name: run.tags[name][:12] for name in DIGESTS if name in run.tags}
-
-
-def _number(text: str) -> str:
-    try:
-        return f"{float(text):g}"
-    except ValueError:
-        return text
-
-
 def to_model(
     store: Store, run: StoredRun, task: Task, group: str, protocol: Protocol | None, notes: list[str]
 ) -> Model:
@@ -258,4 +219,6 @@ def to_model(
         episodes=episodes,
         costs={name: value for name, value in costs.items() if name not in odd},
         errors={name: metrics[name] for name in by_dimension if math.isfinite(metrics.get(name, math.nan))},
+        method=run.tags["method"],
+        averages=group_of(run) if is_average(run) else "",
     )

@@ -46,7 +46,7 @@ def make_plan(settings: PlanSettings) -> Table:
     note = f"From {assumed.source}: standard deviations of models, episodes and the rest {stds}."
     if not rows:
         note = f"No number of models and of episodes up to {EPISODES[1]:,} is enough. {note}"
-    columns = ("models a group", "episodes per condition", "half-width", "training, core minutes")
+    columns = ("models per group", "episodes per condition", "half-width", "training, core minutes")
     title = f"For a 95% interval of ±{settings.half_width:g} of a difference in {assumed.primary}"
     return Table(title, columns, rows, note)
 

@@ -25,7 +25,8 @@ def task_of_runs(names: Collection[str], reference: str = AUTO) -> Task:
     if (known := named_task(name)) is None:
         raise SettingsError(
             f"task: expected one of {', '.join(TASKS)}, or a data set, found runs of '{name}'. "
-            "Say where your own task is: --task path/to/file.py:NAME."
+            "If it was a data set, that was removed: import it again. If it is your own task, say where it is: --task "
+            "path/to/file.py:NAME."
         )
     return known
 

@@ -12,9 +12,23 @@ from pipeline.config import NONE
 from pipeline.methods.method import Method, Prepared
 from pipeline.methods.settings import TrainSettings
 from pipeline.stages.say import Say
+from pipeline.tasks.dataset import set_of, told_in
 from pipeline.tasks.task import Task
 from pipeline.tracking.mirror import Mirror
-from pipeline.tracking.names import LOCK_FILE, METHOD, NAME, SAME_BITS, SETTINGS_FILE, TASK, TOGETHER, Kind
+from pipeline.tracking.names import (
+    CHUNK,
+    DATA_SET,
+    LICENCE,
+    LOCK_FILE,
+    METHOD,
+    NAME,
+    SAME_BITS,
+    SETTINGS_FILE,
+    SETTINGS_USED,
+    TASK,
+    TOGETHER,
+    Kind,
+)
 from pipeline.tracking.run import TrackedRun
 from pipeline.training.device import NO_PROMISE, choose_device, same_bits
 from pipeline.training.fit import STEP_EVENTS, Epoch, Problem, Step
@@ -174,12 +188,17 @@ class Training:
         tags |= {TOGETHER: str(self.together)} if self.together else {}
         tags |= {SAME_BITS: "yes" if self.together or same_bits(settings) else "no"}
         tags |= {"pairs_sha256": prepared.pairs_sha256} if prepared.pairs_sha256 else {}
+        tags[CHUNK] = str(prepared.interface.horizon)
+        folder = prepared.files["data"].parent
+        dataset = told_in(folder)
+        told = {DATA_SET: set_of(folder), LICENCE: dataset.licence if dataset else ""}
+        tags |= {name: text for name, text in told.items() if text}
         run.tags(tags)
         shown = settings.model_dump(mode="json", exclude={"resume"})
         overridden = run.params(shown)
         if overridden:
             used = ", ".join(f"{name}={getattr(settings, name)}" for name in overridden)
-            run.tags({"settings_used": used})
+            run.tags({SETTINGS_USED: used})
             self.note(params_note(used, overridden, settings.preset))
         if run.experiment and settings.experiment not in (
             run.experiment,

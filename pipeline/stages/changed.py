@@ -1,28 +1,45 @@
 """Runs whose data has changed since they were trained."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from pipeline.files import file_digest, is_file
+from pipeline.stages.collect import PAIRS_FILE
 from pipeline.tracking.query import StoredRun
 
 
 def changed_data(runs: Iterable[StoredRun]) -> list[str]:
     """One line for each file that is another now than the one that runs were trained on.
 
-    A file that is gone has not changed, nor has one that a run of an early version does not tell.
+    Of tokens that are still the same, the action pairs beside them are looked at, which they were made from. A file
+    that is gone has not changed, nor has one that a run of an early version does not tell.
     """
-    trained: dict[tuple[str, str], list[str]] = {}  # names, by file and digest
+
+    @cache
+    def now(path: Path) -> str | None:
+        return file_digest(path) if is_file(path) else None
+
+    trained: dict[tuple[Path, str], list[str]] = {}  # names, by file and digest
     for run in runs:
-        path, then = run.params.get("pairs"), run.tags.get("data_sha256")
-        if path and then:
-            trained.setdefault((path, then), []).append(run.name)
-    now = {path: file_digest(Path(path)) for path, _ in trained if is_file(Path(path))}
+        changed = ((path, then) for path, then in _files(run) if now(path) not in (None, then))
+        if first := next(changed, None):
+            trained.setdefault(first, []).append(run.name)
     return [
-        f"{path} has changed since {_words(names)} trained on it: sha256 {then[:12]} then, {now[path][:12]} now"
+        f"{path} has changed since {_words(names)} trained on it: sha256 {then[:12]} then, {str(now(path))[:12]} now"
         for (path, then), names in trained.items()
-        if now.get(path, then) != then
     ]
+
+
+def _files(run: StoredRun) -> Iterator[tuple[Path, str]]:
+    """The files of a run's data, and the digests that they had."""
+    if "pairs" not in run.params:
+        return
+    path = Path(run.params["pairs"])
+    if "data_sha256" in run.tags:
+        yield path, run.tags["data_sha256"]
+    if "tokenizer_sha256" in run.tags and "pairs_sha256" in run.tags:
+        yield path.with_name(PAIRS_FILE), run.tags["pairs_sha256"]
 
 
 def _words(names: list[str]) -> str:

@@ -159,6 +159,7 @@ def _steps(settings: CollectSettings, task: Task) -> int:
 def describe(settings: CollectSettings, task: Task) -> DataSet:
     """Tell what is collected."""
     command = f"collect --task {settings.task} --trajectories {settings.trajectories} --seed {settings.seed}"
+    command += f" --horizon {settings.horizon}" if settings.horizon else ""
     return DataSet(
         name=name_of(settings.out, task.name),
         task=task.name,

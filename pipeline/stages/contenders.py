@@ -7,6 +7,7 @@ same blocks of episodes: a block is one start in every condition. Shapes: C cond
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 
 from pipeline.config import NONE
-from pipeline.errors import SettingsError
+from pipeline.errors import SettingsError, StoreError
 from pipeline.evaluation.control import Episodes, Ints, Planner, draw_episodes, evaluate_planner, policy_planner
 from pipeline.files import file_digest
 from pipeline.methods.method import Plans
@@ -61,7 +62,11 @@ def open_contender(task: Task, place: str, asks: AsksPolicies, tokenizer: str = 
         return from_elsewhere(task, place, asks)
     if place.startswith(MODELS):
         store = open_store()
-        with model_file(store, named_version(store, place)) as path:
+        version = named_version(store, place)
+        with suppress(StoreError):  # the run may be gone, its version stays
+            for line in changed_data([fetch(store, version.run_id)]):
+                say(f"warning: {line}")
+        with model_file(store, version) as path:
             return from_file(task, path, tokenizer)
     if not Path(place).exists() and RUN_ID.fullmatch(place):
         store = open_store()

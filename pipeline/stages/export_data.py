@@ -8,8 +8,10 @@ from pipeline.data.targets.registry import FORMATS
 from pipeline.data.trajectories import load_trajectories
 from pipeline.errors import DataError, SettingsError
 from pipeline.files import check_folder, whole_folder
+from pipeline.stages.collect import TRAJECTORIES_FILE
 from pipeline.stages.settings import ExportDataSettings
 from pipeline.stages.tokenize import REBUILD
+from pipeline.tasks.dataset import told_in
 from pipeline.tasks.facts import require_fit
 from pipeline.tasks.settings import settle
 
@@ -39,8 +41,11 @@ def export_data(settings: ExportDataSettings, watch: Callable[[int, int], None])
     sizes = found.states.shape[-1], found.actions.shape[-1]
     require_fit(str(settings.trajectories), found.task, sizes, task, DataError, REBUILD)
     count, frames = len(found.gains), found.actions.size // sizes[1]
+    own = settings.trajectories.name == TRAJECTORIES_FILE  # of the data set in whose folder it is
+    dataset = told_in(settings.trajectories.parent) if own else None
+    told = (dataset.instruction, dataset.licence) if dataset else ("", "")
     with whole_folder(settings.out) as folder:
-        FORMATS[settings.format](folder, task, found, lambda done: watch(done, count))
+        FORMATS[settings.format](folder, task, found, lambda done: watch(done, count), *told)
         written = [path for path in folder.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in written)
     return ExportedData(settings.out, task.name, count, frames, len(written), size)

@@ -13,7 +13,7 @@ from pipeline.tasks.score import shares_of
 from pipeline.tasks.task import Task
 from pipeline.tracking.delivery import BRIEFLY
 from pipeline.tracking.mirror import Mirror
-from pipeline.tracking.names import CHUNK, WEIGHTS
+from pipeline.tracking.names import WEIGHTS
 from pipeline.tracking.registry import log_model
 from pipeline.tracking.store import mlflow_settings
 
@@ -62,7 +62,7 @@ def finish(training: Training) -> Trained:
     metrics = final | {"train_seconds": account.seconds}
     parameters = float(sum(weight.numel() for weight in account.best.values()))
     run.metrics(metrics | {"parameters": parameters}, time_ms=int(account.epochs[-1]["time_ms"]))
-    run.tags({WEIGHTS: digest, CHUNK: str(policy.horizon)})
+    run.tags({WEIGHTS: digest})
 
     training.note(
         f"best: epoch {account.best_epoch}, val {best['val_loss']:.5f}, test {best['test_loss']:.5f}; "
@@ -99,8 +99,9 @@ def first_look(task: Task, policy: Policy, threads: int) -> tuple[dict[str, floa
 def _log_model(training: Training, policy: Policy) -> None:
     """Log the model as MLflow's models are, with its metrics. No training fails by this: `register` makes it good."""
     run, params = training.run, training.settings.model_dump(mode="json")
-    tags = training.account.provenance | {CHUNK: str(policy.horizon)}
-    card = model_card(training_facts(training.task, training.mirror.name, run.run_id, tags, params))
+    card = model_card(
+        training_facts(training.task, training.mirror.name, run.run_id, training.account.provenance, params)
+    )
     try:
         run.flush()
         if run.deliver_waiting()[1]:

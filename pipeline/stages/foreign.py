@@ -62,7 +62,7 @@ def open_foreign(task: Task, place: str, settings: AsksPolicies) -> Foreign:
     if ADDRESS in place:
         policy = connect(place, task.state_dim, task.action_dim, settings.timeout)
     else:
-        policy = find_function(place, task.action_dim)
+        policy = find_function(place, task.action_dim, settings.timeout)
     states = first_states(task, min(2, settings.batch))
     try:
         horizon = require_chunks(policy.name, policy.chunks(states)).shape[1]

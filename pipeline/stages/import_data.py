@@ -12,13 +12,21 @@ from pipeline.config import AUTO, DATA, NONE
 from pipeline.data.sources.apart import apart
 from pipeline.data.sources.check import Check
 from pipeline.data.sources.registry import find_format, recognise
-from pipeline.data.sources.source import Format, Source, chosen, fault, matching, readable
+from pipeline.data.sources.source import Feature, Source, chosen, fault, matching, readable
 from pipeline.data.sources.spool import Spool, spool, write_pairs, write_trajectories
 from pipeline.errors import DataError, SettingsError
 from pipeline.files import MOST_RATIO, MOST_SMALL, check_folder, file_digest, whole_folder, writing
 from pipeline.stages.collect import PAIRS_FILE, TRAJECTORIES_FILE
 from pipeline.stages.settings import ImportSettings
-from pipeline.tasks.dataset import DataSet, dataset_text, is_dataset_name, task_of_data, write_dataset
+from pipeline.tasks.dataset import (
+    LONGEST,
+    DataSet,
+    dataset_text,
+    how_to_remove,
+    is_dataset_name,
+    task_of_data,
+    write_dataset,
+)
 from pipeline.tasks.facts import KEY, facts_of
 from pipeline.tasks.registry import TASKS, find_task
 from pipeline.tasks.task import HORIZON, Channel, Task
@@ -26,6 +34,20 @@ from pipeline.versions import installed_versions
 
 RATES_AGREE = 0.001  # of the source and of the task: the share by which they may differ
 LONGEST_NAME = 200  # characters of a channel's
+OF_TASK = "actions beyond the task's limits, which the simulator applies clipped"
+OF_SOURCE = "numbers beyond the limits that the source states"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The numbers of a frame that are taken as its state or its action."""
+
+    keys: tuple[str, ...]  # of the source, and groups of them
+    names: tuple[str, ...]  # as the source has them, in its order
+    order: tuple[int, ...]  # the places of the data set's channels in the source
+    channels: tuple[Channel, ...]  # of the data set
+    limits: tuple[tuple[float, float], ...]  # least and largest of each channel by the source
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -34,8 +56,8 @@ class Found:
 
     source: Source
     task: Task | None  # None: it will be a task of its own
-    states: tuple[str, ...]  # keys of the source, and groups of them
-    actions: tuple[str, ...]
+    state: Columns
+    action: Columns
     dataset: DataSet  # as the source has it: copies and short episodes are not left out yet, the digest is not known
 
 
@@ -60,30 +82,30 @@ def look(settings: ImportSettings) -> Found:
         raise SettingsError(f"out: expected another name than a task's, found '{name}', whose own data lie there.")
     if settings.out.exists() or settings.out.is_symlink():
         raise SettingsError(
-            f"out: expected a data set that is not there yet, found '{settings.out}'. Name another, or "
-            f"remove it first: 'python -m pipeline data rm {name}'."
+            f"out: expected a data set that is not there yet, found '{settings.out}'. Name another, or first "
+            f"{how_to_remove(name)}."
         )
     check_folder(settings.out.parent, "a data set")
     task = None if settings.task == NONE else find_task(settings.task)
     format = find_format(recognise(settings.path) if settings.format == AUTO else settings.format)
+    given = {what: _given(getattr(settings, what)) for what in ("state", "action")}
+    keys = [key for what in given for key in given[what] or getattr(format, what)]
     with readable(settings.path, format.about):
-        source = apart(settings.path, lambda tell: format.open(settings.path))
-    states, actions = (_choices(source, what, getattr(settings, what), format) for what in ("state", "action"))
-    observation, action = _channels(source, states), _channels(source, actions)
-    if task is not None:
-        _require_fit(task, states, observation, "state", task.observation)
-        _require_fit(task, actions, action, "action", task.action)
-        observation, action = task.observation, task.action
+        source = apart(settings.path, lambda tell: format.open(settings.path, keys))
+    state, action = (
+        _columns(source, what, tuple(chosen(source, what, given[what], getattr(format, what))), task) for what in given
+    )
     size = sum(path.stat().st_size for path in source.files)
-    claimed = source.frames * (len(observation) + len(action)) * 4
+    claimed = source.frames * (len(state.channels) + len(action.channels)) * 4
     if claimed > MOST_SMALL + MOST_RATIO * size:
         expected = f"no more frames than its {size:,} bytes can hold"
         raise fault(settings.path, expected, f"{source.frames:,} claimed")
+    instruction = source.tasks[0] if len(source.tasks) == 1 else ""
     dataset = DataSet(
         name=name,
         task=name if task is None else task.name,
-        observation=observation,
-        action=action,
+        observation=state.channels,
+        action=action.channels,
         control_seconds=_seconds(settings, source, task),
         horizon=settings.horizon or (HORIZON if task is None else task.horizon),
         episodes=source.episodes,
@@ -92,9 +114,10 @@ def look(settings: ImportSettings) -> Found:
         source=str(settings.path),
         source_sha256="",
         licence=source.licence,
+        instruction=instruction if instruction.isprintable() and len(instruction) <= LONGEST else "",
     )
     dataset_text(dataset)  # what cannot be told of it is refused before its episodes are read
-    return Found(source, task, states, actions, dataset)
+    return Found(source, task, state, action, dataset)
 
 
 def import_data(settings: ImportSettings, found: Found, watch: Callable[[int, int], None]) -> Imported:
@@ -106,8 +129,19 @@ def import_data(settings: ImportSettings, found: Found, watch: Callable[[int, in
     """
     source, dataset = found.source, found.dataset
     sizes = len(dataset.observation), len(dataset.action)
-    limits = np.full(sizes[1], np.inf) if found.task is None else found.task.limits
-    checking = Check(settings.path, source, found.states, found.actions, dataset.horizon, limits)
+    taken = found.state, found.action
+    with np.errstate(over="ignore"):  # beyond float32's range counts as infinite
+        limits = np.array([pair for each in taken for pair in each.limits], np.float32).T
+    checking = Check(
+        settings.path,
+        source,
+        found.state.keys,
+        found.action.keys,
+        dataset.horizon,
+        orders=(list(found.state.order), list(found.action.order)),
+        limits=limits,
+        out_of_limits=OF_SOURCE if found.task is None else OF_TASK,
+    )
     digest = _digest(settings.path, source.files)
     with whole_folder(settings.out) as folder:
 
@@ -133,43 +167,55 @@ def import_data(settings: ImportSettings, found: Found, watch: Callable[[int, in
         pairs = write_pairs(folder / PAIRS_FILE, spooled, dataset.horizon, settings.every, metadata)
         for file in files:
             file.unlink()
-    names = [channel.name for channel in (*dataset.observation, *dataset.action)]
+    names = [channel.name for each in taken for channel in each.channels]
+    warnings = *found.state.warnings, *found.action.warnings, *check.warnings(names)
     written = tuple(sorted(settings.out.iterdir()))
-    return Imported(dataset, pairs, tuple(check.warnings(names)), written)
+    return Imported(dataset, pairs, warnings, written)
 
 
-def _choices(source: Source, what: str, given: str, format: Format) -> tuple[str, ...]:
-    usual = format.state if what == "state" else format.action
-    words = [] if given == AUTO else [word.strip() for word in given.split(",")]
-    return tuple(chosen(source, what, words, usual))
+def _given(keys: str) -> list[str]:
+    return [] if keys == AUTO else [word.strip() for word in keys.split(",")]
 
 
-def _channels(source: Source, choices: Sequence[str]) -> tuple[Channel, ...]:
-    """A channel for each number, with the source's name of it, or that of its feature and a number."""
-    features = [source.features[key] for key in matching(source.features, choices)]
+def _columns(source: Source, what: str, keys: tuple[str, ...], task: Task | None) -> Columns:
+    """Take what these keys mean as states or actions, `what`, of a task: in its order where they have its names."""
+    features = [source.features[key] for key in matching(source.features, keys)]
+    names = _names(features, keys)
+    own = tuple(range(len(names)))
+    if task is None:
+        limits = [pair for each in features for pair in each.limits or [(-np.inf, np.inf)] * each.size]
+        return Columns(keys, names, own, tuple(Channel(name, name, "") for name in names), tuple(limits))
+    expected = task.observation if what == "state" else task.action
+    wanted = [channel.name for channel in expected]
+    if len(names) != len(wanted):
+        raise DataError(
+            f"{what}: expected the {len(wanted)} numbers of the task '{task.name}' ({', '.join(wanted)}), found "
+            f"{len(names)} in {', '.join(keys)}. Choose others by --{what}, or leave out --task."
+        )
+    same = sorted(names) == sorted(wanted)
+    order = tuple(map(names.index, wanted)) if same else own
+    warnings = []
+    if not same and any(feature.names for feature in features):
+        taken, of_task = ", ".join(names), ", ".join(wanted)
+        warnings.append(f"{what}: the source's {taken} are taken, in this order, for the task's {of_task}")
+    bounds = np.full(len(wanted), np.inf) if what == "state" else task.limits
+    return Columns(keys, names, order, expected, tuple((-most, most) for most in bounds.tolist()), tuple(warnings))
+
+
+def _names(features: Sequence[Feature], choices: Sequence[str]) -> tuple[str, ...]:
+    """The source's name of each number, or that of its feature and a number."""
     names = [name for feature in features for name in feature.names or _numbered(feature.key, feature.size)]
     good = all(name.isprintable() and 0 < len(name) <= LONGEST_NAME for name in names)
     if not good or len(set(names)) < len(names):  # two features with the same names
         names = [name for feature in features for name in _numbered(feature.key, feature.size, whole=True)]
     if not all(name.isprintable() and len(name) <= LONGEST_NAME for name in names):
         raise DataError(f"features: expected short names in one line, found '{', '.join(choices)!r:.200}'.")
-    return tuple(Channel(name, name, "") for name in names)
+    return tuple(names)
 
 
 def _numbered(key: str, size: int, whole: bool = False) -> list[str]:
     short = key if whole else re.split("[./]", key)[-1] or key
     return [short] if size == 1 else [f"{short}_{number}" for number in range(size)]
-
-
-def _require_fit(
-    task: Task, keys: Sequence[str], found: Sequence[Channel], what: str, expected: Sequence[Channel]
-) -> None:
-    if len(found) != len(expected):
-        names = ", ".join(channel.name for channel in expected)
-        raise DataError(
-            f"{what}: expected the {len(expected)} numbers of the task '{task.name}' ({names}), found {len(found)} in "
-            f"{', '.join(keys)}. Choose others by --{what}, or leave out --task."
-        )
 
 
 def _seconds(settings: ImportSettings, source: Source, task: Task | None) -> float:

@@ -10,6 +10,13 @@ from pipeline.data.sources.registry import FORMATS
 from pipeline.executors.settings import RunsJobs
 from pipeline.tasks.settings import ABOUT, ForData, ForTask, WithHorizon
 
+NOT_USED: dict[str, tuple[str, ...]] = {
+    "fast": (),
+    "one_scale": ("scale", "fine_scale", "fine"),
+    "bins": ("scale", "fine", "vocabulary"),
+}
+"""Settings of a tokenizer that a scheme does without."""
+
 
 class CollectSettings(WithHorizon):
     """Simulate demonstrations and cut them into training pairs."""
@@ -46,6 +53,13 @@ class TokenizeSettings(ForData, WithHorizon):
     )
     pairs: Path = Field(Path("data/training_pairs_original.npz"), description="action pairs to tokenize")
     out: Path = Field(Path("data"), description="folder for SCHEME_tokenizer.json and training_pairs_SCHEME.npz")
+
+    @model_validator(mode="after")
+    def _scheme_uses_what_is_chosen(self) -> Self:
+        for name in NOT_USED[self.scheme]:
+            if (value := getattr(self, name)) != type(self).model_fields[name].default:
+                raise ValueError(f"{name}: expected its default, for {self.scheme} does not use it, found {value:g}")
+        return self
 
 
 class TokenizerReportSettings(ForData, WithHorizon):
@@ -87,7 +101,7 @@ class ChoosesActing(Settings):
 class AsksPolicies(Settings):
     """Settings of commands that ask policies of others for plans."""
 
-    timeout: float = Field(10.0, gt=0, le=3600, description="seconds that a policy server has for an answer")
+    timeout: float = Field(10.0, gt=0, le=3600, description="seconds that a policy of others has for an answer")
     batch: int = Field(200, ge=1, le=10_000, description="states of one request to a server or a function, at most")
 
 

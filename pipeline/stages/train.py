@@ -30,7 +30,7 @@ from pipeline.tracking.mirror import MIRROR, Mirror, reserve
 from pipeline.tracking.names import TOGETHER
 from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import open_store
-from pipeline.training.device import choose_device, deterministic_or_said
+from pipeline.training.device import choose_device, faults_said
 from pipeline.training.fit import Epoch, Step, fit, problem_of, training_warnings
 from pipeline.training.snapshots import load_snapshot
 from pipeline.training.state import Snapshot
@@ -42,7 +42,7 @@ Watch = Callable[[Step], None]
 
 
 def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place: Place | None = None) -> Trained:
-    """Train, track and mirror one model, in a study's `place` if it is part of one; or go on with a run that broke off.
+    """Train, track and mirror one model, in a study's `place` if it is part of one; or go on with an unfinished run.
 
     Bad input raises a `UserError` before any run is started. Once a run is started it ends FINISHED, FAILED with the
     reason in its log, or KILLED; if its process dies, `resume` goes on with it.
@@ -56,6 +56,16 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place
         settings = unfinished.settings
         if unfinished.code != code_digest():
             say("warning: the code has changed since the run was started, so its bits may be others")
+    try:
+        return _train(method, settings, say, watch, place, unfinished)
+    finally:
+        if unfinished:
+            unfinished.journal.release()  # also of one that was not taken up
+
+
+def _train(
+    method: Method, settings: TrainSettings, say: Say, watch: Watch, place: Place | None, unfinished: Unfinished | None
+) -> Trained:
     torch.set_num_threads(settings.threads)
     device = choose_device(settings)
     settings, task = settle(settings)
@@ -76,7 +86,7 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place
             method=method, task=task, settings=settings, prepared=prepared, problem=problem,
             run=run, mirror=mirror, account=account_of(snapshot), say=say,
         )  # fmt: skip
-        with system_metrics(run), deterministic_or_said():
+        with system_metrics(run), faults_said():
             return _fit(training, snapshot, keeper, watch)
     except BaseException as error:
         end_unfinished(run, mirror, keeper, error, say)
@@ -91,7 +101,7 @@ def begin(
     unfinished: Unfinished | None,
     together: int = 0,
 ) -> tuple[TrackedRun, Mirror, Snapshot | None]:
-    """Start a run with its files and its journal, or take up one that broke off, from its snapshot if it has one.
+    """Start a run with its files and its journal, or take up an unfinished one, from its snapshot if it has one.
 
     `together` is how many models are trained at once, 0 for one alone.
     """
@@ -171,7 +181,7 @@ def take_up(training: Training, snapshot: Snapshot | None, keeper: Keeper) -> No
         training.say(f"going on with {mirror.name} from step {snapshot.values['step']:,}")
     else:
         training.open()
-    # What was measured before the run broke off is logged again, as of its time: MLflow keeps one of each. A step is
+    # What was measured before the interruption is logged again, as of its time: MLflow keeps one of each. A step is
     # logged once it is in a snapshot on disk, or a run that goes on from an older one would log it as of two times.
     for row in account.epochs:
         training.log_epoch(row)

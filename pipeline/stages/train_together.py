@@ -16,12 +16,12 @@ from pipeline.stages.finish import finish
 from pipeline.stages.make_data import make_missing_data
 from pipeline.stages.say import Say
 from pipeline.stages.train import begin, end_unfinished, prepare, take_down, take_up
-from pipeline.stages.unfinished import find_unfinished
+from pipeline.stages.unfinished import Unfinished, find_unfinished
 from pipeline.streams import global_torch_stream
 from pipeline.tasks.settings import settle
 from pipeline.tracking.begin import Place, system_metrics
 from pipeline.tracking.names import TOGETHER
-from pipeline.training.device import choose_device, deterministic_or_said
+from pipeline.training.device import choose_device, faults_said
 from pipeline.training.fit import Step, problem_of
 from pipeline.training.state import Snapshot
 from pipeline.training.together import Broken, fit_together, require_alike
@@ -49,12 +49,28 @@ def train_together(
 ) -> dict[int, Exception]:
     """Train, track and mirror models of one method on the same data, each in a study's place.
 
-    Those with `resume` go on with a run that broke off. `watch` is called with the fraction that is done.
+    Those with `resume` go on with an unfinished run. `watch` is called with the fraction that is done.
 
     Returns what `train` would have raised for each model that has failed, such as `DivergedError`, by its place in
     `asked`: the others are not affected. Raises `UserError` kinds before any run is started.
     """
-    left = [None if each.resume == NONE else find_unfinished(method, each, together=True) for each, _ in asked]
+    left: list[Unfinished | None] = []
+    try:
+        for each, _ in asked:
+            left.append(None if each.resume == NONE else find_unfinished(method, each, together=True))
+        return _train_together(method, asked, left, say, watch)
+    finally:
+        for one in filter(None, left):
+            one.journal.release()  # also of one that was not taken up
+
+
+def _train_together(
+    method: Method,
+    asked: Sequence[tuple[TrainSettings, Place]],
+    left: Sequence[Unfinished | None],
+    say: Say,
+    watch: Callable[[float], None],
+) -> dict[int, Exception]:
     if any(one and one.code != code_digest() for one in left):
         say("warning: the code has changed since the runs were started, so their bits may be others")
     settled = [settle(one.settings if one else each) for one, (each, _) in zip(left, asked, strict=True)]
@@ -77,7 +93,7 @@ def train_together(
                 account=account_of(snapshot), say=say, together=len(asked),
             )  # fmt: skip
             members.append(Member(training, Keeper(run.journal.snapshot), snapshot))
-        with deterministic_or_said(), ExitStack() as stack:
+        with faults_said(), ExitStack() as stack:
             for member in members:
                 stack.enter_context(system_metrics(member.training.run))
             return _fit(members, watch)

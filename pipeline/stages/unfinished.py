@@ -1,4 +1,4 @@
-"""Runs that broke off: going on with them, and mending what they left."""
+"""Unfinished runs: going on with them, and mending what they left."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,12 +20,12 @@ if TYPE_CHECKING:  # it imports torch
 
 GONE = "its process was gone"
 DYING_SECONDS = 20.0  # that a process whose study is gone has to end its run
-LOOK = "'python -m pipeline doctor' lists those that broke off"
+LOOK = "'python -m pipeline doctor' lists the unfinished ones"
 
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run that broke off, with its journal, which this process owns now."""
+    """An unfinished run, with its journal, which this process owns now."""
 
     journal: Journal
     name: str  # of its files
@@ -56,7 +56,7 @@ def find_unfinished(method: "Method", settings: TrainSettings, together: bool = 
     journal = _latest(method) if settings.resume == LATEST else journal_of(settings.resume)
     if journal is None or not journal.about():
         raise SettingsError(
-            f"resume: expected a run of {method.name} that broke off, found none for '{settings.resume}'; {LOOK}."
+            f"resume: expected an unfinished run of {method.name}, found none for '{settings.resume}'; {LOOK}."
         )
     if not journal.own():
         raise SettingsError(
@@ -70,7 +70,7 @@ def find_unfinished(method: "Method", settings: TrainSettings, together: bool = 
 
 
 def can_resume(run_id: str, settings: TrainSettings, together: bool = False) -> bool:
-    """Whether a run broke off, nobody works on it, and it was started with these settings, alone or together."""
+    """Whether a run is unfinished, nobody works on it, and it was started with these settings, alone or together."""
     journal = journal_of(run_id)
     if not (journal.snapshot.exists() and journal.own()):
         return False
@@ -88,7 +88,7 @@ def _unfinished(method: "Method", settings: TrainSettings, journal: Journal, tog
         )
     if about.get("method") != method.name or about.get(ENDED) == "FINISHED":
         raise SettingsError(
-            f"resume: expected a run of {method.name} that broke off, found '{journal.run_id}', which is one of "
+            f"resume: expected an unfinished run of {method.name}, found '{journal.run_id}', which is one of "
             f"{about.get('method', 'a study')}{', and finished' if about.get(ENDED) == 'FINISHED' else ''}; {LOOK}."
         )
     kept = make(method.settings_type, about["settings"])
@@ -108,7 +108,7 @@ def _unfinished(method: "Method", settings: TrainSettings, journal: Journal, tog
 
 
 def _latest(method: "Method") -> Journal | None:
-    """The youngest run of a method that broke off, of those that were trained alone."""
+    """The youngest unfinished run of a method, of those that were trained alone."""
     found = None
     for journal in left_journals():
         about = journal.about()

@@ -7,6 +7,8 @@ from typing import Any
 
 from pipeline.config import AUTO, make
 from pipeline.errors import SettingsError
+from pipeline.executors.jobs import Resources
+from pipeline.executors.run import machines_of
 from pipeline.methods.method import Method, Prepared
 from pipeline.methods.preset import read_preset
 from pipeline.methods.registry import METHODS
@@ -33,6 +35,12 @@ class Group:
     method: Method
     settings: TrainSettings  # of the first seed
     trained: str  # the name of the group that trains its models: its own, or another that differs only in acting
+    device: str  # that its models are trained on, for results differ between devices
+
+    @property
+    def needs(self) -> Resources:
+        """What a training needs of a machine, of one model or of several together."""
+        return Resources(float(self.settings.threads), float(self.device == "cuda"))
 
     def member(self, seed: int) -> "Member":
         """Return the member with a seed; raises `SettingsError` for a seed that is out of range."""
@@ -44,9 +52,8 @@ class Group:
         files = set(prepared.files) | {"pairs", "data"}  # names and paths may differ: the digests count
         values = self.settings.model_dump(mode="json", exclude=NOT_THE_RECIPE | files)
         digests = {f"{what}_sha256": digest for what, digest in prepared.digests.items()}
-        device = choose_device(self.settings).type  # resolved, because results differ between devices
         values["task"] = prepared.interface.task.name  # however its file is named
-        return {name: str(value) for name, value in values.items()} | digests | {"device": device}
+        return {name: str(value) for name, value in values.items()} | digests | {"device": self.device}
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,8 @@ def plan_groups(settings: EnsembleSettings) -> list[Group]:
         fields = METHODS[name].settings_type.model_fields
         shared = {field: value for field, value in for_all.items() if field in fields}
         chosen = _settings_of(settings, METHODS[name], presets.get(name, {}) | shared | for_one[name] | own)
-        groups.append(Group(text, METHODS[name], chosen, text))
+        device, chosen = device_for(chosen, machines_of(settings.executor))
+        groups.append(Group(text, METHODS[name], chosen, text, device))
     return [replace(group, trained=_trained(group, groups)) for group in groups]
 
 
@@ -137,10 +145,22 @@ def together_groups(settings: EnsembleSettings, groups: Sequence[Group]) -> froz
                 f"together: expected methods whose models can be trained together, found '{group.method.name}'. "
                 "Use --together no."
             )
-        on_gpu = choose_device(group.settings).type == "cuda"
-        if able and (settings.together == "yes" or (settings.together == AUTO and on_gpu)):
+        if able and (settings.together == "yes" or (settings.together == AUTO and group.device == "cuda")):
             found.add(group.name)
     return frozenset(found)
+
+
+def device_for(settings: TrainSettings, machines: Sequence[Resources] | None) -> tuple[str, TrainSettings]:
+    """Return the device of a training, and the settings that name it wherever the training is.
+
+    On the machines of a cluster "auto" is `cuda` if one of them has a GPU, or else the CPU: where each of them chose,
+    the models of a group would be trained on several. Raises `SettingsError` if this machine is to train, and cannot.
+    """
+    if machines is None:
+        return choose_device(settings).type, settings
+    gpu = any(each.gpus >= 1 for each in machines)
+    device = settings.device if settings.device != AUTO else "cuda" if gpu else "cpu"
+    return device, settings.model_copy(update={"device": device})
 
 
 def _trained(group: Group, groups: Sequence[Group]) -> str:

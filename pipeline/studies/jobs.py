@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.errors import StoreError
 from pipeline.evaluation.stored import protocol_of
-from pipeline.executors.jobs import Job, R, Report
+from pipeline.executors.jobs import Job, R, Report, Resources
 from pipeline.files import file_digest
 from pipeline.policies.ensemble import MOST_MEMBERS, members_digest
 from pipeline.stages.judging import Judged, Trial, judge_file, judge_yardstick
@@ -29,13 +29,23 @@ from pipeline.studies.work import (
 from pipeline.tasks.registry import find_task
 from pipeline.tracking.begin import Place
 from pipeline.tracking.journal import journal_of
-from pipeline.tracking.names import NAME, TASK, TRAINED, WEIGHTS, Kind
+from pipeline.tracking.names import CHUNK, DATA_SET, NAME, TASK, TRAINED, WEIGHTS, Kind
 from pipeline.tracking.query import StoredRun, group_of, is_acting, is_model, search_study
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store
+from pipeline.training.together import stacks_of
 
 JOB_KINDS = (Kind.MODEL, Kind.ACTING, Kind.AVERAGE, Kind.ORIGINAL, Kind.YARDSTICK)  # of the runs that jobs make
-OF_TRAINING = (WEIGHTS, "device", "data_sha256", "tokenizer_sha256", "pairs_sha256", "split_digest")  # tags
+OF_TRAINING = (
+    WEIGHTS,
+    "device",
+    "data_sha256",
+    "tokenizer_sha256",
+    "pairs_sha256",
+    "split_digest",
+    DATA_SET,
+    CHUNK,
+)  # tags
 
 
 @dataclass(frozen=True)
@@ -101,13 +111,13 @@ def missing_jobs(
     earlier: Earlier,
     measured: str,
     together: Collection[str],
-    gpus: Mapping[str, float],
+    needs: Mapping[str, Resources],
 ) -> tuple[list[Job[str]], int]:
     """The jobs that are left to do before `acting_jobs` and `average_jobs`, and how many models need none.
 
-    Members of the groups `together` are one job of a group, which trains them; `judging_jobs` follow it. `gpus` are
-    those that a training of each group needs. `measured` is the digest of the pairs whose trade-off FAST was measured
-    on by an earlier call.
+    Members of the groups `together` are one job of a group, which trains them, or several; `judging_jobs` follow.
+    `needs` tells what a training of each group needs. `measured` is the digest of the pairs whose trade-off FAST was
+    measured on by an earlier call.
     """
     trial = earlier.trial
     jobs: list[Job[str]] = []
@@ -144,14 +154,17 @@ def missing_jobs(
             if made
             else partial(make_member, member, place, trial, runs.study.experiment_id)
         )
-        jobs.append(Job(member.name, member.group, work, gpus=0.0 if made else gpus[member.group]))
-    for group, found in at_once.items():
-        name, work = f"{group} together", partial(make_group, found, runs.study.experiment_id)
-        names = tuple(member.name for member, _ in found)
-        jobs.insert(0, Job(name, name, work, gpus=gpus[group], makes=names))
+        jobs.append(Job(member.name, member.group, work, needs=Resources() if made else needs[member.group]))
+    trained: list[Job[str]] = []
+    for group, whole in at_once.items():
+        for stack in (stacks := stacks_of(whole)):
+            kind, work = f"{group} together", partial(make_group, stack, runs.study.experiment_id)
+            names = tuple(member.name for member, _ in stack)
+            name = kind if len(stacks) == 1 else f"{kind}, {len(stack)} from seed {stack[0][0].settings.seed}"
+            trained.append(Job(name, kind, work, needs=needs[group], makes=names))
     for name in find_task(trial.task).yardsticks:
         judge(Kind.YARDSTICK, name, partial(judge_yardstick, name, trial))
-    return jobs, reused
+    return [*trained, *jobs], reused
 
 
 def with_files(jobs: Sequence[Job[R]], files: tuple[Path, ...], left: Mapping[str, Sequence[Path]]) -> list[Job[R]]:
@@ -162,7 +175,7 @@ def with_files(jobs: Sequence[Job[R]], files: tuple[Path, ...], left: Mapping[st
 
 
 def what_was_left(store: Store, study: str, experiment: str) -> dict[str, list[Path]]:
-    """The journals of runs that broke off, by `job_name`: workers on other machines go on from these."""
+    """The journals of unfinished runs, by `job_name`: workers on other machines go on from these."""
     found: dict[str, list[Path]] = {}
     for run in search_study(store, study, experiment):
         if run.status != "FINISHED" and run.tags.get("kind") in JOB_KINDS:

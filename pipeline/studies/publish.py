@@ -5,7 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import SettingsError
+from pipeline.errors import SettingsError, StoreError
 from pipeline.registry.register import register_members
 from pipeline.results.gather import Gathered, gather
 from pipeline.results.write import write_files
@@ -15,12 +15,13 @@ from pipeline.studies.study_plan import Plan
 from pipeline.studies.verdict import group_metrics, study_metrics, verdict_tags
 from pipeline.tracking.mirror import MIRROR
 from pipeline.tracking.names import LOOKED
-from pipeline.tracking.query import StoredRun, fetch
+from pipeline.tracking.query import StoredRun, artifact, fetch
 from pipeline.tracking.store import Store
 from pipeline.versions import code_digest
 
 REPORTS = MIRROR / "reports"
 FOLDER = "report"  # of the study's artifacts
+REPORT = "report.json"  # names its runs
 PUBLISHED = "published"  # tag of a study's run: digest of what its report and its registered models were made from
 
 
@@ -33,7 +34,8 @@ def publish(store: Store, plan: Plan, runs: Runs, say: Say) -> tuple[Gathered | 
     folder = REPORTS / plan.study
     digest = _digest(find_earlier(store, plan.study, plan.experiment, plan.trial).runs, plan)
     files = tuple(sorted(folder.glob("[!.]*")))
-    if files and fetch(store, runs.study.run_id).tags.get(PUBLISHED) == digest:
+    run_id = runs.study.run_id
+    if files and fetch(store, run_id).tags.get(PUBLISHED) == digest and holds_report_of(store, run_id, folder):
         say("the report and the registered models are up to date")
         return gathered, files
     say("writing tables and figures")
@@ -51,6 +53,15 @@ def publish(store: Store, plan: Plan, runs: Runs, say: Say) -> tuple[Gathered | 
     told = verdict_tags(gathered.comparison, plan.study, looked)
     runs.study.tags(told | ({PUBLISHED: digest} if registered else {}))
     return gathered, tuple(written)
+
+
+def holds_report_of(store: Store, run_id: str, folder: Path) -> bool:
+    """Whether a folder has a study's report, and not that of a study of the same name in another experiment."""
+    try:
+        with artifact(store, run_id, f"{FOLDER}/{REPORT}") as ours:
+            return ours.read_bytes() == (folder / REPORT).read_bytes()
+    except (StoreError, OSError):
+        return False
 
 
 def _digest(runs: Sequence[StoredRun], plan: Plan) -> str:

@@ -50,7 +50,9 @@ from pipeline.tracking.begin import experiment_of
 from pipeline.tracking.names import SEARCH, TASK, Kind
 from pipeline.tracking.run import status_of
 from pipeline.tracking.store import Store, open_store
-from pipeline.tracking.study import one_at_a_time, open_group, open_study
+from pipeline.tracking.study import describe_call, one_at_a_time, open_group, open_study
+
+MOST_TRIALS = 1000  # that a preset tells, the first ones: their digest is of all
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,8 @@ def _run_search(settings: SearchSettings, say: Say, watch: Watch) -> Made:
 def describe(store: Store, plan: Plan, known: Mapping[str, Any], runs: Runs) -> None:
     """Log what the search is, before any trial, and open a run for each method."""
     runs.study.json(PLAN_FILE, {**known, **plan.terms})
-    settings = plan.settings.model_dump(
-        mode="json", include={"sampler", "pruning", "parallel", "seeds_per_trial", "seed"}
-    )
-    runs.study.params(settings)
+    lasting = {"sampler", "pruning", "parallel", "seeds_per_trial", "seed"}
+    describe_call(runs.study, plan.settings.model_dump(mode="json"), lasting)
     seeds = f"{plan.seeds[0]} to {plan.seeds[-1]}"
     runs.study.tags(
         {
@@ -117,6 +117,7 @@ def describe(store: Store, plan: Plan, known: Mapping[str, Any], runs: Runs) -> 
             "search.score": plan.task.primary,
             EPISODES: str(plan.trial.protocol),
             "search.seeds": seeds,
+            "search.max_seconds": limits_text(plan.settings),  # no param: calls may differ in it
         }
     )
     for method, group in plan.groups.items():
@@ -147,10 +148,18 @@ def report_of(plan: Plan, finished: Finished) -> Searched:
     terms = (
         f"Each method: {settings.trials} trials by {settings.sampler}, {sizes} searched settings, "
         f"{settings.seeds_per_trial} seeds from {settings.base_seed}, rounds of {settings.parallel}, pruning "
-        f"{settings.pruning}; {plan.trial.protocol}."
+        f"{settings.pruning}; longest training of a winner {limits_text(settings)}; {plan.trial.protocol}."
         + (f" Trained together: {', '.join(sorted(plan.together))}." if plan.together else "")
     )
     return Searched(settings.search, plan.task.name, plan.task.scores[plan.task.primary], terms, tuple(found))
+
+
+def limits_text(settings: SearchSettings) -> str:
+    """The longest training of each method's winner, in words."""
+    limits = {name: limit for name, limit in settings.limits.items() if limit is not None}
+    if len(limits) == len(settings.names) and len(set(limits.values())) == 1:
+        return f"{min(limits.values()):g} s"
+    return ", ".join(f"{name} {limit:g} s" for name, limit in limits.items()) or NONE
 
 
 def publish(plan: Plan, runs: Runs, searched: Searched) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
@@ -188,7 +197,10 @@ def publish(plan: Plan, runs: Runs, searched: Searched) -> tuple[tuple[Path, ...
 
 def preset_for_winner(plan: Plan, runs: Runs, each: Found, won: Tried) -> Preset:
     """The preset of a method's winner, with the trials that it came from."""
-    rows = [[one.number, dict(one.params), one.state, one.scores] for one in each.tried]
+    tried = [
+        {"number": one.number, "params": dict(one.params), "state": one.state, "scores": [*one.scores]}
+        for one in each.tried
+    ]
     states = [one.state for one in each.tried]
     found = {
         "search": plan.settings.search,
@@ -201,9 +213,11 @@ def preset_for_winner(plan: Plan, runs: Runs, each: Found, won: Tried) -> Preset
         "scores": [*won.scores],
         "seeds": [*plan.seeds],
         "train_seconds": round(won.cost, 2),
+        "max_seconds": each.limit,
         "episodes": str(plan.trial.protocol),
         "trials": {state: states.count(state) for state in (COMPLETE, PRUNED, FAILED)},
-        "trials_sha256": sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest(),
+        "trials_sha256": sha256(json.dumps(tried, sort_keys=True).encode()).hexdigest(),
+        "tried": tried[:MOST_TRIALS],
     }
     group = plan.settings_of(each.method, dict(won.params))
     return preset_of(group.method, group.settings, found)

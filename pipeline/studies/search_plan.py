@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.config import make
 from pipeline.errors import SettingsError
 from pipeline.evaluation.protocol import Protocol
+from pipeline.executors.jobs import Resources
 from pipeline.stages.judging import Trial
 from pipeline.stages.say import Say
 from pipeline.studies.groups import Group, plan_groups, together_groups
@@ -53,9 +54,9 @@ class Plan:
         return Trial(settings.task, Protocol(settings.episodes, settings.seed, purpose=PURPOSE), settings.pairs)
 
     @property
-    def gpus(self) -> dict[str, float]:
-        """How many GPUs a training of each method needs, of one model or of a stack."""
-        return {name: float(self.terms[f"recipe of {name}"]["device"] == "cuda") for name in self.groups}
+    def needs(self) -> dict[str, Resources]:
+        """What a training of each method needs, of one model or of a stack."""
+        return {name: group.needs for name, group in self.groups.items()}
 
     @property
     def together(self) -> frozenset[str]:

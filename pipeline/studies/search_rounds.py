@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from pipeline.errors import DivergedError, RunError, SettingsError, one_line
-from pipeline.executors.jobs import Job, Report
-from pipeline.executors.run import Watch, run_all
+from pipeline.executors.jobs import Job, Report, Resources
+from pipeline.executors.run import Watch, is_elsewhere, run_all
 from pipeline.methods.registry import METHODS
 from pipeline.stages.judging import MEAN
 from pipeline.stages.say import Say
@@ -31,7 +31,7 @@ from pipeline.tracking.begin import Place
 from pipeline.tracking.names import SEARCH, Kind
 from pipeline.tracking.run import status_of
 from pipeline.tracking.store import Store
-from pipeline.training.together import in_common
+from pipeline.training.together import in_common, stacks_of
 
 GONE = "the search's process was gone"
 
@@ -89,7 +89,7 @@ def train_seeds(store: Store, plan: Plan, runs: Runs, tries: Sequence[Try], seed
 
 
 def stack_jobs(plan: Plan, runs: Runs, wanted: Wanted, earlier: Earlier) -> list[Job[Reasons]]:
-    """The jobs that train missing models of methods that train together: those that can be one stack are one.
+    """The jobs that train missing models of methods that train together: those that can be are one stack, or several.
 
     A model that no other is like is a stack of one, or the company of a trial would choose the way it is trained.
     """
@@ -102,11 +102,11 @@ def stack_jobs(plan: Plan, runs: Runs, wanted: Wanted, earlier: Earlier) -> list
         alike = (each.method, *in_common(stacked, member.settings).values())
         stacks.setdefault(alike, []).append((member, place_of(plan, runs, each, member)))
     jobs = []
-    for (method, *_), members in stacks.items():
+    for method, members in [(method, stack) for (method, *_), whole in stacks.items() for stack in stacks_of(whole)]:
         names = tuple(member.name for member, _ in members)
         name, kind = f"{names[0]} in a stack of {len(names)}", f"{method} together"
         work = partial(attempt_together, members, runs.study.experiment_id)
-        jobs.append(Job(name, kind, work, gpus=plan.gpus[method], makes=names))
+        jobs.append(Job(name, kind, work, needs=plan.needs[method], makes=names))
     return jobs
 
 
@@ -123,8 +123,8 @@ def single_jobs(plan: Plan, runs: Runs, wanted: Wanted, earlier: Earlier) -> lis
             if made
             else partial(make_member, member, place, plan.trial, runs.study.experiment_id)
         )
-        gpus = 0.0 if made else plan.gpus[each.method]
-        jobs.append(Job(member.name, each.method, partial(attempt, member.name, work), gpus=gpus))
+        needs = Resources() if made else plan.needs[each.method]
+        jobs.append(Job(member.name, each.method, partial(attempt, member.name, work), needs=needs))
     return jobs
 
 
@@ -137,7 +137,7 @@ def run_jobs(store: Store, plan: Plan, jobs: Sequence[Job[Reasons]], wanted: Wan
             owners[name].fail(reason)
 
     failed = partial(end_failed, store, plan.study, plan.experiment)
-    left = what_was_left(store, plan.study, plan.experiment) if plan.settings.executor == "ray" else {}
+    left = what_was_left(store, plan.study, plan.experiment) if is_elsewhere(plan.settings.executor) else {}
     told = with_files(jobs, plan.files, left)
     return run_all(told, watch, plan.settings.executor, plan.settings.workers, failed, take).failures
 

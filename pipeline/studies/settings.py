@@ -125,7 +125,7 @@ class EnsembleSettings(ForData, WithHorizon, TrainsTogether):
         return self
 
 
-class SuiteSettings(RunsJobs):
+class SuiteSettings(TrainsTogether):
     """Compare the same groups of models on several tasks: a study per task, below one run, and one report.
 
     The study of a task is called SUITE-TASK, and is one as `ensemble` makes it. The same command with the same name

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.config import NONE
 from pipeline.errors import RunError, SettingsError, StoreError, one_line
 from pipeline.executors.jobs import Job
-from pipeline.executors.run import Watch, run_all
+from pipeline.executors.run import Watch, is_elsewhere, run_all
 from pipeline.report.design import design_of
 from pipeline.report.words import verdict_words
 from pipeline.results.figures import TRADEOFF_TAG
@@ -45,7 +45,7 @@ from pipeline.tracking.owner import is_ours
 from pipeline.tracking.query import fetch, search
 from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import Store, open_store
-from pipeline.tracking.study import one_at_a_time, open_group, open_study
+from pipeline.tracking.study import describe_call, one_at_a_time, open_group, open_study
 
 GROWS = {  # not params: calls differ
     "n_models", "executor", "workers", "ray_address", "together", "episodes", "evaluation_seed", "set", "methods",
@@ -106,7 +106,18 @@ def _run_study(settings: EnsembleSettings, say: Say, watch: Watch, suite: Tracke
         trained = {group.name: recipes[group.name] for group in groups if group.trained == group.name}
         design = design_for(task, settings, trained, study_tags(store, settings.study, experiment))
         files = files_read(settings, prepared.values(), beside)
-        plan = Plan(task, settings, experiment, groups, members, recipes, beside, design, together, files)
+        plan = Plan(
+            task=task,
+            settings=settings,
+            experiment=experiment,
+            groups=groups,
+            members=members,
+            recipes=recipes,
+            beside=beside,
+            design=design,
+            together=together,
+            files=files,
+        )
         require_same_recipes(store, plan)
         study = open_study(store, settings.study, plan.experiment, suite=suite)
         runs = Runs(settings.study, task.name, study, {})
@@ -139,8 +150,7 @@ def describe(store: Store, plan: Plan, runs: Runs, say: Say) -> None:
         say(f"another verdict of this study, on other terms: {plan.design}. The terms before were {known}")
     runs.study.tags(tags_of(plan.design, tags) | {TASK: plan.task.name})
     settings = plan.settings.model_dump(mode="json")
-    runs.study.params({name: value for name, value in settings.items() if name not in GROWS})
-    runs.study.json("settings.json", settings)
+    describe_call(runs.study, settings, settings.keys() - GROWS)
     seeds = [plan.settings.base_seed, plan.settings.models]
     runs.study.json("plan.json", {"groups": plan.recipes, "seeds": seeds, "design": asdict(plan.design)})
     for group in plan.groups:
@@ -162,7 +172,7 @@ def run_jobs(store: Store, plan: Plan, runs: Runs, watch: Watch, say: Say) -> Ta
         first, last = (plan.settings.base_seed + count for count in (before, look))
         members = [member for member in plan.members if first <= member.settings.seed < last]
         measured = fetch(store, runs.study.run_id).tags.get(TRADEOFF_TAG, "")
-        jobs, reused = missing_jobs(members, plan.beside, runs, earlier(), measured, plan.together, plan.gpus)
+        jobs, reused = missing_jobs(members, plan.beside, runs, earlier(), measured, plan.together, plan.needs)
         tally.reused += reused
         _run(store, plan, jobs, watch, tally)
         if plan.together:
@@ -190,7 +200,7 @@ def is_decided(store: Store, plan: Plan, look: int, say: Say) -> bool:
 
 
 def _run(store: Store, plan: Plan, jobs: Sequence[Job[str]], watch: Watch, tally: Tally) -> None:
-    left = what_was_left(store, plan.study, plan.experiment) if plan.settings.executor == "ray" else {}
+    left = what_was_left(store, plan.study, plan.experiment) if is_elsewhere(plan.settings.executor) else {}
     failed = partial(end_failed, store, plan.study, plan.experiment)
     outcome = run_all(with_files(jobs, plan.files, left), watch, plan.settings.executor, plan.settings.workers, failed)
     tally.done += len(outcome.results)

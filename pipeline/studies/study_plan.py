@@ -8,6 +8,8 @@ from pipeline.config import NONE
 from pipeline.data.pairs import load_action_pairs
 from pipeline.errors import DataError, SettingsError
 from pipeline.evaluation.protocol import Protocol
+from pipeline.executors.jobs import Resources
+from pipeline.executors.run import require_room
 from pipeline.methods.method import Prepared
 from pipeline.own_code import files_of
 from pipeline.policies.load import load_policy
@@ -29,7 +31,6 @@ from pipeline.tokenizer.fast import FastTokenizer
 from pipeline.tracking.names import TOGETHER, Kind
 from pipeline.tracking.query import group_of, search_study
 from pipeline.tracking.store import Store
-from pipeline.training.device import choose_device
 from pipeline.training.fit import training_warnings
 
 
@@ -67,9 +68,9 @@ class Plan:
         return Trial(self.settings.task, Protocol(self.design.episodes, self.design.seed), self.settings.pairs)
 
     @property
-    def gpus(self) -> dict[str, float]:
-        """How many GPUs a training of each group needs, of one model or of all together."""
-        return {name: float(recipe.get("device") == "cuda") for name, recipe in self.recipes.items()}
+    def needs(self) -> dict[str, Resources]:
+        """What a training of each group needs, of one model or of several together."""
+        return {group.name: group.needs for group in self.groups}
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -87,8 +88,8 @@ def prepare_data(
     """
     prepared: dict[str, Prepared] = {}
     warnings: list[str] = []
+    require_room(settings.executor, (group.needs for group in groups))
     for group in groups:
-        choose_device(group.settings)
         make_missing_data(group.settings, task, say)
         prepared[group.name] = prepare(group.method, group.settings, task)
         warnings += (*prepared[group.name].warnings, *training_warnings(group.settings, prepared[group.name]))

@@ -23,7 +23,7 @@ from pipeline.tracking.begin import experiment_of
 from pipeline.tracking.names import Kind
 from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import open_store
-from pipeline.tracking.study import one_at_a_time, open_study
+from pipeline.tracking.study import describe_call, one_at_a_time, open_study
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,7 @@ def _run_suite(settings: SuiteSettings, say: Say, watch: Watch) -> Suite:
     with one_at_a_time(settings.suite, Kind.SUITE):
         suite = open_study(store, settings.suite, experiment, Kind.SUITE)
         try:
-            suite.params(settings.model_dump(mode="json", include={"suite", "base_seed", "experiment"}))
-            suite.json("settings.json", settings.model_dump(mode="json"))
+            describe_call(suite, settings.model_dump(mode="json"), {"suite", "base_seed", "experiment"})
             comparisons, failures = _run_studies(studies, say, watch, suite)
             files = write_suite(settings.suite, comparisons, REPORTS / settings.suite) if comparisons else ()
             for path in files:
@@ -110,4 +109,6 @@ def _run_studies(
         failures += [f"{name}: {failure}" for failure in study.failures]
         if study.gathered:
             comparisons[name] = study.gathered.comparison
+        elif not study.failures:
+            failures.append(f"{name}: no model is finished")
     return comparisons, failures

@@ -41,6 +41,7 @@ class DataSet:
     source_sha256: str
     simulated: bool = False  # made by a task of this name that has a simulator
     licence: str = ""  # empty where the source does not state one
+    instruction: str = ""  # what the demonstrator was asked to do, where the source says it in one text
 
     @property
     def has_simulator(self) -> bool:
@@ -60,6 +61,45 @@ def name_of(folder: Path, task: str) -> str:
     parts = place.relative_to(data).parts if place.is_relative_to(data) else ()
     names = [part for part in parts if not part.startswith(OF_HORIZON)]
     return names[0] if len(names) == 1 and is_dataset_name(names[0]) else task
+
+
+def horizons_of(name: str) -> list[int]:
+    """The lengths of chunks of which a data set has folders, beside its own."""
+    texts = [path.name.removeprefix(OF_HORIZON) for path in folder_of(name).glob(f"{OF_HORIZON}*")]
+    return sorted(int(text) for text in texts if text.isdecimal() and text == str(int(text)) and int(text) > 0)
+
+
+def how_to_remove(name: str) -> str:
+    """Say how to be rid of all that is in the folder of a data set."""
+    folder = folder_of(name)
+    if folder.is_symlink() or not folder.is_dir():
+        return f"remove {folder} yourself"
+    sets = [horizon for horizon in (0, *horizons_of(name)) if _holds_data(folder_of(name, horizon))]
+    commands = [f"'python -m pipeline data rm {name}{f' --horizon {each}' if each else ''}'" for each in sets]
+    kept = {folder_of(name, horizon) for horizon in sets} - {folder}
+    data = (".npz", ".json") if 0 in sets else ()
+    rest = sorted(path.name for path in folder.glob("[!.]*") if path not in kept and path.suffix not in data)
+    steps = [f"run {' and '.join(commands)}"] if commands else []
+    steps += [f"move or remove {', '.join(rest)} in {folder} yourself"] if rest else []
+    return " and ".join(steps) or f"remove the empty folder {folder}"
+
+
+def _holds_data(folder: Path) -> bool:
+    return (folder / FILE).is_file() or any(folder.glob("*.npz"))
+
+
+def set_of(folder: Path) -> str:
+    """Return the name of the data set in a folder, also of its chunks of another horizon; empty outside of `data/`."""
+    return name_of(folder, DEFAULT if folder.resolve().is_relative_to(DATA.resolve()) else "")
+
+
+def told_in(folder: Path) -> DataSet | None:
+    """Return what the data set in a folder tells of itself; None where there is none, or it cannot be read."""
+    name = set_of(folder)
+    try:
+        return read_dataset(name) if name else None
+    except DataError:
+        return None
 
 
 def read_dataset(name: str, horizon: int = 0) -> DataSet | None:
@@ -109,11 +149,7 @@ def write_dataset(dataset: DataSet, folder: Path | None = None) -> None:
 
 def maker_of(file: Path) -> str:
     """Return the command that makes a file again: what made the data set that it is of, if its folder tells."""
-    name = name_of(file.parent, "")
-    try:
-        dataset = read_dataset(name) if name else None
-    except DataError:
-        dataset = None
+    dataset = told_in(file.parent)
     return f"python -m pipeline {'import' if dataset and not dataset.simulated else 'collect'}"
 
 

@@ -36,10 +36,10 @@ def find_task(reference: str) -> "Task":
         return known
     own = split_reference(reference)
     if own is None:
-        _refuse_data(reference)
+        removed = _removed_data(reference)
         raise SettingsError(
             f"task: expected one of {', '.join(TASKS)}, the name of a data set without a simulator, or your own as "
-            f"path/to/file.py:NAME or package.module:NAME, found '{reference}'. See --help."
+            f"path/to/file.py:NAME or package.module:NAME, found '{reference}'.{removed} See --help."
         )
     return _own_task(*own)
 
@@ -64,15 +64,18 @@ def named_task(name: str) -> "Task | None":
     return None if dataset is None or dataset.has_simulator else task_of_data(dataset)
 
 
-def _refuse_data(name: str) -> None:
-    """Raise `SettingsError` for the name of a data set of a task that has a simulator."""
+def _removed_data(name: str) -> str:
+    """Say that a data set may have been called so; raises `SettingsError` for one of a task that has a simulator."""
     from pipeline.tasks.dataset import is_dataset_name, read_dataset
 
-    if is_dataset_name(name) and (dataset := read_dataset(name)) is not None:
+    if not is_dataset_name(name):
+        return ""
+    if (dataset := read_dataset(name)) is not None:
         own = dataset.task if dataset.task in TASKS else "path/to/file.py:NAME"
         raise SettingsError(
             f"task: '{name}' is data of the task '{dataset.task}'. Name it: --task {own} --data {name}."
         )
+    return " If it was a data set, that was removed: import it again."
 
 
 @cache

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +25,10 @@ from pipeline.tracking.names import FAILURE, WEIGHTS, Kind
 from pipeline.tracking.owner import JOURNAL_TAG, journal_place, keep_alive, owner_tags
 from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import advice, experiment_id, is_read_only
+from pipeline.versions import UNKNOWN, code_state
 
 LOG = logging.getLogger(__name__)
+COMMIT_TAGS = "mlflow.source.git."  # they begin so
 RESUMED = "resumed"  # tag: how often a run was resumed
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
 
@@ -55,7 +57,8 @@ def start_run(
     """
 
     def start() -> TrackedRun:
-        tags = resolve_tags() | owner_tags()
+        context = resolve_tags()
+        tags = {name: context[name] for name in context.keys() - foreign_commit(context)} | owner_tags()
         if place:
             home = client.get_run(place.parent).info.experiment_id
             tags |= {MLFLOW_PARENT_RUN_ID: place.parent} | place.tags
@@ -63,6 +66,8 @@ def start_run(
             run_id = known.info.run_id
             if chosen or not known.info.run_name or GENERATED_NAME.fullmatch(known.info.run_name):
                 client.set_tag(run_id, MLFLOW_RUN_NAME, name)
+            for tag in foreign_commit(client.get_run(run_id).data.tags):  # as it is now: a retry finds fewer
+                client.delete_tag(run_id, tag)
             TrackedRun(client, run_id).tags(owner_tags())
             return TrackedRun(client, run_id, known, str(client.get_experiment(known.info.experiment_id).name))
         else:
@@ -93,6 +98,12 @@ def start_run(
             ) from error
         raise
     return run
+
+
+def foreign_commit(tags: Iterable[str]) -> set[str]:
+    """Those of MLflow's tags that tell a commit, where that is of another repository, in which our sources lie."""
+    found = {tag for tag in tags if tag.startswith(COMMIT_TAGS)}
+    return found if found and code_state()[0] == UNKNOWN else set()
 
 
 def go_on(run: TrackedRun) -> TrackedRun:

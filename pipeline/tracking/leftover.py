@@ -13,7 +13,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT, MLFLOW_SOURCE_T
 
 from pipeline.tracking.journal import journal_of
 from pipeline.tracking.names import ENTRY_POINTS
-from pipeline.tracking.owner import JOURNAL_TAG, is_shared, journal_place
+from pipeline.tracking.owner import JOURNAL_TAG, is_shared, journal_place, namesake
 from pipeline.tracking.query import StoredRun, search
 from pipeline.tracking.store import Store
 
@@ -45,7 +45,8 @@ def find_leftovers(runs: Iterable[StoredRun]) -> list[Leftover]:
             if _journal_is_free(run.run_id):
                 found.append(Leftover(run, ""))
         elif run.tags.get(JOURNAL_TAG) == journal_place():
-            found.append(Leftover(run, ""))
+            who = namesake(run)
+            found.append(Leftover(run, f"alive without a journal here: {who}" if who else ""))
         elif JOURNAL_TAG not in run.tags and _is_launched(run):
             found.append(Leftover(run, _why_leave(run)))
     return found

@@ -23,7 +23,6 @@ STUDY, GROUP, METHOD, NAME = "study", "group", "method", "name"  # NAME: of the 
 TASK = "task"  # the name of the task
 MEMBERS = "members"  # digest of the models behind an average
 WEIGHTS = "weights_sha256"
-CHUNK = "chunk_actions"  # of a model and an average: the actions of a plan
 VERDICT = "verdict"  # of a study, in words
 EARLIER = "design.earlier"  # of a study: its designs before the present one, with their verdicts, as JSON
 LOOKED = "looked"  # of a study: the numbers of models per group at which its verdict was read: "8 12"
@@ -33,6 +32,9 @@ TRIED, OUTCOME = "tried", "outcome"  # of a trial, as JSON: its settings, and wh
 REASON = "reason"  # of a trial: why its settings make no model, as soon as that is known
 TOGETHER = "together"  # of a model: how many were trained at once, as one stack
 SAME_BITS = "same_bits"  # of a model: "yes" if one seed gives the same bits each time, else "no"
+DATA_SET, LICENCE = "data_set", "data_licence"  # of a model: the name of its data set, and the licence that it states
+CHUNK = "chunk"  # of a model and an average: actions of a chunk of its data
+SETTINGS_USED = "settings_used"  # those for which MLflow shows another param
 FAILURE = "failure"  # why a run ended that should not have
 ENTRY_POINTS = frozenset(  # of MLproject
     [

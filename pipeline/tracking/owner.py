@@ -21,7 +21,7 @@ from mlflow.tracking import MlflowClient
 from requests import RequestException
 
 from pipeline.tracking.delivery import BRIEFLY
-from pipeline.tracking.journal import journals_folder
+from pipeline.tracking.journal import journal_of, journals_folder
 from pipeline.tracking.mirror import KEPT_AT
 from pipeline.tracking.query import StoredRun
 from pipeline.tracking.store import database_file, mlflow_settings, tracking_uri
@@ -51,8 +51,22 @@ def is_of_elsewhere(run: StoredRun) -> bool:
 
 def owner_elsewhere(run: StoredRun) -> str | None:
     """Who works on a RUNNING run on another host or in another folder, in words; None if nobody does."""
-    if run.status != "RUNNING" or not is_of_elsewhere(run):
-        return None
+    return _last_seen(run) if run.status == "RUNNING" and is_of_elsewhere(run) else None
+
+
+def namesake(run: StoredRun) -> str | None:
+    """Who works on a RUNNING run under our host's name and in a folder of our path, but not here, in words.
+
+    Two containers can be so alike. The owner is alive, and its journal is not here; the same is true of what a study's
+    worker does on another machine, so this is for the runs of studies themselves and for what `doctor` finds.
+    """
+    ours = run.status == "RUNNING" and run.tags.get(JOURNAL_TAG) == journal_place()
+    missing = ours and HEARTBEAT_TAG in run.tags and not journal_of(run.run_id).folder.exists()
+    return _last_seen(run) if missing else None
+
+
+def _last_seen(run: StoredRun) -> str | None:
+    """The owner of a run, and when it last said that it is alive, in words; None if that was too long ago."""
     try:
         seen = datetime.fromisoformat(run.tags[HEARTBEAT_TAG])
     except (KeyError, ValueError):  # of an earlier version: all it told is when it began

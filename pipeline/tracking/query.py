@@ -1,5 +1,7 @@
 """Reading the store back: which runs are there, and what they left."""
 
+import math
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -160,12 +162,24 @@ def history(client: MlflowClient, run_id: str, metric: str) -> list[float]:
     """All values of a metric, in the order of their steps. Raises `StoreError`."""
     with _listing(f"values of {metric}"):
         found = patiently(lambda: client.get_metric_history(run_id, metric))
-    return [point.value for point in sorted(found, key=lambda point: point.step)]
+    return [_as_logged(point.value) for point in sorted(found, key=lambda point: point.step)]
 
 
 def _stored(run: Run) -> StoredRun:
     info, data = run.info, run.data
     return StoredRun(
-        info.run_id, info.run_name or "", info.status, info.start_time or 0,
-        dict(data.params), dict(data.metrics), dict(data.tags), info.experiment_id, info.lifecycle_stage != "active",
-    )  # fmt: skip
+        run_id=info.run_id,
+        name=info.run_name or "",
+        status=info.status,
+        started=info.start_time or 0,
+        params=dict(data.params),
+        metrics={name: _as_logged(value) for name, value in data.metrics.items()},
+        tags=dict(data.tags),
+        experiment_id=info.experiment_id,
+        deleted=info.lifecycle_stage != "active",
+    )
+
+
+def _as_logged(value: float) -> float:
+    """A metric as it was logged: MLflow keeps infinity in a database as the largest number there is."""
+    return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value

@@ -1,7 +1,7 @@
 """MLflow's model registry: our models as versions that any MLflow server can load and serve.
 
 A version is a `.pth` of ours with the code that acting needs, loaded from code (`served_model.py`) and never from
-pickle. The registered model is called like the method; an averaged ensemble is a version of its members' method.
+pickle. The registered model is called like the method; an average is a version of its members' method.
 """
 
 import logging

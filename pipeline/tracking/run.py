@@ -76,7 +76,12 @@ class TrackedRun:
         known = self._begun().data.params
         text = {name: str(value) for name, value in values.items()}
         self._send("batch", {"params": [(name, value) for name, value in text.items() if name not in known]})
-        return [name for name, value in text.items() if not _same_value(known.get(name, value), value)]
+        return self.shown_otherwise(text)
+
+    def shown_otherwise(self, values: Mapping[str, Any]) -> list[str]:
+        """The settings for which the run, as it was when we began, has a param with another value."""
+        known = self._begun().data.params
+        return [name for name, value in values.items() if not _same_value(known.get(name, str(value)), str(value))]
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags."""

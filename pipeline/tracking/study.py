@@ -3,19 +3,21 @@
 Every run of a study has the tags `study`, its name, and `kind` (see `names.Kind`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from filelock import Timeout
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
+from pipeline.config import NONE
 from pipeline.errors import SettingsError
 from pipeline.locks import file_lock
 from pipeline.tracking.begin import Place, go_on, launched_run, start_run
 from pipeline.tracking.delivery import patiently
-from pipeline.tracking.names import Kind
-from pipeline.tracking.owner import is_ours, owner_elsewhere
+from pipeline.tracking.names import SETTINGS_FILE, SETTINGS_USED, Kind
+from pipeline.tracking.owner import is_ours, namesake, owner_elsewhere
 from pipeline.tracking.query import fetch, search
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import home
@@ -34,7 +36,7 @@ def open_study(
     """
     earlier = search(client, experiment, study=name, kind=kind)
     for each in earlier:
-        if (who := owner_elsewhere(each)) is not None:
+        if (who := owner_elsewhere(each) or namesake(each)) is not None:
             raise _running(name, who)
     if not earlier:
         _require_free(client, name, experiment, kind)
@@ -60,6 +62,20 @@ def open_study(
         run.leave()
         raise _running(name, owner_elsewhere(fetch(client, run_id)) or run_id)
     return run
+
+
+def describe_call(run: TrackedRun, values: Mapping[str, Any], lasting: Collection[str]) -> None:
+    """Log a call's settings to its study, suite or search: the `lasting` ones, in which calls agree, as params.
+
+    `mlflow run` has written params of its first call, also of the others: a tag says which are no longer so. The lists
+    `set` and `preset` are left to the params of the groups, which have their recipes.
+    """
+    run.params({name: value for name, value in values.items() if name in lasting})
+    words = {name: ",".join(value) or NONE if isinstance(value, list) else value for name, value in values.items()}
+    now = {name: value for name, value in words.items() if name not in ("set", "preset")}
+    used = ", ".join(f"{name}={now[name]}" for name in run.shown_otherwise(now))
+    run.tags({SETTINGS_USED: used[:5000] or NONE})
+    run.json(SETTINGS_FILE, values)
 
 
 def tag_of(name: str, kind: Kind) -> str:

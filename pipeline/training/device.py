@@ -50,10 +50,20 @@ def same_bits(settings: TrainSettings) -> bool:
 
 
 @contextmanager
-def deterministic_or_said() -> Iterator[None]:
-    """Within it, an operation that torch has no deterministic algorithm for, where no other is allowed, is one line."""
+def faults_said() -> Iterator[None]:
+    """Within it, two faults of a device are one line with what to do, a `RunError`.
+
+    They are a memory that is too small, and an operation that torch has no deterministic algorithm for, where no other
+    is allowed.
+    """
     try:
         yield
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            "device: expected enough memory for the training, found too little. Train fewer models at once, by the "
+            "study's --n-models, the search's --parallel or --together no, or with a smaller batch_size, width or "
+            "layers, or with device cpu."
+        ) from error
     except RuntimeError as error:
         if "does not have a deterministic implementation" not in str(error):
             raise

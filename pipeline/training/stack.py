@@ -251,6 +251,8 @@ def captured(step: Callable[[], None], device: torch.device) -> Callable[[], Non
     try:
         with torch.cuda.graph(graph):
             written_out()
+    except torch.OutOfMemoryError:
+        raise  # without a graph it would not fit either
     except RuntimeError as error:
         torch.cuda.synchronize()
         LOG.warning("no CUDA graph of a step, so training is slower, to the same result: %s", one_line(error)[:300])

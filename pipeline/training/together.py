@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ from pipeline.training.fit import (
 from pipeline.training.stack import BETAS, RESTING, Rates, Stack
 from pipeline.training.state import Progress, Snapshot, streams_of
 
+MOST = 100  # models of a stack: as many as `benchmarks.gpu` trains at once; the memory grows with each
+M = TypeVar("M")
 MAY_DIFFER = {
     "seed", "run_name", "resume", "experiment", "threads", "lr", "weight_decay", "grad_clip", "ema", "start_weight",
     "schedule", "warmup", "patience",
@@ -90,6 +93,11 @@ def in_common(stacked: Stacked, settings: TrainSettings) -> dict[str, str]:
     acting = {name for kind in kinds if not issubclass(kind, TrainSettings) for name in kind.model_fields}
     free = MAY_DIFFER | acting | set(stacked.numbers)
     return {name: str(getattr(settings, name)) for name in type(settings).model_fields if name not in free}
+
+
+def stacks_of(models: Sequence[M]) -> list[Sequence[M]]:
+    """Cut models that can be one stack into stacks of at most `MOST`."""
+    return [models[first : first + MOST] for first in range(0, len(models), MOST)]
 
 
 class Together:

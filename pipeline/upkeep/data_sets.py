@@ -16,7 +16,7 @@ from pipeline.errors import SettingsError, UserError, one_line
 from pipeline.files import file_digest
 from pipeline.stages.collect import PAIRS_FILE, TRAJECTORIES_FILE
 from pipeline.stages.tokenize import SCHEMES, token_files
-from pipeline.tasks.dataset import FILE, OF_HORIZON, DataSet, folder_of, is_dataset_name, read_dataset
+from pipeline.tasks.dataset import FILE, DataSet, folder_of, horizons_of, how_to_remove, is_dataset_name, read_dataset
 from pipeline.tasks.facts import BEFORE
 from pipeline.tasks.registry import DEFAULT, TASKS, find_task
 from pipeline.tasks.task import Channel
@@ -68,7 +68,8 @@ class Found:
 
     def on_now(self, run: StoredRun) -> bool:
         """Whether a run was trained on the files as they are now."""
-        return bool({run.tags.get(name) for name in DIGESTS} & {*self.digests.values()})
+        told = {run.tags[name] for name in DIGESTS & run.tags.keys()}
+        return bool(told) and told <= {*self.digests.values()}
 
     def names(self, run: StoredRun) -> bool:
         """Whether a run names the set, or a file in its folder, as data."""
@@ -82,7 +83,7 @@ def find_all() -> list[Found]:
     found = []
     for name in names:
         if is_dataset_name(name):
-            found += [each for each in (_look(name, horizon) for horizon in [0, *_horizons(name)]) if each.files]
+            found += [each for each in (_look(name, horizon) for horizon in [0, *horizons_of(name)]) if each.files]
     return found
 
 
@@ -96,7 +97,8 @@ def find(name: str, horizon: int = 0) -> Found:
         )
     found = Found(name, horizon, read_dataset(name, horizon), "")
     if not found.files:
-        raise SettingsError(f"data: expected demonstrations or training pairs in {found.folder}/, found none.")
+        rest = "" if horizon else f" To be rid of what is there, {how_to_remove(name)}."
+        raise SettingsError(f"data: expected demonstrations or training pairs in {found.folder}/, found none.{rest}")
     return found
 
 
@@ -159,7 +161,7 @@ def remove(found: Found, ask: Callable[[str], bool]) -> tuple[Path, ...]:
         raise SettingsError(f"data: expected a folder, found that {found.folder} is a link. Remove the link yourself.")
     _require_unused(found)
     files = tuple(found.files)
-    if not ask(f"Remove {', '.join(map(str, files))} ({found.size / 1e6:,.1f} MB)?"):
+    if not ask(f"Remove {', '.join(map(str, files))} ({found.size / 1e6:,.1f} MB){_needed_by(found)}?"):
         return ()
     with data_lock(found.folder):
         _require_unused(found)  # a run may have started while the question stood
@@ -172,9 +174,14 @@ def remove(found: Found, ask: Callable[[str], bool]) -> tuple[Path, ...]:
     return files
 
 
-def _horizons(name: str) -> list[int]:
-    texts = [path.name.removeprefix(OF_HORIZON) for path in folder_of(name).glob(f"{OF_HORIZON}*")]
-    return sorted(int(text) for text in texts if text.isdecimal() and text == str(int(text)) and int(text) > 0)
+def _needed_by(found: Found) -> str:
+    """Say which finished runs were trained on a set; without a simulator the set is their task as well."""
+    runs = [run for run in stored_runs() if run.status == "FINISHED" and (found.on_now(run) or found.names(run))]
+    if not runs:
+        return ""
+    task = found.dataset is not None and not found.dataset.has_simulator and not found.horizon
+    lost = ", of which nothing can be evaluated or reported until it is imported again" if task else ""
+    return f", the data of {', '.join(run.name for run in runs[-3:])}{' and others' * (len(runs) > 3)}{lost}"
 
 
 def _look(name: str, horizon: int) -> Found:

@@ -14,6 +14,7 @@ from pipeline.tracking.delivery import WITH_RETRIES
 from pipeline.tracking.journal import ENDED, PLACE, Journal, journal_of, journals_folder, left_journals, starting
 from pipeline.tracking.leftover import candidates, find_leftovers
 from pipeline.tracking.mirror import MIRROR
+from pipeline.tracking.names import TOGETHER
 from pipeline.tracking.owner import JOURNAL_TAG, is_of_elsewhere
 from pipeline.tracking.query import StoredRun, fetch
 from pipeline.tracking.run import TrackedRun
@@ -92,7 +93,9 @@ def mend(store: Store, journal: Journal) -> Finding:
             journal.own()
             journal.remove()
         return Finding(label(run), "finished", ", ".join(done) or "its journal is removed", waiting)
-    if "method" in about:
+    if TOGETHER in about:
+        done.append("the command of its study or search, given again, goes on with it")
+    elif "method" in about:
         done.append(f"--resume {run.run_id} {'goes on with it' if journal.snapshot.exists() else 'begins it again'}")
     state = GONE if status is None else f"ended as {status}"
     return Finding(label(run), state, ", ".join(done) or "nothing is left to do", waiting)

@@ -29,12 +29,14 @@ class Check:
     states: Sequence[str]  # keys and groups, whose numbers are put side by side
     actions: Sequence[str]
     horizon: int
-    limits: NDArray[np.float64]  # (A,) of the task's actions, infinite where there is none
+    orders: tuple[list[int], list[int]]  # the places in the source of states and of actions: they are put in this order
+    limits: Floats  # (2, S + A) least and largest of each number, infinite where there is no limit
+    out_of_limits: str  # how a warning calls numbers beyond them
     lengths: "array[int]" = field(default_factory=lambda: array("q"))  # (N,) of all that are kept
     origin: "array[int]" = field(default_factory=lambda: array("q"))  # (N,) their places in the source
     digests: "array[int]" = field(default_factory=lambda: array("Q"))  # (N,)
     short: tuple[int, str] = (0, "")  # episodes, and the first as a warning says it
-    beyond: tuple[int, str] = (0, "")
+    beyond: tuple[int, str, int] = (0, "", 0)  # and the number that is beyond its limits there
     frames: int = 0
     range: tuple[Floats, Floats] | None = None  # (S + A,) least and largest
 
@@ -48,7 +50,8 @@ class Check:
             for key in acted:
                 if (values := episode.values[key]).dtype.kind != "f":
                     raise fault(self.path, f"'{key}' to be continuous", f"{values.dtype} in {name}")
-            states, actions = self._floats(name, episode, seen), self._floats(name, episode, acted)
+            states = self._floats(name, episode, seen, self.orders[0])
+            actions = self._floats(name, episode, acted, self.orders[1])
             self._check_clock(name, episode)
             self.frames += len(states)
             if len(states) < self.horizon:
@@ -66,8 +69,8 @@ class Check:
                 f"{self.short[0]:,} shorter ones, the first {self.short[1]}: choose a smaller --horizon",
             )
 
-    def _floats(self, name: str, episode: Episode, keys: Sequence[str]) -> Floats:
-        """Features side by side, finite."""
+    def _floats(self, name: str, episode: Episode, keys: Sequence[str], order: list[int]) -> Floats:
+        """Features side by side, finite, in this order."""
         columns = []
         for key in keys:
             values = episode.values[key]
@@ -77,7 +80,8 @@ class Check:
                 row = int(np.flatnonzero(~(np.abs(column) <= LARGEST).all(1))[0])
                 raise fault(self.path, f"finite numbers in '{key}'", f"NaN, infinity or more in {name}, frame {row:,}")
             columns.append(column)
-        return columns[0] if len(columns) == 1 else np.concatenate(columns, 1)
+        found = columns[0] if len(columns) == 1 else np.concatenate(columns, 1)
+        return found if order == sorted(order) else found[:, order]
 
     def _check_clock(self, name: str, episode: Episode) -> None:
         if (numbers := episode.numbers) is not None:
@@ -107,11 +111,11 @@ class Check:
         both = [np.concatenate([extreme(states, 0), extreme(actions, 0)]) for extreme in (np.min, np.max)]
         before = self.range or (both[0], both[1])
         self.range = np.minimum(before[0], both[0]), np.maximum(before[1], both[1])
-        excess = np.abs(actions).max(0) / self.limits
-        if (excess > 1).any():
-            at = int(excess.argmax())
-            text = f"{name} with {np.abs(actions[:, at]).max():g}, the limit is {self.limits[at]:g}"
-            self.beyond = self.beyond[0] + 1, self.beyond[1] or text
+        excess = np.stack([self.limits[0] - both[0], both[1] - self.limits[1]])
+        if (excess > 0).any():
+            side, at = divmod(int(excess.argmax()), excess.shape[1])
+            first = f"{name} with {both[side][at]:g}, the limit is {self.limits[side, at]:g}", at
+            self.beyond = self.beyond[0] + 1, *(self.beyond[1:] if self.beyond[0] else first)
 
     def kept(self) -> NDArray[np.bool_]:
         """Which of the episodes are no copies of an earlier one `(N,)`."""
@@ -142,8 +146,8 @@ class Check:
             found.append(f"constant in all frames: {', '.join(constant[:10])}{more}")
         if self.beyond[0]:
             found.append(
-                f"episodes with actions beyond the task's limits: {self.beyond[0]:,}, the first {self.beyond[1]}; "
-                "the simulator applies them clipped"
+                f"episodes with {self.out_of_limits}: {self.beyond[0]:,}, the first {self.beyond[1]}, in "
+                f"{channels[self.beyond[2]]}"
             )
         if len(self.source.tasks) > 1:
             found.append(

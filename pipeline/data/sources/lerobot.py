@@ -38,6 +38,7 @@ DATA_PATH = {
     V2: "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
 }
 INDICES = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+LONGEST_LICENCE = 200  # characters
 NUMBERS = re.compile(r"float(16|32|64)|u?int(8|16|32|64)|bool")
 
 
@@ -137,14 +138,20 @@ def _tasks(path: Path, version: str) -> tuple[str, ...]:
 
 
 def _licence(path: Path) -> str:
-    """The licence that the card states in its head, if any."""
+    """The licence that the card states in its head, if any; of several, in a list, all with commas between."""
     card = path / "README.md"
     if not card.is_file() or not card.resolve().is_relative_to(path.resolve()):
         return ""
     with card.open(encoding="utf-8", errors="replace") as stream:
         head = stream.read(20_000).split("\n---", 1)[0]
-    found = re.search(r"^license: *['\"]?([\w.+ -]{1,100}?)['\"]? *$", head, re.MULTILINE)
-    return found[1] if found and head.startswith("---") else ""
+    found = re.search(r"^license:[ \t]*(.*?)[ \t]*((?:\n[ \t]*- .*)*)$", head, re.MULTILINE)
+    if found is None or not head.startswith("---"):
+        return ""
+    in_line = found[1][1:-1].split(",") if found[1].startswith("[") else [found[1]]
+    listed = [line.strip().removeprefix("-") for line in found[2].split("\n")]
+    names = [each.split(" #")[0].strip().strip("'\"") for each in (*in_line, *listed)]
+    text = ", ".join(filter(None, names))
+    return text if text.isprintable() and len(text) <= LONGEST_LICENCE else ""
 
 
 def _read(
@@ -187,7 +194,7 @@ def _episodes(file: Path, first: int, lengths: NDArray[np.int64], wanted: Mappin
 LEROBOT = Format(
     about="a folder with meta/info.json",
     recognises=lambda path: (path / INFO).is_file(),
-    open=open_lerobot,
+    open=lambda path, _: open_lerobot(path),
     state=("observation.state",),
     action=("action",),
 )

@@ -1,8 +1,13 @@
 """Minari's data sets: a folder with `data/metadata.json` and `data/main_data.hdf5`, as of Minari 0.4 and 0.5."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from pipeline.data.sources.hdf5 import described, number_of, opened, subgroup, values
 from pipeline.data.sources.source import (
@@ -15,10 +20,12 @@ from pipeline.data.sources.source import (
     fault,
     inside,
     json_object,
+    readable,
     whole,
 )
 
 METADATA, MAIN = "metadata.json", "main_data.hdf5"
+SPACES = {"observations": "observation_space", "actions": "action_space"}
 WITH_LAST = ("observations", "infos")  # one row more than actions: what was seen after the last
 
 
@@ -48,6 +55,9 @@ def open_minari(path: Path) -> Source:
         first = subgroup(main, file, "episode_0")
         groups = ("observations", "actions", *(["infos"] if "infos" in first else []))
         features, ignored = described(main, first, groups)
+    for group, name in SPACES.items():
+        with readable(text, f"'{name}' to be a space, as JSON"):
+            features |= _limited(text, features, group, name, facts.get(name))
     return Source(
         format="minari",
         features=features,
@@ -58,6 +68,26 @@ def open_minari(path: Path) -> Source:
         files=(text, main),
         read=partial(_read, main, features, episodes, frames),
     )
+
+
+def _limited(
+    path: Path, features: Mapping[str, Feature], key: str, name: str, space: Any
+) -> Iterator[tuple[str, Feature]]:
+    """The features below `key` that a space describes, with its limits; a space that is not there has none."""
+    space = json.loads(space) if isinstance(space, str) else space
+    if not isinstance(space, dict):
+        return
+    parts = space.get("subspaces", ())
+    below = parts if isinstance(parts, dict) else {f"_index_{number}": part for number, part in enumerate(parts)}
+    for part, inner in below.items():
+        yield from _limited(path, features, f"{key}/{part}", name, inner)
+    if key in features and "low" in space and "high" in space:
+        feature = features[key]
+        limits = np.array([space["low"], space["high"]], np.float64).reshape(2, -1)
+        if limits.shape[1] != feature.size or np.isnan(limits).any():
+            found = f"limits of {limits.shape[1]}"
+            raise fault(path, f"'{name}' to limit the {feature.size} numbers of '{key}'", found)
+        yield key, replace(feature, limits=tuple((low, high) for low, high in limits.T.tolist()))
 
 
 def _read(
@@ -75,7 +105,7 @@ def _read(
 MINARI = Format(
     about="a folder with data/main_data.hdf5",
     recognises=recognises,
-    open=open_minari,
+    open=lambda path, _: open_minari(path),
     state=("observations",),
     action=("actions",),
 )

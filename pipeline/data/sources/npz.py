@@ -29,7 +29,7 @@ def recognises(path: Path) -> bool:
     return path.is_file() and path.suffix == ".npz"
 
 
-def open_npz(path: Path) -> Source:
+def open_npz(path: Path, keys: Sequence[str]) -> Source:
     """Read the shapes of all arrays, and the ends of the episodes; raises `DataError`."""
     if not path.is_file():
         raise fault(path, EXPECTED, "none")
@@ -46,7 +46,7 @@ def open_npz(path: Path) -> Source:
             raise fault(path, f"'{ENDS}' to be whole numbers (N,)", f"{ends.dtype} of the shape {ends.shape}")
         ends = ends.astype(np.int64)
         check_ends(path, ends, int(ends[-1]))
-    lengths, features = _features(path, headers, ends)
+    lengths, features = _features(path, headers, ends, keys)
 
     return Source(
         format="npz",
@@ -75,9 +75,12 @@ def _read(
 
 
 def _features(
-    path: Path, headers: dict[str, Header], ends: NDArray[np.int64] | None
+    path: Path, headers: dict[str, Header], ends: NDArray[np.int64] | None, keys: Sequence[str]
 ) -> tuple[NDArray[np.int64], dict[str, Feature]]:
-    """The lengths of the episodes `(N,)`, and the arrays that have a row for each frame."""
+    """The lengths of the episodes `(N,)`, and the arrays that have a row for each frame.
+
+    Without `ends` the arrays `(N, T, D)` that are called as in `keys` tell N and T; others may be of anything else.
+    """
     numeric = {
         key: header
         for key, header in headers.items()
@@ -85,8 +88,10 @@ def _features(
     }
     if ends is None:
         numeric = {key: header for key, header in numeric.items() if len(header.shape) == 3}
-        leading = {header.shape[:2] for header in numeric.values()}
+        meant = [key for key in matching(headers, keys) if len(headers[key].shape) == 3] or [*numeric]
+        leading = {headers[key].shape[:2] for key in meant}
         count, length = next(iter(leading)) if len(leading) == 1 else (0, 0)
+        numeric = {key: header for key, header in numeric.items() if header.shape[:2] == (count, length)}
         lengths = np.full(count, length, dtype=np.int64)
         size = 2
     else:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pipeline.data.sources.source import (
 )
 
 NOT_OF_A_FRAME = ("next_obs",)  # what is seen after it
+ACTION, LIMITS = "actions", (-1.0, 1.0)  # within which robomimic's actions lie
 
 
 def open_robomimic(path: Path) -> Source:
@@ -34,6 +36,8 @@ def open_robomimic(path: Path) -> Source:
             raise fault(path, f"the {total} frames that 'total' claims", f"{sum(counts):,} in all demonstrations")
         first = subgroup(path, data, names[0])
         features, ignored = described(path, first, (name for name in sorted(first) if name not in NOT_OF_A_FRAME))
+        if action := features.get(ACTION):
+            features[ACTION] = replace(action, limits=(LIMITS,) * action.size)
         rate, task = _environment(path, data)
 
     return Source(
@@ -82,7 +86,7 @@ def _environment(path: Path, data: Any) -> tuple[float | None, tuple[str, ...]]:
 ROBOMIMIC = Format(
     about="an HDF5 file with the group data/demo_0",
     recognises=is_hdf5,
-    open=open_robomimic,
+    open=lambda path, _: open_robomimic(path),
     state=("obs",),
-    action=("actions",),
+    action=(ACTION,),
 )

@@ -5,7 +5,7 @@ Shapes: T frames of an episode, D numbers of a feature in one frame.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ class Feature:
     key: str
     size: int  # D
     names: tuple[str, ...] = ()  # of its numbers; empty where the source names none
+    limits: tuple[tuple[float, float], ...] = ()  # least and largest of each number; empty where the source has none
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,9 @@ class Format:
 
     about: str  # what a path of it is, for help and errors
     recognises: Callable[[Path], bool]
-    open: Callable[[Path], Source]
-    """Raises `DataError`, `MissingExtraError`."""
+    open: Callable[[Path, Sequence[str]], Source]
+    """`open(path, keys)`: the keys are those that will be asked for. Where a file holds arrays of several kinds, they
+    tell which are meant. Raises `DataError`, `MissingExtraError`."""
     state: tuple[str, ...]  # keys or groups of keys, of which one is expected
     action: tuple[str, ...]
 
@@ -119,12 +121,12 @@ def natural(text: str) -> list[Any]:
     return [int(part) if number % 2 else part for number, part in enumerate(re.split(r"([0-9]{1,18})", text))]
 
 
-def matching(features: Mapping[str, Feature], choices: Sequence[str]) -> list[str]:
+def matching(features: Collection[str], choices: Sequence[str]) -> list[str]:
     """The keys that choices mean: each a feature, or all in a group."""
     return [key for choice in choices for key in ([choice] if choice in features else _group(features, choice))]
 
 
-def _group(features: Mapping[str, Feature], name: str) -> list[str]:
+def _group(features: Collection[str], name: str) -> list[str]:
     return sorted((key for key in features if key.startswith(f"{name}/")), key=natural)
 
 

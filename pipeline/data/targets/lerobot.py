@@ -36,8 +36,19 @@ QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 AT_ONCE = 500  # rows of a row group of the table of episodes
 
 
-def write_lerobot(folder: Path, task: Task, demonstrations: Trajectories, watch: Callable[[int], None]) -> None:
-    """Fill an empty folder; raises `DataError` where the steps of a second are no whole number."""
+def write_lerobot(
+    folder: Path,
+    task: Task,
+    demonstrations: Trajectories,
+    watch: Callable[[int], None],
+    instruction: str = "",
+    licence: str = "",
+) -> None:
+    """Fill an empty folder; raises `DataError` where the steps of a second are no whole number.
+
+    The text of what was to be done is `instruction`, or else the task's description. A card states the licence, if any.
+    """
+    instruction = instruction or task.description
     fps = frames_per_second(task)
     states, actions, numbers = demonstrations.end_to_end()
     columns, ends = _columns(states, actions, numbers, fps), numbers.tolist()
@@ -47,7 +58,7 @@ def write_lerobot(folder: Path, task: Task, demonstrations: Trajectories, watch:
             own = {name: values[start:end] for name, values in columns.items()}
             chunk, file = frames.place(end - start)
             frames.write(pa.table({name: _arrow(values) for name, values in own.items()}))
-            row = {"episode_index": number, "tasks": [task.description], "length": end - start}
+            row = {"episode_index": number, "tasks": [instruction], "length": end - start}
             row |= {"data/chunk_index": chunk, "data/file_index": file}
             row |= {"dataset_from_index": start, "dataset_to_index": end}
             for name, found in statistics(own).items():
@@ -59,10 +70,13 @@ def write_lerobot(folder: Path, task: Task, demonstrations: Trajectories, watch:
                 table.write(pa.Table.from_pylist([row | places for row in rows]))
                 rows = []
             watch(number + 1)
-    tasks = pd.DataFrame({"task_index": [0]}, index=pd.Index([task.description], name="task"))
+    tasks = pd.DataFrame({"task_index": [0]}, index=pd.Index([instruction], name="task"))
     tasks.to_parquet(folder / "meta" / "tasks.parquet")
     _write_json(folder / "meta" / "stats.json", statistics(columns))
     _write_json(folder / "meta" / "info.json", _info(task, fps, columns, len(ends)))
+    if licence:
+        card = f"---\nlicense: {json.dumps(licence, ensure_ascii=False)}\n---\n\n# {instruction}\n"
+        (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def frames_per_second(task: Task) -> int:

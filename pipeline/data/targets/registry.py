@@ -10,5 +10,5 @@ from pipeline.tasks.task import Task
 Watch = Callable[[int], None]
 """`watch(count)`: so many episodes are written."""
 
-FORMATS: dict[str, Callable[[Path, Task, Trajectories, Watch], None]] = {"lerobot": write_lerobot}
-"""By name, `write(folder, task, demonstrations, watch)`, which fills an empty folder."""
+FORMATS: dict[str, Callable[[Path, Task, Trajectories, Watch, str, str], None]] = {"lerobot": write_lerobot}
+"""By name, `write(folder, task, demonstrations, watch, instruction, licence)`, which fills an empty folder."""

@@ -1,0 +1,96 @@
+"""What a group of models is called that no study named, and on what data groups were trained."""
+
+from collections.abc import Mapping, Sequence
+
+from pipeline.config import NONE
+from pipeline.tasks.task import Task
+from pipeline.tracking.names import CHUNK, DATA_SET
+from pipeline.tracking.query import StoredRun
+
+DIGESTS = ("data_sha256", "tokenizer_sha256")
+NOT_A_DIFFERENCE = {
+    "seed",
+    "run_name",
+    "resume",
+    "preset",
+    "experiment",
+    "device",
+    "threads",
+    "data",
+    "pairs",
+    "tokenizer",
+    "task",
+    "scheme",
+}  # of training; the digest of a tokenizer tells its scheme
+
+
+def computed_groups(models: Sequence[StoredRun]) -> dict[str, str]:
+    """Return the name of each model's group, by run id: its method, and what differs between models of the method.
+
+    Data that differ have the name of their set, where that tells them apart, else their digest.
+    """
+    names = {}
+    for method in {run.tags["method"] for run in models}:
+        same = [run for run in models if run.tags["method"] == method]
+        labels = _labels(same, "data_sha256")
+        recipes = {run.run_id: _recipe(run, labels) for run in same}
+        keys = sorted({key for found in recipes.values() for key in found})
+        differing = [key for key in keys if len({found.get(key, "-") for found in recipes.values()}) > 1]
+        for run in same:
+            parts = [f"{key.removesuffix('_sha256')}={recipes[run.run_id].get(key, '-')}" for key in differing]
+            names[run.run_id] = " ".join([method, *parts])
+    return names
+
+
+def _recipe(run: StoredRun, labels: Mapping[str, str]) -> dict[str, str]:
+    known = {"horizon": "0"}  # early runs do not tell it
+    settings = known | {name: _number(value) for name, value in run.params.items() if name not in NOT_A_DIFFERENCE}
+    settings["device"] = run.tags.get("device", "cpu")  # the resolved device; early runs have no such tag
+    return settings | {name: labels.get(run.tags[name], run.tags[name][:12]) for name in DIGESTS if name in run.tags}
+
+
+def _number(text: str) -> str:
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return text
+
+
+def data_notes(models: Sequence[StoredRun], names: Mapping[str, str], task: Task) -> list[str]:
+    """A note if not all groups were trained on the same action pairs, which have a length of chunks too.
+
+    Groups whose runs, of early versions, do not tell what pairs theirs were are left out.
+    """
+    told = {run.run_id: digest for run in models if (digest := _pairs_digest(run))}
+    labels = _labels([run for run in models if run.run_id in told], "pairs_sha256")
+    groups: dict[str, list[str]] = {}  # by what they were trained on
+    for run in models:
+        if run.run_id in told:
+            digest = told[run.run_id]
+            pairs = f"{labels.get(digest, 'pairs')} ({_chunk(run, task)} actions a chunk, sha256 {digest[:12]})"
+            if names[run.run_id] not in groups.setdefault(pairs, []):
+                groups[pairs].append(names[run.run_id])
+    if len(groups) < 2:
+        return []
+    listed = "; ".join(f"{', '.join(found)} on {pairs}" for pairs, found in groups.items())
+    return [f"Not all groups were trained on the same pairs, so differences between them may be of the data: {listed}."]
+
+
+def _pairs_digest(run: StoredRun) -> str:
+    """The digest of the action pairs that a run was trained on, if it tells it."""
+    return run.tags.get("pairs_sha256") or ("" if "tokenizer_sha256" in run.tags else run.tags.get("data_sha256", ""))
+
+
+def _chunk(run: StoredRun, task: Task) -> int:
+    told = run.tags.get(CHUNK) or run.params.get("horizon", "")
+    return int(told) if told.isdecimal() and int(told) else task.horizon
+
+
+def _labels(runs: Sequence[StoredRun], tag: str) -> dict[str, str]:
+    """The names of data sets by the digest in this tag, where a name stands for one digest only."""
+    digests: dict[str, set[str]] = {}
+    for run in runs:
+        name = run.tags.get(DATA_SET) or run.params.get("data", NONE)
+        if name != NONE and (digest := run.tags.get(tag) or _pairs_digest(run)):
+            digests.setdefault(name, set()).add(digest)
+    return {next(iter(found)): name for name, found in sorted(digests.items(), reverse=True) if len(found) == 1}
