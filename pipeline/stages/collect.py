@@ -117,8 +117,8 @@ def _until_end(task: Task, states: Array) -> Ints:
 def _finite(observed: Floats, actions: Array, until: Ints) -> NDArray[np.bool_]:
     """Tell of trajectories whether all actions are finite, and the observations up to the end: `(N,)`."""
     past = np.arange(observed.shape[1]) >= until[:, None]
-    found: NDArray[np.bool_] = (np.isfinite(observed).all(2) | past).all(1) & np.isfinite(actions).all((1, 2))
-    return found
+    seen = np.isfinite(observed).all(2) | past
+    return np.asarray(seen.all(1) & np.isfinite(actions).all((1, 2)))
 
 
 def _held(observed: Floats) -> Floats:
