@@ -85,7 +85,7 @@ def test_a_run_has_what_its_page_says(run: Run, workplace: Path) -> None:
     ours = {name for name in made.data.tags if not name.startswith("mlflow.")}
     of_models = tags_on("model", parts["Tags"])
     assert ours <= of_models and of_models - ours == {
-        "settings_used", "together", "resumed", "failure", "heartbeat", "study", "group", "seed",
+        "data_licence", "settings_used", "together", "resumed", "failure", "heartbeat", "study", "group", "seed",
     }  # fmt: skip
 
     client = store(workplace)
@@ -122,6 +122,7 @@ def test_runs_of_a_study_have_what_their_page_says(study: Path) -> None:
         kinds.add(kind)
         ours = {name for name in run.data.tags if not name.startswith("mlflow.")}
         assert ours <= tags_on(kind, parts["Tags"]), kind
+        assert run.data.tags.get("chunk") == ("50" if kind in ("model", "average") else None)
     assert kinds == {"model", "study", "group", "average", "yardstick"}
 
 

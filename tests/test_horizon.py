@@ -39,10 +39,15 @@ def own_data(workplace: Path, data: Path) -> None:
     shutil.copytree(data, workplace / "data")
 
 
-def make_short(seed: int = 0) -> None:
-    """Chunks of 25 actions from as many demonstrations, and their tokens."""
-    settings = {"horizon": 25, "trajectories": SMALL_TRAJECTORIES, "seed": seed, "threads": 1}
+def make_other(horizon: int, seed: int = 0) -> None:
+    """Chunks of so many actions from as many demonstrations."""
+    settings = {"horizon": horizon, "trajectories": SMALL_TRAJECTORIES, "seed": seed, "threads": 1}
     collect(at_task(make(CollectSettings, settings), PENDULUM))
+
+
+def make_short(seed: int = 0) -> None:
+    """Chunks of 25 actions, and their tokens."""
+    make_other(25, seed)
     tokenize(at_task(make(TokenizeSettings, {"horizon": 25}), PENDULUM))
 
 
@@ -65,6 +70,16 @@ def test_a_group_of_another_horizon_has_its_own_data_of_the_same_demonstrations(
     # Of a study of short plans, a group may have the task's own.
     other = prepared(methods="regression patch=5,regression patch=5 horizon=50", horizon=25)
     assert [one.files["data"].parent for one in other.values()] == [SHORT, Path("data")]
+
+
+@pytest.mark.usefixtures("own_data")
+def test_a_horizon_that_lengthens_the_demonstrations_is_of_the_same_ones() -> None:
+    methods = "regression patch=5,regression patch=5 horizon=60"
+    make_other(60, seed=1)
+    with pytest.raises(DataError, match=r"data/horizon_60/training_pairs_original\.npz: was cut from demonstrations"):
+        prepared(methods=methods)
+    make_other(60)
+    assert [one.interface.horizon for one in prepared(methods=methods).values()] == [50, 60]
 
 
 @pytest.mark.usefixtures("own_data")

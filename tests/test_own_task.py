@@ -16,6 +16,8 @@ from numpy.testing import assert_array_equal
 
 from pipeline.cli.main import COMMANDS, main
 from pipeline.cli.train import train_command
+from pipeline.data.pairs import load_action_pairs
+from pipeline.data.trajectories import load_trajectories
 from pipeline.errors import RunError, SettingsError
 from pipeline.evaluation.control import draw_episodes, evaluate_planner
 from pipeline.evaluation.yardsticks import evaluate_yardstick
@@ -30,6 +32,7 @@ from pipeline.tasks import gymnasium_world
 from pipeline.tasks.check import check_task
 from pipeline.tasks.gymnasium_world import OVER, REWARD, SUCCESS, gymnasium_task
 from pipeline.tasks.registry import TASKS, find_task
+from pipeline.tasks.simulation import mujoco_world
 from pipeline.tasks.task import Condition, Task
 from pipeline.tracking.journal import journal_of
 from tests import warm
@@ -158,7 +161,7 @@ def test_a_reference_that_leads_nowhere(
             "line 3 does not import: ModuleNotFoundError: No module named 'none",
         ),
         ("NEAR, LAST =", "NEAR, LAST ==", "line 22 does not import: NameError"),
-        ("def score(", "def score(:", "does not import: SyntaxError: invalid syntax (slide.py, line 34)"),
+        ("def score(", "def score(:", "does not import: SyntaxError: invalid syntax (slide.py, line 35)"),
         ("    score=score,\n", "", "score: expected a function that gives the columns of own_scores, found none."),
         ("    scene=scene,", "    scenes=scene,", "unexpected keyword argument 'scenes'"),
         ("import numpy", "raise SystemExit(0)\nimport numpy", "line 3 does not import: SystemExit: 0"),
@@ -434,7 +437,7 @@ def test_blocks_of_episodes_change_no_bit(name: str, most: int, own: Path) -> No
             assert_array_equal(first.columns[column], second.columns[column])
         if first.paths is not None:
             assert_array_equal(first.paths, second.paths)
-    made = [demonstrate(CollectSettings(trajectories=7, threads=1), task)[0] for task in (whole, parts)]
+    made = [demonstrate(CollectSettings(trajectories=7, threads=1), task).trajectories for task in (whole, parts)]
     for array in ("states", "actions", "gains"):
         assert_array_equal(getattr(made[0], array), getattr(made[1], array))
 
@@ -446,6 +449,102 @@ def test_an_evaluation_goes_from_process_to_process(own: Path) -> None:
     again = pickle.loads(pickle.dumps(evaluation))
     assert again.scores == task.scores and again.conditions == task.conditions
     assert_array_equal(again.columns["upright"], evaluation.columns["upright"])
+
+
+ENDING = """
+from dataclasses import replace
+from slide import SLIDE, WORLD, np, score
+
+def ended(states):
+    return np.abs(states[..., 0] - states[..., 1]) < 0.1
+
+def simulate(controller, starts, noise, threads):
+    states, actions = WORLD.simulate(controller, starts, noise, threads)
+    after = np.zeros(states.shape[:2], bool)
+    after[:, 1:] = np.logical_or.accumulate(ended(states), axis=1)[:, :-1]
+    return np.where(after[..., None], np.nan, states), actions
+
+ENDING = replace(
+    SLIDE,
+    name="ending",
+    score=lambda states, actions: score(np.nan_to_num(states), actions),
+    world=replace(WORLD, ended=ended, simulate=simulate),
+)
+BARE = replace(SLIDE, name="bare", demonstrator=None)
+"""
+"""A task whose episodes end at the goal, with states that are no numbers afterwards, and one without a demonstrator."""
+
+
+@pytest.fixture
+def endings(own: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(own)
+    (own / "endings.py").write_text(ENDING)
+    return own
+
+
+def test_nothing_is_learned_from_after_an_episodes_end(endings: Path) -> None:
+    """Nor is anything written there that no reader takes: the observation stays."""
+    task = find_task("endings.py:ENDING")
+    assert main(COMMANDS, ["collect", "--task", "endings.py:ENDING", "--trajectories", "40"]) == 0
+    made, pairs = (
+        load(Path("data/ending") / name)
+        for load, name in (
+            (load_trajectories, "trajectories.npz"),
+            (load_action_pairs, "training_pairs_original.npz"),
+        )
+    )
+    over = np.abs(made.states[..., 0].astype(float) - made.states[..., 1].astype(float)) < 0.1
+    lengths = np.where(over.any(1), over.argmax(1), over.shape[1])
+    expected = [(row, step) for row, length in enumerate(lengths) for step in task.pair_steps if step < length]
+    assert 40 < len(expected) < 0.8 * 40 * len(task.pair_steps) and lengths.max() < 100
+    assert_array_equal(np.stack((pairs.trajectory, pairs.step), 1), expected)
+    for number, (row, step) in enumerate(expected):  # chunks go on over the end
+        assert_array_equal(pairs.action_chunk[number], made.actions[row, step : step + 50])
+        assert_array_equal(pairs.state[number], made.states[row, step])
+    for states, length in zip(made.states, lengths, strict=True):
+        assert np.isfinite(states).all() and (states[length:] == states[length]).all()
+    assert main(COMMANDS, ["tokenize", "--task", "endings.py:ENDING"]) == 0
+
+
+def test_without_a_demonstrator_nothing_is_collected_nor_written(
+    endings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(train_command("pi0", Pi0Settings), ["--task", "endings.py:BARE"]) == 2
+    said = capsys.readouterr()
+    assert said.err == (
+        "error: task: 'bare' has no demonstrator, so its data are imported, not collected. See 'import --help'.\n"
+    )
+    assert not said.out and not (endings / "data").exists()
+
+
+BALL = """
+<mujoco><worldbody><geom type="plane" size="1 1 1"/>
+<body pos="0 0 0.2"><joint name="z" type="slide" axis="0 0 1"/><geom type="sphere" size="0.1" mass="1"/></body>
+</worldbody><actuator><general joint="z"{0}/></actuator></mujoco>
+"""
+
+
+def test_bodies_of_an_own_model_touch_unless_it_says_otherwise() -> None:
+    def last(**chosen: Any) -> float:
+        world = mujoco_world(
+            BALL.format(""), frame_skip=5, draw_starts=draw, ended=lambda states: states[..., 0] > 9, **chosen
+        )
+        states, _ = world.simulate(lambda _step, states: 0 * states[:, :1], draw(None, 1), np.zeros((1, 100, 1)), 1)
+        return float(states[0, -1, 0])
+
+    def draw(_generator: Any, count: int) -> np.ndarray:
+        return np.zeros((count, 2))
+
+    assert last() == pytest.approx(-0.1, abs=0.01), "the ball lies on the plane"
+    assert last(contacts=False) < -4
+
+
+def test_a_model_whose_state_is_more_than_places_and_velocities_is_refused() -> None:
+    world = mujoco_world(
+        BALL.format(' dyntype="filter" dynprm="1"'), frame_skip=1, draw_starts=lambda g, n: np.zeros((n, 2)), ended=bool
+    )
+    with pytest.raises(SettingsError, match=r"^xml: expected a model whose state is its 2 .*, found 3 numbers\. Use"):
+        world.simulate(lambda _step, states: states[:, :1], np.zeros((1, 2)), np.zeros((1, 3, 1)), 1)
 
 
 def test_a_file_never_leads_to_code(own: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -301,6 +301,7 @@ def test_what_is_left_open_is_as_in_the_tasks_middle_condition(task: Task) -> No
     assert condition(action_noise="auto", replan="auto") == condition() == task.middle_condition
     assert condition(action_noise="0") == replace(condition(), action_noise=0)
     assert condition(replan=1) == replace(condition(), replan=1)
+    assert condition(action_noise=50, replan=500) == Condition(50, 500), "a task may be in newtons"
 
 
 @pytest.fixture(scope="module")
@@ -385,7 +386,7 @@ def test_a_server_that_fails_in_mid_play_is_a_failed_run(tmp_path: Path, capsys:
         (["--policy", "http://h", "--out", "play.gif/x.gif"], "expected a folder"),
         (["--policy", "http://h", "--replan", "0"], "replan: expected 1 or more"),
         (["--policy", "http://h", "--replan", "none"], "replan: expected a whole number, found 'none'"),
-        (["--policy", "http://h", "--action-noise", "4"], "action_noise: expected 3 or less"),
+        (["--policy", "http://h", "--action-noise", "-1"], "action_noise: expected 0 or more"),
         (["--checkpoint", "none.pth"], "found none"),
         (["--policy", "gopher://h"], "expected an address"),
     ],

@@ -19,7 +19,7 @@ from pipeline.report.comparison_tables import averages_table
 from pipeline.report.headline import headline
 from pipeline.report.model_card import listed, model_card, training_facts
 from pipeline.report.overview import as_markdown, as_text
-from pipeline.report.page import Page, main_tables, render_page
+from pipeline.report.page import Page, captions_of, main_tables, render_page
 from pipeline.report.path_figures import draw_paths
 from pipeline.report.plan_figures import Plans, draw_plans
 from pipeline.report.plotting import as_svg
@@ -128,6 +128,8 @@ def test_the_card_says_what_the_task_says() -> None:
     assert "states `(N, 4)`: place along, m; place across, m; speed along, m/s; speed across, m/s." in card
     assert "chunks `(N, 10, 2)`: actions for the next 10 steps of 0.1 s: push along, N, applied within ±2; push" in card
     assert "Tested were the first 5 and 10 actions, and uniform action noise up to ±0.1." in card
+    tagged = training_facts(PUCK, "a", "0" * 32, {"method": "pi0", "chunk": "20"}, {"horizon": "0"})
+    assert "chunks `(N, 20, 2)`: actions for the next 20 steps" in model_card(tagged), "those of the policy"
     other = training_facts(PENDULUM, "a", "0" * 32, {"method": "pi0"}, {"horizon": "25"})
     assert "chunks `(N, 25, 1)`" in model_card(other) and "first 10, 13 and 15 actions" in model_card(other)
     assert [listed(values) for values in ((1,), (1, 2), (1, 2, 3))] == ["1", "1 and 2", "1, 2 and 3"]
@@ -186,6 +188,9 @@ def test_a_study_is_of_the_task_in_its_tag(workplace: Path) -> None:
     (axes,) = drawn["paths"].axes
     assert axes.get_title() == "pi0\nentropy 0.000 of the demonstrators'", "always the same way"
     assert "converge_steps" in draw_figures(client, before, None)[0]
+    assert captions_of(PENDULUM)["converge_steps"].title == "When episodes have converged"
+    assert list(captions_of(PENDULUM))[:3] == ["verdicts", "scores", "converge_steps"]
+    assert "converge_steps" not in captions_of(PUCK)
 
 
 def test_a_task_of_ones_own_must_be_named(known: None) -> None:

@@ -19,7 +19,7 @@ from pipeline.report.suite import Suite, verdict_of
 from pipeline.studies.settings import SuiteSettings
 from pipeline.studies.suite import run_suite
 from pipeline.tasks.registry import TASKS, find_task
-from tests.conftest import TINY
+from tests.conftest import TINY, runs_of
 from tests.test_report_suite import made_up
 
 GROUPS = ("pi0", f"pi0{PUBLISHED}", "pi0_fast", f"pi0_fast{PUBLISHED}", "regression", "binning")
@@ -145,7 +145,7 @@ class Interrupted(Exception):
     """What ends a suite before its second task."""
 
 
-@pytest.mark.slow(seconds=8)
+@pytest.mark.slow(seconds=12)
 @pytest.mark.usefixtures("with_store")
 def test_a_suite_under_way_renews_what_it_has(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = {"tasks": "pendulum,avoiding", "methods": "pi0,pi0 start_noise=1", "n_models": 1, "executor": "serial"}
@@ -155,8 +155,9 @@ def test_a_suite_under_way_renews_what_it_has(copied: Path, capsys: pytest.Captu
         if line.startswith("task avoiding"):
             raise Interrupted
 
+    settings = make(SuiteSettings, values | {"episodes": str(TINY["episodes"]), "set": tiny})
     with pytest.raises(Interrupted):
-        run_suite(make(SuiteSettings, values | {"episodes": str(TINY["episodes"]), "set": tiny}), say, lambda *_: None)
+        run_suite(settings, say, lambda *_: None)
     before = (copied / "docs/tasks/avoiding.md").read_text()
     capsys.readouterr()
     assert main([]) == 0
@@ -171,6 +172,18 @@ def test_a_suite_under_way_renews_what_it_has(copied: Path, capsys: pytest.Captu
     assert "start_noise=1" not in re.sub(r"Note: .*", "", pages["docs/tasks/pendulum.md"])
     drawn = {path.name for path in copied.rglob("docs/**/*.png")}
     assert drawn == {"suite.png", "pendulum_verdicts.png", "scores.png", "converge_steps.png", "plans.png"}
+
+    # Taken up again: what is finished stays, and a task whose data are refused when its turn comes is told.
+    broken = copied / "data/avoiding/training_pairs_original.npz"
+    broken.parent.mkdir()
+    broken.write_bytes(b"no pairs")
+    again = run_suite(settings, lambda _line: None, lambda *_: None)
+    assert list(again.comparisons) == ["pendulum"] and len(again.comparisons["pendulum"].of_kind("model")) == 2
+    (failure,) = again.failures
+    assert failure.startswith("avoiding: data/avoiding/training_pairs_original.npz: ")
+    (run,) = [run for run in runs_of(copied) if run.data.tags["kind"] == "suite"]
+    assert run.info.status == "FAILED" and run.data.tags["failures"] == failure
+    assert len([run for run in runs_of(copied) if run.data.tags["kind"] == "model"]) == 1, "none is trained again"
 
 
 @pytest.mark.usefixtures("with_store")

@@ -13,8 +13,10 @@ from numpy.testing import assert_array_equal
 from pipeline.cli.main import COMMANDS, main
 from pipeline.cli.train import train_command
 from pipeline.data.pairs import load_action_pairs, load_token_pairs
+from pipeline.data.trajectories import load_trajectories
 from pipeline.evaluation.control import draw_episodes, evaluate_planner
 from pipeline.evaluation.stored import read_episodes, write_episodes
+from pipeline.files import file_digest
 from pipeline.methods.method import Plans
 from pipeline.methods.settings import Pi0FastSettings, Pi0Settings
 from pipeline.policies.checkpoint import load_checkpoint
@@ -25,7 +27,7 @@ from tests.conftest import ROOT
 
 TRAIN = {"pi0": train_command("pi0", Pi0Settings), "pi0_fast": train_command("pi0_fast", Pi0FastSettings)}
 OTHER = "avoiding"
-OF_THE_PENDULUM = r"cart|carts|pole|pendulum|100 N|0\.04 s|ACTION_DIM|STATE_DIM|theta|omega"
+OF_THE_PENDULUM = r"cart|carts|pole|pendulum|100 N|0\.04 s|ACTION_DIM|STATE_DIM|theta|omega|converge_steps?|PID"
 
 
 def trained(method: str, *words: object) -> Path:
@@ -154,22 +156,50 @@ def test_an_unknown_task_is_refused(command: str, workplace: Path, capsys: pytes
     assert sorted(path.name for path in workplace.iterdir()) == ["data"]
 
 
-def test_another_horizon_has_data_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_horizon_has_data_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Also longer than the demonstrations of the task: then these are longer."""
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
+    made = {}
     for horizon in (20, 60):
         assert main(COMMANDS, ["collect", "--trajectories", "30", "--horizon", str(horizon)]) == 0
         assert main(COMMANDS, ["tokenize", "--horizon", str(horizon)]) == 0
         folder = Path("data") / f"horizon_{horizon}"
         pairs = load_action_pairs(folder / "training_pairs_original.npz")
         assert pairs.action_chunk.shape == (30 * 25, horizon, 1)
+        made[horizon] = load_trajectories(folder / "trajectories.npz"), pairs
         model = trained("pi0", "--horizon", horizon)
         assert load_checkpoint(model).interface.horizon == horizon
         assert load_checkpoint(trained("pi0_fast", "--horizon", horizon)).interface.horizon == horizon
         assert main(COMMANDS, ["evaluate", str(model), "--episodes", "1"]) == 0
+    (own, of_short), (longer, of_long) = made[20], made[60]
+    assert longer.states.shape == (30, 108, 4), "the same demonstrations, that go on"
+    assert_array_equal(longer.states[:, :100], own.states)
+    assert_array_equal(longer.actions[:, :100], own.actions)
+    digest = file_digest(Path("data/horizon_20/trajectories.npz"))
+    assert of_short.metadata["trajectories_sha256"] == of_long.metadata["begin_as_sha256"] == digest
+    assert of_long.metadata["trajectories_sha256"] == file_digest(Path("data/horizon_60/trajectories.npz")) != digest
+
+    capsys.readouterr()
+    before = {path: path.read_bytes() for path in Path("data").rglob("*.*")}
     words = ["--horizon", "20", "--pairs", "data/horizon_60/training_pairs_original.npz"]
-    assert main(TRAIN["pi0"], words) == 2
-    assert main(COMMANDS, ["collect", "--horizon", "5", "--trajectories", "30"]) == 0
-    assert main(TRAIN["pi0"], ["--horizon", "5", "--patch", "5"]) == 2  # shorter than a replan interval
+    for known, command in ((TRAIN["pi0"], words), (COMMANDS, ["tokenize", *words])):
+        assert main(known, command) == 2
+        said = capsys.readouterr().err
+        assert "expected chunks of 20 actions, for the task 'pendulum', found 60. Name" in said
+    assert {path: path.read_bytes() for path in Path("data").rglob("*.*")} == before
+
+
+@pytest.mark.parametrize("command", ["collect", "tokenize", "ensemble", "pi0"])
+def test_a_horizon_below_the_longest_replan_interval_is_refused(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--horizon", "14"]
+    assert main(TRAIN[command], words) == 2 if command in TRAIN else main(COMMANDS, [command, *words]) == 2
+    said = capsys.readouterr()
+    expected = "expected at least 15 actions, the longest replan interval of the task 'pendulum', found 14. See --help."
+    assert (said.out, said.err) == ("", f"error: horizon: {expected}\n") and not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """Avoiding: its geometry, demonstrator, scores and all 24 ways by hand."""
 
+from dataclasses import replace
 from itertools import product
 
 import mujoco
@@ -7,11 +8,15 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from pipeline.evaluation.control import draw_episodes, evaluate_controller
+from pipeline.evaluation.record import Record
+from pipeline.report.animation import cut
+from pipeline.stages.play import judge
 from pipeline.streams import numpy_stream
 from pipeline.tasks.avoiding import AVOIDING
 from pipeline.tasks.avoiding.course import GAPS, follow, plan_course
 from pipeline.tasks.avoiding.course import WAYS as ALL_WAYS
-from pipeline.tasks.avoiding.scores import WAYS, score
+from pipeline.tasks.avoiding.scores import WAYS, path, score
 from pipeline.tasks.avoiding.world import (
     EPISODE_STEPS,
     FINISH,
@@ -131,6 +136,31 @@ def test_scores_by_hand() -> None:
     touch = touching(states[1]).argmax()
     assert_allclose(scores["action_change"], [89 * 0.25 / 90, 2 * 0.5 / (touch - 1), 0, 0, 0])
     assert scores.keys() == AVOIDING.own_scores.keys()
+
+
+def test_what_follows_a_success_is_not_told() -> None:
+    """A puck that comes back to a post after the finish has succeeded, in words and in pictures."""
+    straight = rise(np.array([[0.575, 0.5, 0.425]]))
+    states = np.concatenate((straight, straight[:, -1:].repeat(20, 1)), 1)
+    states[0, 105:, :2] = [0.5, 0.26]
+    actions, plan = np.zeros((1, EPISODE_STEPS, 2)), np.zeros((1, 50, 2), np.float32)
+    record = Record(states[0], actions[0], actions[0], plan, np.zeros(1, np.int64), np.zeros(1, np.int64))
+    assert judge(AVOIDING, record)[0] == "succeeded; success 1.000; untouched 1.000"
+    assert {said for said, _ in cut(AVOIDING, record).verdicts} == {"", "✓ success"}
+    episodes = draw_episodes(AVOIDING, AVOIDING.conditions[:1], 1, seed=0)
+    replay = replace(AVOIDING, world=replace(WORLD, simulate=lambda *_: (states, actions)))
+    found = evaluate_controller(lambda _rows: lambda _step, states: states, replace(episodes, task=replay), 1)
+    assert found.columns["success"].all() and found.paths is not None
+    assert_allclose(found.paths[0], path(states)[0], rtol=1e-6)  # to the finish, without a cross
+
+    states[0, 60:, :2] = [0.425, 0.08]  # before the finish
+    assert judge(AVOIDING, record)[0] == "hit a post after 2.40 s; success 0.000; untouched 0.000"
+    assert cut(AVOIDING, record).verdicts[-1][0] == "✗ hit a post at 2.40 s"
+
+
+def test_the_finish_step_says_the_episodes_steps() -> None:
+    assert AVOIDING.scores["finish_step"].unit == f"steps, {AVOIDING.episode_steps} without success"
+    assert AVOIDING.episode_steps == 120
 
 
 def test_demonstrators_pass_by_all_ways() -> None:

@@ -84,9 +84,18 @@ def check_ends(path: Path, ends: NDArray[np.int64], frames: int) -> None:
 
 
 def cut_pairs(
-    trajectories: Trajectories, pair_steps: Sequence[int], horizon: int, metadata: dict[str, Any]
+    trajectories: Trajectories,
+    pair_steps: Sequence[int],
+    horizon: int,
+    metadata: dict[str, Any],
+    lengths: NDArray[np.int64] | None = None,
 ) -> ActionPairs:
-    """Pair the states at `pair_steps` with the next `horizon` actions, ordered by trajectory; raises `DataError`."""
+    """Pair the states at `pair_steps` with the next `horizon` actions, ordered by trajectory; raises `DataError`.
+
+    `lengths (N,)` are the steps before each episode's end, None for all. No pair starts at or after the end: a policy
+    is not asked there. A chunk may pass it, or the last actions before it would never be learned: the demonstrator
+    went on acting, and what it did is a plan like any other, of which only the part before the end is carried out.
+    """
     count, steps, _ = trajectories.actions.shape
     if steps < pair_steps[-1] + horizon:
         raise DataError(
@@ -96,10 +105,17 @@ def cut_pairs(
     starts = np.array(pair_steps)
     windows = starts[:, None] + np.arange(horizon)  # (P, H)
     chunks = trajectories.actions[:, windows]  # (N, P, H, A)
-    return ActionPairs(
-        state=trajectories.states[:, starts].reshape(count * len(starts), -1),
-        action_chunk=chunks.reshape(count * len(starts), horizon, -1),
-        trajectory=np.repeat(np.arange(count), len(starts)),
-        step=np.tile(starts, count),
+    before = slice(None) if lengths is None else (starts < lengths[:, None]).reshape(-1)
+    pairs = ActionPairs(
+        state=trajectories.states[:, starts].reshape(count * len(starts), -1)[before],
+        action_chunk=chunks.reshape(count * len(starts), horizon, -1)[before],
+        trajectory=np.repeat(np.arange(count), len(starts))[before],
+        step=np.tile(starts, count)[before],
         metadata=metadata,
     )
+    if not len(pairs.state):
+        raise DataError(
+            f"trajectories: expected pairs from step {pair_steps[0]} on, found that all episodes are over before. "
+            "Choose earlier pair_steps, or starts that are further from the end."
+        )
+    return pairs

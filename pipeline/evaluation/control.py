@@ -17,7 +17,7 @@ from pipeline.errors import DivergedError
 from pipeline.methods.method import Plans, joined, rows_of
 from pipeline.policies.policy import Policy
 from pipeline.streams import numpy_stream, torch_stream
-from pipeline.tasks.score import Scores, shares_of
+from pipeline.tasks.score import SUCCESS, Scores, shares_of
 from pipeline.tasks.task import Array, Columns, Condition, Controller, Task
 from pipeline.tasks.ways import count_switches, entropy_terms
 
@@ -195,7 +195,7 @@ class Evaluation:
     scores: Scores  # all of the task's
     conditions: tuple[Condition, ...]
     columns: Columns
-    paths: NDArray[np.float32] | None = None  # (E, T+1, 2), NaN after an early end; None without several ways
+    paths: NDArray[np.float32] | None = None  # (E, T+1, 2), NaN after an early end without success; None: one way
 
     def by_condition(self) -> Columns:
         """Return the columns as arrays `(C, S)`: C conditions in order, S starts, which are the same in all of them."""
@@ -225,6 +225,8 @@ def evaluate_controller(
         if task.ways:
             taken.append(task.ways.taken(states))
             over = np.logical_or.accumulate(task.simulator.ended(states), axis=1)
+            if (well := columns[-1].get(SUCCESS)) is not None:
+                over &= ~well.astype(bool)[:, None]  # what comes after a success is not told
             paths.append(np.where(over[..., None], np.nan, task.ways.path(states)).astype(np.float32))
     whole = joined_columns(columns)
     if not task.ways:

@@ -26,7 +26,6 @@ from pipeline.methods.registry import METHODS
 from pipeline.registry.register import best_of, register_runs, registered_name
 from pipeline.registry.settings import PromoteSettings
 from pipeline.report.contest import Contest, Watch, judge
-from pipeline.report.scores import SUCCESS
 from pipeline.report.statistics import Floats
 from pipeline.stages.changed import changed_data
 from pipeline.stages.compare import blocks_of
@@ -34,6 +33,7 @@ from pipeline.stages.contenders import from_file, play_blocks
 from pipeline.stages.models import require_finished, require_task
 from pipeline.stages.say import Say
 from pipeline.tasks.registry import find_task
+from pipeline.tasks.score import SUCCESS
 from pipeline.tasks.task import Task
 from pipeline.tracking.names import METHOD, NAME
 from pipeline.tracking.query import StoredRun, artifact, fetch, is_average, search_study

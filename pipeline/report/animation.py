@@ -122,8 +122,8 @@ def cut(task: Task, record: Record, after: int = AFTER_END) -> Shown:
     last = f"{score.short} {score.text(scores[task.primary])}", "black"
     verdicts = [("", "black")] * steps + [last]
     if ended is not None:
-        mark, colour = ("✓", WELL) if went_well(scores) else ("✗", BADLY)
-        said = f"{mark} {task.end} at {ended * task.control_seconds:.2f} s", colour
+        ends_badly = f"✗ {task.end} at {ended * task.control_seconds:.2f} s", BADLY
+        said = ("✓ success", WELL) if went_well(scores) else ends_badly
         verdicts = [said if step >= ended else each for step, each in enumerate(verdicts)]
     return Shown(
         actions=task.applied(record.actions, 0 * record.noise)[:steps],

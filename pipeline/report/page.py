@@ -60,12 +60,6 @@ CAPTIONS = {
         "A row of line charts for each main score, one column for each action noise, against the replan interval. The "
         "tables of these scores have the same numbers.",
     ),
-    "converge_steps": Caption(
-        "When episodes converge",
-        "Share of all episodes that have converged by each step and do not end early. Thin lines are models.",
-        "Rising curves, one panel for each condition: the share of episodes that have converged by each step, for "
-        "every group. The table of converge steps has their averages.",
-    ),
     "paths": Caption(
         "The ways that are taken",
         "Paths of episodes in the hardest condition, in colour, over paths of the demonstrators, in grey. Where "
@@ -144,6 +138,22 @@ ANIMATED = (
 MOST_LINES = 12  # of differences by condition; more of them are folded away
 
 
+def captions_of(task: Task) -> dict[str, Caption]:
+    """Return what is said of each figure, in the order of the page."""
+    known = CAPTIONS if task.world else CAPTIONS | CAPTIONS_OF_PLANS
+    steps = {
+        f"{name}s": Caption(
+            f"When episodes have {score.event}",
+            f"Share of all episodes that have {score.event} by each step and do not end early. Thin lines are models.",
+            f"Rising curves, one panel for each condition: the share of episodes that have {score.event} by each step, "
+            f"for every group. The table of the {score.label} has their averages.",
+        )
+        for name, score in task.scores.items()
+        if score.event
+    }
+    return {name: known[name] for name in ("verdicts", "scores")} | steps | known
+
+
 def limits_of(task: Task) -> list[str]:
     """Return what a comparison on a task cannot show, one sentence each."""
     found = (*IN_SIMULATION, *LIMITS, *ANIMATED) if task.world else (*OF_DATA_ALONE, *LIMITS)
@@ -190,7 +200,7 @@ def render_page(page: Page) -> str:
         averages=averages_table(comparison),
         figures=[
             (caption, _data_uri(svg), _size(svg))
-            for name, caption in (CAPTIONS if comparison.task.world else CAPTIONS | CAPTIONS_OF_PLANS).items()
+            for name, caption in captions_of(comparison.task).items()
             if (svg := page.figures.get(name))
         ],
         episodes=episodes,

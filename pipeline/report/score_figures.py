@@ -1,4 +1,4 @@
-"""The figures of scores: in every condition, as verdicts, and of the step of convergence."""
+"""The figures of scores: in every condition, as verdicts, and of the step at which something comes."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -175,13 +175,13 @@ def _yardstick_line(panel: Panel, group: Group, line: str) -> None:
 
 
 @plain()
-def draw_converge_steps(
-    title: str, conditions: Sequence[tuple[float, int]], steps: Mapping[str, Floats], horizon: int
+def draw_steps(
+    title: str, event: str, conditions: Sequence[tuple[float, int]], steps: Mapping[str, Floats], horizon: int
 ) -> Figure:
-    """Share of all episodes that have converged by each step.
+    """Share of all episodes in which an event, such as "converged", has come by each step.
 
-    `steps[group]`, `(models, C, S)`, holds the converge step of each episode in the C `conditions`, noise and replan
-    interval; `horizon` for those that do not converge.
+    `steps[group]`, `(models, C, S)`, holds its step in each episode of the C `conditions`, noise and replan interval;
+    `horizon` where it never comes.
     """
     noises, replans = sorted({noise for noise, _ in conditions}), sorted({replan for _, replan in conditions})
     figure = Figure(figsize=(3.4 * len(replans) + 0.6, 2.5 * len(noises) + 0.8), layout="constrained")
@@ -207,5 +207,7 @@ def draw_converge_steps(
     for axes in panels[-1]:
         axes.set_xlabel("step")
     panels[0, 0].legend(loc="lower right")
-    figure.suptitle(f"Converged by each step, and not ended early, in {title}: thin lines are models, thick their mean")
+    figure.suptitle(
+        f"{event.capitalize()} by each step, and not ended early, in {title}: thin lines are models, thick their mean"
+    )
     return figure

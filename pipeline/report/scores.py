@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 
-from pipeline.tasks.score import Score
-
-SUCCESS = "success"  # a task's score of this name, if it has one, is 1 of an episode that went well, else 0
+from pipeline.tasks.score import SUCCESS, Score
 
 COSTS = {
     "best_val_loss": Score("val loss", "val loss", "", 5, -1),

@@ -13,9 +13,10 @@ from pipeline.evaluation.protocol import Protocol
 from pipeline.evaluation.record import Record, record_planner
 from pipeline.report.comparison import Group, Model
 from pipeline.report.episodes import Drawing, Episode, Kind, Plan, draw_episode
-from pipeline.report.scores import SUCCESS
+from pipeline.report.scores import went_well
 from pipeline.results.gather import Gathered
 from pipeline.stages.models import load_for
+from pipeline.tasks.score import SUCCESS
 from pipeline.tasks.task import Task
 from pipeline.tracking.query import artifact, fetch
 from pipeline.tracking.store import Store
@@ -108,6 +109,8 @@ def to_episode(task: Task, group: Group, kind: Kind, stored: Scored, record: Rec
     over = np.flatnonzero(task.simulator.ended(record.states))
     last = int(over[0]) if len(over) else len(record.actions)
     outcome = f"It {task.end} in step {last}: " if len(over) else "It ran to its end: "
+    if len(over) and went_well(scores):
+        outcome = "It succeeded: "  # what comes after a success is not told
     outcome += f"{task.scores[task.primary].short} {task.scores[task.primary].text(scores[task.primary])}."
     if not all(np.isclose(stored.scores[name], value, rtol=1e-9, atol=0) for name, value in scores.items()):
         outcome += " In the evaluation the result differed: code, versions or processor have changed."

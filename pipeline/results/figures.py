@@ -16,7 +16,7 @@ from pipeline.report.loss_curves import draw_losses
 from pipeline.report.path_figures import draw_paths
 from pipeline.report.plan_figures import Plans, draw_errors, draw_plans
 from pipeline.report.plotting import Figure
-from pipeline.report.score_figures import draw_converge_steps, draw_scores, draw_verdicts
+from pipeline.report.score_figures import draw_scores, draw_steps, draw_verdicts
 from pipeline.report.scores import COSTS
 from pipeline.report.tokenizer_figures import draw_tokenizer_tradeoff
 from pipeline.streams import numpy_stream
@@ -25,7 +25,6 @@ from pipeline.tasks.task import Task
 from pipeline.tracking.query import artifact, fetch, history
 from pipeline.tracking.store import Store
 
-CONVERGE_STEP = "converge_step"  # a score that a task may have: the step of convergence, or the number of steps
 TRADEOFF_FILE, TRADEOFF_TAG = "fast_tradeoff.json", "fast_tradeoff"
 PLANS = ("planned", "mae_by_step", "mae_by", "rebuilt_mae_by")  # arrays of a model's plans; old ones have the first two
 MOST_PANELS = 12  # action dimensions whose errors are drawn
@@ -61,13 +60,14 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
     if curves:
         drawn["losses"] = draw_losses(title, curves)
 
-    steps: dict[str, NDArray[np.float64]] = {}  # (models, C, S)
+    events = {name: score.event for name, score in task.scores.items() if score.event}
+    steps: dict[str, dict[str, NDArray[np.float64]]] = {name: {} for name in events}  # by group: (models, C, S)
     paths: dict[str, NDArray[np.float64]] = {}
     plans: dict[str, Plans] = {}
     for group in comparison.of_kind("model", "original"):
         judged = [model for model in group.models if model.episodes]
-        if judged and CONVERGE_STEP in task.scores:
-            steps[group.name] = np.stack([model.episodes[CONVERGE_STEP] for model in judged])
+        for name in events if judged else ():
+            steps[name][group.name] = np.stack([model.episodes[name] for model in judged])
         with_paths = judged if task.ways else []
         ways = [way for model in with_paths if (way := read(model, PATHS_FILE, load_paths)) is not None]
         if ways:  # as many of each model
@@ -83,9 +83,10 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
                 names = [name for name in PLANS if all(name in found for found in same)]
                 stacked = {name: np.stack([found[name] for found in same]) for name in names}
                 plans[group.name] = Plans(expert, **stacked)
-    if steps:
-        conditions = [(each.action_noise, each.replan) for each in task.conditions]
-        drawn["converge_steps"] = draw_converge_steps(title, conditions, steps, task.episode_steps)
+    conditions = [(each.action_noise, each.replan) for each in task.conditions]
+    for name, by_group in steps.items():
+        if by_group:
+            drawn[f"{name}s"] = draw_steps(title, events[name], conditions, by_group, task.episode_steps)
     if paths:
         notes = {group.name: _ways(comparison, group) for group in comparison.groups}
         drawn["paths"] = draw_paths(title, paths, notes, demonstrated_paths(task), backdrop(task))

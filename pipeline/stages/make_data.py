@@ -8,11 +8,11 @@ from pipeline.data.pairs import ActionPairs, load_action_pairs, load_token_pairs
 from pipeline.errors import DataError
 from pipeline.files import file_digest
 from pipeline.methods.settings import Pi0FastSettings, TrainSettings
-from pipeline.stages.collect import collect
+from pipeline.stages.collect import BEGIN_AS, collect
 from pipeline.stages.say import Say
 from pipeline.stages.settings import CollectSettings, TokenizeSettings
 from pipeline.stages.tokenize import SCHEMES, token_files, tokenize
-from pipeline.tasks.settings import at_task
+from pipeline.tasks.settings import at_task, require_demonstrator
 from pipeline.tasks.task import Task
 
 
@@ -20,7 +20,8 @@ def make_missing_data(settings: TrainSettings, task: Task, say: Say) -> None:
     """Collect or tokenize if a default file of the task is missing. A file that the user named is never made.
 
     The settings are settled. Raises `DataError` if the default token pairs were made from other pairs than the present
-    ones, or the pairs of a data set that is named are missing: it is of other demonstrators.
+    ones, or the pairs of a data set that is named are missing: it is of other demonstrators; `SettingsError` if they
+    are missing and the task has no demonstrator.
     """
     chosen = {"task": settings.task, "horizon": settings.horizon, "data": settings.data}
     own = {"scheme": settings.scheme} if isinstance(settings, Pi0FastSettings) else {}
@@ -51,6 +52,8 @@ def make_missing_data(settings: TrainSettings, task: Task, say: Say) -> None:
                 tokenize(tokenizing.model_copy(update={"scheme": scheme}))
 
     if not imported:
+        if not tokenizing.pairs.exists():
+            require_demonstrator(task)
         tokenizing.out.mkdir(parents=True, exist_ok=True)
     with data_lock(tokenizing.out):  # other processes that need the same data wait
         for name in names:
@@ -77,7 +80,10 @@ def default_pairs(settings: TrainSettings, task: Task) -> Path:
 
 def require_same_trajectories(pairs: Path, others: Path, loaded: ActionPairs) -> None:
     """Raise `DataError` if two files of action pairs, `others` as `loaded`, record that they were cut from others."""
-    own, of_others = (found.metadata.get("trajectories_sha256") for found in (load_action_pairs(pairs), loaded))
+    own, of_others = (
+        found.metadata.get(BEGIN_AS) or found.metadata.get("trajectories_sha256")
+        for found in (load_action_pairs(pairs), loaded)
+    )
     if own and of_others and own != of_others:
         raise DataError(
             f"{pairs}: was cut from demonstrations {own[:12]}, and {others} from {of_others[:12]}: the groups would "

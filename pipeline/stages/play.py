@@ -12,11 +12,13 @@ from pipeline.errors import SettingsError
 from pipeline.evaluation import realtime
 from pipeline.evaluation.control import draw_episodes
 from pipeline.evaluation.realtime import Act, Played, ThreadAsking, Watch
+from pipeline.evaluation.record import Record
 from pipeline.files import check_file
 from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.open import open_policy as open_file
 from pipeline.policies.remote import connect
 from pipeline.report.animation import animate_episode
+from pipeline.report.scores import went_well
 from pipeline.stages.models import require_model_of
 from pipeline.stages.settings import PlaySettings
 from pipeline.streams import torch_stream
@@ -60,12 +62,7 @@ def play(settings: PlaySettings, watch: Watch) -> Shown:
 
     STAGES.debug("episode played: plans requested at steps %s", played.record.asked.tolist())
     record = played.record
-    scores = task.score(record.states[None], record.actions[None])
-    over = np.flatnonzero(task.simulator.ended(record.states))
-    steps = int(over[0]) if len(over) else task.episode_steps
-    seconds = steps * task.control_seconds
-    verdict = f"{task.end} after {seconds:.2f} s" if len(over) else "played to the end"
-    verdict += "".join(f"; {name} {task.scores[name].text(scores[name][0])}" for name in shares_of(task.scores))
+    verdict, seconds = judge(task, record)
     about = (
         f"action noise ±{condition.action_noise:g}, a plan every {condition.replan} steps, "
         f"episode {settings.episode} of seed {settings.seed}"
@@ -80,6 +77,18 @@ def play(settings: PlaySettings, watch: Watch) -> Shown:
         if len(played.latencies)
     }
     return Shown(name, about, verdict, played, latencies, seconds, 1000 * task.control_seconds, path)
+
+
+def judge(task: Task, record: Record) -> tuple[str, float]:
+    """Return how an episode went, in words, and its seconds up to its end."""
+    scores = {name: column[0] for name, column in task.score(record.states[None], record.actions[None]).items()}
+    over = np.flatnonzero(task.simulator.ended(record.states))
+    seconds = (int(over[0]) if len(over) else task.episode_steps) * task.control_seconds
+    verdict = f"{task.end} after {seconds:.2f} s" if len(over) else "played to the end"
+    if len(over) and went_well(scores):
+        verdict = "succeeded"  # what comes after a success is not told
+    shares = "".join(f"; {name} {task.scores[name].text(scores[name])}" for name in shares_of(task.scores))
+    return verdict + shares, seconds
 
 
 def condition_of(task: Task, settings: PlaySettings) -> Condition:

@@ -128,7 +128,9 @@ class EvaluateSettings(ChoosesActing, AsksPolicies, ForData, RunsJobs):
     study: str = Field(NONE, pattern=f"^{NAME_PATTERN}$", description="name of a study: all its models")
     experiment: str = Field(ALL, pattern=f"^{NAME_PATTERN}$", description="MLflow experiment of the study; all: any")
     policy: tuple[str, ...] = Field((), description="policies of others: a server's address, or FILE.py:FUNCTION")
-    yardsticks: bool = Field(False, description="also score the task's yardsticks, such as PID, LQR and zero action")
+    yardsticks: bool = Field(
+        False, description="also score the task's yardsticks, such as its demonstrator and zero action"
+    )
     tokenizer: str = Field(NONE, description="the tokenizer of the reference system's FAST weights")
     episodes: int = Field(100, ge=1, le=1_000_000, description="episodes per condition; a study has its own")
     seed: int = Field(
@@ -197,11 +199,10 @@ class PlaySettings(ChoosesActing, ForTask):
     action_noise: float | None = Field(
         None,
         ge=0,
-        le=3,
         description="amplitude of the uniform noise on every action, action units; auto: the task's middle condition's",
     )
     replan: int | None = Field(
-        None, ge=1, le=100, description="steps between two plans; auto: the task's middle condition's"
+        None, ge=1, le=1000, description="steps between two plans; auto: the task's middle condition's"
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of start and noise, as in evaluate")
     episode: int = Field(0, ge=0, lt=1_000_000, description="number of the episode, as in evaluate")

@@ -14,7 +14,8 @@ from pipeline.errors import DataError, RunError
 from pipeline.files import check_folder, file_digest
 from pipeline.stages.settings import TokenizeSettings
 from pipeline.tasks.facts import KEY, facts_of, require_fit
-from pipeline.tasks.settings import settle
+from pipeline.tasks.settings import WithHorizon, settle
+from pipeline.tasks.task import Task
 from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, Floats
 from pipeline.tokenizer.fit import fit_bins, fit_tokenizer
 
@@ -54,6 +55,7 @@ def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
         pairs, digest = load_action_pairs(settings.pairs), file_digest(settings.pairs)
     sizes = pairs.state.shape[1], pairs.action_chunk.shape[2]
     require_fit(str(settings.pairs), pairs.task, sizes, task, DataError, REBUILD)
+    require_horizon(str(settings.pairs), pairs.action_chunk.shape[1], settings, task)
     STAGES.debug("%s read", settings.pairs)
     split = split_pairs(pairs.trajectory, len(pairs.state))
     tokenizer = fit(pairs.action_chunk[split.train], settings)
@@ -95,6 +97,16 @@ def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
         tokenizer.save(files[0])
         save_token_pairs(files[1], TokenPairs(pairs.state, rows, pairs.trajectory, pairs.step, metadata))
     return summary, files
+
+
+def require_horizon(where: str, found: int, settings: WithHorizon, task: Task) -> None:
+    """Raise `DataError` unless the chunks of a file are as long as the settings ask, and as the task needs at least."""
+    asked = settings.horizon
+    if found != (asked or found) or found < task.longest_replan:
+        raise DataError(
+            f"{where}: expected chunks of {asked or f'at least {task.longest_replan}'} actions, for the task "
+            f"'{task.name}', found {found}. {REBUILD}"
+        )
 
 
 def token_files(folder: Path, scheme: str) -> tuple[Path, Path]:

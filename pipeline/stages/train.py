@@ -18,7 +18,7 @@ from pipeline.stages.account import Keeper, Training, account_of
 from pipeline.stages.finish import Trained, finish
 from pipeline.stages.make_data import make_missing_data
 from pipeline.stages.say import Say
-from pipeline.stages.tokenize import REBUILD
+from pipeline.stages.tokenize import REBUILD, require_horizon
 from pipeline.stages.unfinished import Unfinished, find_unfinished, say_what_was_left
 from pipeline.streams import global_torch_stream
 from pipeline.tasks.facts import facts_of, require_fit
@@ -157,12 +157,7 @@ def prepare(method: Method, settings: TrainSettings, task: Task) -> Prepared:
     interface, where = prepared.interface, str(prepared.files["data"])
     sizes = len(interface.state.mean), len(interface.action.mean)
     require_fit(where, interface.task, sizes, task, DataError, REBUILD)
-    wanted = settings.horizon or interface.horizon
-    if interface.horizon != wanted or interface.horizon < task.longest_replan:
-        raise DataError(
-            f"{where}: expected chunks of {settings.horizon or f'at least {task.longest_replan}'} actions, for the "
-            f"task '{task.name}', found {interface.horizon}. {REBUILD}"
-        )
+    require_horizon(where, interface.horizon, settings, task)
     return replace(prepared, interface=replace(interface, task=facts_of(task)))
 
 

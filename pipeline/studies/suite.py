@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import NONE
-from pipeline.errors import RunError, SettingsError, one_line
+from pipeline.errors import RunError, SettingsError, UserError, one_line
 from pipeline.executors.run import Watch
 from pipeline.report.comparison import Comparison
 from pipeline.results.suite import write_suite
@@ -18,6 +18,7 @@ from pipeline.studies.settings import EnsembleSettings, SuiteSettings
 from pipeline.studies.study import run_study
 from pipeline.studies.study_plan import find_originals
 from pipeline.tasks.registry import DEFAULT, find_task
+from pipeline.tasks.settings import at_task
 from pipeline.tracking.begin import experiment_of
 from pipeline.tracking.names import Kind
 from pipeline.tracking.run import TrackedRun, status_of
@@ -40,7 +41,8 @@ class Suite:
 def run_suite(settings: SuiteSettings, say: Say, watch: Watch) -> Suite:
     """Do what is missing of a suite, study after study, and report on all of it.
 
-    Bad input raises a `UserError` before any work. A study that fails is told; the others go on.
+    Bad input raises a `UserError` before any work. A study that fails, or whose own data are refused when its turn
+    comes, is told; the others go on.
     """
     with ready_to_run(settings, in_store=True):
         return _run_suite(settings, say, watch)
@@ -71,11 +73,15 @@ def plan_studies(settings: SuiteSettings) -> dict[str, EnsembleSettings]:
     """The settings of each task's study, by the task's name, checked; raises `SettingsError`."""
     studies: dict[str, EnsembleSettings] = {}
     for reference in settings.references:
-        name = find_task(reference).name
+        task = find_task(reference)
+        name = task.name
         if name in studies:
             raise SettingsError(f"tasks: expected each task once, found two called '{name}'. See --help.")
         studies[name] = settings.study_of(reference, name)
-        plan_members(studies[name], plan_groups(studies[name]))
+        groups = plan_groups(studies[name])
+        plan_members(studies[name], groups)
+        for group in groups:
+            at_task(group.settings, task)  # refuses a horizon that is too short for this task
         find_originals(studies[name])
     of_originals = [DEFAULT] if settings.originals != NONE else []
     for field, names in (("episodes", settings.episodes_by_task), ("originals", of_originals)):
@@ -95,7 +101,9 @@ def _run_studies(
         say(f"task {name}: study {settings.study} ({number} of {len(studies)})")
         try:
             study = run_study(settings, say, watch, suite)
-        except RunError as error:
+        except (RunError, UserError) as error:
+            if number == 1 and isinstance(error, UserError):
+                raise  # nothing is done yet
             failures.append(f"{name}: {one_line(error)}")
             continue
         failures += [f"{name}: {failure}" for failure in study.failures]

@@ -28,7 +28,7 @@ from pipeline.stages.unfinished import can_resume
 from pipeline.studies.groups import Member, member_name
 from pipeline.tokenizer.tradeoff import SCALES, measure_tradeoff
 from pipeline.tracking.begin import Place, start_run
-from pipeline.tracking.names import NAME, Kind
+from pipeline.tracking.names import CHUNK, NAME, Kind
 from pipeline.tracking.owner import owner_elsewhere
 from pipeline.tracking.query import StoredRun, artifact, group_of, is_model, search
 from pipeline.tracking.run import TrackedRun, status_of
@@ -146,7 +146,8 @@ def make_average(name: str, members: Sequence[StoredRun], place: Place, trial: T
         files = [stack.enter_context(artifact(store, run.run_id, f"{run.tags['name']}.pth")) for run in members]
         save_ensemble(file, name, files)
         judge = partial(judge_file, file, NONE, trial)
-        return judge_beside(judge, place, trial.protocol, report, file)
+        chunk = {CHUNK: members[0].tags[CHUNK]} if CHUNK in members[0].tags else {}  # older runs have none
+        return judge_beside(judge, place, trial.protocol, report, file, tags=chunk)
 
 
 def file_name(name: str) -> str:
@@ -161,13 +162,14 @@ def judge_beside(
     report: Report,
     file: Path | None = None,
     params: Mapping[str, Any] | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> str:
     """Evaluate what needs no training, and log it as a run of its own, with its `file`; returns the run's id."""
     judged = judge(report)
     run = start_run(open_store(), "", place.name or judged.name, chosen=True, place=place)
     try:
         run.params(params or {})
-        run.tags({"method": judged.method} | ({"name": file.stem} if file else {}))
+        run.tags({"method": judged.method} | ({"name": file.stem} if file else {}) | dict(tags or {}))
         if file is not None:
             run.file(file)
         log_judged(run, judged, protocol)

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+SUCCESS = "success"
+"""A task's score of this name, if it has one, is 1 of an episode that went well, else 0."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -21,6 +24,7 @@ class Score:
     better: int  # +1: more is better; -1: less is; 0: neither, it only describes
     binary: bool = False  # 0 or 1 of an episode, so that its mean is a share of episodes
     primary: bool = False  # the one by which models are compared; it lies in [0, 1]
+    event: str = ""  # of the step at which something came, the number of steps where it never did: what, "converged"
 
     def __str__(self) -> str:
         return f"{self.label}, {self.unit}" if self.unit else self.label

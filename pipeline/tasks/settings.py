@@ -10,7 +10,7 @@ from pipeline.errors import SettingsError
 from pipeline.tasks.registry import DEFAULT, TASKS, find_task
 
 if TYPE_CHECKING:
-    from pipeline.tasks.task import Task
+    from pipeline.tasks.task import Demonstrator, Task
 
 ABOUT = f"{', '.join(TASKS)}, an imported data set, or your own: path/to/file.py:NAME or package.module:NAME"
 
@@ -46,8 +46,9 @@ S = TypeVar("S", bound=ForTask)
 def settle(settings: S) -> tuple[S, "Task"]:
     """Return the settings with the task and the files of the data set that they name, if any, and the task.
 
-    Settled settings stay as they are. Raises `SettingsError` for unknown names, and a data set of another task than the
-    one that is named (the default one counts as not named); `DataError` for a data set whose file is faulty.
+    Settled settings stay as they are. Raises `SettingsError` for unknown names, a data set of another task than the
+    one that is named (the default one counts as not named), and a horizon that is too short for the task; `DataError`
+    for a data set whose file is faulty.
     """
     name = getattr(settings, "data", NONE)
     if name != NONE:
@@ -91,8 +92,25 @@ def horizon_of(settings: ForTask, task: "Task") -> int:
     return getattr(settings, "horizon", 0) or task.horizon
 
 
+def require_demonstrator(task: "Task") -> "Demonstrator":
+    """Return the demonstrator of a task; raises `SettingsError` where it has none."""
+    if task.demonstrator is None:
+        raise SettingsError(
+            f"task: '{task.name}' has no demonstrator, so its data are imported, not collected. See 'import --help'."
+        )
+    return task.demonstrator
+
+
 def at_task(settings: S, task: "Task") -> S:
-    """Return the settings with the task's own files in place of default ones; what the user named stays."""
+    """Return the settings with the task's own files in place of default ones; what the user named stays.
+
+    Raises `SettingsError` for a horizon that is shorter than what the task's evaluation executes of a plan.
+    """
+    if 0 < getattr(settings, "horizon", 0) < task.longest_replan and task.world is not None:
+        raise SettingsError(
+            f"horizon: expected at least {task.longest_replan} actions, the longest replan interval of the task "
+            f"'{task.name}', found {getattr(settings, 'horizon', 0)}. See --help."
+        )
     folder = data_folder(settings, task)
     moved = {
         name: folder / path.relative_to(DATA)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.errors import SettingsError
 from pipeline.tasks.task import Array, Bools, Controller, World
 
 
@@ -19,12 +20,16 @@ def mujoco_world(
     draw_starts: Callable[[np.random.Generator, int], Array],
     ended: Callable[[Array], Bools],
     observe: Callable[[Array], Array] = lambda states: states,
-    contacts: bool = False,
+    contacts: bool = True,
 ) -> World:
     """Make the world of a model, which is an XML file or its text.
 
     A state is `qpos (nq,)` and `qvel (nv,)`, a control step `frame_skip` steps of MuJoCo. Actions reach the model as
-    `ctrl`, which its `ctrlrange` clips. Without `contacts` nothing is looked for that could touch, which saves time.
+    `ctrl`, which its `ctrlrange` clips. Without `contacts` nothing is looked for that could touch, which saves time:
+    bodies go through one another.
+
+    `simulate` raises `SettingsError` for a model with more state than these, such as actuators with an activation or a
+    delay: a state could then not be a start.
     """
 
     def simulate(controller: Controller, starts: Array, noise: Array, threads: int = 0) -> tuple[Array, Array]:
@@ -34,6 +39,12 @@ def mujoco_world(
         batch_size, steps, action_dim = noise.shape
         load = mujoco.MjModel.from_xml_string if isinstance(xml, str) else mujoco.MjModel.from_xml_path
         model: Any = load(str(xml))
+        held = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_PHYSICS)
+        if held != model.nq + model.nv:
+            raise SettingsError(
+                f"xml: expected a model whose state is its {model.nq + model.nv} positions and velocities, found "
+                f"{held} numbers. Use actuators without activation, delay or plugin."
+            )
         if not contacts:
             model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
         batch = Batch(model, batch_size, threads)

@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.tasks.avoiding.world import (
     ACTION_LIMIT,
+    EPISODE_STEPS,
     FINISH,
     POSTS,
     PUCK_RADIUS,
@@ -32,7 +33,7 @@ SCORES = {
     ),
     "untouched": Score("untouched", "untouched, share of episodes that touch no post", "", 3, +1, binary=True),
     "rows": Score("rows", "rows of posts passed", "of 3", 2, +1),
-    "finish_step": Score("finish", "finish step", "steps, 160 without success", 1, -1),
+    "finish_step": Score("finish", "finish step", f"steps, {EPISODE_STEPS} without success", 1, -1),
     "clearance": Score("clearance", "least space to a post, to the finish", "m", 4, +1),
     "action_change": Score("act. change", "mean |action change| per step", "action units", 4, -1),
 }

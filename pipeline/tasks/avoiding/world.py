@@ -62,4 +62,4 @@ def draw_starts(generator: np.random.Generator, count: int) -> Array:
     return np.concatenate((places, np.zeros((count, 2))), 1)
 
 
-WORLD = mujoco_world(XML_FILE, frame_skip=FRAME_SKIP, draw_starts=draw_starts, ended=touching)
+WORLD = mujoco_world(XML_FILE, frame_skip=FRAME_SKIP, draw_starts=draw_starts, ended=touching, contacts=False)

@@ -59,4 +59,6 @@ def draw_starts(generator: np.random.Generator, count: int) -> Array:
     return generator.uniform(-START_RANGE, START_RANGE, (count, len(REST)))
 
 
-WORLD = mujoco_world(XML_FILE, frame_skip=FRAME_SKIP, draw_starts=draw_starts, ended=fallen, observe=observe)
+WORLD = mujoco_world(
+    XML_FILE, frame_skip=FRAME_SKIP, draw_starts=draw_starts, ended=fallen, observe=observe, contacts=False
+)

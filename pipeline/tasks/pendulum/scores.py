@@ -17,7 +17,7 @@ SCORES = {
     "converge": Score(
         "converge", "converge, share of episodes with ten steps of |angle| < 0.02 rad in a row", "", 3, +1, binary=True
     ),
-    "converge_step": Score("conv. step", "converge step", "steps, 100 without convergence", 1, -1),
+    "converge_step": Score("conv. step", "converge step", "steps, 100 without convergence", 1, -1, event="converged"),
     "velocity_std": Score("vel. std", "velocity std of an episode", "m/s", 3, -1),
     "angle": Score("|angle|", "mean |angle|", "rad", 4, -1),
     "action_change": Score("act. change", "mean |action change| per step", "action units", 4, -1),

@@ -43,4 +43,4 @@ def draw_starts(generator: np.random.Generator, count: int) -> Array:
     return generator.uniform(-START_RANGE, START_RANGE, (count, STATE_DIM))
 
 
-WORLD = mujoco_world(XML_FILE, frame_skip=FRAME_SKIP, draw_starts=draw_starts, ended=fallen)
+WORLD = mujoco_world(XML_FILE, frame_skip=FRAME_SKIP, draw_starts=draw_starts, ended=fallen, contacts=False)

@@ -86,4 +86,6 @@ def draw_starts(generator: np.random.Generator, count: int) -> Array:
     return np.concatenate((angles, place, np.zeros((count, 4))), 1)
 
 
-WORLD = mujoco_world(XML_FILE, frame_skip=FRAME_SKIP, draw_starts=draw_starts, ended=ended, observe=observe)
+WORLD = mujoco_world(
+    XML_FILE, frame_skip=FRAME_SKIP, draw_starts=draw_starts, ended=ended, observe=observe, contacts=False
+)

@@ -52,4 +52,6 @@ def draw_starts(generator: np.random.Generator, count: int) -> Array:
     return HANGING + generator.uniform(-START_RANGE, START_RANGE, (count, len(HANGING)))
 
 
-WORLD = mujoco_world(XML_FILE, frame_skip=FRAME_SKIP, draw_starts=draw_starts, ended=broken, observe=observe)
+WORLD = mujoco_world(
+    XML_FILE, frame_skip=FRAME_SKIP, draw_starts=draw_starts, ended=broken, observe=observe, contacts=False
+)
