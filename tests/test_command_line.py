@@ -106,7 +106,7 @@ def test_bounds_are_said_shortly() -> None:
     fields = Pi0Settings.model_fields | PlaySettings.model_fields | TokenizeSettings.model_fields
     names = ("replan", "ema", "lr", "episode", "run_name", "grad_clip", "scale")
     found = {name: bounds_of(fields[name]) for name in names}
-    assert found == {"replan": "1 to 100", "ema": "0 to < 1", "lr": "> 0 to 1", "episode": "0 to < 1,000,000",
+    assert found == {"replan": "1 to 1,000", "ema": "0 to < 1", "lr": "> 0 to 1", "episode": "0 to < 1,000,000",
                      "run_name": "", "grad_clip": "> 0 to 1,000,000", "scale": "1e-6 to 10,000"}  # fmt: skip
 
 
