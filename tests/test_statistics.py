@@ -224,6 +224,11 @@ def test_a_bound_counts_episodes_of_which_any_model_fails() -> None:
     partly = share_bound(1 - 0.1 * (1 - ceiling(6, 100, 3, 5)))  # 0.9 there, but 0 can be
     assert partly is not None and partly.low == pytest.approx(1 - chance.high) and partly.high == 1
     assert share_bound(np.random.default_rng(0).random((6, 100))) is None
+    tenth = np.ones((1, 100))
+    tenth[0, :10] = 0.9
+    assert share_bound(tenth) is not None
+    tenth[0, 10] = 0.9
+    assert share_bound(tenth) is None
     assert [found.count, floor.count, one.count] == ["2 of 100 below 1", "2 of 100 above 0", "7 of 20 below 1"]
     differ = difference_bound(ceiling(6, 100, 3, 5), ceiling(6, 100, 5))  # in 5 too: not all of its models fail
     assert differ is not None and differ.count == "2 of 100 differ" and differ.high == -differ.low == chance.high

@@ -268,12 +268,13 @@ def share_bound(y: Floats) -> Bound | None:
 
     Counted are episodes, not outcomes: an episode may be hard for all models. An episode in which any model fails
     counts: the chance of one has an exact interval, and the mean lies between all and one of n models failing in it. A
-    group near 0 is bounded in the same way. None where outcomes are not 0 or 1 and most episodes count.
+    group near 0 is bounded in the same way. Where outcomes are not 0 or 1, one below 1 is taken as 0; there it is None
+    where more than a tenth of the episodes count, for such a bound says little.
     """
     n, count = y.shape
     failed, done = int((y < 1).any(0).sum()), int((y > 0).any(0).sum())
     binary = bool(np.isin(y, (0, 1)).all())
-    if not binary and 2 * min(failed, done) > count:
+    if not binary and 10 * min(failed, done) > count:
         return None
     chance = exact_bound(min(failed, done), count)
     most, least = chance.high, chance.low / n if binary else 0.0
