@@ -2,8 +2,8 @@
 
     python -m docs.renew_results [SUITE]
 
-takes the suite that `make suite` makes, or another one. A task that the store has no models of is named, and its own
-page stays as it is. Nothing is written unless all pages could be made.
+takes the suite that `make suite` makes, or another one. A task without models, or whose study is not at its end, is
+named, and its own page stays as it is. Nothing is written unless all pages could be made.
 """
 
 import json
@@ -74,6 +74,7 @@ def read_suite(store: Store, name: str) -> Stored:
         try:
             if task not in TASKS:
                 raise SettingsError("no task of this project")
+            require_whole(store, f"{name}-{task}")
             suite[task] = labelled(gather(store, f"{name}-{task}", task=task).comparison)
             figures |= figures_of(store, suite[task], task)
         except UserError as error:
@@ -81,6 +82,13 @@ def read_suite(store: Store, name: str) -> Stored:
     if not suite:
         raise SettingsError(f"{store_name()}: expected models of the suite '{name}', found none: {missing}.")
     return Stored(suite, settings, missing, figures)
+
+
+def require_whole(store: Store, study: str) -> None:
+    """Raise `SettingsError` for a study that is not at its end: a look at a part of it is no result."""
+    found = search(store, study=study, kind=Kind.STUDY)
+    if found and found[-1].status not in ("FINISHED", "FAILED"):
+        raise SettingsError(f"study '{study}': expected one that is at its end, found {found[-1].status}.")
 
 
 def labelled(comparison: Comparison) -> Comparison:
@@ -113,9 +121,10 @@ def pages_of(stored: Stored) -> dict[Path, str]:
     """The new text of every page; raises `SettingsError` for a page without its marks."""
     suite, figures = stored.suite, stored.figures
     said = findings.findings(suite, stored.settings)
-    front = [front_table(suite, "docs/tasks"), reading(suite), f"![{PICTURE}](docs/suite.png)"]
+    reads = reading(suite, list(stored.missing))
+    front = [front_table(suite, "docs/tasks"), reads, f"![{PICTURE}](docs/suite.png)"]
     full = [
-        reading(suite),
+        reads,
         front_table(suite, "tasks"),
         f"![{PICTURE}](suite.png)",
         f"## What this shows\n\n{bullets(said)}",

@@ -11,6 +11,7 @@ from pipeline.report.statistics import Components
 from pipeline.report.suite import (
     Suite,
     best_of,
+    listed,
     methods_of,
     planners_of,
     primary_of,
@@ -66,8 +67,8 @@ def _front_cell(comparison: Comparison, group: Group | None) -> str:
     return (f"**{mean}**" if group.name in best_of(comparison) else mean) + spread
 
 
-def reading(suite: Suite) -> str:
-    """How the front table is to be read, and how much is decided."""
+def reading(suite: Suite, missing: Sequence[str] = ()) -> str:
+    """How the front table is to be read, how much is decided, and which tasks have no results yet."""
     counts = sorted({len(group.models) for each in suite.values() for group in each.of_kind("model")})
     margins = sorted({each.design.margin for each in suite.values()})
     words = [verdict.word for each in suite.values() for verdict in verdicts_of(each)]
@@ -77,7 +78,7 @@ def reading(suite: Suite) -> str:
         "be better. Methods that share a letter are not shown to differ by more than "
         f"{' or '.join(f'{each:g}' for each in margins)}. Of {len(words)} pairs within a task "
         f"{len(words) - open_ones - equal} differ, {equal} {'is' if equal == 1 else 'are'} equivalent, "
-        f"{open_ones} undecided."
+        f"{open_ones} undecided." + (f" No results yet: {listed(missing)}." if missing else "")
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from docs import renew_results
 from docs.findings import PUBLISHED, findings, versus
@@ -104,7 +105,9 @@ def test_pages_have_every_verdict_and_whole_tables(suite: Suite) -> None:
         assert row.endswith(f"| {verdict_of(comparison)} |")
         cells = [cell.strip() for cell in row.split("|")[2:-2]]
         assert [cell.startswith("**") for cell in cells] == [max(MEANS[name]) == mean for mean in MEANS[name]]
-    assert "Of 75 pairs" in reading(suite)
+    assert "Of 75 pairs" in reading(suite) and "No results yet" not in reading(suite)
+    said = " ".join(reading(suite, ["reacher", "avoiding"]).split())
+    assert said.endswith("No results yet: reacher and avoiding.")
     full = section(suite["avoiding"], "avoiding", ["a picture"])
     assert all(group in full for group in (*GROUPS, *YARDSTICKS["avoiding"]))
     assert full.count(" minus ") == 0 and full.count("is better |") > 10
@@ -172,6 +175,10 @@ def test_a_suite_under_way_renews_what_it_has(copied: Path, capsys: pytest.Captu
     assert "start_noise=1" not in re.sub(r"Note: .*", "", pages["docs/tasks/pendulum.md"])
     drawn = {path.name for path in copied.rglob("docs/**/*.png")}
     assert drawn == {"suite.png", "pendulum_verdicts.png", "scores.png", "converge_steps.png", "plans.png"}
+
+    (study,) = [run for run in runs_of(copied) if run.data.tags["kind"] == "study"]
+    MlflowClient().set_terminated(study.info.run_id, "KILLED")  # as by an interruption: part of a study is no result
+    assert main([]) == 2 and "study 'suite-pendulum': expected one that is at its end" in capsys.readouterr().err
 
     # Taken up again: what is finished stays, and a task whose data are refused when its turn comes is told.
     broken = copied / "data/avoiding/training_pairs_original.npz"

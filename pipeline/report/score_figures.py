@@ -109,7 +109,7 @@ def draw_verdicts(comparison: Comparison) -> Figure:
         side.tick_params(axis="y", length=0)
         side.spines[["left", "right", "top"]].set_visible(False)
     axes.grid(axis="x", alpha=0.25)
-    axes.set_xlabel(f"difference in {comparison.design.primary}; grey: within ±{margin:g}")
+    axes.set_xlabel(f"difference in {comparison.primary.short}; grey: within ±{margin:g}")
     figure.suptitle(f"Verdict of {comparison.title}: {interval_name(found)}, over models and episodes")
     return figure
 
