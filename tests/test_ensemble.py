@@ -291,7 +291,7 @@ def test_a_study_goes_on_and_refuses_another_recipe(run: Run, workplace: Path) -
 @pytest.mark.slow(seconds=15)
 @pytest.mark.usefixtures("with_store")
 def test_a_study_stops_at_the_look_that_decides(run: Run, workplace: Path) -> None:
-    words = ["--methods", "regression,regression patch=25", "--epochs", 60, "--width", 32, "--layers", 1]
+    words = ["--methods", "regression,regression patch=25", "--epochs", 20, "--width", 32, "--layers", 1]
     words += ["--episodes", 20, "--executor", "serial", "--until", "decided", "--looks", "3,4", "--margin", 0.9]
     early = run("pipeline", "ensemble", *words)
     assert early.returncode == 0, early.stderr
