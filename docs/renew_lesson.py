@@ -11,11 +11,11 @@ from pathlib import Path
 
 from docs.command import command
 from docs.marks import renew
+from docs.picture import save_small
 from docs.stored import comparisons_of
 from pipeline.errors import SettingsError
 from pipeline.report.comparison import Comparison, over_starts
 from pipeline.report.planning import Need, deciding_half_width, needed, shared_variance
-from pipeline.report.plotting import save
 from pipeline.report.small_studies import (
     DRAWS,
     Pair,
@@ -246,7 +246,7 @@ def main(words: Sequence[str]) -> int:
     chosen = of_methods if tasks else list  # of many tasks the table would be long
     found = [(each.task.name, pair) for each in comparisons for pair in chosen(pairs_of(each))]
     renew(PAGE, render(pair, found, told(comparisons[0], pair)))
-    save(draw_small_studies(pair, comparisons[0].primary.short, panels_of(pair)), FIGURE)
+    save_small(draw_small_studies(pair, comparisons[0].primary.short, panels_of(pair)), FIGURE)
     print(f"renewed {PAGE.name} and {FIGURE.name} in docs/explanation/")
     return 0
 

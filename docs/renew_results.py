@@ -15,16 +15,17 @@ from pathlib import Path
 from docs import findings
 from docs.command import command
 from docs.marks import renewed
+from docs.picture import save_small
 from docs.result_pages import bullets, by_method, front_table, reading, section, summary, task_block
+from docs.stored import comparison_of
 from pipeline.config import ALL
 from pipeline.errors import SettingsError, UserError, one_line
 from pipeline.files import whole_file
 from pipeline.report.comparison import Comparison, Model, compare_models
-from pipeline.report.plotting import Figure, save
+from pipeline.report.plotting import Figure
 from pipeline.report.suite import Suite
 from pipeline.report.suite_figure import draw_suite
 from pipeline.results.figures import draw_figures
-from pipeline.results.gather import gather
 from pipeline.tasks.registry import DEFAULT, TASKS
 from pipeline.tracking.names import Kind
 from pipeline.tracking.query import artifact, search
@@ -74,21 +75,13 @@ def read_suite(store: Store, name: str) -> Stored:
         try:
             if task not in TASKS:
                 raise SettingsError("no task of this project")
-            require_whole(store, f"{name}-{task}")
-            suite[task] = labelled(gather(store, f"{name}-{task}", task=task).comparison)
+            suite[task] = labelled(comparison_of(store, name, task))
             figures |= figures_of(store, suite[task], task)
         except UserError as error:
             missing[task] = one_line(error)
     if not suite:
         raise SettingsError(f"{store_name()}: expected models of the suite '{name}', found none: {missing}.")
     return Stored(suite, settings, missing, figures)
-
-
-def require_whole(store: Store, study: str) -> None:
-    """Raise `SettingsError` for a study that is not at its end: a look at a part of it is no result."""
-    found = search(store, study=study, kind=Kind.STUDY)
-    if found and found[-1].status not in ("FINISHED", "FAILED"):
-        raise SettingsError(f"study '{study}': expected one that is at its end, found {found[-1].status}.")
 
 
 def labelled(comparison: Comparison) -> Comparison:
@@ -161,7 +154,7 @@ def main(words: Sequence[str]) -> int:
     count = max(len(group.models) for each in stored.suite.values() for group in each.of_kind("model"))
     drawn = {"suite.png": draw_suite(f"{count} models per method", stored.suite), **stored.figures}
     for file, figure in drawn.items():
-        save(figure, DOCS / file)
+        save_small(figure, DOCS / file)
     for task, why in stored.missing.items():
         print(f"{task}: left as it was: {why}", file=sys.stderr)
     print(f"renewed {', '.join(str(page.relative_to(ROOT)) for page in pages)} and the figures beside them")

@@ -1,5 +1,8 @@
 """What the store has of a suite, for the pages that are made from it."""
 
+import contextlib
+
+from pipeline.errors import SettingsError
 from pipeline.report.comparison import Comparison
 from pipeline.results.gather import gather
 from pipeline.tasks.registry import TASKS
@@ -8,8 +11,22 @@ from pipeline.tracking.query import search
 from pipeline.tracking.store import Store
 
 
+def comparison_of(store: Store, suite: str, task: str) -> Comparison:
+    """Return the comparison of a suite's study of a task.
+
+    Raises `SettingsError` if it has no finished models or is not at its end: a look at a part of it is no result.
+    """
+    study = f"{suite}-{task}"
+    found = search(store, study=study, kind=Kind.STUDY)
+    if found and found[-1].status not in ("FINISHED", "FAILED"):
+        raise SettingsError(f"study '{study}': expected one that is at its end, found {found[-1].status}.")
+    return gather(store, study, task=task).comparison
+
+
 def comparisons_of(store: Store, suite: str) -> dict[str, Comparison]:
-    """Return the comparisons of a suite's studies by task, in the order of the tasks; of none there is none."""
-    names = {task: f"{suite}-{task}" for task in TASKS}
-    known = {task: name for task, name in names.items() if search(store, study=name, kind=Kind.STUDY)}
-    return {task: gather(store, name, task=task).comparison for task, name in known.items()}
+    """Return the comparisons of a suite's studies that are at their end by task, in the order of the tasks."""
+    found = {}
+    for task in TASKS:
+        with contextlib.suppress(SettingsError):
+            found[task] = comparison_of(store, suite, task)
+    return found

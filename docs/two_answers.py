@@ -22,12 +22,13 @@ from typing import Any
 import numpy as np
 
 from docs.command import command
+from docs.picture import save_small
 from pipeline.errors import SettingsError
 from pipeline.evaluation.control import draw_episodes
 from pipeline.policies.load import load_policy
 from pipeline.policies.policy import noise_of
 from pipeline.report.path_figures import draw_lines
-from pipeline.report.plotting import Figure, plain, save
+from pipeline.report.plotting import Figure, plain
 from pipeline.report.scenes import draw_back, draw_front
 from pipeline.stages.models import models_of_study
 from pipeline.streams import numpy_stream, torch_stream
@@ -181,7 +182,7 @@ def main(words: Sequence[str]) -> int:
             }
             for title, fan in {"demonstrators": beneath[name], **fans[name]}.items():
                 print(f"{name}, {title}: {', '.join(counts(task, fan).values())}")
-    save(draw(fans, beneath), PICTURE)
+    save_small(draw(fans, beneath), PICTURE)
     return 0
 
 

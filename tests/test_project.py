@@ -237,6 +237,13 @@ def test_a_folder_that_no_store_can_be_in_is_refused(name: str, makefile: Path) 
     assert not (folder / ".venv").exists()
 
 
+def test_no_tracked_file_is_large() -> None:
+    """Every clone has all that ever was committed."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    sizes = {name: (ROOT / name).stat().st_size for name in listed.split("\0") if (ROOT / name).is_file()}
+    assert sizes and {name for name, size in sizes.items() if size > 2**20} == set()
+
+
 def test_make_study_keeps_tracked_files(makefile: Path) -> None:
     """They are renewed by `make results` alone, or all later runs would be of changed code."""
     said = {target: make(makefile, "-n", target).stdout for target in ("run", "study", "baselines", "results")}

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from PIL import Image
 
 from docs import renew_results
 from docs.findings import PUBLISHED, findings, versus
 from docs.renew_results import Stored, main, pages_of
 from docs.result_pages import front_table, reading, section, summary
+from docs.stored import comparisons_of
 from pipeline.config import make
 from pipeline.errors import SettingsError
 from pipeline.report.comparison import Comparison
@@ -20,6 +22,7 @@ from pipeline.report.suite import Suite, verdict_of
 from pipeline.studies.settings import SuiteSettings
 from pipeline.studies.suite import run_suite
 from pipeline.tasks.registry import TASKS, find_task
+from pipeline.tracking.store import open_store
 from tests.conftest import TINY, runs_of
 from tests.test_report_suite import made_up
 
@@ -174,11 +177,15 @@ def test_a_suite_under_way_renews_what_it_has(copied: Path, capsys: pytest.Captu
     assert "| **pi0 as published** | 1 |" in pages["docs/tasks/pendulum.md"]
     assert "start_noise=1" not in re.sub(r"Note: .*", "", pages["docs/tasks/pendulum.md"])
     drawn = {path.name for path in copied.rglob("docs/**/*.png")}
+    for path in copied.rglob("docs/**/*.png"):
+        with Image.open(path) as picture:
+            assert picture.mode == "P", "as written by save_small"
     assert drawn == {"suite.png", "pendulum_verdicts.png", "scores.png", "converge_steps.png", "plans.png"}
 
     (study,) = [run for run in runs_of(copied) if run.data.tags["kind"] == "study"]
     MlflowClient().set_terminated(study.info.run_id, "KILLED")  # as by an interruption: part of a study is no result
     assert main([]) == 2 and "study 'suite-pendulum': expected one that is at its end" in capsys.readouterr().err
+    assert comparisons_of(open_store(), "suite") == {}
 
     # Taken up again: what is finished stays, and a task whose data are refused when its turn comes is told.
     broken = copied / "data/avoiding/training_pairs_original.npz"
