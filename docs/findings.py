@@ -31,9 +31,8 @@ def versus(suite: Suite, first: str, second: str) -> str:
         tasks["better" if verdict.better == first else "worse" if verdict.better else verdict.word].append(name)
 
     def where(word: str) -> str:
-        size = f", by {spanned([abs(found[name].difference) for name in tasks[word]], 3)}"
-        size = size if word in ("better", "worse") else ""
-        return f"on {places(tasks[word], found)}{size}"
+        by = f", by {spanned([abs(found[name].difference) for name in tasks[word]], 3)}"
+        return f"on {places(tasks[word], found)}{by if word in ('better', 'worse') else ''}"
 
     begins = {
         "better": f"{first} is better than {second} ",

@@ -75,8 +75,9 @@ def read_suite(store: Store, name: str) -> Stored:
         try:
             if task not in TASKS:
                 raise SettingsError("no task of this project")
-            suite[task] = labelled(comparison_of(store, name, task))
-            figures |= figures_of(store, suite[task], task)
+            found = labelled(comparison_of(store, name, task))
+            figures |= figures_of(store, found, task)
+            suite[task] = found
         except UserError as error:
             missing[task] = one_line(error)
     if not suite:

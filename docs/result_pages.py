@@ -68,7 +68,7 @@ def _front_cell(comparison: Comparison, group: Group | None) -> str:
 
 
 def reading(suite: Suite, missing: Sequence[str] = ()) -> str:
-    """How the front table is to be read, how much is decided, and which tasks have no results yet."""
+    """How the front table is to be read, how much is decided, and which tasks are left out."""
     counts = sorted({len(group.models) for each in suite.values() for group in each.of_kind("model")})
     margins = sorted({each.design.margin for each in suite.values()})
     words = [verdict.word for each in suite.values() for verdict in verdicts_of(each)]
@@ -78,7 +78,8 @@ def reading(suite: Suite, missing: Sequence[str] = ()) -> str:
         "be better. Methods that share a letter are not shown to differ by more than "
         f"{' or '.join(f'{each:g}' for each in margins)}. Of {len(words)} pairs within a task "
         f"{len(words) - open_ones - equal} differ, {equal} {'is' if equal == 1 else 'are'} equivalent, "
-        f"{open_ones} undecided." + (f" No results yet: {listed(missing)}." if missing else "")
+        f"{open_ones} undecided."
+        + (f" Left out, for their studies are not at their end: {listed(missing)}." if missing else "")
     )
 
 

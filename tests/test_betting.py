@@ -191,5 +191,8 @@ def test_an_undecided_contest_says_about_how_many_blocks_would_decide() -> None:
         needed, took = blocks_needed(early, 0.05), whole.a.shape[1]
         assert early.verdict == "undecided" != whole.verdict and needed is not None
         assert took / 3 < needed < 3 * took, (needed, took)
+    for blocks in (2, 5, 11, 50):  # of one policy twice, which is decided at block 364
+        few = judge([(np.ones((1, blocks)), np.ones((1, blocks)))], 0.02, False, lambda *_: None)
+        assert few.verdict == "undecided" and blocks_needed(few, 0.02) == 364
     ever = Contest(np.zeros((1, 9)), np.zeros((1, 9)), Interval(-1, 1), "undecided", None)
     assert blocks_needed(ever, 1e-6) is None

@@ -178,7 +178,10 @@ def test_where_one_looks_early_the_interval_says_what_the_verdict_says() -> None
     assert first.difference > 0.09 and first.interval.low == 0 < first.interval.high
     assert "What would probably decide: the look at 8 models per group." in verdict_sentence(first, "calm", 3)
     last = verdict(compared(models, design=replace(DESIGN, looks="2,4", margin=0.001)))
-    assert last.word == "better" or "No look is left. A new study would need: " in verdict_sentence(last, "calm", 3)
+    assert last.word == "undecided" and "No look is left. A new study would need: " in verdict_sentence(last, "calm", 3)
+    # after 2 and 1 models no p is below 2 / 12: such a look can find equivalence only
+    never = verdict(compared(models[:2] + models[4:6], design=replace(DESIGN, looks="2,3")))
+    assert never.left == (3,) and not never.needs and "would probably not decide" in verdict_sentence(never, "calm", 3)
     text = as_text(compared(models, design=replace(DESIGN, looks="4,8,12")))
     assert "95% interval (looks): 95% for all pairs and looks together, 98.3% for one by itself." in text
 
@@ -239,8 +242,16 @@ def test_a_model_far_from_all_others_is_told() -> None:
     assert "far from" not in as_text(ten(0.1))
     assert outlier([1.0, 1.0, 1.0]) is outlier([1.0, 2.0]) is None
     # the critical value of 10 values at 1%, two-sided, is 2.482 (Grubbs and Beck 1972)
-    values = np.append(np.random.default_rng(0).normal(size=9), 4.0)
-    assert ((values[9] - values.mean()) / values.std(ddof=1) > 2.482) == (outlier(values.tolist()) == 9)
+    others = np.random.default_rng(0).normal(size=9)
+    values = [np.append(others, last) for last in np.linspace(2, 6, 200)]
+    distances = [(each[9] - each.mean()) / each.std(ddof=1) for each in values]
+    assert min(distances) < 2.48 < 2.484 < max(distances)
+    for each, distance in zip(values, distances, strict=True):
+        assert abs(distance - 2.482) < 0.002 or (distance > 2.482) == (outlier(each.tolist()) == 9)
+    # one fall among scores at the ceiling is far by the test, but within the margin: nothing is told
+    assert outlier([1.0] * 9 + [0.999]) == 9
+    near = [model("a", seed, 1.0 if seed else 0.995) for seed in range(10)]
+    assert "far from" not in as_text(compared([*near, *(model("b", seed, 0.8) for seed in range(10))]))
 
 
 def test_groups_need_not_have_the_same_seeds_or_numbers_and_missing_scores_are_left_out() -> None:

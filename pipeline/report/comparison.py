@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.report.design import NO_LOOKS, Design
+from pipeline.report.design import Design
 from pipeline.report.scores import COSTS, LOSSES
 from pipeline.report.statistics import (
     ALPHA,
@@ -163,8 +163,7 @@ def compare_models(
     better = task.scores[design.primary].better
     starts = {group.name: over_starts(group, design.primary) for group in groups if group.kind == "model"}
     outcomes = {name: y for name, y in starts.items() if y is not None}
-    looks = [] if design.looks == NO_LOOKS else [int(look) for look in design.looks.split(",")]
-    verdicts = judge_pairs(outcomes, design.margin, better, looks, largest=1)  # a primary score lies in [0, 1]
+    verdicts = judge_pairs(outcomes, design.margin, better, design.planned, largest=1)  # a primary score lies in [0, 1]
     of_pair = {(each.first, each.second): each for each in verdicts}
     contrasts = tuple(
         Contrast(first.name, second.name, of_pair.get((first.name, second.name)), found, _costs(first, second))

@@ -5,7 +5,7 @@ A block is one start in every condition. Shapes: C conditions, b or n blocks.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from math import ceil, log
+from math import log
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from pipeline.report.betting import bet, decide, first_bets, log_evidence
 from pipeline.report.statistics import ALPHA, Floats, Interval, Verdict
 from pipeline.report.tables import Table
 
-REACH = 1000  # times as many blocks as there were are the most that is told
+MOST_BLOCKS = 10_000  # that are told to decide
 UNDECIDED: Final[Literal["undecided"]] = "undecided"
 
 Watch = Callable[[int, Interval], None]
@@ -100,18 +100,11 @@ def shown_interval(interval: Interval, evidence: Evidence | None) -> Interval:
 
 
 def blocks_needed(contest: Contest, margin: float) -> int | None:
-    """Return about how many blocks would decide, if the true difference is what it seems; None of those within reach.
-
-    The width of a confidence sequence falls with the root of the number of blocks, but for a logarithm; evidence grows
-    with wins and losses at their present rates.
-    """
-    half, away = (contest.interval.high - contest.interval.low) / 2, abs(contest.difference)
-    found = [(half / max(away, margin - away)) ** 2]
-    if (evidence := contest.evidence) is not None:
-        more = np.geomspace(1, REACH, 200)
-        grown = (Evidence(round(evidence.wins * times), round(evidence.losses * times)) for times in more)
-        found += [float(times) for times, each in zip(more, grown, strict=True) if each.decides][:1]
-    return ceil(max(1.0, min(found)) * contest.a.shape[1]) if min(found) <= REACH else None
+    """Return how many blocks would decide if those to come were as those that were; None of `MOST_BLOCKS`."""
+    times = -(-MOST_BLOCKS // contest.a.shape[1])
+    repeated = np.tile(contest.a, times), np.tile(contest.b, times)
+    going_on = judge([repeated], margin, contest.evidence is not None, lambda *_: None)
+    return going_on.a.shape[1] if going_on.verdict != UNDECIDED else None
 
 
 def contest_table(

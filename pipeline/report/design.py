@@ -19,6 +19,11 @@ class Design:
     seed: int  # of the episodes
     looks: str = NO_LOOKS  # numbers of models per group at which a study may stop: "8,12,16,20"
 
+    @property
+    def planned(self) -> tuple[int, ...]:
+        """The numbers of models at which one looks; none where all models are judged once."""
+        return () if self.looks == NO_LOOKS else tuple(int(look) for look in self.looks.split(","))
+
     def __str__(self) -> str:
         looks = "" if self.looks == NO_LOOKS else f", looks at {self.looks} models per group"
         return f"{self.primary} within {self.margin:g}, {self.episodes} episodes per condition, seed {self.seed}{looks}"

@@ -74,6 +74,11 @@ def judge_looks(
     return found
 
 
+def least_share(stages: Sequence[int]) -> float:
+    """Return the smallest p that there can be after these stages: that of the observed relabelling and its mirror."""
+    return 2 / prod(comb(2 * size, size) for size in stages)
+
+
 def _distances(first: Floats, second: Floats, rows: Sequence[Floats]) -> tuple[Floats, int]:
     """Return how far each relabelling's sum of the first method is from the expected, in steps, and what rounds off."""
     values = np.concatenate([first, second])

@@ -1,6 +1,7 @@
 """A comparison as text, for a terminal and as Markdown: sentences and tables."""
 
 from collections.abc import Callable, Sequence
+from statistics import fmean
 
 from pipeline.report.comparison import Comparison, Contrast
 from pipeline.report.comparison_tables import (
@@ -127,8 +128,10 @@ def cautions(comparison: Comparison) -> list[str]:
         if len(group.models) == 1:
             found.append(f"{group.name} has one seed: no spread and no interval can be given.")
         judged = [model for model in group.models if primary in model.episodes]
-        far = outlier([model.scores[primary][None] for model in judged])
-        if far is not None:
+        means = [model.scores[primary][None] for model in judged]
+        far = outlier(means)
+        others = [mean for number, mean in enumerate(means) if number != far]
+        if far is not None and abs(means[far] - fmean(others)) > comparison.design.margin:  # or one fall is enough
             found.append(
                 f"{group.name} {judged[far].label} is far from its group's other models in {primary} (Grubbs' test at "
                 "1%): where a few models differ so much, ten do not tell how far the next one will be, and intervals "

@@ -288,11 +288,11 @@ def difference_bound(first: Floats, second: Floats) -> Bound | None:
 
     It is for these models on new episodes, and zero is always in it: in an episode in which all models come out alike
     the groups do not differ, in another one by at most 1, and the chance of such a one has an exact interval. None
-    where half of the episodes or more are such.
+    where more than a tenth of the episodes are such, as in `share_bound`.
     """
     together = np.concatenate([first, second])
     differ, count = int((together != together[0]).any(0).sum()), together.shape[1]
-    if 2 * differ >= count:
+    if 10 * differ > count:
         return None
     most = exact_bound(differ, count).high
     return Bound(-most, most, differ, count, "differ")

@@ -7,7 +7,7 @@ from itertools import combinations
 
 from pipeline.report import statistics
 from pipeline.report.letters import letters
-from pipeline.report.looks import Look, judge_looks
+from pipeline.report.looks import Look, judge_looks, least_share
 from pipeline.report.planning import Need, deciding_half_width, expected_half_width, needed, shared_variance
 from pipeline.report.statistics import (
     ALPHA,
@@ -132,7 +132,7 @@ def _judge(
         pairs=terms.pairs,
         planned=(),
         looks=(),
-        needs=_needed(outcomes, found.value, terms) if word == "undecided" else (),
+        needs=_needed(outcomes, found.value, terms) if word == "undecided" and estimate else (),
     )
 
 
@@ -149,7 +149,6 @@ def _judge_looks(
     if interval is not None and not shown:
         interval = Interval(min(interval.low, 0.0), max(interval.high, 0.0))
     word = last.verdict if last else "undecided"
-    left = planned[len(looks) :]
     return Verdict(
         first=pair[0],
         second=pair[1],
@@ -168,23 +167,36 @@ def _judge_looks(
         pairs=terms.pairs,
         planned=planned,
         looks=looks,
-        needs=_needed(seen, found.value, terms, left, level) if word == "undecided" else (),
+        needs=_next_looks(seen, found.value, terms, planned, len(looks)) if word == "undecided" and estimate else (),
     )
 
 
-def _needed(
-    outcomes: tuple[Floats, Floats], value: float, terms: Terms, looks: Sequence[int] = (), level: float = ALPHA
-) -> tuple[Need, ...]:
-    """What would probably decide: the first of the `looks` at `level` that does, or without looks any study."""
+def _needed(outcomes: tuple[Floats, Floats], value: float, terms: Terms) -> tuple[Need, ...]:
+    """What studies would probably decide."""
     ours, others = map(components, outcomes)
     if ours is None or others is None:
         return ()
     width, shared = deciding_half_width(value, terms.margin), shared_variance(*outcomes)
-    if not looks:
-        return tuple(needed(ours, others, width, shared, terms.alpha))
-    count = outcomes[0].shape[1]
-    enough = (look for look in looks if expected_half_width(ours, others, look, count, shared, level) <= width)
-    return tuple(Need(look, count) for look in enough)[:1]
+    return tuple(needed(ours, others, width, shared, terms.alpha))
+
+
+def _next_looks(
+    outcomes: tuple[Floats, Floats], value: float, terms: Terms, planned: tuple[int, ...], done: int
+) -> tuple[Need, ...]:
+    """The first look after those that are done which will probably decide; after the last one, what studies would."""
+    if done == len(planned):
+        return _needed(outcomes, value, terms)
+    ours, others = map(components, outcomes)
+    if ours is None or others is None:
+        return ()
+    count, level, shared = outcomes[0].shape[1], terms.alpha / len(planned), shared_variance(*outcomes)
+    stages = [after - before for before, after in zip((0, *planned), planned, strict=False)]
+    for number, look in enumerate(planned[done:], start=done + 1):
+        can_differ = least_share(stages[:number]) <= level * number
+        width = deciding_half_width(value, terms.margin) if can_differ else terms.margin - abs(value)
+        if expected_half_width(ours, others, look, count, shared, level) <= width:
+            return (Need(look, count),)
+    return ()
 
 
 def letters_of(outcomes: Mapping[str, Floats], verdicts: Sequence[Verdict], better: int) -> dict[str, str]:

@@ -26,6 +26,7 @@ class Assumed:
     shared: float  # variance of what episodes do to both alike
     seconds: float | None  # to train one model of each, on one core
     pairs: int = 1  # that are judged together: each has its share of 5%
+    looks: int = 1  # at each pair, likewise
 
 
 def make_plan(settings: PlanSettings) -> Table:
@@ -38,7 +39,7 @@ def make_plan(settings: PlanSettings) -> Table:
 
 def plan_table(assumed: Assumed, half_width: float) -> Table:
     """The models and episodes that give an interval of this half-width, a row for each choice."""
-    alpha, two = ALPHA / assumed.pairs, (assumed.first, assumed.second)
+    alpha, two = ALPHA / assumed.pairs / assumed.looks, (assumed.first, assumed.second)
     found = needed(*two, half_width, assumed.shared, alpha)
     rows = [
         (
@@ -56,10 +57,11 @@ def plan_table(assumed: Assumed, half_width: float) -> Table:
     note = f"From {assumed.source}: standard deviations of models, episodes and the rest {stds}."
     if not rows:
         note = f"No number of models and of episodes up to {EPISODES[1]:,} is enough. {note}"
-    if assumed.pairs > 1:
+    if assumed.pairs * assumed.looks > 1:
+        judged = f"{assumed.pairs} pairs together" if assumed.pairs > 1 else "one pair"
+        looks = f" at {assumed.looks} looks" if assumed.looks > 1 else ""
         note += (
-            f" A study of these groups judges {assumed.pairs} pairs together: the interval is of "
-            f"{100 * (1 - alpha):.3g}% by itself."
+            f" A study of these groups judges {judged}{looks}: the interval is of {100 * (1 - alpha):.3g}% by itself."
         )
     columns = ("models per group", "episodes per condition", "half-width", "training, core minutes")
     title = f"For a 95% interval of ±{half_width:g} of a difference in {assumed.primary}"
@@ -95,8 +97,16 @@ def of_study(comparison: Comparison, study: str) -> Assumed:
         raise SettingsError(f"study: expected two episodes per condition or more in '{study}', found one.")
     judged = [group for group in comparison.of_kind("model") if over_starts(group, primary) is not None]
     source = f"{first.name} and {second.name} of study {study}"
-    pairs = comb(len(judged), 2)
-    return Assumed(source, primary, ours, others, shared_variance(a, b), _seconds(first, second), pairs)
+    return Assumed(
+        source=source,
+        primary=primary,
+        first=ours,
+        second=others,
+        shared=shared_variance(a, b),
+        seconds=_seconds(first, second),
+        pairs=comb(len(judged), 2),
+        looks=max(1, len(comparison.design.planned)),
+    )
 
 
 def _seconds(*groups: Group) -> float | None:
