@@ -265,7 +265,8 @@ def test_info_tells_two_studies_of_one_name_apart(workplace: Path) -> None:
         model = client.create_run(home, tags=tags).info.run_id
         client.log_param(model, "seed", 0)
         client.set_terminated(model)
-    assert describe_studies(client, query.search(client)).splitlines() == [
+    runs = query.search(client)
+    assert describe_studies(query.experiments_of(client, runs), runs).splitlines() == [
         f"mine of {name}: 1 pi0 of {name}; 0 of 1 evaluated" for name in ("first", "second")
     ]
 

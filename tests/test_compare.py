@@ -197,6 +197,7 @@ def test_a_server_is_asked_for_a_few_states_at_a_time(model: Path) -> None:
         ([], "policy: expected two policies, A and B, or --csv, found 0."),
         (["A"], "policy: expected two policies, A and B, or --csv, found 1."),
         (["A", "B", "C"], "found 3."),
+        (["--csv", "c.csv", "--act", "start_noise=1"], "act: expected policies, which can act, found the table"),
         (["A", "B", "--csv", "c.csv"], "policy: expected two policies or --csv, found both"),
         (["none.pth", "MODEL"], "policy: expected a model file, a run's id, models:/NAME@ALIAS, "),
         (["MODEL", "0" * 32], "expected a run of this store"),

@@ -160,6 +160,10 @@ def test_what_is_exported_is_imported_bit_for_bit(folder: Path) -> None:
         ("license:\n- cc-by-4.0", "cc-by-4.0"),
         ("license:\n  - 'mit'\n  - cc-by-4.0  # both\ntags: x", "mit, cc-by-4.0"),
         ('license: [mit, "cc0-1.0"]', "mit, cc0-1.0"),
+        ("license: [mit,\n  apache-2.0]", "mit, apache-2.0"),
+        ("license: >-\n  cc-by-4.0", "cc-by-4.0"),
+        ("license: null  # none yet", ""),
+        ("license: [mit", ""),
         ("tags:\n- license: mit", ""),
     ],
 )

@@ -430,6 +430,7 @@ def test_a_faulty_npz_is_refused(place: Path, capsys: pytest.CaptureFixture[str]
     tried(several, states=states, obs=states, actions=actions)
     tried("'episode_ends' must increase", states=states[0], actions=actions[0], episode_ends=[12, 9, 20])
     tried("as many rows as the last of 'episode_ends'", states=states[0], actions=actions[0], episode_ends=[10, 40])
+    tried("expected numbers in 'states', found <U3", states=states.astype("<U3"), actions=actions)
     tried("Object arrays are never loaded", states=np.array([{}], object), actions=actions)
     tried("'actions' to be continuous, found int64 in episode 0", states=states, actions=actions.astype(int))
     tried("shorter ones, the first episode 0 with 5", states=states[:, :5], actions=actions[:, :5])

@@ -31,7 +31,16 @@ from pipeline.tasks.registry import DEFAULT
 from pipeline.tasks.score import shares_of
 from pipeline.tasks.task import Task
 from pipeline.tracking.names import METHOD, NAME, STUDY, Kind
-from pipeline.tracking.query import StoredRun, artifact, fetch, is_average, is_model, search_study, task_of
+from pipeline.tracking.query import (
+    StoredRun,
+    artifact,
+    experiments_of,
+    fetch,
+    is_average,
+    is_model,
+    search_study,
+    task_of,
+)
 from pipeline.tracking.registry import (
     Version,
     add_version,
@@ -105,7 +114,7 @@ def register_runs(store: Store, runs: Sequence[StoredRun], say: Say, task: str =
     home().mkdir(parents=True, exist_ok=True)
     with file_lock(home() / ".registry.lock"):  # two at once would register a run twice
         versions = {name: versions_of(store, name) for name in set(names.values())}
-        experiments = {number: store.get_experiment(number).name for number in {run.experiment_id for run in runs}}
+        experiments = experiments_of(store, runs)
         parts = {
             (task_of(run), run.tags[STUDY], run.tags[METHOD], experiments[run.experiment_id])
             for run in runs

@@ -65,11 +65,8 @@ def open_contender(
 
     Raises `UserError` kinds where there is no such policy, or not for the task.
     """
-    ours = place.startswith(MODELS) or Path(place).exists() or not (ADDRESS in place or split_reference(place))
-    if act and not ours:
-        raise SettingsError(f"act: expected a model of ours as B, found '{place}', which acts by its own rule.")
     if ADDRESS in place:
-        return from_elsewhere(task, place, asks)
+        return from_elsewhere(task, place, asks, act)
     if place.startswith(MODELS):
         store = open_store()
         version = named_version(store, place)
@@ -88,7 +85,7 @@ def open_contender(
             return from_file(task, path, tokenizer, act)
     if not Path(place).exists():
         if split_reference(place):
-            return from_elsewhere(task, place, asks)
+            return from_elsewhere(task, place, asks, act)
         raise SettingsError(
             "policy: expected a model file, a run's id, models:/NAME@ALIAS, models:/NAME/NUMBER, a server's address, "
             f"module:function or path/to/file.py:function, found '{place}'. See --help."
@@ -107,8 +104,10 @@ def from_file(task: Task, path: Path, tokenizer: str = NONE, act: Acts = AS_TRAI
     return Contender(" ".join([policy.name, *words]), digest, partial(policy_planner, policy))
 
 
-def from_elsewhere(task: Task, place: str, settings: AsksPolicies) -> Contender:
-    """Ask somebody else's policy for plans; raises `UserError` kinds as `open_foreign` does."""
+def from_elsewhere(task: Task, place: str, settings: AsksPolicies, act: Acts = AS_TRAINED) -> Contender:
+    """Ask somebody else's policy for plans; raises `UserError` kinds as `open_foreign` does, and if it is to `act`."""
+    if act:
+        raise SettingsError(f"act: expected a model of ours as B, found '{place}', which acts by its own rule.")
     policy = open_foreign(task, place, settings)
     digest = sha256(place.encode()).hexdigest()
     return Contender(policy.name, digest, lambda _episodes, _seed, *_purpose: policy.plan, policy.faults)

@@ -177,8 +177,10 @@ class CompareSettings(ChoosesActing, AsksPolicies, ForTask):
     def _two_policies(self) -> Self:
         if (len(self.policy), self.csv) == (2, NONE) and self.margin >= 1:
             raise ValueError(f"margin: expected a number below 1 for scores in [0, 1], found {self.margin:g}")
-        if self.csv != NONE and (self.policy or self.act):
+        if self.csv != NONE and self.policy:
             raise ValueError("policy: expected two policies or --csv, found both")
+        if self.csv != NONE and self.act:
+            raise ValueError("act: expected policies, which can act, found the table of --csv")
         if self.csv == NONE and len(self.policy) != 2:
             raise ValueError(f"policy: expected two policies, A and B, or --csv, found {len(self.policy)}")
         return self

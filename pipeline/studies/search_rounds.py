@@ -73,7 +73,7 @@ def train_seeds(store: Store, plan: Plan, runs: Runs, tries: Sequence[Try], seed
     wanted = [(each, member) for each in tries for member in each.members if member.settings.seed in seeds]
     earlier = partial(find_earlier, store, plan.study, plan.experiment, plan.trial)
     failures: list[str] = []
-    for jobs_of in (stack_jobs, single_jobs):  # what is trained together is evaluated one by one
+    for jobs_of in (stack_jobs, single_jobs) if plan.together else (single_jobs,):  # evaluated one by one
         failures += run_jobs(store, plan, jobs_of(plan, runs, wanted, earlier()), wanted, watch)
     if failures:
         raise RunError(
@@ -102,11 +102,12 @@ def stack_jobs(plan: Plan, runs: Runs, wanted: Wanted, earlier: Earlier) -> list
         alike = (each.method, *in_common(stacked, member.settings).values())
         stacks.setdefault(alike, []).append((member, place_of(plan, runs, each, member)))
     jobs = []
-    for method, members in [(method, stack) for (method, *_), whole in stacks.items() for stack in stacks_of(whole)]:
-        names = tuple(member.name for member, _ in members)
-        name, kind = f"{names[0]} in a stack of {len(names)}", f"{method} together"
-        work = partial(attempt_together, members, runs.study.experiment_id)
-        jobs.append(Job(name, kind, work, needs=plan.needs[method], makes=names))
+    for (method, *_), whole in stacks.items():
+        for members in stacks_of(whole):
+            names = tuple(member.name for member, _ in members)
+            name, kind = f"{names[0]} in a stack of {len(names)}", f"{method} together"
+            work = partial(attempt_together, members, runs.study.experiment_id)
+            jobs.append(Job(name, kind, work, needs=plan.needs[method], makes=names))
     return jobs
 
 

@@ -97,13 +97,14 @@ def _run_studies(
 ) -> tuple[dict[str, Comparison], list[str]]:
     comparisons: dict[str, Comparison] = {}
     failures: list[str] = []
+    refused: list[UserError] = []
     for number, (name, settings) in enumerate(studies.items(), start=1):
         say(f"task {name}: study {settings.study} ({number} of {len(studies)})")
         try:
             study = run_study(settings, say, watch, suite)
         except (RunError, UserError) as error:
-            if number == 1 and isinstance(error, UserError):
-                raise  # nothing is done yet
+            if isinstance(error, UserError):
+                refused.append(error)
             failures.append(f"{name}: {one_line(error)}")
             continue
         failures += [f"{name}: {failure}" for failure in study.failures]
@@ -111,4 +112,6 @@ def _run_studies(
             comparisons[name] = study.gathered.comparison
         elif not study.failures:
             failures.append(f"{name}: no model is finished")
+    if len(refused) == len(studies):
+        raise refused[0]
     return comparisons, failures

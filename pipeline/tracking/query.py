@@ -3,7 +3,7 @@
 import math
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -119,12 +119,17 @@ def search_study(client: MlflowClient, study: str, experiment: str = ALL) -> lis
     """
     found = search(client, None if experiment == ALL else experiment, study=study)
     if len({run.experiment_id for run in found}) > 1:
-        with _listing("experiments"):
-            names = ", ".join(sorted({client.get_experiment(run.experiment_id).name for run in found}))
+        names = ", ".join(sorted(set(experiments_of(client, found).values())))
         raise SettingsError(
             f"study: expected '{study}' in one experiment, found it in {names}. Name one with --experiment."
         )
     return found
+
+
+def experiments_of(client: MlflowClient, runs: Iterable[StoredRun]) -> dict[str, str]:
+    """Return the names of the runs' experiments by id. Raises `StoreError`."""
+    with _listing("experiments"):
+        return {number: str(client.get_experiment(number).name) for number in {run.experiment_id for run in runs}}
 
 
 def fetch(client: MlflowClient, run_id: str) -> StoredRun:

@@ -116,10 +116,11 @@ def one_at_a_time(study: str, kind: Kind = Kind.STUDY) -> Iterator[None]:
     It stands beside an sqlite store. For a tracking server it stands in this folder: `open_study` keeps others away.
     """
     home().mkdir(parents=True, exist_ok=True)
+    name = study.removeprefix(tag_of("", Kind.SEARCH))
     try:
         with file_lock(home() / f".study-{study}.lock", blocking=False):
             yield
     except Timeout as error:
         raise SettingsError(
-            f"{kind}: '{study}' is running already in another process. Wait, or name another."
+            f"{kind}: '{name}' is running already in another process. Wait, or name another."
         ) from error

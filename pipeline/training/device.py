@@ -61,8 +61,8 @@ def faults_said() -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise RunError(
             "device: expected enough memory for the training, found too little. Train fewer models at once, by the "
-            "study's --n-models, the search's --parallel or --together no, or with a smaller batch_size, width or "
-            "layers, or with device cpu."
+            "study's --n-models; or, under another name, by the search's --parallel, --together no, a smaller "
+            "batch_size, width or layers, or device cpu."
         ) from error
     except RuntimeError as error:
         if "does not have a deterministic implementation" not in str(error):

@@ -15,8 +15,9 @@ from pipeline.stages.settings import CollectSettings
 from pipeline.tracking.journal import journals_folder
 from pipeline.tracking.leftover import find_leftovers
 from pipeline.tracking.mirror import MIRROR, MODELS
-from pipeline.tracking.query import StoredRun, group_of, is_model, registered_models, search
-from pipeline.tracking.store import DEFAULT_STORE, Store, database_file, open_store, tracking_uri
+from pipeline.tracking.names import Kind
+from pipeline.tracking.query import StoredRun, experiments_of, group_of, is_model, registered_models, search
+from pipeline.tracking.store import DEFAULT_STORE, database_file, open_store, tracking_uri
 
 Rows = list[tuple[str, str]]
 DATA = CollectSettings().out
@@ -61,10 +62,11 @@ def stored_runs() -> tuple[list[StoredRun], Rows]:
     try:
         store = open_store()
         runs, registered = search(store), registered_models(store)
+        experiments = experiments_of(store, (run for run in runs if run.tags.get("kind") == Kind.STUDY))
     except UserError as error:
         return [], [("store", f"{uri}, does not answer: {one_line(error)}")]
     waiting = len([folder for folder in journals_folder().glob("[!.]*") if folder.is_dir()])
-    rows = [("store", uri), ("runs", describe_runs(runs)), ("studies", describe_studies(store, runs))]
+    rows = [("store", uri), ("runs", describe_runs(runs)), ("studies", describe_studies(experiments, runs))]
     rows += [("registered", describe_registered(registered))]
     return runs, rows + ([("unfinished", f"{waiting} runs with a journal")] if waiting else [])
 
@@ -84,15 +86,15 @@ def is_training(run: StoredRun) -> bool:
     return "method" in run.tags and run.tags.get("kind", "model") == "model"
 
 
-def describe_studies(store: Store, runs: Sequence[StoredRun]) -> str:
-    """Describe each study's progress; of those with one name, also which experiment it is in."""
+def describe_studies(experiments: Mapping[str, str], runs: Sequence[StoredRun]) -> str:
+    """Describe each study's progress; of those with one name also its experiment, whose names are given by id."""
     lines = []
     studies = dict.fromkeys((run.experiment_id, run.tags["study"]) for run in runs if run.tags.get("kind") == "study")
     twice = Counter(name for _, name in studies)
     for experiment, name in studies:
         own = [run for run in runs if (run.experiment_id, run.tags.get("study")) == (experiment, name)]
         members = [run for run in own if is_training(run)]
-        study = f"{name} of {store.get_experiment(experiment).name}" if twice[name] > 1 else name
+        study = f"{name} of {experiments[experiment]}" if twice[name] > 1 else name
         done = [run for run in members if run.status == "FINISHED" and is_model(run)]
         evaluated = sum((found := protocol_of(run.tags)) is not None and found.version == VERSION for run in done)
         groups = Counter(map(group_of, done))

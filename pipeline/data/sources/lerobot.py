@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from pipeline.data.sources.lerobot_episodes import lines, table_v2, table_v3
@@ -144,13 +145,14 @@ def _licence(path: Path) -> str:
         return ""
     with card.open(encoding="utf-8", errors="replace") as stream:
         head = stream.read(20_000).split("\n---", 1)[0]
-    found = re.search(r"^license:[ \t]*(.*?)[ \t]*((?:\n[ \t]*- .*)*)$", head, re.MULTILINE)
-    if found is None or not head.startswith("---"):
+    if not head.startswith("---"):
         return ""
-    in_line = found[1][1:-1].split(",") if found[1].startswith("[") else [found[1]]
-    listed = [line.strip().removeprefix("-") for line in found[2].split("\n")]
-    names = [each.split(" #")[0].strip().strip("'\"") for each in (*in_line, *listed)]
-    text = ", ".join(filter(None, names))
+    try:
+        told = yaml.safe_load(head.removeprefix("---"))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return ""
+    named = told.get("license") if isinstance(told, dict) else None
+    text = ", ".join(map(str, named if isinstance(named, list) else [named] if named else []))
     return text if text.isprintable() and len(text) <= LONGEST_LICENCE else ""
 
 

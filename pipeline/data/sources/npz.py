@@ -81,6 +81,9 @@ def _features(
 
     Without `ends` the arrays `(N, T, D)` that are called as in `keys` tell N and T; others may be of anything else.
     """
+    for key in matching(headers, keys):
+        if headers[key].dtype.kind not in NUMBERS:
+            raise fault(path, f"numbers in '{key}'", str(headers[key].dtype))
     numeric = {
         key: header
         for key, header in headers.items()
