@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -210,21 +211,24 @@ def default_study(bench: Bench, words: Sequence[str]) -> dict[str, Any]:
     """Run a study by its command in a folder of its own: trainings, all evaluations, files and report; on all cores."""
     if missing := [name for name in ("mlflow", "mujoco") if find_spec(name) is None]:
         raise LeftOutError(f"{' and '.join(missing)} is not installed")
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         Path(folder, "data").symlink_to(bench.data.absolute())
         command = [sys.executable, "-m", "pipeline", "ensemble", "--device", bench.device, *words]
         kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
         environment = kept | {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
         begun = time.perf_counter()
-        try:
-            done = subprocess.run(
-                command, cwd=folder, env=environment, capture_output=True, text=True, timeout=bench.left()
-            )
-        except subprocess.TimeoutExpired as error:
-            raise LeftOutError(f"it was not done after {error.timeout:.0f} s, which were left") from error
+        with subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
+        ) as study:  # fmt: skip
+            try:
+                _, said = study.communicate(timeout=bench.left())
+            except subprocess.TimeoutExpired as error:
+                os.killpg(study.pid, signal.SIGKILL)  # with its workers, which write into the folder
+                raise LeftOutError(f"it was not done after {error.timeout:.0f} s, which were left") from error
         seconds = time.perf_counter() - begun
-        if done.returncode:
-            raise RuntimeError(f"the study ended with code {done.returncode}: {done.stderr[-400:]}")
+        if study.returncode:
+            raise RuntimeError(f"the study ended with code {study.returncode}: {said[-400:]}")
         report = json.loads(next(Path(folder).glob("train/reports/*/report.json")).read_text())
     models = {group["name"]: len(group["models"]) for group in report["groups"] if group["kind"] == "model"}
     return {"seconds": seconds, "cores": os.cpu_count(), "models": models}
@@ -250,10 +254,12 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "20 trainings": lambda: many(bench, 2 if tiny else 10),
         "200 trainings": lambda: many(bench, 3 if tiny else 100),
-        "the default study": lambda: default_study(bench, TINY_STUDY.split() if tiny else ()),
         "the same bits twice": lambda: same_bits(bench, 2 if tiny else 3),
         "together against alone": lambda: near(bench, 2 if tiny else 3),
         "evaluation": lambda: evaluate(bench, 4 if tiny else EPISODES),
+        "the default study": lambda: default_study(
+            bench, TINY_STUDY.split() if tiny else ()
+        ),  # it may take all that is left
     }
     report: dict[str, Any] = {"about": about(chosen.device), "goals, seconds": GOALS}
     for name, part in parts.items():

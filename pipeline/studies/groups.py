@@ -110,13 +110,13 @@ def plan_groups(settings: EnsembleSettings) -> list[Group]:
             among = f"the method '{method}' of this study" if method else "a method of this study"
             raise SettingsError(f"set: expected a setting of {among}, found '{word}'. See --help.")
         (for_one[method] if method else for_all)[field] = value
-    groups = []
+    groups, machines = [], machines_of(settings.executor)
     for text, name in zip(texts, names, strict=True):
         own = dict(word.split("=", 1) for word in text.split()[1:])
         fields = METHODS[name].settings_type.model_fields
         shared = {field: value for field, value in for_all.items() if field in fields}
         chosen = _settings_of(settings, METHODS[name], presets.get(name, {}) | shared | for_one[name] | own)
-        device, chosen = device_for(chosen, machines_of(settings.executor))
+        device, chosen = device_for(chosen, machines)
         groups.append(Group(text, METHODS[name], chosen, text, device))
     return [replace(group, trained=_trained(group, groups)) for group in groups]
 

@@ -52,7 +52,7 @@ from pipeline.tracking.run import status_of
 from pipeline.tracking.store import Store, open_store
 from pipeline.tracking.study import describe_call, one_at_a_time, open_group, open_study
 
-MOST_TRIALS = 1000  # that a preset tells, the first ones: their digest is of all
+MOST_SCORES = 400  # that a preset tells, of the first trials: their digest is of all
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ def preset_for_winner(plan: Plan, runs: Runs, each: Found, won: Tried) -> Preset
         "episodes": str(plan.trial.protocol),
         "trials": {state: states.count(state) for state in (COMPLETE, PRUNED, FAILED)},
         "trials_sha256": sha256(json.dumps(tried, sort_keys=True).encode()).hexdigest(),
-        "tried": tried[:MOST_TRIALS],
+        "tried": tried[: max(1, MOST_SCORES // len(plan.seeds))],
     }
     group = plan.settings_of(each.method, dict(won.params))
     return preset_of(group.method, group.settings, found)
