@@ -257,9 +257,8 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
         "the same bits twice": lambda: same_bits(bench, 2 if tiny else 3),
         "together against alone": lambda: near(bench, 2 if tiny else 3),
         "evaluation": lambda: evaluate(bench, 4 if tiny else EPISODES),
-        "the default study": lambda: default_study(
-            bench, TINY_STUDY.split() if tiny else ()
-        ),  # it may take all that is left
+        # the last, for it may take all the time that is left
+        "the default study": lambda: default_study(bench, TINY_STUDY.split() if tiny else ()),
     }
     report: dict[str, Any] = {"about": about(chosen.device), "goals, seconds": GOALS}
     for name, part in parts.items():

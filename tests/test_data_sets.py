@@ -418,6 +418,11 @@ def test_what_is_left_of_a_set_is_no_dead_end(place: Path, capsys: pytest.Captur
     shutil.rmtree(place / "data/arm/horizon_20")
     assert f"or first {ours}" in refused(again, capsys)
     (place / "data/arm/tokenizer_report").rmdir()
+    (place / "data/arm/notes.npz").touch()  # of nobody's: `data rm` leaves it
+    assert "rid of what is there, move or remove notes.npz in data/arm yourself." in refused(
+        ["data", "rm", "arm"], capsys
+    )
+    (place / "data/arm/notes.npz").unlink()
     assert "or first remove the empty folder data/arm." in refused(again, capsys)
     (place / "data/arm").rmdir()
     assert main(COMMANDS, again) == 0
@@ -448,7 +453,7 @@ def test_the_runs_that_need_a_set_are_named_before_it_is_removed(
 
 
 def test_every_method_has_its_files_removed() -> None:
-    from pipeline.upkeep.data_sets import OWN
+    from pipeline.stages.data_files import OWN
 
     assert {
         "trajectories.npz", "training_pairs_original.npz", "training_pairs_fast.npz", "training_pairs_bins.npz",

@@ -17,12 +17,12 @@ from pipeline.data.sources.spool import Spool, spool, write_pairs, write_traject
 from pipeline.errors import DataError, SettingsError
 from pipeline.files import MOST_RATIO, MOST_SMALL, check_folder, file_digest, whole_folder, writing
 from pipeline.stages.collect import PAIRS_FILE, TRAJECTORIES_FILE
+from pipeline.stages.data_files import how_to_remove
 from pipeline.stages.settings import ImportSettings
 from pipeline.tasks.dataset import (
     LONGEST,
     DataSet,
     dataset_text,
-    how_to_remove,
     is_dataset_name,
     task_of_data,
     write_dataset,

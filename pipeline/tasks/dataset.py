@@ -69,25 +69,6 @@ def horizons_of(name: str) -> list[int]:
     return sorted(int(text) for text in texts if text.isdecimal() and text == str(int(text)) and int(text) > 0)
 
 
-def how_to_remove(name: str) -> str:
-    """Say how to be rid of all that is in the folder of a data set."""
-    folder = folder_of(name)
-    if folder.is_symlink() or not folder.is_dir():
-        return f"remove {folder} yourself"
-    sets = [horizon for horizon in (0, *horizons_of(name)) if _holds_data(folder_of(name, horizon))]
-    commands = [f"'python -m pipeline data rm {name}{f' --horizon {each}' if each else ''}'" for each in sets]
-    kept = {folder_of(name, horizon) for horizon in sets} - {folder}
-    data = (".npz", ".json") if 0 in sets else ()
-    rest = sorted(path.name for path in folder.glob("[!.]*") if path not in kept and path.suffix not in data)
-    steps = [f"run {' and '.join(commands)}"] if commands else []
-    steps += [f"move or remove {', '.join(rest)} in {folder} yourself"] if rest else []
-    return " and ".join(steps) or f"remove the empty folder {folder}"
-
-
-def _holds_data(folder: Path) -> bool:
-    return (folder / FILE).is_file() or any(folder.glob("*.npz"))
-
-
 def set_of(folder: Path) -> str:
     """Return the name of the data set in a folder, also of its chunks of another horizon; empty outside of `data/`."""
     return name_of(folder, DEFAULT if folder.resolve().is_relative_to(DATA.resolve()) else "")

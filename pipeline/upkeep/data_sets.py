@@ -15,16 +15,14 @@ from pipeline.data.trajectories import load_trajectories
 from pipeline.errors import SettingsError, UserError, one_line
 from pipeline.files import file_digest
 from pipeline.stages.collect import PAIRS_FILE, TRAJECTORIES_FILE
-from pipeline.stages.tokenize import SCHEMES, token_files
-from pipeline.tasks.dataset import FILE, DataSet, folder_of, horizons_of, how_to_remove, is_dataset_name, read_dataset
+from pipeline.stages.data_files import files_of_set, how_to_remove
+from pipeline.tasks.dataset import DataSet, folder_of, horizons_of, is_dataset_name, read_dataset
 from pipeline.tasks.facts import BEFORE
 from pipeline.tasks.registry import DEFAULT, TASKS, find_task
 from pipeline.tasks.task import Channel
 from pipeline.tracking.query import StoredRun, search
 from pipeline.tracking.store import database_file, open_store
 
-OWN = {TRAJECTORIES_FILE, PAIRS_FILE, FILE} | {path.name for scheme in SCHEMES for path in token_files(Path(), scheme)}
-"""The names of a data set's files."""
 DIGESTS = frozenset(("data_sha256", "pairs_sha256"))
 """The tags of a training that have the sha256 of its data."""
 
@@ -50,7 +48,7 @@ class Found:
     @cached_property
     def files(self) -> list[Path]:
         """Its files, sorted."""
-        return sorted(path for path in self.folder.glob("*") if path.name in OWN and path.is_file())
+        return files_of_set(self.folder)
 
     @cached_property
     def digests(self) -> dict[Path, str]:
