@@ -1,4 +1,9 @@
-"""Small real data, made once a session, and a way to run our commands as a user does."""
+"""Small real data, made once a session, and a way to run our commands as a user does.
+
+Heavy libraries are imported where they are used: the process of `pytest -n` that hands out the tests needs none.
+"""
+
+from __future__ import annotations
 
 import functools
 import os
@@ -7,23 +12,21 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from filelock import FileLock
-from mlflow.tracking import MlflowClient
 
-from pipeline.config import make
-from pipeline.executors.registry import EXECUTORS
-from pipeline.stages.collect import collect
-from pipeline.stages.settings import CollectSettings, TokenizeSettings
-from pipeline.stages.tokenize import tokenize
 from tests import warm
 
-torch.set_num_threads(1)  # as every run of ours; two threads beside a neighbour take five times as long
+if TYPE_CHECKING:
+    from execnet import XSpec
+    from mlflow.tracking import MlflowClient
+
 for outside in [name for name in os.environ if name.startswith(("MLFLOW_", "MAKE", "MFLAGS"))]:
     del os.environ[outside]  # what `make test` exports is not for what the tests start
-os.environ["OMP_NUM_THREADS"] = "1"  # and so for the processes that tests start
+# As every run of ours has one thread: two of them beside a neighbour take five times as long.
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each of them compiles all of ours
 sys.dont_write_bytecode = False
 
@@ -39,6 +42,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 LONGEST_ID = 60  # of a parameter, in the name of a test
 SLOW_SECONDS = 15  # of a test marked `slow` that does not say how many
+FORKS = "forks"  # what all workers share
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,6 +59,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: -seconds[group_of[item]])  # a stable sort: else the order of the files
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[XSpec]) -> None:
+    """The workers of `pytest -n` are forks as well, or each of them imports all libraries for itself."""
+    warm.place = config._tmp_path_factory.getbasetemp() / FORKS  # type: ignore[attr-defined]
+    for spec in specs:
+        spec.python = warm.worker()
+
+
 def pytest_make_parametrize_id(val: object) -> str | None:
     """Of a long text, the begin names a test."""
     return ascii(val[:LONGEST_ID])[1:-1] if isinstance(val, str) and len(val) > LONGEST_ID else None
@@ -69,12 +81,16 @@ def files_of(method_name: str, data: Path) -> dict[str, Path]:
 
 
 def store(workplace: Path) -> MlflowClient:
+    from mlflow.tracking import MlflowClient
+
     return MlflowClient(f"sqlite:///{workplace}/mlruns/mlflow.db")
 
 
 @functools.cache
 def empty_store() -> bytes:
     """MLflow's own empty store, made once for all: its migrations take seconds of a core and of the disk."""
+    from mlflow.tracking import MlflowClient
+
     empty = warm.place.with_name("empty.db")
     with FileLock(f"{empty}.lock"):
         if not empty.exists():
@@ -144,7 +160,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def place_of_forks(shared: Path) -> None:
-    warm.place = shared / "forks"
+    warm.place = shared / FORKS
 
 
 @pytest.fixture(scope="session")
@@ -159,6 +175,11 @@ def data(shared: Path) -> Path:
 
 
 def make_data(folder: Path) -> None:
+    from pipeline.config import make
+    from pipeline.stages.collect import collect
+    from pipeline.stages.settings import CollectSettings, TokenizeSettings
+    from pipeline.stages.tokenize import tokenize
+
     collect(CollectSettings(trajectories=SMALL_TRAJECTORIES, out=folder))
     for scheme in ("fast", "bins"):
         values = {"scheme": scheme, "pairs": folder / "training_pairs_original.npz", "out": folder}
@@ -201,6 +222,8 @@ def with_store(workplace: Path) -> None:
 @pytest.fixture
 def without_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs in this process, where a test is not about processes: each of a pool imports torch for seconds."""
+    from pipeline.executors.registry import EXECUTORS
+
     monkeypatch.setitem(EXECUTORS, "pool", EXECUTORS["serial"])
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from fork import NUMBER, ask, ended
+from fork import NUMBER, WORKER, ask, ended
 
 OURS = {"pipeline", "train", "tests"}
 PRELOADED = [
@@ -184,7 +184,7 @@ class Spawned(popen_spawn_posix.Popen):
         self._connection = socket.socket(socket.AF_UNIX)
         self._connection.connect(self.address)
         passed = {number: number for number in (0, 1, 2, *files)}
-        return ask(self._connection, str(Path.cwd()), words[1:], dict(os.environ), passed)
+        return ask(self._connection, str(Path.cwd()), words[1:], dict(os.environ), passed, os.getpgrp())
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         waits = 0 if flag == os.WNOHANG else None
@@ -204,12 +204,15 @@ def become(asked: dict[str, Any], files: list[int], place: Path) -> None:
     sys.stderr = sys.__stderr__ = os.fdopen(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
     for name in [name for name in sys.modules if name.partition(".")[0] in OURS or name in ("fork", "forks")]:
         del sys.modules[name]
-    sys.executable = str(place / "python")
-    Spawned.address = str(place / "socket")
-    popen_spawn_posix.Popen = Spawned
+    words = asked["words"]
+    if words[0] == WORKER:
+        words = words[1:]
+    else:
+        sys.executable = str(place / "python")
+        Spawned.address = str(place / "socket")
+        popen_spawn_posix.Popen = Spawned
     if backend := os.environ.get("MPLBACKEND"):  # which matplotlib reads when it is imported
         sys.modules["matplotlib"].rcParams["backend"] = backend
-    words = asked["words"]
     while words[0].startswith("-") and words[0] not in ("-c", "-m"):
         words = words[1:]  # such as -u or -B, which change nothing that tests look at
     how, rest = words[0], words[1:]

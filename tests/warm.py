@@ -8,7 +8,7 @@ files, passes signals on to it, and ends as it does. So are the processes that `
 new interpreter is what matters (entry points, bits that must not depend on the seed of Python's hashes), tests start
 one.
 
-All workers of pytest share one server of forks.
+All workers of pytest share one server of forks, and are forks of it themselves.
 """
 
 import atexit
@@ -26,7 +26,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from tests.fork import ask, ended
+from tests.fork import WORKER, ask, ended
 
 HERE = Path(__file__).resolve().parent
 
@@ -78,6 +78,11 @@ def python() -> str:
     return str(session().place / "python")
 
 
+def worker() -> str:
+    """The command of a worker of pytest's, which is a fork, too: what it starts itself is as ever."""
+    return f"{shlex.quote(python())} {WORKER}"
+
+
 class Command:
     """`python WORDS...` in a folder, begun. As `subprocess.Popen`, where we need it."""
 
@@ -89,7 +94,7 @@ class Command:
         atexit.register(self._connection.close)  # the server then kills it, if it is alive
         files = [os.open(os.devnull, os.O_RDONLY)]
         files += [os.open(f"{self._outputs.name}/{number}", os.O_WRONLY | os.O_CREAT, 0o600) for number in (1, 2)]
-        self.pid = ask(self._connection, str(folder), words, dict(env), dict(enumerate(files)))
+        self.pid = ask(self._connection, str(folder), words, dict(env), dict(enumerate(files)), 0)
         for file in files:
             os.close(file)
 

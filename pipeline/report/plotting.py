@@ -74,9 +74,13 @@ def look(number: int) -> dict[str, Any]:
 
 @plain()
 def save(figure: Figure, path: Path, dpi: int = 120) -> None:
-    """Write the picture atomically, with so many pixels per inch."""
+    """Write the picture atomically, with so many pixels per inch.
+
+    The canvas writes it, for `savefig` draws all twice, the first time without a result.
+    """
+    figure.set_dpi(dpi)
     with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=dpi)
+        FigureCanvasAgg(figure).print_png(temporary)
 
 
 @plain()
