@@ -1,4 +1,4 @@
-"""The server of forks: it imports the heavy libraries once, and then forks what is asked of it at its socket.
+"""The server of forks: it imports the libraries and `pipeline` once, and then forks what is asked of it at its socket.
 
 A connection asks for one fork, learns its process id and, at its end, its exit code; when a connection is closed
 before, the fork and what it has started are killed. The server ends with the last connection.
@@ -8,10 +8,11 @@ import atexit
 import contextlib
 import fcntl
 import gc
-import importlib
+import importlib.util
 import io
 import json
 import os
+import pkgutil
 import runpy
 import select
 import selectors
@@ -30,8 +31,9 @@ from typing import Any, NoReturn
 from fork import NUMBER, WORKER, ask, ended
 
 OURS = {"pipeline", "train", "tests"}
+SWITCHES = "pipeline.tracking"  # sets MLflow's in the environment, and imports nothing
 PRELOADED = [
-    "pipeline.tracking",  # sets MLflow's switches, and imports nothing; forgotten in each fork
+    SWITCHES,
     "alembic.command", "boto3", "fastapi", "filelock", "flask", "git", "graphene", "gymnasium", "ipykernel.kernelapp",
     "IPython", "jinja2", "matplotlib.backends.backend_agg", "matplotlib.figure", "mlflow", "mlflow.cli",
     "mlflow.data.numpy_dataset", "mlflow.pyfunc", "mlflow.store.model_registry.sqlalchemy_store",
@@ -52,12 +54,18 @@ def preload() -> None:
             importlib.import_module(name)
         except ImportError:
             print(f"{name} is not installed", file=sys.stderr)
+    for module in pkgutil.walk_packages(sys.modules["pipeline"].__path__, "pipeline."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
     from matplotlib.figure import Figure
     from mlflow.utils.requirements_utils import _init_modules_to_packages_map
     from sqlalchemy.orm import configure_mappers
 
-    # What each process does once: MLflow reads the metadata of all packages before it logs a model, a second of a core;
-    # SQLAlchemy connects its classes; matplotlib reads its fonts.
+    from pipeline.versions import lock
+
+    # What each process does once: MLflow reads the metadata of all packages before it logs a model, a second of a core,
+    # and we do before a training; SQLAlchemy connects its classes; matplotlib reads its fonts.
+    lock({})
     _init_modules_to_packages_map()
     configure_mappers()
     Figure().savefig(io.BytesIO())
@@ -202,8 +210,8 @@ def become(asked: dict[str, Any], files: list[int], place: Path) -> None:
     sys.stdin = sys.__stdin__ = os.fdopen(0, closefd=False)
     sys.stdout = sys.__stdout__ = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     sys.stderr = sys.__stderr__ = os.fdopen(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
-    for name in [name for name in sys.modules if name.partition(".")[0] in OURS or name in ("fork", "forks")]:
-        del sys.modules[name]
+    names = [name for name in sys.modules if name.partition(".")[0] in OURS or name in ("fork", "forks")]
+    ours = {name: sys.modules.pop(name) for name in names}
     words = asked["words"]
     if words[0] == WORKER:
         words = words[1:]
@@ -219,6 +227,10 @@ def become(asked: dict[str, Any], files: list[int], place: Path) -> None:
     first = asked["folder"] if how in ("-c", "-m") else str(Path(how).parent.absolute())
     paths = [first, *filter(None, asked["env"].get("PYTHONPATH", "").split(os.pathsep))]
     sys.path[:] = [*paths, *(path for path in sys.path[1:] if path not in paths)]
+    found = importlib.util.find_spec("pipeline")
+    if found is not None and found.origin == ours["pipeline"].__file__:  # the one that it would import
+        sys.modules.update({name: module for name, module in ours.items() if name.partition(".")[0] == "pipeline"})
+        importlib.reload(sys.modules[SWITCHES])
     if how == "-m":
         sys.argv[1:] = rest[1:]
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)

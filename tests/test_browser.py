@@ -15,6 +15,8 @@ from tests.conftest import store
 
 pytestmark = [pytest.mark.slow(seconds=8), pytest.mark.xdist_group("study")]
 
+OTHERS = [figure for figure in screenshots.FIGURES if figure != "scores.png"]  # which open in the same way
+
 needs_chromium = pytest.mark.skipif(
     shutil.which("chromium") is None and os.geteuid() != 0,
     reason="no Chromium, and only root can install it: apt-get install chromium fonts-liberation",
@@ -62,7 +64,7 @@ def test_a_study_shows_its_members(page: tuple[screenshots.Page, str]) -> None:
 
 
 @needs_chromium
-@pytest.mark.parametrize("figure", screenshots.FIGURES)
+@pytest.mark.parametrize("figure", ["scores.png", *(pytest.param(each, marks=pytest.mark.long) for each in OTHERS)])
 def test_figures_of_the_report_open(page: tuple[screenshots.Page, str], study: Path, figure: str) -> None:
     opened, uri = page
     experiment, run, _ = screenshots.members(uri, "ensemble")

@@ -184,7 +184,7 @@ def on_a_terminal(*words: str, **env: str) -> str:
     master, slave = pty.openpty()
     settings = environment(TERM="xterm-256color", **env)
     with subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *words], stdout=slave, stderr=slave, env=settings
+        [warm.python(), "-m", "pipeline", *words], stdout=slave, stderr=slave, env=settings
     ) as process:
         os.close(slave)
         written = b""
@@ -237,9 +237,10 @@ def test_exit_codes(workplace: Path) -> None:
     assert cli.EXIT_FAILED == 1
 
     def start(*words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen([str(TINYPI), *words], env=environment(), stderr=subprocess.PIPE, text=True)
+        streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        return subprocess.Popen([str(TINYPI), *words], env=environment(), text=True, **streams)
 
-    with start("info", "-q") as process:
+    with start("completion", "bash") as process:
         assert process.wait() == 0
     for words in (["play"], ["nothing"], []):
         with start(*words) as process:

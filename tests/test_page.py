@@ -50,6 +50,7 @@ pytestmark = pytest.mark.xdist_group("page")  # one browser, which these tests s
 CONDITIONS = PENDULUM.conditions
 
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"></script><script>document.title='taken'</script> $\\bad{$ "
+OTHER_WINDOWS = [("light", 1280), ("dark", 390)]
 CHROMIUM = shutil.which("chromium")
 in_a_browser = pytest.mark.skipif(
     CHROMIUM is None and os.geteuid() != 0, reason="needs chromium, which `make test` installs as root"
@@ -339,8 +340,10 @@ def opened(browser: Browser, page_file: Path, complaints: list[str]) -> Iterator
 
 
 @in_a_browser
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("scheme", "width"),
+    [("light", 390), ("dark", 1280), *(pytest.param(*each, marks=pytest.mark.long) for each in OTHER_WINDOWS)],
+)
 def test_it_fits_the_window_and_loads_nothing(
     opened: Callable[..., Page], complaints: list[str], width: int, scheme: str
 ) -> None:

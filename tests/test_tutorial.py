@@ -15,7 +15,7 @@ FEWER = {
     "ensemble": "ensemble --executor serial",
     'width=32" --n-models 3': 'width=32" --n-models 2',
     "--episodes 20": "--episodes 2",
-    "--epochs 1": "--epochs 1 --layers 1",
+    "--epochs 1": "--epochs 1 --layers 1 --width 16",
 }
 MARK = "=== block"
 LEFT_OUT = "[...]"  # lines that the page leaves out

@@ -1,11 +1,13 @@
 """Forks in place of new interpreters: to who starts them, they are `python`."""
 
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 from tests import warm
-from tests.conftest import environment
+from tests.conftest import ROOT, environment
+from tests.fork import WORKER
 
 SLEEP = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
 SPAWN = """
@@ -48,6 +50,22 @@ def test_signals_reach_it_and_it_dies_with_the_program() -> None:
     while Path(f"/proc/{fork}").exists():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def test_it_has_our_modules_if_it_would_import_those(tmp_path: Path) -> None:
+    code = "import sys; known = 'pipeline.config' in sys.modules; import pipeline; print(known, pipeline.__file__)"
+    found = warm.run(tmp_path, ["-c", code], environment())
+    assert found.stdout == f"True {ROOT}/pipeline/__init__.py\n", found.stderr
+    other = tmp_path / "pipeline" / "__init__.py"
+    other.parent.mkdir()
+    other.touch()
+    assert warm.run(tmp_path, ["-c", code], environment()).stdout == f"False {other}\n"
+
+
+def test_what_a_worker_of_pytest_starts_is_a_new_interpreter(tmp_path: Path) -> None:
+    code = "import sys; print(sys.executable)"
+    assert warm.run(tmp_path, [WORKER, "-c", code], environment()).stdout == f"{sys.executable}\n"
+    assert warm.run(tmp_path, ["-c", code], environment()).stdout == f"{warm.python()}\n"
 
 
 def test_what_it_spawns_has_the_process_id_that_both_know(tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
 """Our commands in processes of their own that start at once: forks of one that has imported the heavy libraries.
 
 A new interpreter needs five seconds of a core for torch, MLflow and what they import; what most tests ask of a command
-takes less. A fork has those libraries only. It imports `pipeline` itself, runs `python -m MODULE` as Python does, and
-has an environment, a folder, outputs, signals and an exit code of its own. What it starts by `sys.executable`
-is such a fork too: a program `python` that asks for one, with its words, its folder, its environment and its open
-files, passes signals on to it, and ends as it does. So are the processes that `multiprocessing` spawns there. Where a
-new interpreter is what matters (entry points, bits that must not depend on the seed of Python's hashes), tests start
-one.
+takes less. A fork has those libraries, and the modules of `pipeline` if it would import those beside these tests. It
+runs `python -m MODULE` as Python does, and has an environment, a folder, outputs, signals and an exit code of its own.
+What it starts by `sys.executable` is such a fork too: a program `python` that asks for one, with its words, its folder,
+its environment and its open files, passes signals on to it, and ends as it does. So are the processes that
+`multiprocessing` spawns there. Where a new interpreter is what matters (entry points, bits that must not depend on the
+seed of Python's hashes), tests start one.
 
 All workers of pytest share one server of forks, and are forks of it themselves.
 """

@@ -21,6 +21,7 @@ try:
     import matplotlib
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -76,7 +77,7 @@ def look(number: int) -> dict[str, Any]:
 def save(figure: Figure, path: Path, dpi: int = 120) -> None:
     """Write the picture atomically, with so many pixels per inch.
 
-    The canvas writes it, for `savefig` draws all twice, the first time without a result.
+    The canvas writes it, here and below: `savefig` draws all twice, the first time for nothing.
     """
     figure.set_dpi(dpi)
     with whole_file(path) as temporary:
@@ -87,5 +88,5 @@ def save(figure: Figure, path: Path, dpi: int = 120) -> None:
 def as_svg(figure: Figure) -> bytes:
     """Return the picture as SVG, with letters as shapes. The same picture gives the same bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     return buffer.getvalue()
