@@ -17,14 +17,14 @@ FEWER = {
     "2_flow_matching_and_fast": {
         "epochs=8": "epochs=1",
         "epochs=5": "epochs=1",
-        "trajectories=500": "trajectories=200",
+        "trajectories=500": "trajectories=60",
         "split.test[:500]": "split.test[:60]",
     },
     "4_one_state_two_answers": {
         "epochs=8": "epochs=1",
         "epochs=4": "epochs=1",
         "epochs=3": "epochs=1",
-        "trajectories=1500": "trajectories=150",
+        "trajectories=1500": "trajectories=60",
     },
 }
 
