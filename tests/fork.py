@@ -11,18 +11,15 @@ import struct
 import sys
 
 NUMBER = struct.Struct("!i")
-WORKER = "--worker"  # the first word of a fork that is to run tests: what it starts is no fork by itself
+WORKER = "--worker"  # the first word of a fork that runs tests: apart from the others, and what it starts is no fork
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def ask(
-    connection: socket.socket, folder: str, words: list[str], env: dict[str, str], files: dict[int, int], group: int
-) -> int:
-    """Ask for a fork that has our file `files[number]` as its file `number`; its process id.
-
-    It joins the group of processes `group` if that is one of a fork's; 0 is a group of its own.
-    """
-    asked = json.dumps({"folder": folder, "words": words, "env": env, "files": list(files), "group": group}).encode()
+def ask(connection: socket.socket, folder: str, words: list[str], env: dict[str, str], files: dict[int, int]) -> int:
+    """Ask for a fork that has our file `files[number]` as its file `number`; its process id."""
+    asked = json.dumps(
+        {"folder": folder, "words": words, "env": env, "files": list(files), "group": os.getpgrp()}
+    ).encode()
     socket.send_fds(connection, [NUMBER.pack(len(asked))], list(files.values()))
     connection.sendall(asked)
     return NUMBER.unpack(connection.recv(4, socket.MSG_WAITALL))[0]
@@ -40,7 +37,7 @@ def main(address: str, words: list[str]) -> None:
     connection.connect(address)
     numbers = sorted(map(int, os.listdir("/dev/fd")))  # noqa: PTH208
     files = {number: number for number in numbers if number != connection.fileno() and is_open(number)}
-    pid = ask(connection, os.getcwd(), words, dict(os.environ), files, os.getpgrp())  # noqa: PTH109
+    pid = ask(connection, os.getcwd(), words, dict(os.environ), files)  # noqa: PTH109
     for number in FORWARDED:
         signal.signal(number, lambda number, _frame: os.kill(pid, number))
     for number in files:

@@ -110,7 +110,10 @@ def serve(place: Path) -> tuple[dict[str, Any], list[int]]:
                     os.close(waker)
                     signal.set_wakeup_fd(-1)
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                    join(asked[0]["group"])
+                    if asked[0]["words"][0] == WORKER:
+                        os.setsid()
+                    else:
+                        join(asked[0]["group"])
                     return asked
                 forks[connection] = pid
                 for file in asked[1]:
@@ -192,7 +195,7 @@ class Spawned(popen_spawn_posix.Popen):
         self._connection = socket.socket(socket.AF_UNIX)
         self._connection.connect(self.address)
         passed = {number: number for number in (0, 1, 2, *files)}
-        return ask(self._connection, str(Path.cwd()), words[1:], dict(os.environ), passed, os.getpgrp())
+        return ask(self._connection, str(Path.cwd()), words[1:], dict(os.environ), passed)
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         waits = 0 if flag == os.WNOHANG else None

@@ -94,7 +94,7 @@ class Command:
         atexit.register(self._connection.close)  # the server then kills it, if it is alive
         files = [os.open(os.devnull, os.O_RDONLY)]
         files += [os.open(f"{self._outputs.name}/{number}", os.O_WRONLY | os.O_CREAT, 0o600) for number in (1, 2)]
-        self.pid = ask(self._connection, str(folder), words, dict(env), dict(enumerate(files)), 0)
+        self.pid = ask(self._connection, str(folder), words, dict(env), dict(enumerate(files)))
         for file in files:
             os.close(file)
 
