@@ -31,9 +31,11 @@ from typing import Any, NoReturn
 from fork import NUMBER, WORKER, ask, ended
 
 OURS = {"pipeline", "train", "tests"}
-SWITCHES = "pipeline.tracking"  # sets MLflow's in the environment, and imports nothing
+# Ours that read or set the environment when they are imported: MLflow's switches; what a terminal shows.
+SURROUNDED = ("pipeline.tracking", "pipeline.cli.console")
+APART = ("__main__", "served_model", "gymnasium_env")  # ours that do more than define when they are imported
 PRELOADED = [
-    SWITCHES,
+    "pipeline.tracking",  # before MLflow; it imports nothing
     "alembic.command", "boto3", "fastapi", "filelock", "flask", "git", "graphene", "gymnasium", "ipykernel.kernelapp",
     "IPython", "jinja2", "matplotlib.backends.backend_agg", "matplotlib.figure", "mlflow", "mlflow.cli",
     "mlflow.data.numpy_dataset", "mlflow.pyfunc", "mlflow.store.model_registry.sqlalchemy_store",
@@ -55,7 +57,7 @@ def preload() -> None:
         except ImportError:
             print(f"{name} is not installed", file=sys.stderr)
     for module in pkgutil.walk_packages(sys.modules["pipeline"].__path__, "pipeline."):
-        if not module.name.endswith("__main__"):
+        if module.name.rpartition(".")[2] not in APART:
             importlib.import_module(module.name)
     from matplotlib.figure import Figure
     from mlflow.utils.requirements_utils import _init_modules_to_packages_map
@@ -233,7 +235,8 @@ def become(asked: dict[str, Any], files: list[int], place: Path) -> None:
     found = importlib.util.find_spec("pipeline")
     if found is not None and found.origin == ours["pipeline"].__file__:  # the one that it would import
         sys.modules.update({name: module for name, module in ours.items() if name.partition(".")[0] == "pipeline"})
-        importlib.reload(sys.modules[SWITCHES])
+        for name in SURROUNDED:
+            importlib.reload(sys.modules[name])
     if how == "-m":
         sys.argv[1:] = rest[1:]
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
