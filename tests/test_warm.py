@@ -62,6 +62,14 @@ def test_it_has_our_modules_if_it_would_import_those(tmp_path: Path) -> None:
     assert warm.run(tmp_path, ["-c", code], environment()).stdout == f"False {other}\n"
 
 
+def test_its_surroundings_are_its_own(tmp_path: Path) -> None:
+    code = "import os; from pipeline.cli.console import OUT; "
+    code += "print(OUT.width, OUT.no_color, os.environ['GIT_PYTHON_REFRESH'])"
+    for width, more in ((33, {}), (77, {"NO_COLOR": "1"})):
+        found = warm.run(tmp_path, ["-c", code], environment(COLUMNS=str(width), **more))
+        assert found.stdout == f"{width} {bool(more)} quiet\n", found.stderr
+
+
 def test_what_a_worker_of_pytest_starts_is_a_new_interpreter(tmp_path: Path) -> None:
     code = "import sys; print(sys.executable)"
     assert warm.run(tmp_path, [WORKER, "-c", code], environment()).stdout == f"{sys.executable}\n"
