@@ -80,13 +80,15 @@ def save(figure: Figure, path: Path, dpi: int = 120) -> None:
     The canvas writes it, here and below: `savefig` draws all twice, the first time for nothing.
     """
     figure.set_dpi(dpi)
+    canvas: Any = FigureCanvasAgg(figure)
     with whole_file(path) as temporary:
-        FigureCanvasAgg(figure).print_png(temporary)
+        canvas.print_png(temporary)
 
 
 @plain()
 def as_svg(figure: Figure) -> bytes:
     """Return the picture as SVG, with letters as shapes. The same picture gives the same bytes."""
     buffer = io.BytesIO()
-    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    canvas: Any = FigureCanvasSVG(figure)
+    canvas.print_svg(buffer, metadata={"Date": None})
     return buffer.getvalue()
