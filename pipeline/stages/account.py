@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline.config import NONE
 from pipeline.methods.method import Method, Prepared
 from pipeline.methods.settings import TrainSettings
+from pipeline.stages.changed import pairs_beside
 from pipeline.stages.say import Say
 from pipeline.tasks.dataset import set_of, told_in
 from pipeline.tasks.task import Task
@@ -18,8 +19,10 @@ from pipeline.tracking.mirror import Mirror
 from pipeline.tracking.names import (
     CHUNK,
     DATA_SET,
+    DEVICE,
     LICENCE,
     LOCK_FILE,
+    MADE_FROM,
     METHOD,
     NAME,
     SAME_BITS,
@@ -184,10 +187,11 @@ class Training:
         digests = {f"{what}_sha256": digest for what, digest in prepared.digests.items()}
         tags = {"kind": Kind.MODEL, METHOD: self.method.name, NAME: self.mirror.name, TASK: self.task.name}
         tags |= {"code_commit": commit, "code_tree": tree}
-        tags |= {"split_digest": prepared.split.digest, "device": choose_device(settings).type, **digests}
+        tags |= {"split_digest": prepared.split.digest, DEVICE: choose_device(settings).type, **digests}
         tags |= {TOGETHER: str(self.together)} if self.together else {}
         tags |= {SAME_BITS: "yes" if self.together or same_bits(settings) else "no"}
         tags |= {"pairs_sha256": prepared.pairs_sha256} if prepared.pairs_sha256 else {}
+        tags |= {MADE_FROM: str(pairs)} if (pairs := pairs_beside(prepared)) else {}
         tags[CHUNK] = str(prepared.interface.horizon)
         folder = prepared.files["data"].parent
         dataset = told_in(folder)

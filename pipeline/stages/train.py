@@ -27,7 +27,7 @@ from pipeline.tasks.settings import settle
 from pipeline.tasks.task import Task
 from pipeline.tracking.begin import Place, resume_run, start_run, system_metrics
 from pipeline.tracking.mirror import MIRROR, Mirror, reserve
-from pipeline.tracking.names import TOGETHER
+from pipeline.tracking.names import DEVICE, TOGETHER
 from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import open_store
 from pipeline.training.device import choose_device, faults_said
@@ -122,6 +122,7 @@ def begin(
             "method": method.name,
             "settings": settings.model_dump(mode="json"),
             "code": code_digest(),
+            DEVICE: choose_device(settings).type,
         }
         about |= {"name": mirror.name, "files": prepared.digests} | ({TOGETHER: together} if together else {})
         run = start_run(client, settings.experiment, name, chosen, place, about)

@@ -1,16 +1,17 @@
 """Unfinished runs: going on with them, and mending what they left."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import LATEST, make
-from pipeline.errors import DataError, SettingsError
+from pipeline.errors import DataError, ResumeError
 from pipeline.methods.settings import TrainSettings
 from pipeline.stages.say import Say
 from pipeline.tasks.registry import is_own
 from pipeline.tracking.journal import ENDED, Journal, journal_of, left_journals
 from pipeline.tracking.mirror import MIRROR, Mirror
-from pipeline.tracking.names import FAILURE, TOGETHER
+from pipeline.tracking.names import DEVICE, FAILURE, TOGETHER
 from pipeline.tracking.owner import is_of_elsewhere, owner_elsewhere
 from pipeline.tracking.query import fetch
 from pipeline.tracking.run import TrackedRun
@@ -50,16 +51,16 @@ class Unfinished:
 def find_unfinished(method: "Method", settings: TrainSettings, together: bool = False) -> Unfinished:
     """The run that `settings.resume` names, with its journal, ours now; its own settings count.
 
-    Raises `SettingsError` if there is none, if it is of another method, if a process works on it, if other settings are
+    Raises `ResumeError` if there is none, if it is of another method, if a process works on it, if other settings are
     asked for than it has, or if it was trained together with others and is to go on alone.
     """
     journal = _latest(method) if settings.resume == LATEST else journal_of(settings.resume)
     if journal is None or not journal.about():
-        raise SettingsError(
+        raise ResumeError(
             f"resume: expected an unfinished run of {method.name}, found none for '{settings.resume}'; {LOOK}."
         )
     if not journal.own():
-        raise SettingsError(
+        raise ResumeError(
             f"resume: expected a run that nobody works on, found a process at '{journal.run_id}'. Wait for it."
         )
     try:
@@ -70,37 +71,54 @@ def find_unfinished(method: "Method", settings: TrainSettings, together: bool = 
 
 
 def can_resume(run_id: str, settings: TrainSettings, together: bool = False) -> bool:
-    """Whether a run is unfinished, nobody works on it, and it was started with these settings, alone or together."""
+    """Whether a run is unfinished, nobody works on it, and it was started with these settings, alone or together.
+
+    The device that it was started on counts, not the word for it.
+    """
     journal = journal_of(run_id)
     if not (journal.snapshot.exists() and journal.own()):
         return False
     journal.release()
     about = journal.about()
-    return bool(about.get("settings") == settings.model_dump(mode="json") and (TOGETHER in about) == together)
+    had, asked = about.get("settings"), settings.model_dump(mode="json")
+    if had is None or not _is_same_device(about, settings) or (TOGETHER in about) != together:
+        return False
+    return bool(had | {"device": ""} == asked | {"device": ""})
+
+
+def _is_same_device(about: Mapping[str, Any], settings: TrainSettings) -> bool:
+    """Whether settings mean the device that a run was begun on: "auto" means one of the others."""
+    from pipeline.training.device import choose_device  # it imports torch
+
+    if DEVICE not in about:  # an early version began it
+        return bool(about["settings"]["device"] == settings.device)
+    return bool(about[DEVICE] == choose_device(settings).type)
 
 
 def _unfinished(method: "Method", settings: TrainSettings, journal: Journal, together: bool) -> Unfinished:
     about = journal.about()
     if TOGETHER in about and not together:
-        raise SettingsError(
+        raise ResumeError(
             f"resume: expected a run that was trained alone, found '{journal.run_id}', one of {about[TOGETHER]} that "
             "are trained together. Give the command of its study again: they go on together."
         )
     if about.get("method") != method.name or about.get(ENDED) == "FINISHED":
-        raise SettingsError(
+        raise ResumeError(
             f"resume: expected an unfinished run of {method.name}, found '{journal.run_id}', which is one of "
             f"{about.get('method', 'a study')}{', and finished' if about.get(ENDED) == 'FINISHED' else ''}; {LOOK}."
         )
     kept = make(method.settings_type, about["settings"])
     if is_own(kept.task) and settings.task != kept.task:  # what a file names is not run
-        raise SettingsError(
+        raise ResumeError(
             f"resume: run '{journal.run_id}' is of your own task '{kept.task}', found --task {settings.task}: name it "
             "again by --task, for its code is run."
         )
+    if _is_same_device(about, settings):
+        kept = kept.model_copy(update={"device": settings.device})
     for name, field in type(settings).model_fields.items():
         asked, had = getattr(settings, name), getattr(kept, name)
         if name != "resume" and asked not in (field.default, had):
-            raise SettingsError(
+            raise ResumeError(
                 f"resume: run '{journal.run_id}' was started with {name} {had}, found {asked}: a run goes on as it was "
                 "started. Leave the setting out, or train anew without --resume."
             )

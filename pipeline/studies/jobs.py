@@ -29,7 +29,7 @@ from pipeline.studies.work import (
 from pipeline.tasks.registry import find_task
 from pipeline.tracking.begin import Place
 from pipeline.tracking.journal import journal_of
-from pipeline.tracking.names import CHUNK, DATA_SET, NAME, TASK, TRAINED, WEIGHTS, Kind
+from pipeline.tracking.names import CHUNK, DATA_SET, DEVICE, MADE_FROM, NAME, TASK, TRAINED, WEIGHTS, Kind
 from pipeline.tracking.query import StoredRun, group_of, is_acting, is_model, search_study
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store
@@ -38,10 +38,11 @@ from pipeline.training.together import stacks_of
 JOB_KINDS = (Kind.MODEL, Kind.ACTING, Kind.AVERAGE, Kind.ORIGINAL, Kind.YARDSTICK)  # of the runs that jobs make
 OF_TRAINING = (
     WEIGHTS,
-    "device",
+    DEVICE,
     "data_sha256",
     "tokenizer_sha256",
     "pairs_sha256",
+    MADE_FROM,
     "split_digest",
     DATA_SET,
     CHUNK,
