@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from pipeline.errors import DivergedError, RunError, SettingsError, one_line
+from pipeline.errors import DivergedError, ResumeError, RunError, SettingsError, one_line
 from pipeline.executors.jobs import Job, Report, Resources
 from pipeline.executors.run import Watch, is_elsewhere, run_all
 from pipeline.methods.registry import METHODS
@@ -74,7 +74,12 @@ def train_seeds(store: Store, plan: Plan, runs: Runs, tries: Sequence[Try], seed
     earlier = partial(find_earlier, store, plan.study, plan.experiment, plan.trial)
     failures: list[str] = []
     for jobs_of in (stack_jobs, single_jobs) if plan.together else (single_jobs,):  # evaluated one by one
-        failures += run_jobs(store, plan, jobs_of(plan, runs, wanted, earlier()), wanted, watch)
+        go_on = True
+        while go_on:  # without those whose settings make no model: in their stacks others may have failed otherwise
+            known = sum(bool(each.reason) for each in tries)
+            told = run_jobs(store, plan, jobs_of(plan, runs, wanted, earlier()), wanted, watch)
+            go_on = not told and sum(bool(each.reason) for each in tries) > known
+        failures += told
     if failures:
         raise RunError(
             f"search '{plan.settings.search}': {len(failures)} trainings failed, the first: {failures[0]}. "
@@ -153,16 +158,25 @@ def attempt(name: str, work: Callable[[Report], str], report: Report) -> Reasons
     """Do the job of a member; returns why its settings make no model, if they make none."""
     try:
         work(report)
+    except ResumeError:  # it says nothing about the settings
+        raise
     except (DivergedError, SettingsError) as error:
         return {name: one_line(error)}
     return {}
 
 
 def attempt_together(members: Sequence[tuple[Member, Place]], experiment_id: str, report: Report) -> Reasons:
-    """Train the members of a stack; returns why settings make no model. Raises `RunError` if some failed otherwise."""
+    """Train the members of a stack; returns why settings make no model.
+
+    Raises `RunError` if some failed otherwise and none so: else what is known would be lost with the job.
+    """
     try:
         errors = make_together(members, experiment_id, report)
+    except ResumeError:  # it says nothing about the settings
+        raise
     except SettingsError as error:  # before any has begun, of settings that they have in common
         return {member.name: one_line(error) for member, _ in members}
-    require_none({name: error for name, error in errors.items() if not isinstance(error, DivergedError)})
-    return {name: one_line(error) for name, error in errors.items()}
+    diverged = {name: one_line(error) for name, error in errors.items() if isinstance(error, DivergedError)}
+    if not diverged:
+        require_none(errors)
+    return diverged
