@@ -7,7 +7,7 @@ from itertools import combinations
 
 from pipeline.report import statistics
 from pipeline.report.letters import letters
-from pipeline.report.looks import Look, judge_looks, least_share
+from pipeline.report.looks import Look, blind_looks, judge_looks
 from pipeline.report.planning import Need, deciding_half_width, expected_half_width, needed, shared_variance
 from pipeline.report.statistics import (
     ALPHA,
@@ -190,10 +190,9 @@ def _next_looks(
     if ours is None or others is None:
         return ()
     count, level, shared = outcomes[0].shape[1], terms.alpha / len(planned), shared_variance(*outcomes)
-    stages = [after - before for before, after in zip((0, *planned), planned, strict=False)]
-    for number, look in enumerate(planned[done:], start=done + 1):
-        can_differ = least_share(stages[:number]) <= level * number
-        width = deciding_half_width(value, terms.margin) if can_differ else terms.margin - abs(value)
+    blind = blind_looks(planned, terms.alpha)
+    for look in planned[done:]:
+        width = terms.margin - abs(value) if look in blind else deciding_half_width(value, terms.margin)
         if expected_half_width(ours, others, look, count, shared, level) <= width:
             return (Need(look, count),)
     return ()

@@ -3,10 +3,13 @@
 import json
 from collections.abc import Mapping
 from hashlib import sha256
+from math import comb
 from typing import Any
 
 from pipeline.config import AUTO, MAX_SEED, NONE
 from pipeline.report.design import Design, design_of
+from pipeline.report.looks import blind_looks, fewest_models
+from pipeline.report.statistics import ALPHA
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.tasks.task import Task
 from pipeline.tracking.names import EARLIER, LOOKED, VERDICT
@@ -34,6 +37,19 @@ def design_for(
         episodes=settings.episodes,
         seed=seed,
         looks=settings.looks if settings.until == "decided" else NONE,
+    )
+
+
+def caution(design: Design, groups: int) -> str | None:
+    """Say at which looks of a study of so many groups no difference can be shown, if there are such; else None."""
+    pairs, looks = comb(groups, 2), design.planned
+    if not pairs or not (blind := blind_looks(looks, ALPHA / pairs)):
+        return None
+    which = f"{pairs} pairs of groups" if pairs > 1 else "two groups"
+    at = f"{len(looks)} looks" if len(looks) > 1 else "one look"
+    return (
+        f"looks: at {' and '.join(map(str, blind))} models per group equivalence can be shown but no difference: for "
+        f"{which} and {at} the permutation test needs {fewest_models(len(looks), ALPHA / pairs)} models at the first."
     )
 
 

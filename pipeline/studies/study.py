@@ -21,7 +21,7 @@ from pipeline.results.gather import Gathered, gather
 from pipeline.stages.held_out import within
 from pipeline.stages.remote import ready_to_run
 from pipeline.stages.say import Say
-from pipeline.studies.design import design_for, tags_of
+from pipeline.studies.design import caution, design_for, tags_of
 from pipeline.studies.groups import plan_groups, plan_members, together_groups
 from pipeline.studies.jobs import (
     Runs,
@@ -148,6 +148,8 @@ def describe(store: Store, plan: Plan, runs: Runs, say: Say) -> None:
     tags = fetch(store, runs.study.run_id).tags
     if (known := design_of(tags)) is not None and known != plan.design:
         say(f"another verdict of this study, on other terms: {plan.design}. The terms before were {known}")
+    if warning := caution(plan.design, len(plan.groups)):
+        say(f"warning: {warning}")
     runs.study.tags(tags_of(plan.design, tags) | {TASK: plan.task.name})
     settings = plan.settings.model_dump(mode="json")
     describe_call(runs.study, settings, settings.keys() - GROWS)
