@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import DATA
 from pipeline.errors import DataError, SettingsError, UserError, one_line, reason
 from pipeline.files import whole_file
+from pipeline.parse import json_object, small_text
 from pipeline.tasks.registry import DEFAULT
 
 if TYPE_CHECKING:  # names alone need no NumPy: settings are read for --help
@@ -89,13 +90,11 @@ def read_dataset(name: str, horizon: int = 0) -> DataSet | None:
     if not path.is_file():
         return None
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"{path.stat().st_size:,} bytes")
-        dataset = _from_json(json.loads(path.read_text(encoding="utf-8")))
+        dataset = _from_json(json_object(small_text(path, LARGEST)))
         if dataset.name != name:
             raise ValueError(f"a data set called '{dataset.name}'")
         _check(dataset)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: expected what 'python -m pipeline import' writes, found: {reason(error)[:300]}. Import it again."
         ) from error
@@ -166,12 +165,10 @@ def task_of_data(dataset: DataSet) -> "Task":
     )
 
 
-def _from_json(values: Any) -> DataSet:
+def _from_json(values: dict[str, Any]) -> DataSet:
     """Make the record of plain values of the right types; raises `ValueError`, `KeyError`, `TypeError`."""
     from pipeline.tasks.task import Channel
 
-    if not isinstance(values, dict):
-        raise ValueError("no JSON object")
     channels = {key: tuple(Channel(**each) for each in values[key]) for key in ("observation", "action")}
     return DataSet(**{**values, **channels})
 
