@@ -76,9 +76,9 @@ def train_seeds(store: Store, plan: Plan, runs: Runs, tries: Sequence[Try], seed
     for jobs_of in (stack_jobs, single_jobs) if plan.together else (single_jobs,):  # evaluated one by one
         go_on = True
         while go_on:  # without those whose settings make no model: in their stacks others may have failed otherwise
-            known = sum(bool(each.reason) for each in tries)
+            before = sum(bool(each.reason) for each in tries)
             told = run_jobs(store, plan, jobs_of(plan, runs, wanted, earlier()), wanted, watch)
-            go_on = not told and sum(bool(each.reason) for each in tries) > known
+            go_on = not told and sum(bool(each.reason) for each in tries) > before
         failures += told
     if failures:
         raise RunError(
