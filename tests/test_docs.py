@@ -11,10 +11,9 @@ import pytest
 import yaml
 
 from docs.reference.__main__ import PAGE, render
-from pipeline import __version__
+from pipeline import __version__, names
 from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
-from pipeline.tracking import names
 from tests import warm
 from tests.conftest import ROOT, Run, environment, files_of, runs_of, store
 

@@ -26,6 +26,7 @@ from pipeline.evaluation.stored import (
     write_episodes,
 )
 from pipeline.evaluation.yardsticks import evaluate_yardstick
+from pipeline.names import LOOKED, VERDICT
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.comparison_tables import verdict_table
 from pipeline.report.design import Design
@@ -44,7 +45,6 @@ from pipeline.stages.judging import Judged, log_judged
 from pipeline.studies.design import earlier_of, tags_of
 from pipeline.studies.verdict import group_metrics, study_metrics, verdict_tags
 from pipeline.tasks.pendulum import PENDULUM
-from pipeline.tracking.names import LOOKED, VERDICT
 from pipeline.tracking.query import StoredRun, artifact, fetch, history
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import open_store

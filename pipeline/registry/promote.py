@@ -23,6 +23,7 @@ from pipeline.errors import RunError, SettingsError
 from pipeline.files import file_digest
 from pipeline.locks import file_lock
 from pipeline.methods.registry import METHODS
+from pipeline.names import METHOD, NAME
 from pipeline.registry.register import best_of, register_runs, registered_name
 from pipeline.registry.settings import PromoteSettings
 from pipeline.report.contest import Contest, Watch, judge
@@ -35,7 +36,6 @@ from pipeline.stages.say import Say
 from pipeline.tasks.registry import find_task
 from pipeline.tasks.score import SUCCESS
 from pipeline.tasks.task import Task
-from pipeline.tracking.names import METHOD, NAME
 from pipeline.tracking.query import StoredRun, artifact, fetch, is_average, search_study
 from pipeline.tracking.registry import (
     CHAMPION,

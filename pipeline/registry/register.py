@@ -16,6 +16,7 @@ from pipeline.config import ALL, AUTO, NONE
 from pipeline.errors import SettingsError, UserError, one_line
 from pipeline.evaluation.stored import protocol_of
 from pipeline.locks import file_lock
+from pipeline.names import BEST_VAL_LOSS, KIND, METHOD, NAME, STUDY, Kind
 from pipeline.policies.load import load_policy
 from pipeline.registry.settings import RegisterSettings
 from pipeline.report.model_card import model_card, training_facts
@@ -30,7 +31,6 @@ from pipeline.stages.say import Say
 from pipeline.tasks.registry import DEFAULT
 from pipeline.tasks.score import shares_of
 from pipeline.tasks.task import Task
-from pipeline.tracking.names import METHOD, NAME, STUDY, Kind
 from pipeline.tracking.query import (
     StoredRun,
     artifact,
@@ -127,7 +127,7 @@ def register_runs(store: Store, runs: Sequence[StoredRun], say: Say, task: str =
         bests = {found.run_id for part in parts if (found := best_of(store, tasks[part[0]], *part[1:]))}
         for run in runs:
             name, study, best = names[run.run_id], run.tags.get(STUDY), run.run_id in bests
-            tags = {"kind": run.tags.get("kind", Kind.MODEL), "experiment": experiments[run.experiment_id]}
+            tags = {KIND: run.tags.get(KIND, Kind.MODEL), "experiment": experiments[run.experiment_id]}
             tags |= {STUDY: study} if study else {}
             card = card_of(store, tasks[task_of(run)], run, best)
             version = next((each for each in versions[name] if each.run_id == run.run_id), None)
@@ -186,7 +186,7 @@ def best_of(store: Store, task: Task, study: str, method: str, experiment: str =
         if run.status == "FINISHED"
         and is_model(run)
         and run.tags[METHOD] == method
-        and known(run, "best_val_loss")
+        and known(run, BEST_VAL_LOSS)
         and (not looks or any(known(run, name) for name in looks))
     ]
     return max(
@@ -194,7 +194,7 @@ def best_of(store: Store, task: Task, study: str, method: str, experiment: str =
         default=None,
         key=lambda run: (
             *(looked(run, name) for name in looks),
-            -run.metrics["best_val_loss"],
+            -run.metrics[BEST_VAL_LOSS],
             -run.started,
         ),
     )

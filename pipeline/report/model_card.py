@@ -3,6 +3,20 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.names import (
+    CHUNK,
+    COMMIT,
+    DATA_SET,
+    DATA_SHA256,
+    HORIZON,
+    LICENCE,
+    MEMBERS,
+    METHOD,
+    SEED,
+    SPLIT_DIGEST,
+    TOKENIZER_SHA256,
+    TREE,
+)
 from pipeline.report.comparison import Where
 from pipeline.report.comparison_tables import where_heading, where_text
 from pipeline.report.statistics import exact_bound
@@ -10,14 +24,14 @@ from pipeline.report.tables import Table
 from pipeline.tasks.score import shares_of
 from pipeline.tasks.task import Task
 
-SHOWN_SETTINGS = ("seed", "epochs", "batch_size", "lr", "width", "layers", "heads", "ema", "arch")
+SHOWN_SETTINGS = (SEED, "epochs", "batch_size", "lr", "width", "layers", "heads", "ema", "arch")
 DATA = {
-    "data set": "data_set",
-    "licence of the data": "data_licence",
-    "training pairs, sha256": "data_sha256",
-    "tokenizer, sha256": "tokenizer_sha256",
-    "split 80% / 10% / 10%, digest": "split_digest",
-    "members, sha256": "members",
+    "data set": DATA_SET,
+    "licence of the data": LICENCE,
+    "training pairs, sha256": DATA_SHA256,
+    "tokenizer, sha256": TOKENIZER_SHA256,
+    "split 80% / 10% / 10%, digest": SPLIT_DIGEST,
+    "members, sha256": MEMBERS,
 }
 LIMITS = """\
 * It was trained on demonstrations of one task and tested only in simulation: not on a real machine, which has delays,
@@ -54,12 +68,12 @@ def training_facts(
     task: Task, name: str, run_id: str, tags: Mapping[str, str], params: Mapping[str, object]
 ) -> CardFacts:
     """What is known of a task's model once it is trained: from its run's tags and params."""
-    code = {"code": f"{tags['code_commit']}, {tags.get('code_tree', '')}"} if "code_commit" in tags else {}
+    code = {"code": f"{tags[COMMIT]}, {tags.get(TREE, '')}"} if COMMIT in tags else {}
     return CardFacts(
         task=task,
-        horizon=int(tags.get("chunk", 0)) or int(str(params.get("horizon", 0))) or task.horizon,
+        horizon=int(tags.get(CHUNK, 0)) or int(str(params.get(HORIZON, 0))) or task.horizon,
         name=name,
-        about=f"{tags['method']}, seed {params['seed']}." if "seed" in params else f"{tags['method']}.",
+        about=f"{tags[METHOD]}, seed {params[SEED]}." if SEED in params else f"{tags[METHOD]}.",
         run_id=run_id,
         data={what: tags[tag] for what, tag in DATA.items() if tag in tags},
         settings={each: str(params[each]) for each in SHOWN_SETTINGS if each in params} | code,

@@ -11,6 +11,7 @@ from pipeline.errors import RunError, one_line
 from pipeline.evaluation.control import draw_episodes, policy_planner
 from pipeline.evaluation.protocol import Protocol
 from pipeline.evaluation.record import Record, record_planner
+from pipeline.names import NAME
 from pipeline.report.comparison import Group, Model
 from pipeline.report.episodes import Drawing, Episode, Kind, Plan, draw_episode
 from pipeline.report.scores import went_well
@@ -69,7 +70,7 @@ def play_group(store: Store, task: Task, group: Group, protocol: Protocol) -> li
     """Replay a group's chosen episodes, of the hardest condition. Raises errors of the store and of model files."""
     chosen = choose(task, [scored for model in group.models for scored in episodes_of(model)])
     run = fetch(store, chosen[0][1].model.run_id)
-    with artifact(store, run.run_id, f"{run.tags['name']}.pth") as path:
+    with artifact(store, run.run_id, f"{run.tags[NAME]}.pth") as path:
         policy = load_for(task, path, NONE)
     torch.set_num_threads(1)
     first = (len(task.conditions) - 1) * protocol.episodes

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from pipeline.files import file_digest, is_file
+from pipeline.names import DATA_SHA256, PAIRS, PAIRS_SHA256, TOKENIZER_SHA256
 from pipeline.stages.collect import PAIRS_FILE
 from pipeline.tracking.query import StoredRun
 
@@ -33,13 +34,13 @@ def changed_data(runs: Iterable[StoredRun]) -> list[str]:
 
 def _files(run: StoredRun) -> Iterator[tuple[Path, str]]:
     """The files of a run's data, and the digests that they had."""
-    if "pairs" not in run.params:
+    if PAIRS not in run.params:
         return
-    path = Path(run.params["pairs"])
-    if "data_sha256" in run.tags:
-        yield path, run.tags["data_sha256"]
-    if "tokenizer_sha256" in run.tags and "pairs_sha256" in run.tags:
-        yield path.with_name(PAIRS_FILE), run.tags["pairs_sha256"]
+    path = Path(run.params[PAIRS])
+    if DATA_SHA256 in run.tags:
+        yield path, run.tags[DATA_SHA256]
+    if TOKENIZER_SHA256 in run.tags and PAIRS_SHA256 in run.tags:
+        yield path.with_name(PAIRS_FILE), run.tags[PAIRS_SHA256]
 
 
 def _words(names: list[str]) -> str:

@@ -23,6 +23,7 @@ from pipeline.errors import SettingsError, StoreError
 from pipeline.evaluation.control import Episodes, Ints, Planner, draw_episodes, evaluate_planner, policy_planner
 from pipeline.files import file_digest
 from pipeline.methods.method import Plans
+from pipeline.names import NAME
 from pipeline.own_code import split_reference
 from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.open import open_policy
@@ -32,7 +33,6 @@ from pipeline.stages.models import check_policy, require_finished
 from pipeline.stages.say import Say, silent
 from pipeline.stages.settings import AsksPolicies
 from pipeline.tasks.task import Array, Columns, Task
-from pipeline.tracking.names import NAME
 from pipeline.tracking.query import artifact, fetch
 from pipeline.tracking.registry import MODELS, model_file, named_version
 from pipeline.tracking.store import open_store

@@ -8,6 +8,7 @@ from pipeline.data.pairs import ActionPairs, load_action_pairs, load_token_pairs
 from pipeline.errors import DataError
 from pipeline.files import file_digest
 from pipeline.methods.settings import Pi0FastSettings, TrainSettings
+from pipeline.names import PAIRS_SHA256
 from pipeline.stages.collect import BEGIN_AS, collect
 from pipeline.stages.say import Say
 from pipeline.stages.settings import CollectSettings, TokenizeSettings
@@ -64,7 +65,7 @@ def make_missing_data(settings: TrainSettings, task: Task, say: Say) -> None:
 
 def require_same_data(tokens: Path, actions: Path) -> None:
     """Raise `DataError` if the token pairs record that they were made from other action pairs."""
-    made_from = load_token_pairs(tokens).metadata.get("pairs_sha256")
+    made_from = load_token_pairs(tokens).metadata.get(PAIRS_SHA256)
     if made_from not in (None, file_digest(actions)):
         raise DataError(
             f"{tokens}: was made from pairs {str(made_from)[:12]}, but {actions} is now {file_digest(actions)[:12]}: "

@@ -12,6 +12,7 @@ from pipeline.data.pairs import TokenPairs, load_action_pairs, save_token_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import DataError, RunError
 from pipeline.files import check_folder, file_digest
+from pipeline.names import PAIRS_SHA256, SPLIT_DIGEST, TOKENIZER_SHA256
 from pipeline.stages.settings import TokenizeSettings
 from pipeline.tasks.facts import KEY, facts_of, require_fit
 from pipeline.tasks.settings import WithHorizon, settle
@@ -85,9 +86,9 @@ def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
     files = token_files(settings.out, settings.scheme)
     metadata = {
         "made_by": "tinypi tokenize",
-        "tokenizer_sha256": tokenizer.digest,
-        "pairs_sha256": digest,
-        "split_digest": split.digest,
+        TOKENIZER_SHA256: tokenizer.digest,
+        PAIRS_SHA256: digest,
+        SPLIT_DIGEST: split.digest,
         KEY: facts_of(task).values(),
         "summary": json.loads(json.dumps(asdict(summary))),
     }

@@ -14,6 +14,7 @@ from pipeline.config import AUTO, NONE
 from pipeline.errors import DataError, one_line
 from pipeline.methods.method import Method, Prepared
 from pipeline.methods.settings import TrainSettings
+from pipeline.names import METHOD, NAME, TOGETHER
 from pipeline.stages.account import Keeper, Training, account_of
 from pipeline.stages.finish import Trained, finish
 from pipeline.stages.make_data import make_missing_data
@@ -27,7 +28,6 @@ from pipeline.tasks.settings import settle
 from pipeline.tasks.task import Task
 from pipeline.tracking.begin import Place, resume_run, start_run, system_metrics
 from pipeline.tracking.mirror import MIRROR, Mirror, reserve
-from pipeline.tracking.names import TOGETHER
 from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import open_store
 from pipeline.training.device import choose_device, faults_said
@@ -119,11 +119,11 @@ def begin(
         chosen = settings.run_name != AUTO
         name = settings.run_name if chosen else (place and place.name) or mirror.name
         about: dict[str, Any] = {
-            "method": method.name,
+            METHOD: method.name,
             "settings": settings.model_dump(mode="json"),
             "code": code_digest(),
         }
-        about |= {"name": mirror.name, "files": prepared.digests} | ({TOGETHER: together} if together else {})
+        about |= {NAME: mirror.name, "files": prepared.digests} | ({TOGETHER: together} if together else {})
         run = start_run(client, settings.experiment, name, chosen, place, about)
     except BaseException:
         mirror.hidden_log.unlink()

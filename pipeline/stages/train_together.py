@@ -11,6 +11,7 @@ from pipeline.config import NONE
 from pipeline.errors import DivergedError
 from pipeline.methods.method import Method
 from pipeline.methods.settings import TrainSettings
+from pipeline.names import TOGETHER
 from pipeline.stages.account import Keeper, Training, account_of
 from pipeline.stages.finish import finish
 from pipeline.stages.make_data import make_missing_data
@@ -20,7 +21,6 @@ from pipeline.stages.unfinished import Unfinished, find_unfinished
 from pipeline.streams import global_torch_stream
 from pipeline.tasks.settings import settle
 from pipeline.tracking.begin import Place, system_metrics
-from pipeline.tracking.names import TOGETHER
 from pipeline.training.device import choose_device, faults_said
 from pipeline.training.fit import Step, problem_of
 from pipeline.training.state import Snapshot

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 from pipeline.config import LATEST, make
 from pipeline.errors import DataError, SettingsError
 from pipeline.methods.settings import TrainSettings
+from pipeline.names import FAILURE, METHOD, NAME, TOGETHER
 from pipeline.stages.say import Say
 from pipeline.tasks.registry import is_own
 from pipeline.tracking.journal import ENDED, Journal, journal_of, left_journals
 from pipeline.tracking.mirror import MIRROR, Mirror
-from pipeline.tracking.names import FAILURE, TOGETHER
 from pipeline.tracking.owner import is_of_elsewhere, owner_elsewhere
 from pipeline.tracking.query import fetch
 from pipeline.tracking.run import TrackedRun
@@ -86,10 +86,10 @@ def _unfinished(method: "Method", settings: TrainSettings, journal: Journal, tog
             f"resume: expected a run that was trained alone, found '{journal.run_id}', one of {about[TOGETHER]} that "
             "are trained together. Give the command of its study again: they go on together."
         )
-    if about.get("method") != method.name or about.get(ENDED) == "FINISHED":
+    if about.get(METHOD) != method.name or about.get(ENDED) == "FINISHED":
         raise SettingsError(
             f"resume: expected an unfinished run of {method.name}, found '{journal.run_id}', which is one of "
-            f"{about.get('method', 'a study')}{', and finished' if about.get(ENDED) == 'FINISHED' else ''}; {LOOK}."
+            f"{about.get(METHOD, 'a study')}{', and finished' if about.get(ENDED) == 'FINISHED' else ''}; {LOOK}."
         )
     kept = make(method.settings_type, about["settings"])
     if is_own(kept.task) and settings.task != kept.task:  # what a file names is not run
@@ -104,7 +104,7 @@ def _unfinished(method: "Method", settings: TrainSettings, journal: Journal, tog
                 f"resume: run '{journal.run_id}' was started with {name} {had}, found {asked}: a run goes on as it was "
                 "started. Leave the setting out, or train anew without --resume."
             )
-    return Unfinished(journal, about["name"], kept, about["files"], about["code"])
+    return Unfinished(journal, about[NAME], kept, about["files"], about["code"])
 
 
 def _latest(method: "Method") -> Journal | None:
@@ -112,7 +112,7 @@ def _latest(method: "Method") -> Journal | None:
     found = None
     for journal in left_journals():
         about = journal.about()
-        if about.get("method") == method.name and about.get(ENDED) != "FINISHED" and TOGETHER not in about:
+        if about.get(METHOD) == method.name and about.get(ENDED) != "FINISHED" and TOGETHER not in about:
             found = journal
     return found
 
@@ -139,7 +139,7 @@ def end_abandoned(run: TrackedRun, name: str, reason: str, status: str = "FAILED
         mirror.write(f"{status.lower()}: {reason}")
         mirror.publish_log()
         run.file(mirror.log)
-    run.end(status, resumable=run.journal is not None and "method" in run.journal.about())
+    run.end(status, resumable=run.journal is not None and METHOD in run.journal.about())
     return True
 
 

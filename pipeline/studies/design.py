@@ -6,10 +6,10 @@ from hashlib import sha256
 from typing import Any
 
 from pipeline.config import AUTO, MAX_SEED, NONE
+from pipeline.names import EARLIER, LOOKED, VERDICT
 from pipeline.report.design import Design, design_of
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.tasks.task import Task
-from pipeline.tracking.names import EARLIER, LOOKED, VERDICT
 
 NO_VERDICT = "none yet"
 

@@ -14,6 +14,7 @@ from pipeline.config import NONE
 from pipeline.errors import RunError, SettingsError, StoreError, one_line
 from pipeline.executors.jobs import Job
 from pipeline.executors.run import Watch, is_elsewhere, run_all
+from pipeline.names import FAILURES, GROUP, KIND, METHOD, STUDY, TASK, Kind
 from pipeline.report.design import design_of
 from pipeline.report.words import verdict_words
 from pipeline.results.figures import TRADEOFF_TAG
@@ -40,7 +41,6 @@ from pipeline.studies.settings import EnsembleSettings
 from pipeline.studies.study_plan import Beside, Plan, files_read, find_originals, prepare_data, require_same_recipes
 from pipeline.tasks.settings import at_task, settle
 from pipeline.tracking.begin import experiment_of, system_metrics
-from pipeline.tracking.names import TASK, Kind
 from pipeline.tracking.owner import is_ours
 from pipeline.tracking.query import fetch, search
 from pipeline.tracking.run import TrackedRun, status_of
@@ -139,7 +139,7 @@ def _run_study(settings: EnsembleSettings, say: Say, watch: Watch, suite: Tracke
 
 def study_tags(store: Store, study: str, experiment: str) -> dict[str, str]:
     """The tags of a study's run; none if there is no such study yet."""
-    found = search(store, experiment, study=study, kind=Kind.STUDY)
+    found = search(store, {STUDY: study, KIND: Kind.STUDY}, experiment)
     return found[-1].tags if found else {}
 
 
@@ -154,9 +154,9 @@ def describe(store: Store, plan: Plan, runs: Runs, say: Say) -> None:
     seeds = [plan.settings.base_seed, plan.settings.models]
     runs.study.json("plan.json", {"groups": plan.recipes, "seeds": seeds, "design": asdict(plan.design)})
     for group in plan.groups:
-        run = open_group(store, runs.study, runs.place(runs.study, Kind.GROUP, group=group.name))
+        run = open_group(store, runs.study, runs.place(runs.study, Kind.GROUP, {GROUP: group.name}))
         runs.groups[group.name] = run
-        run.tags({"method": group.method.name})
+        run.tags({METHOD: group.method.name})
         run.params(plan.recipes[group.name])
 
 
@@ -183,7 +183,7 @@ def run_jobs(store: Store, plan: Plan, runs: Runs, watch: Watch, say: Say) -> Ta
             break
         before = look
     _run(store, plan, average_jobs(runs, earlier()), watch, tally)
-    runs.study.tags({"failures": "; ".join(tally.failures)[:5000] or NONE})
+    runs.study.tags({FAILURES: "; ".join(tally.failures)[:5000] or NONE})
     return tally
 
 

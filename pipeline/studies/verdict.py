@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from pipeline.config import NONE
+from pipeline.names import LOOKED, VERDICT
 from pipeline.report.comparison import Comparison, Group
 from pipeline.report.comparison_tables import averages_table, condition_table, verdict_table
 from pipeline.report.overview import verdicts
 from pipeline.report.words import NO_CONTROL, verdict_words
 from pipeline.tasks.score import NOT_IN_NAMES
-from pipeline.tracking.names import LOOKED, VERDICT
 
 NOTE = "mlflow.note.content"  # the tag that MLflow's UI shows as a run's description
 LONGEST, REST = 8000, "\n\nThe rest is in the report."  # characters of a tag in MLflow, which cuts longer ones anywhere

@@ -3,7 +3,7 @@
 import math
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,9 +18,9 @@ from requests import RequestException
 
 from pipeline.config import ALL
 from pipeline.errors import SettingsError, StoreError, one_line, reason
+from pipeline.names import GROUP, KIND, MEMBERS, METHOD, NAME, SEED, STUDY, TASK, TRAINED, WEIGHTS_SHA256, Kind
 from pipeline.tasks.registry import DEFAULT
 from pipeline.tracking.delivery import patiently
-from pipeline.tracking.names import TASK, TRAINED, Kind
 from pipeline.tracking.store import advice, ui_command
 
 PAGE = 1000
@@ -44,24 +44,24 @@ class StoredRun:
 
 def is_model(run: StoredRun) -> bool:
     """Whether a run is the training of a model of ours; those of early versions have no tag `kind`."""
-    ours = {"method", "name", "weights_sha256"} <= run.tags.keys() and run.params.get("seed", "").isdecimal()
-    return ours and run.tags.get("kind", Kind.MODEL) == Kind.MODEL
+    ours = {METHOD, NAME, WEIGHTS_SHA256} <= run.tags.keys() and run.params.get(SEED, "").isdecimal()
+    return ours and run.tags.get(KIND, Kind.MODEL) == Kind.MODEL
 
 
 def is_average(run: StoredRun) -> bool:
     """Whether a run is the averaged policy of a study's group."""
-    return run.tags.get("kind") == Kind.AVERAGE and {"method", "name", "members"} <= run.tags.keys()
+    return run.tags.get(KIND) == Kind.AVERAGE and {METHOD, NAME, MEMBERS} <= run.tags.keys()
 
 
 def is_acting(run: StoredRun) -> bool:
     """Whether a run is a study's model that acts by another rule than it was trained with."""
-    ours = {"method", "name", "weights_sha256", TRAINED} <= run.tags.keys()
-    return ours and run.tags.get("kind") == Kind.ACTING and run.params.get("seed", "").isdecimal()
+    ours = {METHOD, NAME, WEIGHTS_SHA256, TRAINED} <= run.tags.keys()
+    return ours and run.tags.get(KIND) == Kind.ACTING and run.params.get(SEED, "").isdecimal()
 
 
 def group_of(run: StoredRun) -> str:
     """The group of a run within its study; studies of early versions have one per method."""
-    return run.tags.get("group") or run.tags.get("method", "")
+    return run.tags.get(GROUP) or run.tags.get(METHOD, "")
 
 
 def task_of(run: StoredRun) -> str:
@@ -69,10 +69,12 @@ def task_of(run: StoredRun) -> str:
     return run.tags.get(TASK, DEFAULT)
 
 
-def search(client: MlflowClient, experiment: str | None = None, **tags: str) -> list[StoredRun]:
+def search(
+    client: MlflowClient, tags: Mapping[str, str] | None = None, experiment: str | None = None
+) -> list[StoredRun]:
     """All runs of all experiments, deleted ones aside, that have these tags; the oldest first. Raises `StoreError`."""
     with _listing("runs"):
-        return patiently(lambda: _search(client, experiment, tags))
+        return patiently(lambda: _search(client, tags or {}, experiment))
 
 
 @contextmanager
@@ -86,7 +88,7 @@ def _listing(what: str) -> Iterator[None]:
         ) from error
 
 
-def _search(client: MlflowClient, experiment: str | None, tags: dict[str, str]) -> list[StoredRun]:
+def _search(client: MlflowClient, tags: Mapping[str, str], experiment: str | None) -> list[StoredRun]:
     wanted = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
     if experiment is None:
         found = all_pages(client.search_experiments)
@@ -117,7 +119,7 @@ def search_study(client: MlflowClient, study: str, experiment: str = ALL) -> lis
 
     Raises `SettingsError` where several experiments have a study of that name.
     """
-    found = search(client, None if experiment == ALL else experiment, study=study)
+    found = search(client, {STUDY: study}, None if experiment == ALL else experiment)
     if len({run.experiment_id for run in found}) > 1:
         names = ", ".join(sorted(set(experiments_of(client, found).values())))
         raise SettingsError(
