@@ -27,7 +27,7 @@ from pipeline.report.plotting import Figure
 from pipeline.report.suite import Suite
 from pipeline.report.suite_figure import draw_suite
 from pipeline.results.figures import draw_figures
-from pipeline.tasks.registry import DEFAULT, TASKS
+from pipeline.tasks.project import DEFAULT, TASKS
 from pipeline.tracking.query import artifact, search
 from pipeline.tracking.store import Store, open_store, store_name
 

@@ -6,7 +6,7 @@ from pipeline.errors import SettingsError
 from pipeline.names import KIND, STUDY, Kind
 from pipeline.report.comparison import Comparison
 from pipeline.results.gather import gather
-from pipeline.tasks.registry import TASKS
+from pipeline.tasks.project import TASKS
 from pipeline.tracking.query import search
 from pipeline.tracking.store import Store
 

@@ -34,7 +34,8 @@ from pipeline.stages.foreign import first_states, open_foreign
 from pipeline.stages.recorded import read_recorded
 from pipeline.stages.settings import AsksPolicies
 from pipeline.tasks.pendulum import PENDULUM
-from pipeline.tasks.registry import TASKS, find_task
+from pipeline.tasks.project import TASKS
+from pipeline.tasks.registry import find_task
 from tests.conftest import ROOT, files_of
 
 PAGE = (ROOT / "docs" / "how-to" / "foreign_policy.md").read_text()

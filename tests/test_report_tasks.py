@@ -30,8 +30,8 @@ from pipeline.results.episodes import show_episodes
 from pipeline.results.figures import backdrop, demonstrated_paths, draw_figures
 from pipeline.results.gather import Gathered, gather
 from pipeline.results.task import task_of_runs
-from pipeline.tasks import registry
 from pipeline.tasks.pendulum import PENDULUM
+from pipeline.tasks.project import TASKS
 from pipeline.tracking.store import open_store
 from tests.puck import PUCK, WITHOUT_SCENE
 from tests.test_report_suite import made_up
@@ -40,7 +40,7 @@ from tests.test_report_suite import made_up
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     """The made-up task as one of the project's."""
-    monkeypatch.setitem(registry.TASKS, "puck", "tests.puck:PUCK")
+    monkeypatch.setitem(TASKS, "puck", "tests.puck:PUCK")
 
 
 @pytest.fixture(scope="module")

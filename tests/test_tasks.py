@@ -21,7 +21,8 @@ from pipeline.methods.method import Plans
 from pipeline.methods.settings import Pi0FastSettings, Pi0Settings
 from pipeline.policies.checkpoint import load_checkpoint
 from pipeline.tasks.facts import TaskFacts, facts_of, read_facts
-from pipeline.tasks.registry import DEFAULT, TASKS, find_task
+from pipeline.tasks.project import DEFAULT, TASKS
+from pipeline.tasks.registry import find_task
 from pipeline.tasks.score import OF_PLANS, primary_of
 from tests.conftest import ROOT
 

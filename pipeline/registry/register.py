@@ -28,7 +28,7 @@ from pipeline.stages.finish import CHECK, CHECK_EPISODES, FINAL_METRICS
 from pipeline.stages.judging import MEAN
 from pipeline.stages.models import models_of_study, require_finished
 from pipeline.stages.say import Say
-from pipeline.tasks.registry import DEFAULT
+from pipeline.tasks.project import DEFAULT
 from pipeline.tasks.score import shares_of
 from pipeline.tasks.task import Task
 from pipeline.tracking.query import (

@@ -12,7 +12,8 @@ from pipeline.report.statistics import ALPHA, Components, components
 from pipeline.report.tables import Table
 from pipeline.results.gather import gather
 from pipeline.results.settings import PlanSettings
-from pipeline.tasks.registry import DEFAULT, find_task
+from pipeline.tasks.project import DEFAULT
+from pipeline.tasks.registry import find_task
 from pipeline.tracking.store import open_store
 
 

@@ -28,7 +28,8 @@ from pipeline.tasks.dataset import (
     write_dataset,
 )
 from pipeline.tasks.facts import KEY, facts_of
-from pipeline.tasks.registry import TASKS, find_task
+from pipeline.tasks.project import TASKS
+from pipeline.tasks.registry import find_task
 from pipeline.tasks.task import HORIZON, Channel, Task
 from pipeline.versions import installed_versions
 

@@ -23,7 +23,7 @@ from pipeline.stages.tokenize import REBUILD, require_horizon
 from pipeline.stages.unfinished import Unfinished, find_unfinished, say_what_was_left
 from pipeline.streams import global_torch_stream
 from pipeline.tasks.facts import facts_of, require_fit
-from pipeline.tasks.registry import DEFAULT
+from pipeline.tasks.project import DEFAULT
 from pipeline.tasks.settings import settle
 from pipeline.tasks.task import Task
 from pipeline.tracking.begin import Place, resume_run, start_run, system_metrics

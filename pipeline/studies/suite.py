@@ -18,7 +18,8 @@ from pipeline.studies.publish import FOLDER, REPORTS
 from pipeline.studies.settings import EnsembleSettings, SuiteSettings
 from pipeline.studies.study import run_study
 from pipeline.studies.study_plan import find_originals
-from pipeline.tasks.registry import DEFAULT, find_task
+from pipeline.tasks.project import DEFAULT
+from pipeline.tasks.registry import find_task
 from pipeline.tasks.settings import at_task
 from pipeline.tracking.begin import experiment_of
 from pipeline.tracking.run import TrackedRun, status_of

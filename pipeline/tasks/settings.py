@@ -7,7 +7,8 @@ from pydantic import Field
 
 from pipeline.config import DATA, NONE, Settings
 from pipeline.errors import SettingsError
-from pipeline.tasks.registry import DEFAULT, TASKS, find_task
+from pipeline.tasks.project import DEFAULT, TASKS
+from pipeline.tasks.registry import find_task
 
 if TYPE_CHECKING:
     from pipeline.tasks.task import Demonstrator, Task

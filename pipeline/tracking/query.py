@@ -19,7 +19,7 @@ from requests import RequestException
 from pipeline.config import ALL
 from pipeline.errors import SettingsError, StoreError, one_line, reason
 from pipeline.names import GROUP, KIND, MEMBERS, METHOD, NAME, SEED, STUDY, TASK, TRAINED, WEIGHTS_SHA256, Kind
-from pipeline.tasks.registry import DEFAULT
+from pipeline.tasks.project import DEFAULT
 from pipeline.tracking.delivery import patiently
 from pipeline.tracking.store import advice, ui_command
 

@@ -19,7 +19,8 @@ from pipeline.stages.collect import PAIRS_FILE, TRAJECTORIES_FILE
 from pipeline.stages.data_files import files_of_set, how_to_remove
 from pipeline.tasks.dataset import DataSet, folder_of, horizons_of, is_dataset_name, read_dataset
 from pipeline.tasks.facts import BEFORE
-from pipeline.tasks.registry import DEFAULT, TASKS, find_task
+from pipeline.tasks.project import DEFAULT, TASKS
+from pipeline.tasks.registry import find_task
 from pipeline.tasks.task import Channel
 from pipeline.tracking.query import StoredRun, search
 from pipeline.tracking.store import database_file, open_store
