@@ -20,7 +20,7 @@ from pipeline.report.suite import (
     verdicts_of,
 )
 from pipeline.report.tables import Table
-from pipeline.report.words import DECIDE, interval_name, needs_words
+from pipeline.report.words import interval_name, would_decide
 
 WIDTH = 120
 LEFT_OUT = ("zero action",)
@@ -94,8 +94,8 @@ def summary(suite: Suite) -> str:
             if verdict.word == "equivalent":
                 equal.append((task, pair, difference, interval_text(verdict.inner, digits)))
             if verdict.word == "undecided":
-                needs = needs_words(verdict).removeprefix(DECIDE).rstrip(".")
-                unknown.append((task, pair, difference, interval_text(verdict.interval, digits), needs))
+                interval = interval_text(verdict.interval, digits)
+                unknown.append((task, pair, difference, interval, would_decide(verdict)))
     parts = ["## Equivalent", ""]
     parts += [grid(("task", "pair", "difference", "interval"), equal, ("pair",)) if equal else "No two methods.", ""]
     parts += ["## Undecided, and what would decide", ""]

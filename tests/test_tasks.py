@@ -202,5 +202,6 @@ def test_a_horizon_below_the_longest_replan_interval_is_refused(
     words = ["--horizon", "14"]
     assert main(TRAIN[command], words) == 2 if command in TRAIN else main(COMMANDS, [command, *words]) == 2
     said = capsys.readouterr()
-    expected = "expected at least 15 actions, the longest replan interval of the task 'pendulum', found 14. See --help."
-    assert (said.out, said.err) == ("", f"error: horizon: {expected}\n") and not list(tmp_path.iterdir())
+    expected = "chunks of at least 15 actions, the longest replan interval of the task 'pendulum', found 14"
+    assert (said.out, said.err) == ("", f"error: horizon: expected {expected}. See --help.\n")
+    assert not list(tmp_path.iterdir())

@@ -34,6 +34,7 @@ from pipeline.tasks.task import Task
 from pipeline.tracking.query import (
     StoredRun,
     artifact,
+    chunk_of,
     experiments_of,
     fetch,
     is_average,
@@ -215,7 +216,7 @@ def card_of(store: Store, task: Task, run: StoredRun, best: bool) -> str:
     method, protocol = run.tags[METHOD], protocol_of(run.tags)
     scores = to_model(store, run, task, method, protocol, notes=[]).scores
     complete = all(name in scores for name in shares_of(task.scores))
-    facts = training_facts(task, run.name, run.run_id, run.tags, run.params)
+    facts = training_facts(task, chunk_of(run, task), run.name, run.run_id, run.tags, run.params)
     if is_average(run):
         about = f"The mean of the chunks of all {method} models of the study '{run.tags[STUDY]}': one policy."
         facts = replace(

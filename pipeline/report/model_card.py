@@ -4,11 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.names import (
-    CHUNK,
     COMMIT,
     DATA_SET,
     DATA_SHA256,
-    HORIZON,
     LICENCE,
     MEMBERS,
     METHOD,
@@ -65,13 +63,13 @@ class CardFacts:
 
 
 def training_facts(
-    task: Task, name: str, run_id: str, tags: Mapping[str, str], params: Mapping[str, object]
+    task: Task, horizon: int, name: str, run_id: str, tags: Mapping[str, str], params: Mapping[str, object]
 ) -> CardFacts:
-    """What is known of a task's model once it is trained: from its run's tags and params."""
+    """What is known of a model once it is trained: chunks of `horizon` actions, and its run's tags and params."""
     code = {"code": f"{tags[COMMIT]}, {tags.get(TREE, '')}"} if COMMIT in tags else {}
     return CardFacts(
         task=task,
-        horizon=int(tags.get(CHUNK, 0)) or int(str(params.get(HORIZON, 0))) or task.horizon,
+        horizon=horizon,
         name=name,
         about=f"{tags[METHOD]}, seed {params[SEED]}." if SEED in params else f"{tags[METHOD]}.",
         run_id=run_id,

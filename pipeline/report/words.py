@@ -6,7 +6,6 @@ from pipeline.report.statistics import ALPHA
 from pipeline.report.verdicts import Verdict
 
 HOLM, LOOKS = "95% interval (Holm)", "95% interval (looks)"
-DECIDE = "What would probably decide: "
 
 NO_CONTROL = (
     "No control was judged: the task has no simulator. Plans are compared with what was demonstrated from the same "
@@ -88,22 +87,28 @@ def p_text(p: float | None) -> str:
     return "< 0.0001" if p < 0.00005 else f"{p:.4f}"
 
 
-def needs_words(verdict: Verdict) -> str:
-    """Return what would probably decide, if the difference is what it seems."""
+def would_decide(verdict: Verdict) -> str:
+    """Return what would probably decide, if the difference is what it seems, for a cell of a table."""
     needs = verdict.needs
     if verdict.left:
         if needs:
-            return f"{DECIDE}the look at {needs[0].models} models per group."
-        return f"The looks that are left, {_listed(verdict.left)}, would probably not decide."
-    over = "No look is left. A new study would need: " if verdict.planned else DECIDE
+            return f"the look at {needs[0].models} models per group"
+        return f"The looks that are left, {_listed(verdict.left)}, would probably not decide"
+    over = "No look is left. " if verdict.planned else ""
     if not needs:
-        none = "No number of models and episodes within reach would decide, if the difference is what it seems."
-        return f"No look is left. {none}" if verdict.planned else none
+        return f"{over}No number of models and episodes within reach would decide, if the difference is what it seems"
     shown = [needs[0], needs[-1]] if len(needs) > 1 else needs
     options = ", or ".join(
         f"{need.models} models per group on {need.episodes:,} episodes per condition" for need in shown
     )
-    return f"{over}{options}."
+    return f"{over}A new study would need: {options}" if verdict.planned else options
+
+
+def needs_words(verdict: Verdict) -> str:
+    """Return what would probably decide, if the difference is what it seems, in sentences."""
+    if verdict.needs and (verdict.left or not verdict.planned):
+        return f"What would probably decide: {would_decide(verdict)}."
+    return f"{would_decide(verdict)}."
 
 
 def _listed(numbers: Iterable[int]) -> str:

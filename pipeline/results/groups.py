@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.config import NONE
 from pipeline.names import (
-    CHUNK,
     DATA_ASKED,
     DATA_SET,
     DATA_SHA256,
@@ -16,7 +15,7 @@ from pipeline.names import (
     TOKENIZER_SHA256,
 )
 from pipeline.tasks.task import Task
-from pipeline.tracking.query import StoredRun
+from pipeline.tracking.query import StoredRun, chunk_of
 
 DIGESTS = (DATA_SHA256, TOKENIZER_SHA256)
 NOT_A_DIFFERENCE = {
@@ -78,7 +77,7 @@ def data_notes(models: Sequence[StoredRun], names: Mapping[str, str], task: Task
     for run in models:
         if run.run_id in told:
             digest = told[run.run_id]
-            pairs = f"{labels.get(digest, 'pairs')} ({_chunk(run, task)} actions a chunk, sha256 {digest[:12]})"
+            pairs = f"{labels.get(digest, 'pairs')} ({chunk_of(run, task)} actions a chunk, sha256 {digest[:12]})"
             if names[run.run_id] not in groups.setdefault(pairs, []):
                 groups[pairs].append(names[run.run_id])
     if len(groups) < 2:
@@ -90,11 +89,6 @@ def data_notes(models: Sequence[StoredRun], names: Mapping[str, str], task: Task
 def _pairs_digest(run: StoredRun) -> str:
     """The digest of the action pairs that a run was trained on, if it tells it."""
     return run.tags.get(PAIRS_SHA256) or ("" if TOKENIZER_SHA256 in run.tags else run.tags.get(DATA_SHA256, ""))
-
-
-def _chunk(run: StoredRun, task: Task) -> int:
-    told = run.tags.get(CHUNK) or run.params.get(HORIZON, "")
-    return int(told) if told.isdecimal() and int(told) else task.horizon
 
 
 def _labels(runs: Sequence[StoredRun], tag: str) -> dict[str, str]:

@@ -98,9 +98,8 @@ def first_look(task: Task, policy: Policy, threads: int) -> tuple[dict[str, floa
 def _log_model(training: Training, policy: Policy) -> None:
     """Log the model as MLflow's models are, with its metrics. No training fails by this: `register` makes it good."""
     run, params = training.run, training.settings.model_dump(mode="json")
-    card = model_card(
-        training_facts(training.task, training.mirror.name, run.run_id, training.account.provenance, params)
-    )
+    horizon, made_of = training.prepared.interface.horizon, training.account.provenance
+    card = model_card(training_facts(training.task, horizon, training.mirror.name, run.run_id, made_of, params))
     try:
         run.flush()
         if run.deliver_waiting()[1]:

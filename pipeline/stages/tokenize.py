@@ -14,7 +14,7 @@ from pipeline.errors import DataError, RunError
 from pipeline.files import check_folder, file_digest
 from pipeline.names import PAIRS_SHA256, SPLIT_DIGEST, TOKENIZER_SHA256
 from pipeline.stages.settings import TokenizeSettings
-from pipeline.tasks.facts import KEY, facts_of, require_fit
+from pipeline.tasks.facts import KEY, facts_of, require_fit, require_length
 from pipeline.tasks.settings import WithHorizon, settle
 from pipeline.tasks.task import Task
 from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, Floats
@@ -103,11 +103,11 @@ def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
 def require_horizon(where: str, found: int, settings: WithHorizon, task: Task) -> None:
     """Raise `DataError` unless the chunks of a file are as long as the settings ask, and as the task needs at least."""
     asked = settings.horizon
-    if found != (asked or found) or found < task.longest_replan:
+    if asked and found != asked:
         raise DataError(
-            f"{where}: expected chunks of {asked or f'at least {task.longest_replan}'} actions, for the task "
-            f"'{task.name}', found {found}. {REBUILD}"
+            f"{where}: expected chunks of {asked} actions, for the task '{task.name}', found {found}. {REBUILD}"
         )
+    require_length(where, found, task, DataError, REBUILD)
 
 
 def token_files(folder: Path, scheme: str) -> tuple[Path, Path]:

@@ -22,7 +22,7 @@ from pipeline.methods.method import Plans
 from pipeline.report.tokenizer_cost import Fitted, TokenizerCost
 from pipeline.stages.settings import TokenizerReportSettings, TokenizeSettings
 from pipeline.stages.tokenize import REBUILD
-from pipeline.tasks.facts import require_fit
+from pipeline.tasks.facts import require_fit, require_length
 from pipeline.tasks.score import primary_of
 from pipeline.tasks.settings import settle
 from pipeline.tasks.task import Array, Ints, Task
@@ -54,11 +54,8 @@ def tokenizer_report(settings: TokenizerReportSettings, watch: Watch) -> tuple[T
         pairs, digest = load_action_pairs(settings.pairs), file_digest(settings.pairs)
     sizes = pairs.state.shape[1], pairs.action_chunk.shape[2]
     require_fit(str(settings.pairs), pairs.task, sizes, task, DataError, REBUILD)
-    if task.world is not None and pairs.action_chunk.shape[1] < task.longest_replan:
-        raise DataError(
-            f"{settings.pairs}: expected chunks of at least {task.longest_replan} actions, for the conditions of the "
-            f"task, found {pairs.action_chunk.shape[1]}. {REBUILD}"
-        )
+    if task.world is not None:
+        require_length(str(settings.pairs), pairs.action_chunk.shape[1], task, DataError, REBUILD)
     split = split_pairs(pairs.trajectory, len(pairs.state))
     chunks = pairs.action_chunk
     train, held_out = chunks[spread(split.train, MOST_TRAIN)], chunks[spread(split.val, MOST_HELD_OUT)]

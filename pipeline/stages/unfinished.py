@@ -1,9 +1,11 @@
 """Unfinished runs: going on with them, and mending what they left."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.config import LATEST, make
+from pipeline.config import LATEST, NONE, make
 from pipeline.errors import DataError, SettingsError
 from pipeline.methods.settings import TrainSettings
 from pipeline.names import FAILURE, METHOD, NAME, TOGETHER
@@ -67,6 +69,17 @@ def find_unfinished(method: "Method", settings: TrainSettings, together: bool = 
     except BaseException:
         journal.release()
         raise
+
+
+@contextmanager
+def going_on(method: "Method", settings: TrainSettings, together: bool = False) -> Iterator[Unfinished | None]:
+    """The run that `settings.resume` names, see `find_unfinished`, ours until the end; None where it names none."""
+    unfinished = None if settings.resume == NONE else find_unfinished(method, settings, together)
+    try:
+        yield unfinished
+    finally:
+        if unfinished is not None:
+            unfinished.journal.release()  # also of one that was not taken up
 
 
 def can_resume(run_id: str, settings: TrainSettings, together: bool = False) -> bool:

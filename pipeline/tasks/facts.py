@@ -78,3 +78,12 @@ def require_fit(
             f"{where}: was made for '{task.name}' with digest {facts.digest[:12]}, and the task is {task.digest[:12]} "
             f"now: its channels, control step or physics have changed. {remedy}"
         )
+
+
+def require_length(where: str, found: int, task: "Task", kind: type[UserError], remedy: str = "") -> None:
+    """Raise an error of this kind unless chunks of `found` actions are enough for all conditions of the task."""
+    if found < task.longest_replan:
+        raise kind(
+            f"{where}: expected chunks of at least {task.longest_replan} actions, the longest replan interval of the "
+            f"task '{task.name}', found {found}. {remedy}".rstrip()
+        )

@@ -18,8 +18,23 @@ from requests import RequestException
 
 from pipeline.config import ALL
 from pipeline.errors import SettingsError, StoreError, one_line, reason
-from pipeline.names import GROUP, KIND, MEMBERS, METHOD, NAME, SEED, STUDY, TASK, TRAINED, WEIGHTS_SHA256, Kind
+from pipeline.names import (
+    CHUNK,
+    GROUP,
+    HORIZON,
+    KIND,
+    MEMBERS,
+    METHOD,
+    NAME,
+    SEED,
+    STUDY,
+    TASK,
+    TRAINED,
+    WEIGHTS_SHA256,
+    Kind,
+)
 from pipeline.tasks.project import DEFAULT
+from pipeline.tasks.task import Task
 from pipeline.tracking.delivery import patiently
 from pipeline.tracking.store import advice, ui_command
 
@@ -67,6 +82,12 @@ def group_of(run: StoredRun) -> str:
 def task_of(run: StoredRun) -> str:
     """The name of a run's task; runs of early versions do not tell theirs."""
     return run.tags.get(TASK, DEFAULT)
+
+
+def chunk_of(run: StoredRun, task: Task) -> int:
+    """The actions of a chunk of a run's data; runs of early versions do not tell them: theirs are the task's."""
+    told = run.tags.get(CHUNK) or run.params.get(HORIZON, "")
+    return int(told) if told.isdecimal() and int(told) else task.horizon
 
 
 def search(
