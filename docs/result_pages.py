@@ -5,13 +5,12 @@ from collections.abc import Iterable, Sequence
 
 from docs.findings import MEAN_OF_ANSWERS
 from pipeline.report.comparison import Comparison, Group
-from pipeline.report.comparison_tables import between_text, condition_table, interval_text, verdict_table
+from pipeline.report.comparison_tables import between_text, condition_table, verdict_table
 from pipeline.report.overview import cautions
 from pipeline.report.statistics import Components
 from pipeline.report.suite import (
     Suite,
     best_of,
-    listed,
     methods_of,
     planners_of,
     primary_of,
@@ -20,7 +19,7 @@ from pipeline.report.suite import (
     verdicts_of,
 )
 from pipeline.report.tables import Table
-from pipeline.report.words import interval_name, would_decide
+from pipeline.report.words import interval_name, interval_text, listed, would_decide
 
 WIDTH = 120
 LEFT_OUT = ("zero action",)

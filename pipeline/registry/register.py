@@ -16,7 +16,7 @@ from pipeline.config import ALL, AUTO, NONE
 from pipeline.errors import SettingsError, UserError, one_line
 from pipeline.evaluation.stored import protocol_of
 from pipeline.locks import file_lock
-from pipeline.names import BEST_VAL_LOSS, KIND, METHOD, NAME, STUDY, Kind
+from pipeline.names import BEST_VAL_LOSS, KIND, METHOD, STUDY, Kind
 from pipeline.policies.load import load_policy
 from pipeline.registry.settings import RegisterSettings
 from pipeline.report.model_card import model_card, training_facts
@@ -33,12 +33,12 @@ from pipeline.tasks.score import shares_of
 from pipeline.tasks.task import Task
 from pipeline.tracking.query import (
     StoredRun,
-    artifact,
     chunk_of,
     experiments_of,
     fetch,
     is_average,
     is_model,
+    model_artifact,
     search_study,
     task_of,
 )
@@ -152,7 +152,7 @@ def register_runs(store: Store, runs: Sequence[StoredRun], say: Say, task: str =
 def _log(store: Store, run: StoredRun, card: str) -> str:
     metrics = [name for name in run.metrics if name in (*FINAL_METRICS, *COSTS)]
     metrics += [name for name in run.metrics if name.startswith(CHECK) or name.endswith(f"/{MEAN}")]
-    with artifact(store, run.run_id, f"{run.tags[NAME]}.pth") as path, registry_errors(f"model of {run.name}"):
+    with model_artifact(store, run) as path, registry_errors(f"model of {run.name}"):
         return log_model(store, run.run_id, load_policy(path), path, card, metrics)
 
 

@@ -1,6 +1,6 @@
 """The model card: input and output, data, training, selection, scores and limits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.names import (
@@ -19,6 +19,7 @@ from pipeline.report.comparison import Where
 from pipeline.report.comparison_tables import where_heading, where_text
 from pipeline.report.statistics import exact_bound
 from pipeline.report.tables import Table
+from pipeline.report.words import as_sentence, interval_text, listed
 from pipeline.tasks.score import shares_of
 from pipeline.tasks.task import Task
 
@@ -105,12 +106,6 @@ def model_card(facts: CardFacts) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def listed(values: Sequence[object]) -> str:
-    """Return "10, 13 and 15"."""
-    *most, last = map(str, values)
-    return f"{', '.join(most)} and {last}" if most else last
-
-
 def _lines(values: Mapping[str, str]) -> str:
     return "\n".join(f"* {name}: {value}" for name, value in values.items())
 
@@ -127,11 +122,11 @@ def _scores(facts: CardFacts) -> str:
         # mean over the conditions, which have their starts in common, nor for a share of an episode.
         value = facts.scores[name][where]
         interval = exact_bound(round(value * facts.episodes), facts.episodes)
-        return f"{table[name].text(value)} [{interval.low:.3f}, {interval.high:.3f}]"
+        return f"{table[name].text(value)} {interval_text(interval, 3)}"
 
     rows = [(where_text(where, facts.task), *(cell(name, where) for name in shares)) for where in places]
     title = f"Scores with 95% intervals (Clopper-Pearson) of so many episodes; {facts.protocol}"
     about = "; ".join(str(table[name]) for name in shares)
     about += ". The intervals are exact for a share of the episodes of one condition, and no narrower than need be for "
     about += "shares of an episode and for means over the conditions, which vary less"
-    return Table(title, (where_heading(facts.task), *shares), rows, f"{about[:1].upper()}{about[1:]}.").markdown()
+    return Table(title, (where_heading(facts.task), *shares), rows, f"{as_sentence(about)}.").markdown()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from pipeline.report.statistics import ALPHA
+from pipeline.report.statistics import ALPHA, Interval
 from pipeline.report.verdicts import Verdict
 
 HOLM, LOOKS = "95% interval (Holm)", "95% interval (looks)"
@@ -49,7 +49,7 @@ def verdict_numbers(verdict: Verdict, digits: int) -> str:
     shown, name = verdict.interval, interval_name([verdict])
     if verdict.word == "equivalent":
         shown, name = verdict.inner, f"{verdict.inner_percent:.3g}% interval"
-    text += f", {name} [{shown.low:.{digits}f}, {shown.high:.{digits}f}] over models and episodes."
+    text += f", {name} {interval_text(shown, digits)} over models and episodes."
     if verdict.word == "equivalent" and verdict.ahead is not None:
         text += f" {verdict.ahead} is ahead, by less than the margin."
     if verdict.looks:
@@ -78,6 +78,11 @@ def interval_note(verdicts: Sequence[Verdict]) -> str:
         level = 100 * (1 - ALPHA / pairs / max(len(each.planned) for each in verdicts))
         return f"{LOOKS}: 95% for all pairs and looks together, {level:.3g}% for one by itself."
     return ""
+
+
+def interval_text(interval: Interval | None, digits: int) -> str:
+    """Return an interval as "[0.1, 0.2]", or "-" for None."""
+    return "-" if interval is None else f"[{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
 
 
 def p_text(p: float | None) -> str:
@@ -117,5 +122,15 @@ def _listed(numbers: Iterable[int]) -> str:
 
 def verdict_sentence(verdict: Verdict, primary: str, digits: int) -> str:
     """Return the verdict by the score `primary` and its numbers in one line."""
-    words = verdict_words(verdict)
-    return f"{words[:1].upper()}{words[1:]} in {primary}: {verdict_numbers(verdict, digits)}"
+    return f"{as_sentence(verdict_words(verdict))} in {primary}: {verdict_numbers(verdict, digits)}"
+
+
+def as_sentence(text: str) -> str:
+    """Return a text with its first letter large."""
+    return text[:1].upper() + text[1:]
+
+
+def listed(words: Iterable[object]) -> str:
+    """Return what there is as a list: "10, 13 and 15"."""
+    texts = [*map(str, words)]
+    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)

@@ -13,6 +13,7 @@ from pipeline.errors import StoreError, one_line
 from pipeline.evaluation.stored import FOLDER, MOST_PATHS, PATHS_FILE, PLANS_FILE
 from pipeline.names import BEST_VAL_LOSS, CHUNK_MAE, CHUNK_MSE
 from pipeline.report.comparison import Comparison, Group, Model
+from pipeline.report.comparison_tables import mean_text
 from pipeline.report.loss_curves import draw_losses
 from pipeline.report.path_figures import draw_paths
 from pipeline.report.plan_figures import Plans, draw_errors, draw_plans
@@ -166,7 +167,5 @@ def _ways(comparison: Comparison, group: Group) -> str:
 def _errors(group: Group) -> str:
     parts = []
     for name in (CHUNK_MAE, CHUNK_MSE):
-        summary = group.costs[name]
-        spread = "" if summary.std is None else f" ± {COSTS[name].text(summary.std)}"
-        parts.append(f"{COSTS[name].short.removeprefix('plan ')} {COSTS[name].text(summary.mean)}{spread}")
+        parts.append(f"{COSTS[name].short.removeprefix('plan ')} {mean_text(group.costs[name], COSTS[name])}")
     return ", ".join(parts)

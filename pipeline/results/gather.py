@@ -1,6 +1,5 @@
 """From the store to a comparison: a query over MLflow runs. Without torch, so that a report is fast."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,9 +12,9 @@ from pipeline.config import ALL, AUTO
 from pipeline.errors import SettingsError, StoreError, one_line
 from pipeline.evaluation.protocol import VERSION, Protocol
 from pipeline.evaluation.stored import EPISODES_FILE, FOLDER, protocol_of, read_episodes
-from pipeline.names import BEST_TEST_LOSS, EARLIER, KIND, LOOKED, METHOD, SEARCH, SEED, STUDY, TRAINED, Kind
+from pipeline.names import BEST_TEST_LOSS, KIND, LOOKED, METHOD, SEARCH, SEED, STUDY, TRAINED, Kind
 from pipeline.report.comparison import Comparison, Model, compare_models
-from pipeline.report.design import MARGIN, NO_LOOKS, PREFIX, Design, design_of
+from pipeline.report.design import MARGIN, NO_LOOKS, PREFIX, Design, design_of, earlier_of
 from pipeline.report.scores import COSTS
 from pipeline.results.groups import DIGESTS, computed_groups, data_notes
 from pipeline.results.task import task_of_runs
@@ -107,7 +106,7 @@ def most_common_protocol(models: Sequence[StoredRun]) -> Protocol | None:
 def design_notes(tags: Mapping[str, str]) -> list[str]:
     """Return notes on a study that looked more than once, or at other terms, from the tags of its run."""
     notes = []
-    for number, each in enumerate(json.loads(tags.get(EARLIER, "[]")), start=1):
+    for number, each in enumerate(earlier_of(tags), start=1):
         notes.append(f"Earlier terms {number}: {each['design']}. The verdict then: {each['verdict']}.")
     looked = tags.get(LOOKED, "").split()
     if len(looked) > 1 and tags.get(f"{PREFIX}looks", NO_LOOKS) == NO_LOOKS:

@@ -23,7 +23,6 @@ from pipeline.errors import SettingsError, StoreError
 from pipeline.evaluation.control import Episodes, Ints, Planner, draw_episodes, evaluate_planner, policy_planner
 from pipeline.files import file_digest
 from pipeline.methods.method import Plans
-from pipeline.names import NAME
 from pipeline.own_code import split_reference
 from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.open import open_policy
@@ -33,7 +32,7 @@ from pipeline.stages.models import check_policy, require_finished
 from pipeline.stages.say import Say, silent
 from pipeline.stages.settings import AsksPolicies
 from pipeline.tasks.task import Array, Columns, Task
-from pipeline.tracking.query import artifact, fetch
+from pipeline.tracking.query import fetch, model_artifact
 from pipeline.tracking.registry import MODELS, model_file, named_version
 from pipeline.tracking.store import open_store
 
@@ -81,7 +80,7 @@ def open_contender(
         require_finished(run, acting=True)
         for line in changed_data([run]):
             say(f"warning: {line}")
-        with artifact(store, place, f"{run.tags[NAME]}.pth") as path:
+        with model_artifact(store, run) as path:
             return from_file(task, path, tokenizer, act)
     if not Path(place).exists():
         if split_reference(place):

@@ -40,7 +40,7 @@ from pipeline.evaluation.stored import (
 from pipeline.evaluation.yardsticks import evaluate_yardstick
 from pipeline.executors.jobs import Report
 from pipeline.files import file_digest
-from pipeline.names import CHUNK_MAE, CHUNK_MSE, EVALUATION, NAME
+from pipeline.names import CHUNK_MAE, CHUNK_MSE, EVALUATION
 from pipeline.policies.policy import noise_of
 from pipeline.stages.foreign import opened
 from pipeline.stages.held_out import (
@@ -54,7 +54,7 @@ from pipeline.streams import torch_stream
 from pipeline.tasks.registry import find_task
 from pipeline.tasks.score import PLANNED, REBUILT
 from pipeline.tasks.task import Channel, Task
-from pipeline.tracking.query import artifact, fetch
+from pipeline.tracking.query import fetch, model_artifact
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import open_store
 
@@ -136,7 +136,7 @@ def judge_run(run_id: str, trial: Trial, report: Report, act: Mapping[str, Any] 
     """Evaluate the model of a run; the scores of all episodes are logged to it, unless `act` chooses how it acts."""
     client = open_store()
     stored = fetch(client, run_id)
-    with artifact(client, run_id, f"{stored.tags[NAME]}.pth") as path:
+    with model_artifact(client, stored) as path:
         judged = judge_file(path, NONE, trial, report, act)
     if not act and trial.block is None:
         log_judged(TrackedRun(client, run_id), judged, trial.protocol)

@@ -3,11 +3,10 @@
 import json
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any
 
 from pipeline.config import AUTO, MAX_SEED, NONE
 from pipeline.names import EARLIER, LOOKED, VERDICT
-from pipeline.report.design import Design, design_of
+from pipeline.report.design import Design, design_of, earlier_of
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.tasks.task import Task
 
@@ -50,9 +49,3 @@ def tags_of(design: Design, tags: Mapping[str, str]) -> dict[str, str]:
         return design.tags()
     before = {"design": str(known), "verdict": tags.get(VERDICT, NO_VERDICT)}
     return design.tags() | {EARLIER: json.dumps([*earlier_of(tags), before]), LOOKED: "", VERDICT: NO_VERDICT}
-
-
-def earlier_of(tags: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The designs that a study's run had before, with their verdicts."""
-    found: list[dict[str, Any]] = json.loads(tags.get(EARLIER, "[]"))
-    return found

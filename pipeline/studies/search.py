@@ -50,7 +50,7 @@ from pipeline.studies.verdict import NOTE, as_note
 from pipeline.tracking.begin import experiment_of
 from pipeline.tracking.run import status_of
 from pipeline.tracking.store import Store, open_store
-from pipeline.tracking.study import describe_call, one_at_a_time, open_group, open_study
+from pipeline.tracking.study import as_tag, describe_call, one_at_a_time, open_group, open_study
 
 MOST_SCORES = 400  # that a preset tells, of the first trials: their digest is of all
 
@@ -190,7 +190,7 @@ def publish(plan: Plan, runs: Runs, searched: Searched) -> tuple[tuple[Path, ...
     notes = "\n".join(f"- {line}" for line in failures(searched))
     tables = [winners_table(searched).markdown(), best_table(searched).markdown()]
     told = as_note([f"**Search {searched.name}**", *tables, notes])
-    runs.study.tags({NOTE: told, FAILURES: notes[:5000] or NONE})
+    runs.study.tags({NOTE: told, FAILURES: as_tag(notes)})
     return files, tuple(presets)
 
 

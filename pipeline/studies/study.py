@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from pipeline.config import NONE
 from pipeline.errors import RunError, SettingsError, StoreError, one_line
 from pipeline.executors.jobs import Job
 from pipeline.executors.run import Watch, is_elsewhere, run_all
@@ -45,7 +44,7 @@ from pipeline.tracking.owner import is_ours
 from pipeline.tracking.query import fetch, search
 from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import Store, open_store
-from pipeline.tracking.study import describe_call, one_at_a_time, open_group, open_study
+from pipeline.tracking.study import as_tag, describe_call, one_at_a_time, open_group, open_study
 
 GROWS = {  # not params: calls differ
     "n_models", "executor", "workers", "ray_address", "together", "episodes", "evaluation_seed", "set", "methods",
@@ -183,7 +182,7 @@ def run_jobs(store: Store, plan: Plan, runs: Runs, watch: Watch, say: Say) -> Ta
             break
         before = look
     _run(store, plan, average_jobs(runs, earlier()), watch, tally)
-    runs.study.tags({FAILURES: "; ".join(tally.failures)[:5000] or NONE})
+    runs.study.tags({FAILURES: as_tag("; ".join(tally.failures))})
     return tally
 
 

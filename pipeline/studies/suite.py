@@ -24,7 +24,7 @@ from pipeline.tasks.settings import at_task
 from pipeline.tracking.begin import experiment_of
 from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import open_store
-from pipeline.tracking.study import describe_call, one_at_a_time, open_study
+from pipeline.tracking.study import as_tag, describe_call, one_at_a_time, open_study
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _run_suite(settings: SuiteSettings, say: Say, watch: Watch) -> Suite:
             files = write_suite(settings.suite, comparisons, REPORTS / settings.suite) if comparisons else ()
             for path in files:
                 suite.file(path, FOLDER)
-            suite.tags({FAILURES: "; ".join(failures)[:5000] or NONE})
+            suite.tags({FAILURES: as_tag("; ".join(failures))})
         except BaseException as error:
             suite.end(status_of(error))
             raise

@@ -30,7 +30,7 @@ from pipeline.studies.groups import Member, member_name
 from pipeline.tokenizer.tradeoff import SCALES, measure_tradeoff
 from pipeline.tracking.begin import Place, start_run
 from pipeline.tracking.owner import owner_elsewhere
-from pipeline.tracking.query import StoredRun, artifact, group_of, is_model, search
+from pipeline.tracking.query import StoredRun, group_of, is_model, model_artifact, search
 from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import open_store
 
@@ -123,7 +123,7 @@ def _train_member(member: Member, place: Place, earlier: Sequence[StoredRun], re
 def make_acting(member: Member, model: StoredRun, place: Place, trial: Trial, report: Report) -> str:
     """Write a trained model as one that acts as the member does, evaluate it, and log both; returns the run's id."""
     method = METHODS[member.method]
-    with TemporaryDirectory() as folder, artifact(open_store(), model.run_id, f"{model.tags[NAME]}.pth") as trained:
+    with TemporaryDirectory() as folder, model_artifact(open_store(), model) as trained:
         checkpoint = load_checkpoint(trained).acting_by(method.acting(member.settings).model_dump())
         file = Path(folder) / f"{file_name(member.name)}.pth"
         save_checkpoint(file, replace(checkpoint, provenance=checkpoint.provenance | {NAME: file.stem}))
@@ -143,7 +143,7 @@ def make_average(name: str, members: Sequence[StoredRun], place: Place, trial: T
     store = open_store()
     with ExitStack() as stack:
         file = Path(stack.enter_context(TemporaryDirectory())) / f"{file_name(name)}.pth"
-        files = [stack.enter_context(artifact(store, run.run_id, f"{run.tags[NAME]}.pth")) for run in members]
+        files = [stack.enter_context(model_artifact(store, run)) for run in members]
         save_ensemble(file, name, files)
         judge = partial(judge_file, file, NONE, trial)
         chunk = {CHUNK: members[0].tags[CHUNK]} if CHUNK in members[0].tags else {}  # older runs have none

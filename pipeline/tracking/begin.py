@@ -116,13 +116,18 @@ def go_on(run: TrackedRun) -> TrackedRun:
     if journal.own():
         run.journal = journal
         run.deliver_waiting()
-        about = {name: value for name, value in journal.about().items() if name != ENDED}
-        journal.describe(about | {PLACE: journal_place()})
+        _take_up(journal)
     else:
         run.journal = open_journal(run.run_id, {"started": time.time(), PLACE: journal_place()})
     patiently(lambda: run.client.update_run(run.run_id, status="RUNNING"))
     keep_alive(run.run_id)
     return run
+
+
+def _take_up(journal: Journal) -> None:
+    """Write down that a run goes on, here."""
+    about = {name: value for name, value in journal.about().items() if name != ENDED}
+    journal.describe(about | {PLACE: journal_place()})
 
 
 def resume_run(client: MlflowClient, journal: Journal, in_study: bool) -> TrackedRun:
@@ -149,8 +154,7 @@ def resume_run(client: MlflowClient, journal: Journal, in_study: bool) -> Tracke
             patiently(lambda: client.delete_tag(run_id, FAILURE))
         patiently(lambda: client.set_tag(run_id, RESUMED, str(int(tags.get(RESUMED, "0")) + 1)))
         TrackedRun(client, run_id).tags(owner_tags())
-        about = {name: value for name, value in journal.about().items() if name != ENDED}
-        journal.describe(about | {PLACE: journal_place()})
+        _take_up(journal)
         patiently(lambda: client.update_run(run_id, status="RUNNING"))
     except (MlflowException, RequestException) as error:
         raise StoreError(

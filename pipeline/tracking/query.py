@@ -4,7 +4,7 @@ import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -184,6 +184,11 @@ def artifact(client: MlflowClient, run_id: str, name: str) -> Iterator[Path]:
                 f"MLflow run {run_id}: expected the file '{name}', found: {reason(error)[:200]}."
             ) from error
         yield path
+
+
+def model_artifact(client: MlflowClient, run: StoredRun) -> AbstractContextManager[Path]:
+    """A local copy of the file of a run's model, gone after use; raises `StoreError` if there is none."""
+    return artifact(client, run.run_id, f"{run.tags[NAME]}.pth")
 
 
 def history(client: MlflowClient, run_id: str, metric: str) -> list[float]:

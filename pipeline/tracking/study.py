@@ -22,6 +22,8 @@ from pipeline.tracking.query import fetch, search
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import home
 
+LONGEST_TAG = 5000  # characters
+
 
 def open_study(
     client: MlflowClient, name: str, experiment: str, kind: Kind = Kind.STUDY, suite: TrackedRun | None = None
@@ -74,8 +76,13 @@ def describe_call(run: TrackedRun, values: Mapping[str, Any], lasting: Collectio
     words = {name: ",".join(value) or NONE if isinstance(value, list) else value for name, value in values.items()}
     now = {name: value for name, value in words.items() if name not in ("set", "preset")}
     used = ", ".join(f"{name}={now[name]}" for name in run.shown_otherwise(now))
-    run.tags({SETTINGS_USED: used[:5000] or NONE})
+    run.tags({SETTINGS_USED: as_tag(used)})
     run.json(SETTINGS_FILE, values)
+
+
+def as_tag(text: str) -> str:
+    """A text as the value of a tag, cut to what every store takes; "none" if there is none."""
+    return text[:LONGEST_TAG] or NONE
 
 
 def tag_of(name: str, kind: Kind) -> str:
