@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from docs.findings import MEAN_OF_ANSWERS
 from pipeline.report.comparison import Comparison, Group
-from pipeline.report.comparison_tables import between_text, condition_table, verdict_table
+from pipeline.report.comparison_tables import between_text, condition_table, mean_text, verdict_table
 from pipeline.report.overview import cautions
 from pipeline.report.statistics import Components
 from pipeline.report.suite import (
@@ -150,10 +150,7 @@ def groups_table(comparison: Comparison) -> str:
         found = group.scores[comparison.design.primary][None]
         cells = [group.scores.get(name, {}).get(None) for name in others]
         texts = [
-            "-"
-            if each is None
-            else table[name].text(each.mean) + ("" if each.std is None else f" ± {table[name].text(each.std)}")
-            for name, each in zip(others, cells, strict=True)
+            "-" if each is None else mean_text(each, table[name]) for name, each in zip(others, cells, strict=True)
         ]
         between = between_text(found.interval, found.bound, digits)
         count = str(len(group.models)) if group.kind != "yardstick" else "-"

@@ -165,7 +165,7 @@ def _ways(comparison: Comparison, group: Group) -> str:
 
 
 def _errors(group: Group) -> str:
-    parts = []
-    for name in (CHUNK_MAE, CHUNK_MSE):
-        parts.append(f"{COSTS[name].short.removeprefix('plan ')} {mean_text(group.costs[name], COSTS[name])}")
-    return ", ".join(parts)
+    return ", ".join(
+        f"{COSTS[name].short.removeprefix('plan ')} {mean_text(group.costs[name], COSTS[name])}"
+        for name in (CHUNK_MAE, CHUNK_MSE)
+    )
