@@ -2,11 +2,16 @@
 
     python -m benchmarks.import_data [SCALE ...]
 
-Sources of 4,000 episodes of 100 steps times SCALE (1, 10, 100 by default) in LeRobot v3.0, robomimic and npz, random
-numbers, with states of 4 and actions of 1 number. They are written to a folder that is removed at the end: 100 needs
-some 10 GB of disk. Prints a table and writes benchmarks/results/import_data.json.
+Sources of 4,000 episodes of 100 steps times SCALE (1, 10, 100 by default) in every format, random numbers, with
+states of 4 and actions of 1 number. They are written to a folder that is removed at the end: 100 needs some 10 GB of
+disk, and 400,000 files for LeRobot v2.1. Prints a table and writes benchmarks/results/import_data.json.
+
+    python -m benchmarks.import_data 100 --format minari
+
+measures one format and keeps the figures of the others.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -53,33 +58,41 @@ def episodes(count: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float
         yield from zip(states, actions, strict=True)
 
 
-def lerobot(path: Path, count: int) -> None:
-    """A group of rows an episode, many episodes a file."""
-    features = {
-        "observation.state": {"dtype": "float32", "shape": [STATE], "names": None},
-        "action": {"dtype": "float32", "shape": [ACTION], "names": None},
+FEATURES = {
+    "observation.state": {"dtype": "float32", "shape": [STATE], "names": None},
+    "action": {"dtype": "float32", "shape": [ACTION], "names": None},
+}
+STEP = np.arange(STEPS)
+
+
+def frames(number: int, states: NDArray[np.float32], actions: NDArray[np.float32]) -> pa.Table:
+    """An episode as LeRobot keeps it."""
+    columns = {
+        "observation.state": pa.FixedSizeListArray.from_arrays(pa.array(states.reshape(-1)), STATE),
+        "action": pa.array(actions[:, 0]),
+        "timestamp": (STEP / FPS).astype(np.float32),
+        "frame_index": STEP,
+        "episode_index": np.full_like(STEP, number),
+        "index": number * STEPS + STEP,
+        "task_index": np.zeros_like(STEP),
     }
-    info = {
-        "codebase_version": "v3.0", "fps": FPS, "total_episodes": count, "total_frames": count * STEPS,
-        "features": features,
-    }  # fmt: skip
+    return pa.table(columns)
+
+
+def put_info(path: Path, version: str, count: int, **more: Any) -> None:
+    facts = {"codebase_version": version, "fps": FPS, "total_episodes": count, "total_frames": count * STEPS}
+    (path / "meta").mkdir(parents=True)
+    (path / "meta" / "info.json").write_text(json.dumps(facts | {"features": FEATURES} | more))
+
+
+def lerobot(path: Path, count: int) -> None:
+    """LeRobot v3.0: a group of rows an episode, many episodes a file."""
+    put_info(path, "v3.0", count)
     (path / "meta" / "episodes" / "chunk-000").mkdir(parents=True)
     (path / "data" / "chunk-000").mkdir(parents=True)
-    (path / "meta" / "info.json").write_text(json.dumps(info))
-    steps = np.arange(STEPS)
     writer: Any = None
-    for number, (states, actions) in enumerate(episodes(count)):
-        table = pa.table(
-            {
-                "observation.state": pa.FixedSizeListArray.from_arrays(pa.array(states.reshape(-1)), STATE),
-                "action": pa.array(actions[:, 0]),
-                "timestamp": (steps / FPS).astype(np.float32),
-                "frame_index": steps,
-                "episode_index": np.full_like(steps, number),
-                "index": number * STEPS + steps,
-                "task_index": np.zeros_like(steps),
-            }
-        )
+    for number, demo in enumerate(episodes(count)):
+        table = frames(number, *demo)
         if number % EPISODES_A_FILE == 0:
             if writer is not None:
                 writer.close()
@@ -94,6 +107,36 @@ def lerobot(path: Path, count: int) -> None:
         "dataset_to_index": (index + 1) * STEPS,
     }  # fmt: skip
     pq.write_table(pa.table(meta), path / "meta" / "episodes" / "chunk-000" / "file-000.parquet")
+
+
+def lerobot_v21(path: Path, count: int) -> None:
+    """LeRobot v2.1: a file an episode."""
+    place = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
+    put_info(path, "v2.1", count, chunks_size=1000, data_path=place)
+    with (path / "meta" / "episodes.jsonl").open("w") as lines:
+        for number, demo in enumerate(episodes(count)):
+            file = path / place.format(episode_chunk=number // 1000, episode_index=number)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(frames(number, *demo), file)
+            lines.write(json.dumps({"episode_index": number, "tasks": ["t"], "length": STEPS}) + "\n")
+    (path / "meta" / "tasks.jsonl").write_text(json.dumps({"task_index": 0, "task": "t"}) + "\n")
+
+
+def minari(path: Path, count: int) -> None:
+    (path / "data").mkdir(parents=True)
+    box = json.dumps({"type": "Box"})
+    facts = {
+        "total_episodes": count, "total_steps": count * STEPS, "data_format": "hdf5", "observation_space": box,
+        "action_space": box, "env_spec": json.dumps({"id": "InvertedPendulum-v5"}),
+    }  # fmt: skip
+    (path / "data" / "metadata.json").write_text(json.dumps(facts))
+    with h5py.File(path / "data" / "main_data.hdf5", "w") as file:
+        for number, (states, actions) in enumerate(episodes(count)):
+            episode = file.create_group(f"episode_{number}")
+            episode.attrs.update({"id": number, "total_steps": STEPS, "seed": number})
+            episode["observations"], episode["actions"] = np.concatenate([states, states[-1:]]), actions
+            episode["rewards"] = np.ones(STEPS)
+            episode["terminations"] = episode["truncations"] = np.zeros(STEPS, bool)
 
 
 def robomimic(path: Path, count: int) -> None:
@@ -114,7 +157,9 @@ def npz(path: Path, count: int) -> None:
     write_pieces(path, columns, {})
 
 
-FORMATS: dict[str, Callable[[Path, int], None]] = {"lerobot": lerobot, "npz": npz, "robomimic": robomimic}
+FORMATS: dict[str, Callable[[Path, int], None]] = {
+    "lerobot": lerobot, "lerobot v2.1": lerobot_v21, "minari": minari, "robomimic": robomimic, "npz": npz,
+}  # fmt: skip
 
 
 def measured(folder: Path, format: str, scale: int) -> dict[str, float]:
@@ -122,7 +167,7 @@ def measured(folder: Path, format: str, scale: int) -> dict[str, float]:
     FORMATS[format](folder / "source", EPISODES * scale)
     (folder / "data").mkdir()
     started = time.perf_counter()
-    peak = peak_mib(folder, PEAK, [*COMMAND, "--format", format])
+    peak = peak_mib(folder, PEAK, [*COMMAND, "--format", format.split()[0]])
     seconds = time.perf_counter() - started
     pairs = folder / "data" / "imported" / "training_pairs_original.npz"
     size = pairs.stat().st_size / 2**20
@@ -138,14 +183,18 @@ def peak_mib(folder: Path, code: str, words: list[str]) -> float:
 
 
 def main() -> None:
-    scales = [int(word) for word in sys.argv[1:]] or [1, 10, 100]
-    rows: dict[str, list[dict[str, float]]] = {}
-    for format in FORMATS:
-        for scale in scales:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scales", type=int, nargs="*", default=[1, 10, 100])
+    parser.add_argument("--format", choices=FORMATS)
+    words = parser.parse_args()
+    rows: dict[str, list[dict[str, float]]] = json.loads(RESULTS.read_text())["rows"] if words.format else {}
+    for format in [words.format] if words.format else FORMATS:
+        for scale in words.scales:
             with tempfile.TemporaryDirectory(prefix="import-") as name:
                 row = measured(Path(name), format, scale)
-            rows.setdefault(format, []).append(row)
-            print(f"{format:<10}  {EPISODES * scale:>8,} episodes  {row['peak_mib']:>6} MiB  {row['seconds']:>6} s")
+            kept = [each for each in rows.get(format, []) if each["scale"] != scale]
+            rows[format] = sorted([*kept, row], key=lambda each: each["scale"])
+            print(f"{format:<12}  {EPISODES * scale:>8,} episodes  {row['peak_mib']:>6} MiB  {row['seconds']:>6} s")
             with whole_file(RESULTS) as path:
                 path.write_text(json.dumps({"episodes": EPISODES, "steps": STEPS, "rows": rows}, indent=2) + "\n")
 

@@ -2,8 +2,9 @@
 
     python -m docs.renew_results [SUITE]
 
-takes the suite that `make suite` makes, or another one. A task without models, or whose study is not at its end, is
-named, and its own page stays as it is. Nothing is written unless all pages could be made.
+takes the suite that `make suite` makes, or another one, with every task of this project that it has a study of. A task
+without models, or whose study is not at its end, is named, and its own page stays as it is. Nothing is written unless
+all pages could be made.
 """
 
 import json
@@ -18,7 +19,6 @@ from docs.marks import renewed
 from docs.picture import save_small
 from docs.result_pages import bullets, by_method, front_table, reading, section, summary, task_block
 from docs.stored import comparison_of
-from pipeline.config import ALL
 from pipeline.errors import SettingsError, UserError, one_line
 from pipeline.files import whole_file
 from pipeline.names import KIND, STUDY, Kind
@@ -71,10 +71,8 @@ def read_suite(store: Store, name: str) -> Stored:
     suite: dict[str, Comparison] = {}
     missing: dict[str, str] = {}
     figures: dict[str, Figure] = {}
-    for task in list(TASKS) if settings["tasks"] == ALL else map(str.strip, settings["tasks"].split(",")):
+    for task in TASKS:  # whichever the last call was given
         try:
-            if task not in TASKS:
-                raise SettingsError("no task of this project")
             found = labelled(comparison_of(store, name, task))
             figures |= figures_of(store, found, task)
             suite[task] = found

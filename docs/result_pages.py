@@ -78,7 +78,7 @@ def reading(suite: Suite, missing: Sequence[str] = ()) -> str:
         f"{' or '.join(f'{each:g}' for each in margins)}. Of {len(words)} pairs within a task "
         f"{len(words) - open_ones - equal} differ, {equal} {'is' if equal == 1 else 'are'} equivalent, "
         f"{open_ones} undecided."
-        + (f" Left out, for their studies are not at their end: {listed(missing)}." if missing else "")
+        + (f" No results yet: {listed(missing)}." if missing else "")
     )
 
 
