@@ -106,9 +106,9 @@ def test_kinds_and_tags_are_those_of_the_code() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", parts["Kinds of runs"], re.MULTILINE)) == {
         str(kind) for kind in names.Kind
     }
-    declared = {names.STUDY, names.GROUP, names.METHOD, names.NAME, names.MEMBERS, names.WEIGHTS, names.FAILURE}
-    declared |= {names.TRAINED}
-    assert declared <= {name for kind in names.Kind for name in tags_on(kind, parts["Tags"])}
+    declared = {value for name, value in vars(names).items() if name.isupper() and isinstance(value, str)}
+    settings = (RUNS.parent / "settings.md").read_text()  # params are settings
+    assert declared - {names.SHA256} <= ticked(RUNS.read_text()) | ticked(settings)
 
 
 @pytest.mark.slow(seconds=1)
