@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.lock import data_lock
-from pipeline.data.pairs import TokenPairs, load_action_pairs, save_token_pairs
+from pipeline.data.pairs import ActionPairs, TokenPairs, load_action_pairs, save_token_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import DataError, RunError
 from pipeline.files import check_folder, file_digest
@@ -52,10 +52,7 @@ def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
     """Write the tokenizer and the token pairs to `settings.out`; the same input gives the same bytes."""
     settings, task = settle(settings)
     check_folder(settings.out, "tokens")
-    with data_lock(settings.pairs.parent):
-        pairs, digest = load_action_pairs(settings.pairs), file_digest(settings.pairs)
-    sizes = pairs.state.shape[1], pairs.action_chunk.shape[2]
-    require_fit(str(settings.pairs), pairs.task, sizes, task, DataError, REBUILD)
+    pairs, digest = pairs_of_task(settings.pairs, task)
     require_horizon(str(settings.pairs), pairs.action_chunk.shape[1], settings, task)
     STAGES.debug("%s read", settings.pairs)
     split = split_pairs(pairs.trajectory, len(pairs.state))
@@ -98,6 +95,15 @@ def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
         tokenizer.save(files[0])
         save_token_pairs(files[1], TokenPairs(pairs.state, rows, pairs.trajectory, pairs.step, metadata))
     return summary, files
+
+
+def pairs_of_task(path: Path, task: Task) -> tuple[ActionPairs, str]:
+    """Return the action pairs in a file, and its sha256; raises `DataError` if they are not of the task."""
+    with data_lock(path.parent):
+        pairs, digest = load_action_pairs(path), file_digest(path)
+    sizes = pairs.state.shape[1], pairs.action_chunk.shape[2]
+    require_fit(str(path), pairs.task, sizes, task, DataError, REBUILD)
+    return pairs, digest
 
 
 def require_horizon(where: str, found: int, settings: WithHorizon, task: Task) -> None:
