@@ -26,9 +26,10 @@ from pipeline.evaluation.stored import (
     write_episodes,
 )
 from pipeline.evaluation.yardsticks import evaluate_yardstick
+from pipeline.names import LOOKED, VERDICT
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.comparison_tables import verdict_table
-from pipeline.report.design import Design
+from pipeline.report.design import Design, earlier_of
 from pipeline.report.overview import as_markdown, as_text, verdicts
 from pipeline.report.score_figures import draw_scores
 from pipeline.report.scores import COSTS
@@ -41,10 +42,9 @@ from pipeline.results.gather import gather, to_model
 from pipeline.results.groups import computed_groups, data_notes
 from pipeline.results.plan import of_study, plan_table
 from pipeline.stages.judging import Judged, log_judged
-from pipeline.studies.design import caution, earlier_of, tags_of
+from pipeline.studies.design import caution, tags_of
 from pipeline.studies.verdict import group_metrics, study_metrics, verdict_tags
 from pipeline.tasks.pendulum import PENDULUM
-from pipeline.tracking.names import LOOKED, VERDICT
 from pipeline.tracking.query import StoredRun, artifact, fetch, history
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import open_store

@@ -11,7 +11,7 @@ from pipeline.studies.groups import plan_groups
 from pipeline.studies.settings import EnsembleSettings, SuiteSettings
 from pipeline.studies.study import Study
 from pipeline.studies.suite import plan_studies
-from pipeline.tasks.registry import DEFAULT, TASKS
+from pipeline.tasks.project import DEFAULT, TASKS
 from tests.conftest import ROOT
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.files import file_digest, is_file
+from pipeline.names import DATA_SHA256, MADE_FROM, PAIRS, PAIRS_SHA256
 from pipeline.stages.collect import PAIRS_FILE
-from pipeline.tracking.names import MADE_FROM
 from pipeline.tracking.query import StoredRun
 
 if TYPE_CHECKING:  # it imports torch
@@ -46,13 +46,13 @@ def pairs_beside(prepared: "Prepared") -> Path | None:
 
 def _files(run: StoredRun) -> Iterator[tuple[Path, str]]:
     """The files of a run's data, and the digests that they had."""
-    if "pairs" not in run.params:
+    if PAIRS not in run.params:
         return
-    path = Path(run.params["pairs"])
-    if "data_sha256" in run.tags:
-        yield path, run.tags["data_sha256"]
-    if MADE_FROM in run.tags and "pairs_sha256" in run.tags:
-        yield Path(run.tags[MADE_FROM]), run.tags["pairs_sha256"]
+    path = Path(run.params[PAIRS])
+    if DATA_SHA256 in run.tags:
+        yield path, run.tags[DATA_SHA256]
+    if MADE_FROM in run.tags and PAIRS_SHA256 in run.tags:
+        yield Path(run.tags[MADE_FROM]), run.tags[PAIRS_SHA256]
 
 
 def _words(names: list[str]) -> str:

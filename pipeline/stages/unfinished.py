@@ -1,17 +1,18 @@
 """Unfinished runs: going on with them, and mending what they left."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import LATEST, make
+from pipeline.config import LATEST, NONE, make
 from pipeline.errors import DataError, ResumeError
 from pipeline.methods.settings import TrainSettings
+from pipeline.names import DEVICE, FAILURE, METHOD, NAME, TOGETHER
 from pipeline.stages.say import Say
 from pipeline.tasks.registry import is_own
 from pipeline.tracking.journal import ENDED, Journal, journal_of, left_journals
 from pipeline.tracking.mirror import MIRROR, Mirror
-from pipeline.tracking.names import DEVICE, FAILURE, TOGETHER
 from pipeline.tracking.owner import is_of_elsewhere, owner_elsewhere
 from pipeline.tracking.query import fetch
 from pipeline.tracking.run import TrackedRun
@@ -70,6 +71,17 @@ def find_unfinished(method: "Method", settings: TrainSettings, together: bool = 
         raise
 
 
+@contextmanager
+def going_on(method: "Method", settings: TrainSettings, together: bool = False) -> Iterator[Unfinished | None]:
+    """The run that `settings.resume` names, see `find_unfinished`, ours until the end; None where it names none."""
+    unfinished = None if settings.resume == NONE else find_unfinished(method, settings, together)
+    try:
+        yield unfinished
+    finally:
+        if unfinished is not None:
+            unfinished.journal.release()  # also of one that was not taken up
+
+
 def can_resume(run_id: str, settings: TrainSettings, together: bool = False) -> bool:
     """Whether a run is unfinished, nobody works on it, and it was started with these settings, alone or together.
 
@@ -102,10 +114,10 @@ def _unfinished(method: "Method", settings: TrainSettings, journal: Journal, tog
             f"resume: expected a run that was trained alone, found '{journal.run_id}', one of {about[TOGETHER]} that "
             "are trained together. Give the command of its study again: they go on together."
         )
-    if about.get("method") != method.name or about.get(ENDED) == "FINISHED":
+    if about.get(METHOD) != method.name or about.get(ENDED) == "FINISHED":
         raise ResumeError(
             f"resume: expected an unfinished run of {method.name}, found '{journal.run_id}', which is one of "
-            f"{about.get('method', 'a study')}{', and finished' if about.get(ENDED) == 'FINISHED' else ''}; {LOOK}."
+            f"{about.get(METHOD, 'a study')}{', and finished' if about.get(ENDED) == 'FINISHED' else ''}; {LOOK}."
         )
     kept = make(method.settings_type, about["settings"])
     if is_own(kept.task) and settings.task != kept.task:  # what a file names is not run
@@ -122,7 +134,7 @@ def _unfinished(method: "Method", settings: TrainSettings, journal: Journal, tog
                 f"resume: run '{journal.run_id}' was started with {name} {had}, found {asked}: a run goes on as it was "
                 "started. Leave the setting out, or train anew without --resume."
             )
-    return Unfinished(journal, about["name"], kept, about["files"], about["code"])
+    return Unfinished(journal, about[NAME], kept, about["files"], about["code"])
 
 
 def _latest(method: "Method") -> Journal | None:
@@ -130,7 +142,7 @@ def _latest(method: "Method") -> Journal | None:
     found = None
     for journal in left_journals():
         about = journal.about()
-        if about.get("method") == method.name and about.get(ENDED) != "FINISHED" and TOGETHER not in about:
+        if about.get(METHOD) == method.name and about.get(ENDED) != "FINISHED" and TOGETHER not in about:
             found = journal
     return found
 
@@ -157,7 +169,7 @@ def end_abandoned(run: TrackedRun, name: str, reason: str, status: str = "FAILED
         mirror.write(f"{status.lower()}: {reason}")
         mirror.publish_log()
         run.file(mirror.log)
-    run.end(status, resumable=run.journal is not None and "method" in run.journal.about())
+    run.end(status, resumable=run.journal is not None and METHOD in run.journal.about())
     return True
 
 

@@ -4,15 +4,14 @@ import json
 from collections.abc import Mapping
 from hashlib import sha256
 from math import comb
-from typing import Any
 
 from pipeline.config import AUTO, MAX_SEED, NONE
-from pipeline.report.design import Design, design_of
+from pipeline.names import EARLIER, LOOKED, VERDICT
+from pipeline.report.design import Design, design_of, earlier_of
 from pipeline.report.looks import blind_looks, fewest_models
 from pipeline.report.statistics import ALPHA
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.tasks.task import Task
-from pipeline.tracking.names import EARLIER, LOOKED, VERDICT
 
 NO_VERDICT = "none yet"
 
@@ -66,9 +65,3 @@ def tags_of(design: Design, tags: Mapping[str, str]) -> dict[str, str]:
         return design.tags()
     before = {"design": str(known), "verdict": tags.get(VERDICT, NO_VERDICT)}
     return design.tags() | {EARLIER: json.dumps([*earlier_of(tags), before]), LOOKED: "", VERDICT: NO_VERDICT}
-
-
-def earlier_of(tags: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The designs that a study's run had before, with their verdicts."""
-    found: list[dict[str, Any]] = json.loads(tags.get(EARLIER, "[]"))
-    return found

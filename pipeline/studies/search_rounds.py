@@ -11,6 +11,7 @@ from pipeline.errors import DivergedError, ResumeError, RunError, SettingsError,
 from pipeline.executors.jobs import Job, Report, Resources
 from pipeline.executors.run import Watch, is_elsewhere, run_all
 from pipeline.methods.registry import METHODS
+from pipeline.names import SEARCH, TRAIN_SECONDS, TRIAL, Kind
 from pipeline.stages.judging import MEAN
 from pipeline.stages.say import Say
 from pipeline.studies.groups import Member
@@ -28,7 +29,6 @@ from pipeline.studies.search_plan import Plan
 from pipeline.studies.search_trials import Finished, Try, close, find_trials, open_tries
 from pipeline.studies.work import judge_again, make_member, make_together, require_none
 from pipeline.tracking.begin import Place
-from pipeline.tracking.names import SEARCH, Kind
 from pipeline.tracking.run import status_of
 from pipeline.tracking.store import Store
 from pipeline.training.together import in_common, stacks_of
@@ -90,7 +90,7 @@ def train_seeds(store: Store, plan: Plan, runs: Runs, tries: Sequence[Try], seed
         made = known.model(member.name)
         if made is not None and known.is_judged(made):
             each.scores.append(made.metrics[f"{plan.task.primary}/{MEAN}"])
-            each.seconds.append(made.metrics["train_seconds"])
+            each.seconds.append(made.metrics[TRAIN_SECONDS])
 
 
 def stack_jobs(plan: Plan, runs: Runs, wanted: Wanted, earlier: Earlier) -> list[Job[Reasons]]:
@@ -150,8 +150,8 @@ def run_jobs(store: Store, plan: Plan, jobs: Sequence[Job[Reasons]], wanted: Wan
 
 def place_of(plan: Plan, runs: Runs, each: Try, member: Member) -> Place:
     """Where the run of a trial's model goes."""
-    tags = member.tags | {"trial": str(each.number), SEARCH: plan.settings.search}
-    return runs.place(each.run, Kind.MODEL, member.name, **tags)
+    tags = member.tags | {TRIAL: str(each.number), SEARCH: plan.settings.search}
+    return runs.place(each.run, Kind.MODEL, tags, member.name)
 
 
 def attempt(name: str, work: Callable[[Report], str], report: Report) -> Reasons:
