@@ -77,8 +77,7 @@ def reading(suite: Suite, missing: Sequence[str] = ()) -> str:
         "be better. Methods that share a letter are not shown to differ by more than "
         f"{' or '.join(f'{each:g}' for each in margins)}. Of {len(words)} pairs within a task "
         f"{len(words) - open_ones - equal} differ, {equal} {'is' if equal == 1 else 'are'} equivalent, "
-        f"{open_ones} undecided."
-        + (f" No results yet: {listed(missing)}." if missing else "")
+        f"{open_ones} undecided." + (f" No results yet: {listed(missing)}." if missing else "")
     )
 
 
