@@ -19,6 +19,7 @@ from typing import Any
 from pipeline.cli.console import OUT
 from pipeline.files import whole_file
 from pipeline.methods.settings import Pi0Settings
+from pipeline.names import TRAIN_SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results" / "costs.json"
@@ -80,7 +81,7 @@ def logging_share() -> float:
     for name in ("params", "tags", "metrics", "flush", "dataset", "file", "json", "end"):
         setattr(TrackedRun, name, timed(getattr(TrackedRun, name)))
     made = train(METHODS["pi0"], Pi0Settings(), lambda line: None, lambda step: None)
-    return spent / made.metrics["train_seconds"]
+    return spent / made.metrics[TRAIN_SECONDS]
 
 
 def main() -> None:

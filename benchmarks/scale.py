@@ -27,6 +27,7 @@ from pipeline.executors import on_ray, pool
 from pipeline.executors.cluster import joining
 from pipeline.executors.jobs import Done, Job, Report
 from pipeline.files import whole_file
+from pipeline.names import TRAIN_SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results" / "scale.json"
@@ -190,7 +191,7 @@ def count_calls() -> dict[str, Any]:
         made = train(METHODS["pi0"], Pi0Settings(), lambda line: None, lambda step: None)
         before = time.perf_counter()
         judge_run(made.run_id, Trial("pendulum", Protocol(OF_MEMBER, 0), Pi0Settings().pairs), lambda share: None)
-        seconds = {"training": made.metrics["train_seconds"], "evaluation": time.perf_counter() - before}
+        seconds = {"training": made.metrics[TRAIN_SECONDS], "evaluation": time.perf_counter() - before}
         sizes = {path.suffix: path.stat().st_size for path in Path("train").rglob("*.*")}
         os.chdir(ROOT)
     return {"calls": dict(calls), "seconds": seconds, "bytes": sizes, "snapshots": snapshots}

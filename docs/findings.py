@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from pipeline.report.comparison import Comparison
-from pipeline.report.suite import Suite, best_of, leaders_of, listed, planners_of, primary_of, verdicts_of
+from pipeline.report.suite import Suite, best_of, leaders_of, planners_of, primary_of, verdicts_of
 from pipeline.report.verdicts import Verdict
+from pipeline.report.words import listed
 
 PUBLISHED = " as published"
 MEAN_OF_ANSWERS = "mean of "  # how the names of yardsticks begin that plan the mean of all good answers

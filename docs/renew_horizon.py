@@ -17,6 +17,7 @@ from pipeline.errors import SettingsError
 from pipeline.report.comparison import Comparison
 from pipeline.report.tables import Table
 from pipeline.report.verdicts import Verdict
+from pipeline.report.words import as_sentence, interval_text
 from pipeline.tracking.store import open_store, store_name
 
 PAGE = Path(__file__).resolve().parent / "results.md"
@@ -44,7 +45,6 @@ def row(comparison: Comparison, verdict: Verdict) -> tuple[str, ...]:
         f"{length}: {scores[name].mean:.3f}" + ("" if (std := scores[name].std) is None else f" ± {std:.3f}")
         for name, length in lengths.items()
     ]
-    interval = verdict.interval
     word = f"{lengths[verdict.better]} is better" if verdict.better else verdict.word
     return (
         comparison.task.name,
@@ -52,7 +52,7 @@ def row(comparison: Comparison, verdict: Verdict) -> tuple[str, ...]:
         comparison.primary.short,
         *cells,
         f"{verdict.difference:+.4f}",
-        f"[{interval.low:.4f}, {interval.high:.4f}]" if interval else "-",
+        interval_text(verdict.interval, 4),
         f"equivalent within {verdict.margin:g}" if word == "equivalent" else word,
     )
 
@@ -62,7 +62,7 @@ def render(comparisons: Sequence[Comparison]) -> str:
     rows = [row(each, verdict) for each in comparisons for verdict in pairs_of(each)]
     about = "; ".join(f"{each.task.name}: {each.protocol}" for each in comparisons)
     columns = ("task", "method", "score", "long plans", "short plans", "difference", "interval", "verdict")
-    note = f"Mean ± standard deviation over models; the difference is long minus short. {about[:1].upper()}{about[1:]}."
+    note = f"Mean ± standard deviation over models; the difference is long minus short. {as_sentence(about)}."
     return Table("Actions of a plan", columns, rows, note).markdown()
 
 

@@ -21,13 +21,13 @@ from docs.result_pages import bullets, by_method, front_table, reading, section,
 from docs.stored import comparison_of
 from pipeline.errors import SettingsError, UserError, one_line
 from pipeline.files import whole_file
+from pipeline.names import KIND, STUDY, Kind
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.plotting import Figure
 from pipeline.report.suite import Suite
 from pipeline.report.suite_figure import draw_suite
 from pipeline.results.figures import draw_figures
-from pipeline.tasks.registry import DEFAULT, TASKS
-from pipeline.tracking.names import Kind
+from pipeline.tasks.project import DEFAULT, TASKS
 from pipeline.tracking.query import artifact, search
 from pipeline.tracking.store import Store, open_store, store_name
 
@@ -63,7 +63,7 @@ class Stored:
 
 def read_suite(store: Store, name: str) -> Stored:
     """Read what there is of a suite; raises `SettingsError` if there is nothing."""
-    called = search(store, study=name, kind=Kind.SUITE)
+    called = search(store, {STUDY: name, KIND: Kind.SUITE})
     if not called:
         raise SettingsError(f"{store_name()}: expected a suite '{name}' there, found none. Run 'make suite' first.")
     with artifact(store, called[-1].run_id, "settings.json") as file:

@@ -14,7 +14,7 @@ from pathlib import Path
 from docs.command import command
 from docs.marks import renew, renewed
 from pipeline.errors import SettingsError
-from pipeline.tracking.names import Kind
+from pipeline.names import KIND, STUDY, Kind
 from pipeline.tracking.query import artifact, search
 from pipeline.tracking.store import open_store, store_name
 
@@ -29,7 +29,7 @@ HEADING = re.compile(r"^# .*?\n\n.*?\n\n", re.DOTALL)  # of the report, and its 
 def main(names: Sequence[str]) -> int:
     """Renew the page."""
     store, parts = open_store(), []
-    runs = {name: search(store, study=f"search:{name}", kind=Kind.SEARCH) for name in names or RECIPES}
+    runs = {name: search(store, {STUDY: f"search:{name}", KIND: Kind.SEARCH}) for name in names or RECIPES}
     for name, found in runs.items():
         if not found or found[-1].status != "FINISHED":
             raise SettingsError(f"{store_name()}: no finished search '{name}' there. See docs/how-to/search.md.")

@@ -5,13 +5,12 @@ from collections.abc import Iterable, Sequence
 
 from docs.findings import MEAN_OF_ANSWERS
 from pipeline.report.comparison import Comparison, Group
-from pipeline.report.comparison_tables import between_text, condition_table, interval_text, verdict_table
+from pipeline.report.comparison_tables import between_text, condition_table, mean_text, verdict_table
 from pipeline.report.overview import cautions
 from pipeline.report.statistics import Components
 from pipeline.report.suite import (
     Suite,
     best_of,
-    listed,
     methods_of,
     planners_of,
     primary_of,
@@ -20,7 +19,7 @@ from pipeline.report.suite import (
     verdicts_of,
 )
 from pipeline.report.tables import Table
-from pipeline.report.words import DECIDE, interval_name, needs_words
+from pipeline.report.words import interval_name, interval_text, listed, would_decide
 
 WIDTH = 120
 LEFT_OUT = ("zero action",)
@@ -78,8 +77,7 @@ def reading(suite: Suite, missing: Sequence[str] = ()) -> str:
         "be better. Methods that share a letter are not shown to differ by more than "
         f"{' or '.join(f'{each:g}' for each in margins)}. Of {len(words)} pairs within a task "
         f"{len(words) - open_ones - equal} differ, {equal} {'is' if equal == 1 else 'are'} equivalent, "
-        f"{open_ones} undecided."
-        + (f" No results yet: {listed(missing)}." if missing else "")
+        f"{open_ones} undecided." + (f" No results yet: {listed(missing)}." if missing else "")
     )
 
 
@@ -94,8 +92,8 @@ def summary(suite: Suite) -> str:
             if verdict.word == "equivalent":
                 equal.append((task, pair, difference, interval_text(verdict.inner, digits)))
             if verdict.word == "undecided":
-                needs = needs_words(verdict).removeprefix(DECIDE).rstrip(".")
-                unknown.append((task, pair, difference, interval_text(verdict.interval, digits), needs))
+                interval = interval_text(verdict.interval, digits)
+                unknown.append((task, pair, difference, interval, would_decide(verdict)))
     parts = ["## Equivalent", ""]
     parts += [grid(("task", "pair", "difference", "interval"), equal, ("pair",)) if equal else "No two methods.", ""]
     parts += ["## Undecided, and what would decide", ""]
@@ -151,10 +149,7 @@ def groups_table(comparison: Comparison) -> str:
         found = group.scores[comparison.design.primary][None]
         cells = [group.scores.get(name, {}).get(None) for name in others]
         texts = [
-            "-"
-            if each is None
-            else table[name].text(each.mean) + ("" if each.std is None else f" ± {table[name].text(each.std)}")
-            for name, each in zip(others, cells, strict=True)
+            "-" if each is None else mean_text(each, table[name]) for name, each in zip(others, cells, strict=True)
         ]
         between = between_text(found.interval, found.bound, digits)
         count = str(len(group.models)) if group.kind != "yardstick" else "-"

@@ -21,6 +21,7 @@ from urllib.request import urlopen
 
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
+from pipeline.names import KIND, METHOD, SEED, Kind
 from pipeline.server.service import HOST, Service, running
 
 FLAGS = [
@@ -89,10 +90,10 @@ def members(uri: str, study: str) -> tuple[str, str, list[Member]]:
     client = MlflowClient(uri)
     experiments = [each.experiment_id for each in all_pages(client.search_experiments)]
     runs = all_pages(partial(client.search_runs, experiments, f"tags.study = '{study}'"))
-    (parent,) = [run for run in runs if run.data.tags["kind"] == "study"]
+    (parent,) = [run for run in runs if run.data.tags[KIND] == Kind.STUDY]
     models = [
-        Member(run.info.run_id, run.info.run_name, run.data.tags["method"], int(run.data.params["seed"]))
-        for run in runs if run.data.tags["kind"] == "model"
+        Member(run.info.run_id, run.info.run_name, run.data.tags[METHOD], int(run.data.params[SEED]))
+        for run in runs if run.data.tags[KIND] == Kind.MODEL
     ]  # fmt: skip
     models.sort(key=lambda model: (model.method, model.seed))
     return parent.info.experiment_id, parent.info.run_id, models

@@ -3,10 +3,10 @@
 import contextlib
 
 from pipeline.errors import SettingsError
+from pipeline.names import KIND, STUDY, Kind
 from pipeline.report.comparison import Comparison
 from pipeline.results.gather import gather
-from pipeline.tasks.registry import TASKS
-from pipeline.tracking.names import Kind
+from pipeline.tasks.project import TASKS
 from pipeline.tracking.query import search
 from pipeline.tracking.store import Store
 
@@ -17,7 +17,7 @@ def comparison_of(store: Store, suite: str, task: str) -> Comparison:
     Raises `SettingsError` if it has no finished models or is not at its end: a look at a part of it is no result.
     """
     study = f"{suite}-{task}"
-    found = search(store, study=study, kind=Kind.STUDY)
+    found = search(store, {STUDY: study, KIND: Kind.STUDY})
     if found and found[-1].status not in ("FINISHED", "FAILED"):
         raise SettingsError(f"study '{study}': expected one that is at its end, found {found[-1].status}.")
     return gather(store, study, task=task).comparison

@@ -15,7 +15,8 @@ from pipeline.evaluation.record import Record, record_planner
 from pipeline.evaluation.yardsticks import yardstick_planner
 from pipeline.report.animation import animate_episode
 from pipeline.report.stills import draw_still
-from pipeline.tasks.registry import TASKS, find_task
+from pipeline.tasks.project import TASKS
+from pipeline.tasks.registry import find_task
 from pipeline.tasks.task import Task
 
 FOLDER = Path(__file__).with_name("tasks")

@@ -25,6 +25,7 @@ from docs.command import command
 from docs.picture import save_small
 from pipeline.errors import SettingsError
 from pipeline.evaluation.control import draw_episodes
+from pipeline.names import METHOD
 from pipeline.policies.load import load_policy
 from pipeline.policies.policy import noise_of
 from pipeline.report.path_figures import draw_lines
@@ -35,7 +36,7 @@ from pipeline.streams import numpy_stream, torch_stream
 from pipeline.tasks.registry import find_task
 from pipeline.tasks.task import Array, Ints, Task
 from pipeline.tasks.ways import carry_out
-from pipeline.tracking.query import artifact, group_of, is_model
+from pipeline.tracking.query import group_of, is_model, model_artifact
 from pipeline.tracking.store import open_store
 
 PICTURE = Path(__file__).with_name("two_answers.png")
@@ -157,9 +158,9 @@ def models_of(words: Iterable[str], stack: ExitStack) -> dict[str, Models]:
         store = open_store()
         for task in TASKS:
             for run in models_of_study(store, f"{word}-{task}"):
-                method = run.tags["method"]
+                method = run.tags[METHOD]
                 if is_model(run) and group_of(run) == method:
-                    path = stack.enter_context(artifact(store, run.run_id, f"{run.tags['name']}.pth"))
+                    path = stack.enter_context(model_artifact(store, run))
                     found[task][method].append(path)
     chosen = {task: found[task] for task in TASKS if task in found}
     if not chosen:

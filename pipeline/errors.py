@@ -22,6 +22,10 @@ class SettingsError(UserError):
     """A setting is unknown, of the wrong type or out of range."""
 
 
+class ResumeError(SettingsError):
+    """A run cannot be gone on with: somebody works on it, it is gone, or it was begun otherwise."""
+
+
 class DataError(UserError):
     """Trajectories or training pairs are missing, damaged, or do not fit the settings."""
 

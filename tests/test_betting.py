@@ -196,3 +196,16 @@ def test_an_undecided_contest_says_about_how_many_blocks_would_decide() -> None:
         assert few.verdict == "undecided" and blocks_needed(few, 0.02) == 364
     ever = Contest(np.zeros((1, 9)), np.zeros((1, 9)), Interval(-1, 1), "undecided", None)
     assert blocks_needed(ever, 1e-6) is None
+
+
+@pytest.mark.parametrize(("difference", "blocks"), [(0.1, 80), (0.05, 150)])
+def test_what_two_models_would_need_of_held_out_episodes(difference: float, blocks: int) -> None:
+    """As docs/how-to/without_a_simulator.md says, where it says why `compare` refuses."""
+    random, took = np.random.default_rng(0), []
+    for _ in range(5):
+        a = np.clip(0.6 + random.normal(0, 0.1, (1, 400)), 0, 1)
+        b = np.clip(a - difference + random.normal(0, 0.1, (1, 400)), 0, 1)
+        contest = judge([(a, b)], 0.02, False, lambda *_: None)
+        assert contest.verdict == "better"
+        took.append(contest.a.shape[1])
+    assert 0.8 < np.mean(took) / blocks < 1.2

@@ -205,7 +205,7 @@ def test_a_server_is_asked_for_a_few_states_at_a_time(model: Path) -> None:
         (["MODEL", "models:/pi0@champion"], "expected a version of MLflow's registry, found none called"),
         (["MODEL", "http://127.0.0.1:9"], "http://127.0.0.1:9: expected an answer of a policy server, found: "),
         (["MODEL", "http://"], "policy: expected an address like http://127.0.0.1:5001"),
-        (["MODEL", "SHORT"], ": expected a policy that plans at least 15 actions, found 5."),
+        (["MODEL", "SHORT"], ": expected chunks of at least 15 actions, the longest replan interval of"),
         (["MODEL", "OTHER"], "expected 4 state and 1 action dimensions, for the task"),
         (["MODEL", "data/trajectories.npz"], "data/trajectories.npz: expected a .pth file"),
         (["MODEL", "MODEL", "--score", "grace"], "score: expected one of calm, success, converge, which lie in [0, 1]"),

@@ -7,10 +7,10 @@ import pytest
 
 from pipeline.errors import SettingsError
 from pipeline.methods.registry import METHODS
+from pipeline.names import Kind
 from pipeline.stages.collect import collect
 from pipeline.stages.settings import CollectSettings, TokenizeSettings
 from pipeline.stages.tokenize import tokenize
-from pipeline.tracking.names import Kind
 from pipeline.tracking.store import open_store
 from pipeline.tracking.study import open_study, tag_of
 from tests import warm

@@ -17,9 +17,10 @@ from pipeline.data.pairs import ActionPairs, load_action_pairs, load_token_pairs
 from pipeline.data.trajectories import load_trajectories
 from pipeline.errors import DataError, SettingsError
 from pipeline.files import file_digest
+from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import BinningSettings, Pi0FastSettings, Pi0Settings, TokenSettings
 from pipeline.results.gather import gather
-from pipeline.stages.changed import changed_data
+from pipeline.stages.changed import changed_data, pairs_beside
 from pipeline.stages.collect import collect
 from pipeline.stages.contenders import open_contender
 from pipeline.stages.evaluate import evaluate
@@ -338,6 +339,23 @@ def test_tokens_tell_that_the_pairs_they_were_made_from_have_changed(
     few = ["--dry-run", "--max-episodes", "9"]
     main(COMMANDS, ["promote", "--model", "pi0_fast", "--candidate", run.info.run_id, *few])
     assert f"warning: {line}\n" in "".join(capsys.readouterr())
+
+
+def test_pairs_beside_tokens_are_theirs_only_if_these_were_made_from_them(place: Path) -> None:
+    beside, mine = Path("data/more/training_pairs_original.npz"), Path("mine/p.npz")
+    pairs = load_action_pairs(beside)
+    mine.parent.mkdir()
+    save_action_pairs(mine, replace(pairs, metadata={**pairs.metadata, "seed": 1}))
+    tokenize(TokenizeSettings(pairs=mine, out=beside.parent))
+    files = {"pairs": beside.with_name("training_pairs_fast.npz"), "tokenizer": beside.with_name("fast_tokenizer.json")}
+    prepared = METHODS["pi0_fast"].prepare(make(Pi0FastSettings, files))
+    assert pairs_beside(prepared) is None and prepared.pairs_sha256 == file_digest(mine)
+    tags = {"tokenizer_sha256": "0", "pairs_sha256": file_digest(mine)}
+    run = StoredRun("a", "a", "FINISHED", 0, {"pairs": str(files["pairs"])}, {}, tags, "1", False)
+    assert changed_data([run]) == []
+    shutil.copy(mine, beside)
+    assert pairs_beside(prepared) == beside
+    assert pairs_beside(METHODS["pi0"].prepare(Pi0Settings(pairs=beside))) is None, "its own file, which is looked at"
 
 
 def test_runs_on_one_changed_file_are_one_line(place: Path) -> None:

@@ -11,10 +11,9 @@ import pytest
 import yaml
 
 from docs.reference.__main__ import PAGE, render
-from pipeline import __version__
+from pipeline import __version__, names
 from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
-from pipeline.tracking import names
 from tests import warm
 from tests.conftest import ROOT, Run, environment, files_of, runs_of, store
 
@@ -107,9 +106,9 @@ def test_kinds_and_tags_are_those_of_the_code() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", parts["Kinds of runs"], re.MULTILINE)) == {
         str(kind) for kind in names.Kind
     }
-    declared = {names.STUDY, names.GROUP, names.METHOD, names.NAME, names.MEMBERS, names.WEIGHTS, names.FAILURE}
-    declared |= {names.TRAINED}
-    assert declared <= {name for kind in names.Kind for name in tags_on(kind, parts["Tags"])}
+    declared = {value for name, value in vars(names).items() if name.isupper() and isinstance(value, str)}
+    settings = (RUNS.parent / "settings.md").read_text()  # params are settings
+    assert declared - {names.SHA256} <= ticked(RUNS.read_text()) | ticked(settings)
 
 
 @pytest.mark.slow(seconds=1)

@@ -295,6 +295,7 @@ def test_a_study_stops_at_the_look_that_decides(run: Run, workplace: Path) -> No
     words += ["--episodes", 20, "--executor", "serial", "--until", "decided", "--looks", "3,4", "--margin", 0.9]
     early = run("pipeline", "ensemble", *words)
     assert early.returncode == 0, early.stderr
+    assert "warning: looks: at 3 models per group equivalence can be shown but no difference" in early.stdout
     assert "look at 3 models per group: regression and regression patch=25 are equivalent" in early.stdout
     assert "Looks at 3 models per group; of alpha" in early.stdout and len(of_kind(workplace, "model")) == 6
     tags = of_kind(workplace, "study")[0].data.tags

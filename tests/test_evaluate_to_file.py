@@ -22,7 +22,8 @@ from pipeline.stages.judging import Trial, judge_file, judge_yardstick
 from pipeline.stages.recorded import read_recorded
 from pipeline.stages.settings import EvaluateSettings
 from pipeline.stages.train import train
-from pipeline.tasks.registry import TASKS, find_task
+from pipeline.tasks.project import TASKS
+from pipeline.tasks.registry import find_task
 from pipeline.tracking.query import StoredRun
 from tests.conftest import Run
 

@@ -34,7 +34,8 @@ from pipeline.stages.foreign import first_states, open_foreign
 from pipeline.stages.recorded import read_recorded
 from pipeline.stages.settings import AsksPolicies
 from pipeline.tasks.pendulum import PENDULUM
-from pipeline.tasks.registry import TASKS, find_task
+from pipeline.tasks.project import TASKS
+from pipeline.tasks.registry import find_task
 from tests.conftest import ROOT, files_of
 
 PAGE = (ROOT / "docs" / "how-to" / "foreign_policy.md").read_text()
@@ -417,7 +418,7 @@ def test_a_server_that_dies_in_the_middle(model: Path, workplace: Path, capsys: 
         ("text", "expected numbers"), ("ragged", "expected numbers"), ("long", "more than 1,048,576 bytes"),
         ("moved", "status 302: elsewhere"), ("missing", "status 404"), ("broken", "status 500: out of memory"),
         ("wide", "expected a chunk of shape (steps, 1) for each state, found (15, 2)."),
-        ("short", "expected a policy that plans at least 15 actions, found 14."),
+        ("short", "at least 15 actions, the longest replan interval of the task 'pendulum', found 14."),
         ("one by one", "status 400: one, please It answers one state at a time: name --batch 1."),
         ("hang up", "IncompleteRead"), ("trickle", "found none within 0.5 s"),
     ],

@@ -195,7 +195,7 @@ def test_of_two_that_begin_a_study_at_once_the_first_has_it(
     monkeypatch.setattr(study, "start_run", start_second)
     with pytest.raises(SettingsError, match="is running already: eve:/there by process unknown"):
         study.open_study(here, "four", "tinypi")
-    theirs, ours = search(here, "tinypi", study="four")
+    theirs, ours = search(here, {"study": "four"}, "tinypi")
     assert theirs.run_id == rivals[0] and (theirs.status, theirs.tags["kind"]) == ("RUNNING", "study")
     assert (ours.status, ours.tags["kind"], ours.tags["continued"]) == ("KILLED", "continuation", theirs.run_id)
 

@@ -31,7 +31,8 @@ from pipeline.streams import numpy_stream
 from pipeline.tasks import gymnasium_world
 from pipeline.tasks.check import check_task
 from pipeline.tasks.gymnasium_world import OVER, REWARD, SUCCESS, gymnasium_task
-from pipeline.tasks.registry import TASKS, find_task
+from pipeline.tasks.project import TASKS
+from pipeline.tasks.registry import find_task
 from pipeline.tasks.simulation import mujoco_world
 from pipeline.tasks.task import Condition, Task
 from pipeline.tracking.journal import journal_of

@@ -36,7 +36,8 @@ from pipeline.stages.settings import PlaySettings
 from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tasks.pendulum.scores import score
 from pipeline.tasks.pendulum.world import CONTROL_SECONDS, REST_ANGLE
-from pipeline.tasks.registry import TASKS, find_task
+from pipeline.tasks.project import TASKS
+from pipeline.tasks.registry import find_task
 from pipeline.tasks.task import Condition, Task
 from tests.conftest import Run, files_of
 from tests.test_animation import frames_of, nothing, planned_lqr

@@ -6,9 +6,12 @@ import time
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from pipeline.errors import RunError
-from pipeline.executors.jobs import ATTEMPTS, Done, Failed, Job, Planned, Report, Running
-from pipeline.executors.pool import run_jobs
+from pipeline.executors import pool
+from pipeline.executors.jobs import ATTEMPTS, Done, Failed, Job, Planned, Report, Resources, Running
+from pipeline.executors.pool import VISIBLE, run_jobs, visible_gpus
 
 
 def square(number: int, report: Report) -> int:
@@ -82,3 +85,42 @@ def test_closing_interrupts_the_jobs(tmp_path: Path) -> None:
             break
     events.close()
     assert (tmp_path / "cleaned up").exists()
+
+
+def use_gpu(folder: Path, number: int, report: Report) -> str | None:
+    """Take the GPU that is to be seen: fails if another job has it. The first two wait for each other."""
+    gpu = os.environ.get(VISIBLE)
+    taken = folder / f"gpu {gpu}"
+    taken.touch(exist_ok=False)
+    (folder / f"job {number}").touch()
+    for _ in range(500 if number < 2 else 5):
+        if number < 2 and all((folder / f"job {n}").exists() for n in range(2)):
+            break
+        time.sleep(0.02)
+    else:
+        assert number >= 2, "the other GPU is idle"
+    taken.unlink()
+    return gpu
+
+
+def test_a_job_has_the_gpu_that_it_needs_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "visible_gpus", lambda: ["5", "3"])
+    needs = Resources(gpus=1)
+    jobs: list[Job[object]] = [Job(f"gpu {n}", "x", partial(use_gpu, tmp_path, n), needs) for n in range(4)]
+    jobs[1:1] = [Job(f"cpu {n}", "x", partial(square, n)) for n in range(3)]
+    events = list(run_jobs(jobs, workers=3))
+    assert not [event for event in events if isinstance(event, Failed)]
+    done = {jobs[event.number].name: event.result for event in events if isinstance(event, Done)}
+    assert [done[f"cpu {n}"] for n in range(3)] == [0, 1, 4]
+    assert {done["gpu 0"], done["gpu 1"]} == {"5", "3"} >= {done["gpu 2"], done["gpu 3"]}
+
+
+def test_which_gpus_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch  # not above: the processes of these tests would import it
+
+    monkeypatch.delenv(VISIBLE, raising=False)
+    assert visible_gpus() == list(map(str, range(torch.cuda.device_count())))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert visible_gpus() == ["0", "1"]
+    monkeypatch.setenv(VISIBLE, "GPU-8f,3")
+    assert visible_gpus() == ["GPU-8f", "3"]

@@ -25,7 +25,7 @@ from pipeline.cli.train import train_command
 from pipeline.methods.settings import BinningSettings, Pi0FastSettings, Pi0Settings, RegressionSettings
 from pipeline.stages.settings import CollectSettings, TokenizeSettings
 from pipeline.studies.settings import EnsembleSettings, SearchSettings, SuiteSettings, shorthands
-from pipeline.tracking import names
+from pipeline.tracking import leftover
 from pipeline.tracking.store import database_file, home
 from tests.conftest import ROOT, TRAIN_SCRIPTS, environment, mlflow_command, put_store
 
@@ -47,7 +47,7 @@ ENTRY_POINTS = {
 
 def test_entry_points_are_all_here() -> None:
     assert MLPROJECT["name"] == PYPROJECT["project"]["name"] == "tinypi"
-    assert set(MLPROJECT["entry_points"]) == set(ENTRY_POINTS) == names.ENTRY_POINTS
+    assert set(MLPROJECT["entry_points"]) == set(ENTRY_POINTS) == leftover.ENTRY_POINTS
 
 
 @pytest.mark.parametrize("name", list(ENTRY_POINTS))

@@ -26,9 +26,10 @@ from pipeline.evaluation.stored import (
     write_episodes,
 )
 from pipeline.evaluation.yardsticks import evaluate_yardstick
+from pipeline.names import LOOKED, VERDICT
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.comparison_tables import verdict_table
-from pipeline.report.design import Design
+from pipeline.report.design import Design, earlier_of
 from pipeline.report.overview import as_markdown, as_text, verdicts
 from pipeline.report.score_figures import draw_scores
 from pipeline.report.scores import COSTS
@@ -41,10 +42,9 @@ from pipeline.results.gather import gather, to_model
 from pipeline.results.groups import computed_groups, data_notes
 from pipeline.results.plan import of_study, plan_table
 from pipeline.stages.judging import Judged, log_judged
-from pipeline.studies.design import earlier_of, tags_of
+from pipeline.studies.design import caution, tags_of
 from pipeline.studies.verdict import group_metrics, study_metrics, verdict_tags
 from pipeline.tasks.pendulum import PENDULUM
-from pipeline.tracking.names import LOOKED, VERDICT
 from pipeline.tracking.query import StoredRun, artifact, fetch, history
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import open_store
@@ -182,6 +182,14 @@ def test_where_one_looks_early_the_interval_says_what_the_verdict_says() -> None
     # after 2 and 1 models no p is below 2 / 12: such a look can find equivalence only
     never = verdict(compared(models[:2] + models[4:6], design=replace(DESIGN, looks="2,3")))
     assert never.left == (3,) and not never.needs and "would probably not decide" in verdict_sentence(never, "calm", 3)
+    said = [caution(replace(DESIGN, looks=looks), groups) for looks, groups in (("2,3,6", 2), ("4,9", 3))]
+    assert said == [
+        "looks: at 2 and 3 models per group equivalence can be shown but no difference: for two groups and 3 looks the "
+        "permutation test needs 5 models at the first.",
+        "looks: at 4 models per group equivalence can be shown but no difference: for 3 pairs of groups and 2 looks "
+        "the permutation test needs 5 models at the first.",
+    ]
+    assert caution(replace(DESIGN, looks="2,3,6"), 1) is caution(DESIGN, 3) is caution(replace(DESIGN, looks="6"), 3)
     text = as_text(compared(models, design=replace(DESIGN, looks="4,8,12")))
     assert "95% interval (looks): 95% for all pairs and looks together, 98.3% for one by itself." in text
 

@@ -17,7 +17,7 @@ from pipeline.registry.register import choosing, chosen_by, registered_name
 from pipeline.report.comparison import Comparison
 from pipeline.report.comparison_tables import averages_table
 from pipeline.report.headline import headline
-from pipeline.report.model_card import listed, model_card, training_facts
+from pipeline.report.model_card import model_card, training_facts
 from pipeline.report.overview import as_markdown, as_text
 from pipeline.report.page import Page, captions_of, main_tables, render_page
 from pipeline.report.path_figures import draw_paths
@@ -26,12 +26,14 @@ from pipeline.report.plotting import as_svg
 from pipeline.report.score_figures import draw_scores
 from pipeline.report.tables import Table
 from pipeline.report.values import as_values
+from pipeline.report.words import listed
 from pipeline.results.episodes import show_episodes
 from pipeline.results.figures import backdrop, demonstrated_paths, draw_figures
 from pipeline.results.gather import Gathered, gather
 from pipeline.results.task import task_of_runs
-from pipeline.tasks import registry
 from pipeline.tasks.pendulum import PENDULUM
+from pipeline.tasks.project import TASKS
+from pipeline.tracking.query import StoredRun, chunk_of
 from pipeline.tracking.store import open_store
 from tests.puck import PUCK, WITHOUT_SCENE
 from tests.test_report_suite import made_up
@@ -40,7 +42,7 @@ from tests.test_report_suite import made_up
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     """The made-up task as one of the project's."""
-    monkeypatch.setitem(registry.TASKS, "puck", "tests.puck:PUCK")
+    monkeypatch.setitem(TASKS, "puck", "tests.puck:PUCK")
 
 
 @pytest.fixture(scope="module")
@@ -123,16 +125,24 @@ def test_the_page_of_a_task_without_a_scene_says_so(compared: Comparison) -> Non
 
 
 def test_the_card_says_what_the_task_says() -> None:
-    card = model_card(training_facts(PUCK, "a", "0" * 32, {"method": "pi0"}, {"seed": 3}))
+    card = model_card(training_facts(PUCK, 10, "a", "0" * 32, {"method": "pi0"}, {"seed": 3}))
     assert "**Task** `puck`: Push a puck past a post." in card
     assert "states `(N, 4)`: place along, m; place across, m; speed along, m/s; speed across, m/s." in card
     assert "chunks `(N, 10, 2)`: actions for the next 10 steps of 0.1 s: push along, N, applied within ±2; push" in card
     assert "Tested were the first 5 and 10 actions, and uniform action noise up to ±0.1." in card
-    tagged = training_facts(PUCK, "a", "0" * 32, {"method": "pi0", "chunk": "20"}, {"horizon": "0"})
-    assert "chunks `(N, 20, 2)`: actions for the next 20 steps" in model_card(tagged), "those of the policy"
-    other = training_facts(PENDULUM, "a", "0" * 32, {"method": "pi0"}, {"horizon": "25"})
+    other = training_facts(PENDULUM, 25, "a", "0" * 32, {"method": "pi0"}, {})
     assert "chunks `(N, 25, 1)`" in model_card(other) and "first 10, 13 and 15 actions" in model_card(other)
-    assert [listed(values) for values in ((1,), (1, 2), (1, 2, 3))] == ["1", "1 and 2", "1, 2 and 3"]
+    assert [listed(values) for values in ((), (1,), (1, 2), (1, 2, 3))] == ["", "1", "1 and 2", "1, 2 and 3"]
+
+
+@pytest.mark.parametrize(
+    ("chunk", "horizon", "expected"), [("20", "0", 20), ("20", "25", 20), ("", "25", 25), ("", "0", 10), ("", "", 10)]
+)
+def test_the_chunk_of_a_run_is_that_of_its_data_whatever_its_version_told(
+    chunk: str, horizon: str, expected: int
+) -> None:
+    tags, params = ({name: value} if value else {} for name, value in (("chunk", chunk), ("horizon", horizon)))
+    assert chunk_of(StoredRun("0", "a", "FINISHED", 0, params, {}, tags, "1"), PUCK) == expected
 
 
 def test_the_best_of_a_study_is_chosen_by_the_tasks_own_scores() -> None:

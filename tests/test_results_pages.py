@@ -21,7 +21,8 @@ from pipeline.report.plotting import Figure
 from pipeline.report.suite import Suite, verdict_of
 from pipeline.studies.settings import SuiteSettings
 from pipeline.studies.suite import run_suite
-from pipeline.tasks.registry import TASKS, find_task
+from pipeline.tasks.project import TASKS
+from pipeline.tasks.registry import find_task
 from pipeline.tracking.store import open_store
 from tests.conftest import TINY, runs_of
 from tests.test_report_suite import made_up

@@ -14,7 +14,7 @@ from scipy import stats
 
 from benchmarks.coverage import BEYOND, OUTCOMES, RARE, RESULTS, Cell, Outcome, simulate
 from pipeline.report.letters import letters
-from pipeline.report.looks import judge_looks, least_share
+from pipeline.report.looks import blind_looks, fewest_models, judge_looks, least_share
 from pipeline.report.planning import Need, deciding_half_width, expected_half_width, needed, shared_variance
 from pipeline.report.relabellings import permutation_test
 from pipeline.report.statistics import (
@@ -399,6 +399,10 @@ def test_a_look_by_hand() -> None:
     assert look.p <= look.spent and look.estimate is not None and 0.05 / 3 < look.estimate.p < 0.05
     assert not look.differs and look.verdict == "undecided"
     assert [least_share(stages) for stages in ([4], [4, 2])] == [2 / 70, 2 / 420]
+    apart = judge_looks(drawn(0, 9, 40) + 9, drawn(1, 9, 40), (2, 3, 6, 9), 0.1, +1)
+    assert [(look.models, look.verdict) for look in apart] == [(2, "undecided"), (3, "undecided"), (6, "better")]
+    assert blind_looks((2, 3, 6, 9)) == (2, 3) and blind_looks((8, 12, 16, 20), 0.05 / 45) == () == blind_looks(())
+    assert [fewest_models(*each) for each in ((1,), (4,), (4, 0.05 / 10))] == [4, 5, 7]  # 2 in 70, 252 and 3432
     assert judge_looks(np.ones((9, 50)), np.ones((9, 50)), (5, 9), 0.1, +1)[-1].verdict == "undecided"
 
 

@@ -249,15 +249,17 @@ def test_lists_are_read_to_their_end(workplace: Path, monkeypatch: pytest.Monkey
         client.create_registered_model(f"model {number}")
         client.create_model_version("model 0", source="s3://bucket/x", run_id=None)
     assert len(found := query.search(client)) == 6 and found[0].name == "study"
-    assert [run.name for run in query.search(client, "first")] == ["study"] and not query.search(client, "none")
-    assert len(query.search(client, study="s")) == 5
+    assert [run.name for run in query.search(client, experiment="first")] == ["study"] and not query.search(
+        client, experiment="none"
+    )
+    assert len(query.search(client, {"study": "s"})) == 5
     assert len(query.registered_models(client)) == 5
     assert [version.number for version in versions_of(client, "model 0")] == [1, 2, 3, 4, 5]
     with pytest.raises(SettingsError, match=r"found it in later 0, later 1, .*Name one with --experiment"):
         query.search_study(client, "s")
     assert len(query.search_study(client, "s", "later 3")) == 1
     client.delete_experiment(client.get_experiment_by_name("later 3").experiment_id)
-    assert not query.search_study(client, "s", "later 3") and len(query.search(client, study="s")) == 4
+    assert not query.search_study(client, "s", "later 3") and len(query.search(client, {"study": "s"})) == 4
 
 
 @pytest.mark.usefixtures("with_store")

@@ -11,7 +11,7 @@ from pipeline.studies.groups import plan_groups
 from pipeline.studies.settings import EnsembleSettings, SuiteSettings
 from pipeline.studies.study import Study
 from pipeline.studies.suite import plan_studies
-from pipeline.tasks.registry import DEFAULT, TASKS
+from pipeline.tasks.project import DEFAULT, TASKS
 from tests.conftest import ROOT
 
 
@@ -38,9 +38,12 @@ def test_its_studies_train_as_it_says() -> None:
         ({"episodes": "avoiding=3"}, "episodes: expected text like '300' or '300,pendulum=1000', found 'avoiding=3'"),
         (
             {"methods": "pi0 horizon=12,regression"},
-            "horizon: expected at least 15 actions, the longest .* 'pendulum', f",
+            "horizon: expected chunks of at least 15 actions, the longest .* 'pendulum', f",
         ),
-        ({"methods": "pi0 horizon=15", "tasks": "pendulum,avoiding"}, "horizon: expected at least 20 .* 'avoiding', f"),
+        (
+            {"methods": "pi0 horizon=15", "tasks": "pendulum,avoiding"},
+            "horizon: expected chunks of at least 20 .* 'avoiding', f",
+        ),
         ({"originals": "nowhere"}, "originals: expected a folder with .pth files, found none in 'nowhere'"),
         ({"originals": "nowhere", "tasks": "avoiding"}, r"originals: expected tasks of this suite \(avoiding\), found"),
     ],

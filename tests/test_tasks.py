@@ -21,7 +21,8 @@ from pipeline.methods.method import Plans
 from pipeline.methods.settings import Pi0FastSettings, Pi0Settings
 from pipeline.policies.checkpoint import load_checkpoint
 from pipeline.tasks.facts import TaskFacts, facts_of, read_facts
-from pipeline.tasks.registry import DEFAULT, TASKS, find_task
+from pipeline.tasks.project import DEFAULT, TASKS
+from pipeline.tasks.registry import find_task
 from pipeline.tasks.score import OF_PLANS, primary_of
 from tests.conftest import ROOT
 
@@ -201,5 +202,6 @@ def test_a_horizon_below_the_longest_replan_interval_is_refused(
     words = ["--horizon", "14"]
     assert main(TRAIN[command], words) == 2 if command in TRAIN else main(COMMANDS, [command, *words]) == 2
     said = capsys.readouterr()
-    expected = "expected at least 15 actions, the longest replan interval of the task 'pendulum', found 14. See --help."
-    assert (said.out, said.err) == ("", f"error: horizon: {expected}\n") and not list(tmp_path.iterdir())
+    expected = "chunks of at least 15 actions, the longest replan interval of the task 'pendulum', found 14"
+    assert (said.out, said.err) == ("", f"error: horizon: expected {expected}. See --help.\n")
+    assert not list(tmp_path.iterdir())

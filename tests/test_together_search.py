@@ -3,16 +3,24 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from mlflow.entities import Run as MlflowRun
 
 from pipeline.cli.main import COMMANDS, EXIT_INTERRUPTED, main
+from pipeline.errors import ResumeError, RunError
 from pipeline.executors.jobs import Job
+from pipeline.methods.registry import METHODS
+from pipeline.methods.settings import RegressionSettings
 from pipeline.report.search import COMPLETE, FAILED
-from pipeline.stages import train
+from pipeline.stages import train, train_together
+from pipeline.stages.account import Training
+from pipeline.stages.finish import Trained
+from pipeline.stages.unfinished import find_unfinished
+from pipeline.studies import search_rounds
 from pipeline.studies.jobs import with_files
+from pipeline.tracking.journal import journal_of
 from pipeline.training.fit import Epoch
 from tests.conftest import put_store, runs_of
 
@@ -161,6 +169,52 @@ def test_a_trial_fails_by_its_own_settings_alone(capsys: pytest.CaptureFixture[s
     models = sorted((run.info.status, run.data.tags["together"]) for run in of_kind("model"))
     assert models == [("FAILED", "2")] * 2 + [("FINISHED", "2")] * 2
     assert search(*words) == 0 and "done in" not in capsys.readouterr().out
+
+
+@pytest.mark.slow(seconds=3)
+@pytest.mark.usefixtures("place")
+def test_why_settings_make_no_model_is_kept_where_others_of_the_stack_fail_otherwise(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As above, a rate of 1 diverges; of the other training no file can be written."""
+    Path("space.yaml").write_text("regression: {lr: {choices: [0.01, 1]}}")
+    full, finish = [True], train_together.finish
+
+    def fail_to_finish(training: Training) -> Trained:
+        if full:
+            raise RunError("the disk is full")
+        return finish(training)
+
+    monkeypatch.setattr(train_together, "finish", fail_to_finish)
+    fixed = "epochs=1,width=8,layers=1,batch_size=40,weight_decay=10,schedule=constant,warmup=0"
+    words = ["--sampler", "grid", "--seeds-per-trial", 1, "--set", fixed]
+    assert search(*words) == 1
+    printed = "".join(capsys.readouterr())
+    assert "in a stack of 2: done in" in printed and "the disk is full. Run the same command again" in printed
+    reasons = {json.loads(run.data.tags["tried"])["lr"]: run.data.tags.get("reason", "") for run in of_kind("trial")}
+    assert reasons[0.01] == "" and "expected a finite loss and gradient" in reasons[1]
+    full.clear()
+    assert search(*words) == 0
+    models = [(run.data.params["lr"], run.info.status) for run in of_kind("model")]
+    assert sorted(models) == [("0.01", "FINISHED"), ("1.0", "FAILED")], "each was begun once"
+
+
+@pytest.mark.usefixtures("place")
+def test_that_somebody_works_on_a_run_says_nothing_about_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = journal_of("a" * 32)
+    assert other.make({"method": "regression"})
+    settings = RegressionSettings(resume="a" * 32)
+    with pytest.raises(ResumeError, match="expected a run that nobody works on") as found:
+        find_unfinished(METHODS["regression"], settings)
+
+    def meet(*_: object) -> NoReturn:
+        raise found.value
+
+    with pytest.raises(ResumeError):
+        search_rounds.attempt("a", meet, lambda _done: None)
+    monkeypatch.setattr(search_rounds, "make_together", meet)
+    with pytest.raises(ResumeError):
+        search_rounds.attempt_together([], "0", lambda _done: None)
 
 
 def test_a_stack_goes_on_with_what_its_members_left() -> None:

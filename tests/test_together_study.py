@@ -101,8 +101,15 @@ def test_an_interrupted_group_goes_on_to_the_same_bits(workplace: Path, monkeypa
     pairs = list(zip(ids, whole, strict=True))
     assert all(can_resume(run_id, settings, together=True) for run_id, (settings, _) in pairs)
     assert not any(can_resume(run_id, settings) for run_id, (settings, _) in pairs)
-    again = [(settings.model_copy(update={"resume": run_id}), place) for run_id, (settings, place) in pairs]
-    others = [replaced(again[1], pairs=Path("other.npz")), replaced(whole[1], width=8)]
+    on_cpu = whole[0][0].model_copy(update={"device": "cpu"})  # it was "auto", which is the same
+    assert can_resume(ids[0], on_cpu, together=True)
+    with monkeypatch.context() as with_gpu:
+        with_gpu.setattr(torch.cuda, "is_available", lambda: True)
+        with_gpu.setattr(torch, "use_deterministic_algorithms", lambda *_, **__: None)
+        assert not can_resume(ids[0], whole[0][0], together=True) and can_resume(ids[0], on_cpu, together=True)
+    cpu = {"device": "cpu"}
+    again = [(settings.model_copy(update={"resume": run_id} | cpu), place) for run_id, (settings, place) in pairs]
+    others = [replaced(again[1], pairs=Path("other.npz")), replaced(whole[1], width=8, **cpu)]
     for other, message in zip(others, ("was started with pairs", "width: expected one value for models"), strict=True):
         with pytest.raises(SettingsError, match=message) as refusal:
             train_together(REGRESSION, [again[0], other], quiet, lambda _done: None)

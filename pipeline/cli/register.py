@@ -1,6 +1,7 @@
 """`register`."""
 
 from pipeline.cli.options import settings_command
+from pipeline.names import STUDY
 from pipeline.registry.settings import RegisterSettings
 
 EXAMPLES = ("register --study ensemble", "register --run 0123456789abcdef0123456789abcdef")
@@ -13,7 +14,7 @@ def run(settings: RegisterSettings) -> None:
 
     made = register_models(settings, lambda line: OUT.print(line, markup=False))
     rows = [
-        (str(each.version), f"{each.run.name}{', the best of ' + each.run.tags['study'] if each.best else ''}")
+        (str(each.version), f"{each.run.name}{', the best of ' + each.run.tags[STUDY] if each.best else ''}")
         for each in made
     ]
     print_rows("Registered", rows)

@@ -18,11 +18,11 @@ def run(settings: ReportSettings) -> None:
     """Print the comparison in the chosen format, and write files if a folder is named."""
     from pipeline.cli.console import ERR, print_result, print_rows
     from pipeline.files import check_folder
+    from pipeline.names import KIND, Kind
     from pipeline.report.overview import as_markdown, as_text
     from pipeline.report.values import as_csv, as_values
     from pipeline.results.gather import gather
     from pipeline.tasks.registry import find_task
-    from pipeline.tracking.names import Kind
     from pipeline.tracking.query import search_study
     from pipeline.tracking.store import open_store
 
@@ -46,7 +46,7 @@ def run(settings: ReportSettings) -> None:
     from pipeline.results.write import write_files  # matplotlib, and torch for the page, are slow to import
 
     runs = [] if settings.study == ALL else search_study(store, settings.study, settings.experiment)
-    study = next((each.run_id for each in reversed(runs) if each.tags.get("kind") == Kind.STUDY), None)
+    study = next((each.run_id for each in reversed(runs) if each.tags.get(KIND) == Kind.STUDY), None)
     files, missing = write_files(store, gathered, Path(settings.out), study, settings.html)
     rows = [*(("", str(path)) for path in files), *(("not drawn", why) for why in missing)]
     if settings.format == "text":

@@ -8,6 +8,7 @@ from pipeline.cli.options import settings_command
 from pipeline.config import is_default
 from pipeline.methods.preset import preset_for
 from pipeline.methods.settings import TrainSettings
+from pipeline.names import BEST_TEST_LOSS, BEST_VAL_LOSS, TRAIN_SECONDS
 
 EXAMPLES = {
     "pi0": ("--seed 1", "--epochs 10 --width 128", "--resume latest"),
@@ -28,12 +29,12 @@ def train(method_name: str, settings: TrainSettings) -> None:
     with training_display(OUT) as display:
         made = work(METHODS[method_name], settings, display.line, display.step)
     metrics = made.metrics
-    losses = f"val {metrics['best_val_loss']:.5f}, test {metrics['test_loss_at_best_val']:.5f}"
+    losses = f"val {metrics[BEST_VAL_LOSS]:.5f}, test {metrics[BEST_TEST_LOSS]:.5f}"
     looked = ", ".join(f"{name} {value:.2f}" for name, value in made.check.items())
     rows = [
         ("loss", f"{losses}, at epoch {made.best_epoch}"),
         ("control", f"{looked} (a first look)" if looked else "not judged: the task has no simulator"),
-        ("training", f"{metrics['train_seconds']:.1f} s"),
+        ("training", f"{metrics[TRAIN_SECONDS]:.1f} s"),
         ("model", str(made.mirror.model)),
         ("loss curves", str(made.mirror.picture)),
         ("log", str(made.mirror.log)),

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pipeline.errors import DivergedError
 from pipeline.methods.method import Plans, joined, rows_of
+from pipeline.names import WEIGHTS_SHA256
 from pipeline.policies.policy import Policy
 from pipeline.streams import numpy_stream, torch_stream
 from pipeline.tasks.score import SUCCESS, Scores, shares_of
@@ -103,7 +104,7 @@ def policy_planner(policy: Policy, episodes: Episodes, seed: int, *purpose: str)
 
 def model_word(policy: Policy) -> str:
     """Return what stands for a policy in the names of streams."""
-    return str(policy.provenance.get("weights_sha256", policy.name)).replace("/", "-")
+    return str(policy.provenance.get(WEIGHTS_SHA256, policy.name)).replace("/", "-")
 
 
 def plan_in_blocks(

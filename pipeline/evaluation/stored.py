@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation.protocol import Protocol
+from pipeline.names import EVALUATION
 from pipeline.tasks.task import Condition, Task
 
 if TYPE_CHECKING:  # it imports torch, which a report does not
@@ -28,13 +29,13 @@ PATHS_FILE, MOST_PATHS = "paths.npz", 200
 CONDITION_COLUMNS = ("action_noise", "replan")
 EPISODE_COLUMNS = (*CONDITION_COLUMNS, "episode")
 
-UNFINISHED = "unfinished"  # the tag `evaluation` while results are being logged
+UNFINISHED = "unfinished"  # the tag EVALUATION while results are being logged
 
 
 def protocol_tags(protocol: Protocol) -> dict[str, str]:
     """Return the tags of a run that was evaluated by this protocol: as text, and as numbers."""
     return {
-        "evaluation": str(protocol),
+        EVALUATION: str(protocol),
         "evaluation_episodes": str(protocol.episodes),
         "evaluation_seed": str(protocol.seed),
         "evaluation_version": str(protocol.version),
@@ -49,7 +50,7 @@ def protocol_of(tags: Mapping[str, str]) -> Protocol | None:
     """
     numbers = [tags.get(f"evaluation_{name}", "") for name in ("episodes", "seed")]
     numbers.append(tags.get("evaluation_version", "1"))
-    complete = tags.get("evaluation", UNFINISHED) != UNFINISHED and all(map(str.isdecimal, numbers))
+    complete = tags.get(EVALUATION, UNFINISHED) != UNFINISHED and all(map(str.isdecimal, numbers))
     if not complete:
         return None
     episodes, seed, version = map(int, numbers)

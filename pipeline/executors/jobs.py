@@ -36,7 +36,8 @@ class Resources:
 class Job(Generic[R]):
     """A name, a `kind` (jobs of one kind take about equally long), and a picklable `work(report) -> result`.
 
-    What it needs is declared for executors whose workers are on other machines.
+    A GPU that it needs is its own as long as it runs. The files are declared for executors whose workers are on other
+    machines.
     """
 
     name: str

@@ -1,6 +1,8 @@
 """Jobs on a pool of processes: a job that fails, or whose process dies, is tried again and does not affect the others.
 
-Processes are spawned, so a job runs as it would in a fresh interpreter.
+Processes are spawned, so a job runs as it would in a fresh interpreter. A job that needs a GPU has one to itself: for
+each GPU there is one process that sees no other, and such jobs run in these alone, for torch keeps the memory of a GPU
+in the process that has used it.
 """
 
 import multiprocessing
@@ -10,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
 from multiprocessing.sharedctypes import RawArray
 from typing import Any
 
@@ -20,14 +23,26 @@ from pipeline.executors.jobs import ATTEMPTS, Done, Events, Executor, Failed, Jo
 
 TICK_SECONDS = 0.25
 AHEAD = 2  # jobs given to the pool for each process: results that nobody has taken yet are few
+VISIBLE = "CUDA_VISIBLE_DEVICES"  # read when CUDA starts
 
 CONSTS.term_timeout = 15  # seconds that an interrupted job has to end its run
+
+
+@dataclass
+class Lane:
+    """Some of the processes: those without a GPU, or the one that has a GPU."""
+
+    pool: ProcessPool
+    most: int  # jobs given to it at a time
+    has_gpu: bool
+    given: int = 0  # jobs that are not done
 
 
 def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Events[R]:
     """Run all jobs on `workers` processes (0: one per core); yield events until each is done or has failed finally.
 
-    Each job is tried at most twice. Closing the generator interrupts the running jobs, like Ctrl-C.
+    Of those that need a GPU no more run at a time than there are GPUs, each on its own; where there is none, they run
+    as the others. Each job is tried at most twice. Closing the generator interrupts the running jobs, like Ctrl-C.
     """
     if not jobs:
         return
@@ -35,33 +50,36 @@ def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Events[R]:
     yield Planned(tuple(job.name for job in jobs), tuple(job.kind for job in jobs), processes)
     # Written without a lock: a process that dies while it reports cannot block the others.
     fractions = RawArray("d", len(jobs))
-    pool = ProcessPool(
-        max_workers=processes,
-        context=multiprocessing.get_context("spawn"),
-        initializer=_start_process,
-        initargs=(fractions,),
-    )
+    needing = [number for number, job in enumerate(jobs) if job.needs.gpus]
+    gpus = visible_gpus()[: min(processes, len(needing))] if needing else []
+    on_gpu = deque(needing if gpus else ())
+    others = deque(number for number, job in enumerate(jobs) if not (gpus and job.needs.gpus))
+    lanes = [Lane(_pool(1, fractions, gpu), 1, has_gpu=True) for gpu in gpus]
+    if rest := processes - len(gpus):
+        lanes.append(Lane(_pool(rest, fractions), AHEAD * rest, has_gpu=False))
     attempts = [0] * len(jobs)
     started: dict[int, float] = {}
-    pending: dict[Future[Any], int] = {}
+    pending: dict[Future[Any], tuple[int, Lane]] = {}
 
-    def submit(number: int) -> None:
+    def submit(number: int, lane: Lane) -> None:
         attempts[number] += 1
         fractions[number] = 0.0
         started.pop(number, None)
-        pending[pool.schedule(_run, (jobs[number].work, number))] = number
+        lane.given += 1
+        pending[lane.pool.schedule(_run, (jobs[number].work, number))] = number, lane
 
-    waiting = deque(range(len(jobs)))
     try:
-        while waiting or pending:
-            while waiting and len(pending) < AHEAD * processes:
-                submit(waiting.popleft())
+        while on_gpu or others or pending:
+            for lane in lanes:
+                while lane.given < lane.most and (waiting := on_gpu if lane.has_gpu and on_gpu else others):
+                    submit(waiting.popleft(), lane)
             ended, _ = wait(pending, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
-            running = {number for future, number in pending.items() if future.running()}
+            running = {number for future, (number, _) in pending.items() if future.running()}
             for number in running:
                 started.setdefault(number, time.monotonic())
             for future in ended:
-                number = pending.pop(future)
+                number, lane = pending.pop(future)
+                lane.given -= 1
                 error = future.exception()
                 if error is None:
                     now = time.monotonic()
@@ -70,11 +88,13 @@ def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Events[R]:
                 final = attempts[number] == ATTEMPTS
                 yield Failed(number, _reason(error), final)
                 if not final:
-                    waiting.append(number)
+                    (on_gpu if gpus and jobs[number].needs.gpus else others).append(number)
             yield Running({number: fractions[number] for number in sorted(running)})
     finally:
-        pool.stop()  # type: ignore[no-untyped-call]
-        pool.join()
+        for lane in lanes:
+            lane.pool.stop()  # type: ignore[no-untyped-call]
+        for lane in lanes:
+            lane.pool.join()
 
 
 POOL = Executor(run_jobs)
@@ -83,6 +103,20 @@ POOL = Executor(run_jobs)
 def cores() -> int:
     """Return how many cores this process may use; `taskset` or a container can limit it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs that this process may use, each as `CUDA_VISIBLE_DEVICES` names it."""
+    import torch
+
+    count = torch.cuda.device_count()
+    named = os.environ.get(VISIBLE)
+    return list(map(str, range(count))) if named is None else named.split(",")[:count]
+
+
+def _pool(processes: int, fractions: Any, gpu: str | None = None) -> ProcessPool:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPool(processes, context=context, initializer=_start_process, initargs=(fractions, gpu))
 
 
 def _reason(error: BaseException) -> str:
@@ -97,9 +131,11 @@ _fractions: Any = None  # in a process of the pool: the shared array that it rep
 _working = False  # in a process of the pool: whether it is running a job
 
 
-def _start_process(fractions: Any) -> None:
+def _start_process(fractions: Any, gpu: str | None) -> None:
     global _fractions
     _fractions = fractions
+    if gpu is not None:
+        os.environ[VISIBLE] = gpu
     signal.signal(signal.SIGTERM, _interrupt)  # sent by the pool, which ignores Ctrl-C in its processes
 
 

@@ -39,6 +39,7 @@ from pipeline.methods.pi0_fast_stacked import stacked_loss
 from pipeline.methods.settings import BinningSettings, Pi0FastSettings, TokenActing, TokenSettings
 from pipeline.models.original import OriginalTokenTransformer
 from pipeline.models.token_transformer import TokenTransformer
+from pipeline.names import PAIRS_SHA256, TOKENIZER_SHA256
 from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer
 from pipeline.tokenizer.stored import load_tokenizer
 
@@ -73,7 +74,7 @@ def prepare(settings: TokenSettings) -> Prepared:
         arrays={"state": pairs.state, "token_seq": pairs.token_seq},
         files=files,
         digests=digests,
-        pairs_sha256=pairs.metadata.get("pairs_sha256"),
+        pairs_sha256=pairs.metadata.get(PAIRS_SHA256),
         warnings=(
             *split_warning(settings.pairs, split),
             *starts_warning(settings.pairs, settings, starts),
@@ -96,7 +97,7 @@ def check_tokens(pairs: TokenPairs, tokenizer: FastTokenizer, settings: TokenSet
             f"{path}: 'token_seq' holds id {tokens[outside][0]}, but {settings.tokenizer} has "
             f"{tokenizer.vocabulary} entries (0-{tokenizer.vocabulary - 1}). {remedy}"
         )
-    made_with = pairs.metadata.get("tokenizer_sha256")
+    made_with = pairs.metadata.get(TOKENIZER_SHA256)
     if made_with is not None and made_with != tokenizer.digest:
         raise DataError(
             f"{path}: was made with the tokenizer {str(made_with)[:12]}, but {settings.tokenizer} is "

@@ -14,6 +14,7 @@ from pipeline.config import NONE, describe_fault
 from pipeline.errors import SettingsError, reason
 from pipeline.files import whole_file
 from pipeline.methods.settings import TrainSettings
+from pipeline.parse import small_text, yaml_values
 
 if TYPE_CHECKING:  # it imports torch
     from pipeline.methods.method import Method
@@ -77,10 +78,8 @@ def write_preset(path: Path, preset: Preset) -> None:
 def read_yaml(path: Path, what: str) -> Any:
     """Return what a YAML file of limited size holds; raises `SettingsError` that says `what` was expected."""
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise ValueError(f"more than {LARGEST_FILE:,} bytes")
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        return yaml_values(small_text(path, LARGEST_FILE))
+    except (OSError, ValueError) as error:
         raise SettingsError(f"{path}: expected {what} in YAML, found: {reason(error)[:200]}.") from error
 
 

@@ -36,6 +36,7 @@ from pipeline.files import arrays_digest, check_zip, is_file, whole_file
 from pipeline.methods.method import Interface, Method
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import Acting, TrainSettings
+from pipeline.names import NAME, WEIGHTS_SHA256
 from pipeline.policies.states import is_name
 from pipeline.tasks.facts import BEFORE, read_facts
 from pipeline.tokenizer.fast import MAX_CHUNK
@@ -240,7 +241,7 @@ def _check_fit(checkpoint: Checkpoint) -> None:
     The file claims the size of its network, so the weights are compared with a network that takes no memory.
     """
     interface, tokenizer = checkpoint.interface, checkpoint.interface.tokenizer
-    if not is_name(checkpoint.provenance.get("name", "")):
+    if not is_name(checkpoint.provenance.get(NAME, "")):
         raise ValueError("'name' in 'provenance' must be a line of text")
     if tokenizer and (tokenizer.horizon, tokenizer.action_dim) != (interface.horizon, len(interface.action.mean)):
         raise ValueError("'horizon' and the actions of 'normalisation' must be the tokenizer's")
@@ -255,7 +256,7 @@ def _check_digests(content: dict[str, Any]) -> None:
     """Raise `ValueError` if the content, or in files of earlier versions the weights, changed since it was written."""
     if DIGEST in content and content[DIGEST] != content_digest(content):
         raise ValueError(f"the content has changed since it was written: its {DIGEST} does not match")
-    declared = content["provenance"].get("weights_sha256")
+    declared = content["provenance"].get(WEIGHTS_SHA256)
     if declared is not None and declared != weights_digest(content["weights"]):
         raise ValueError("the weights have changed since they were written: their weights_sha256 does not match")
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from pipeline.errors import CheckpointError, one_line
 from pipeline.methods.method import Noise, Plans
+from pipeline.names import MEMBERS, NAME, WEIGHTS_SHA256
 from pipeline.policies.checkpoint import (
     DIGEST,
     Checkpoint,
@@ -89,8 +90,8 @@ def average(path: Path, name: str, checkpoints: Sequence[Checkpoint]) -> Policy:
 
     first, *others = (policy.provenance for policy in policies)
     common = {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
-    digests = [policy.provenance.get("weights_sha256") for policy in policies]
-    provenance = common | {"name": name, "members": digests}
+    digests = [policy.provenance.get(WEIGHTS_SHA256) for policy in policies]
+    provenance = common | {NAME: name, MEMBERS: digests}
     method, task, state_dim, horizon, action_dim = kinds.pop()
     return Policy(
         name=name,
@@ -106,7 +107,7 @@ def average(path: Path, name: str, checkpoints: Sequence[Checkpoint]) -> Policy:
 
 
 def members_digest(weights: Sequence[str]) -> str:
-    """Return one sha256 for members with these `weights_sha256`, in any order."""
+    """Return one sha256 for members with these digests of weights, in any order."""
     return sha256(" ".join(sorted(weights)).encode()).hexdigest()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.errors import CheckpointError, MissingExtraError, SettingsError
 from pipeline.models.graph import Graph
+from pipeline.names import NAME, WEIGHTS_SHA256
 from pipeline.policies.checkpoint import Checkpoint, weights_digest
 from pipeline.policies.exported import DIGEST, FORMAT, INSTALL, UNSEALED, seal
 
@@ -27,12 +28,12 @@ def onnx_bytes(path: Path, checkpoint: Checkpoint) -> bytes:
     state_dim, action_dim = len(interface.state.mean), len(interface.action.mean)
     metadata = {
         "format": FORMAT,
-        "name": str(checkpoint.provenance.get("name", method.name)),
+        "name": str(checkpoint.provenance.get(NAME, method.name)),
         "method": method.name,
         "horizon": str(interface.horizon),
         "state_dim": str(state_dim),
         "action_dim": str(action_dim),
-        "provenance": json.dumps(checkpoint.provenance | {"weights_sha256": weights_digest(checkpoint.weights)}),
+        "provenance": json.dumps(checkpoint.provenance | {WEIGHTS_SHA256: weights_digest(checkpoint.weights)}),
         "task": json.dumps(interface.task.values()),
         DIGEST: UNSEALED,
     }

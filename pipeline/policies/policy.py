@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from pipeline.errors import RunError, TokenizerError
 from pipeline.methods.method import Noise, Plans
+from pipeline.names import NAME
 from pipeline.policies.checkpoint import Checkpoint
 from pipeline.policies.states import Floats, checked_actions, checked_states
 from pipeline.streams import torch_stream
@@ -74,7 +75,7 @@ def policy_of(checkpoint: Checkpoint) -> Policy:
         assert interface.tokenizer is not None
         return interface.tokenizer.dequantise(interface.tokenizer.quantise(chunks)[0])
 
-    name = str(checkpoint.provenance.get("name", checkpoint.method.name))
+    name = str(checkpoint.provenance.get(NAME, checkpoint.method.name))
     return Policy(
         name=name,
         method=checkpoint.method.name,

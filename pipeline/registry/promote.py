@@ -23,10 +23,12 @@ from pipeline.errors import RunError, SettingsError
 from pipeline.files import file_digest
 from pipeline.locks import file_lock
 from pipeline.methods.registry import METHODS
+from pipeline.names import METHOD
 from pipeline.registry.register import best_of, register_runs, registered_name
 from pipeline.registry.settings import PromoteSettings
 from pipeline.report.contest import Contest, Watch, judge
 from pipeline.report.statistics import Floats
+from pipeline.report.words import interval_text
 from pipeline.stages.changed import changed_data
 from pipeline.stages.compare import blocks_of
 from pipeline.stages.contenders import from_file, play_blocks
@@ -35,8 +37,7 @@ from pipeline.stages.say import Say
 from pipeline.tasks.registry import find_task
 from pipeline.tasks.score import SUCCESS
 from pipeline.tasks.task import Task
-from pipeline.tracking.names import METHOD, NAME
-from pipeline.tracking.query import StoredRun, artifact, fetch, is_average, search_study
+from pipeline.tracking.query import StoredRun, fetch, is_average, model_artifact, search_study
 from pipeline.tracking.registry import (
     CHAMPION,
     Version,
@@ -117,7 +118,7 @@ def _promote(store: Store, task: Task, name: str, settings: PromoteSettings, say
         say(f"warning: {line}")
     contest = None
     with (
-        artifact(store, candidate.run.run_id, f"{candidate.run.tags[NAME]}.pth") as ours,
+        model_artifact(store, candidate.run) as ours,
         model_file(store, champion) if champion else nullcontext() as theirs,
     ):
         tag = f"{DECISION}.{file_digest(theirs)[:16] if theirs else NONE}"
@@ -170,7 +171,7 @@ def decide(
         promoted, why = True, f"{registered_name(task.name, settings.model)} has no champion yet, and {shown}"
     else:
         promoted = contest.verdict == "better"
-        between = f"{contest.difference:+.4f} [{contest.interval.low:.4f}, {contest.interval.high:.4f}]"
+        between = f"{contest.difference:+.4f} {interval_text(contest.interval, 4)}"
         said = SAID[contest.verdict].format(champion=champion, margin=settings.margin)
         why = f"{said}: the difference of {primary} is {between}"
     return Decision(promoted, why, blocks), contest

@@ -16,6 +16,7 @@ from pipeline.config import ALL, AUTO, NONE
 from pipeline.errors import SettingsError, UserError, one_line
 from pipeline.evaluation.stored import protocol_of
 from pipeline.locks import file_lock
+from pipeline.names import BEST_VAL_LOSS, KIND, METHOD, STUDY, Kind
 from pipeline.policies.load import load_policy
 from pipeline.registry.settings import RegisterSettings
 from pipeline.report.model_card import model_card, training_facts
@@ -27,17 +28,17 @@ from pipeline.stages.finish import CHECK, CHECK_EPISODES, FINAL_METRICS
 from pipeline.stages.judging import MEAN
 from pipeline.stages.models import models_of_study, require_finished
 from pipeline.stages.say import Say
-from pipeline.tasks.registry import DEFAULT
+from pipeline.tasks.project import DEFAULT
 from pipeline.tasks.score import shares_of
 from pipeline.tasks.task import Task
-from pipeline.tracking.names import METHOD, NAME, STUDY, Kind
 from pipeline.tracking.query import (
     StoredRun,
-    artifact,
+    chunk_of,
     experiments_of,
     fetch,
     is_average,
     is_model,
+    model_artifact,
     search_study,
     task_of,
 )
@@ -127,7 +128,7 @@ def register_runs(store: Store, runs: Sequence[StoredRun], say: Say, task: str =
         bests = {found.run_id for part in parts if (found := best_of(store, tasks[part[0]], *part[1:]))}
         for run in runs:
             name, study, best = names[run.run_id], run.tags.get(STUDY), run.run_id in bests
-            tags = {"kind": run.tags.get("kind", Kind.MODEL), "experiment": experiments[run.experiment_id]}
+            tags = {KIND: run.tags.get(KIND, Kind.MODEL), "experiment": experiments[run.experiment_id]}
             tags |= {STUDY: study} if study else {}
             card = card_of(store, tasks[task_of(run)], run, best)
             version = next((each for each in versions[name] if each.run_id == run.run_id), None)
@@ -151,7 +152,7 @@ def register_runs(store: Store, runs: Sequence[StoredRun], say: Say, task: str =
 def _log(store: Store, run: StoredRun, card: str) -> str:
     metrics = [name for name in run.metrics if name in (*FINAL_METRICS, *COSTS)]
     metrics += [name for name in run.metrics if name.startswith(CHECK) or name.endswith(f"/{MEAN}")]
-    with artifact(store, run.run_id, f"{run.tags[NAME]}.pth") as path, registry_errors(f"model of {run.name}"):
+    with model_artifact(store, run) as path, registry_errors(f"model of {run.name}"):
         return log_model(store, run.run_id, load_policy(path), path, card, metrics)
 
 
@@ -186,7 +187,7 @@ def best_of(store: Store, task: Task, study: str, method: str, experiment: str =
         if run.status == "FINISHED"
         and is_model(run)
         and run.tags[METHOD] == method
-        and known(run, "best_val_loss")
+        and known(run, BEST_VAL_LOSS)
         and (not looks or any(known(run, name) for name in looks))
     ]
     return max(
@@ -194,7 +195,7 @@ def best_of(store: Store, task: Task, study: str, method: str, experiment: str =
         default=None,
         key=lambda run: (
             *(looked(run, name) for name in looks),
-            -run.metrics["best_val_loss"],
+            -run.metrics[BEST_VAL_LOSS],
             -run.started,
         ),
     )
@@ -215,7 +216,7 @@ def card_of(store: Store, task: Task, run: StoredRun, best: bool) -> str:
     method, protocol = run.tags[METHOD], protocol_of(run.tags)
     scores = to_model(store, run, task, method, protocol, notes=[]).scores
     complete = all(name in scores for name in shares_of(task.scores))
-    facts = training_facts(task, run.name, run.run_id, run.tags, run.params)
+    facts = training_facts(task, chunk_of(run, task), run.name, run.run_id, run.tags, run.params)
     if is_average(run):
         about = f"The mean of the chunks of all {method} models of the study '{run.tags[STUDY]}': one policy."
         facts = replace(

@@ -4,7 +4,7 @@ from pipeline.report.comparison import Comparison, Contrast, Group, Where
 from pipeline.report.scores import COSTS
 from pipeline.report.statistics import Bound, Interval, Summary
 from pipeline.report.tables import Table
-from pipeline.report.words import interval_name, interval_note, p_text, verdict_label
+from pipeline.report.words import as_sentence, interval_name, interval_note, interval_text, p_text, verdict_label
 from pipeline.tasks.score import PLANNED, REBUILT, Score, error_metrics
 from pipeline.tasks.task import Task
 
@@ -53,16 +53,13 @@ def averages_table(comparison: Comparison) -> Table:
 
     def cell(group: Group, name: str) -> str:
         found = group.scores.get(name, {}).get(None)
-        if found is None:
-            return "-"
-        spread = "" if found.std is None else f" ± {table[name].text(found.std)}"
-        return table[name].text(found.mean) + spread
+        return "-" if found is None else mean_text(found, table[name])
 
     rows = [(group.name, str(len(group.models)), *(cell(group, name) for name in table)) for group in comparison.groups]
     columns = ("group", "models", *(score.short for score in table.values()))
     note = f"{'; '.join(map(str, table.values()))}."
     title = "On average over the conditions: mean ± standard deviation over models"
-    return Table(title, columns, rows, note[:1].upper() + note[1:])
+    return Table(title, columns, rows, as_sentence(note))
 
 
 def condition_table(comparison: Comparison, name: str) -> Table:
@@ -76,7 +73,7 @@ def condition_table(comparison: Comparison, name: str) -> Table:
     task = comparison.task
     by = "action noise and replan interval" if task.world else "number of first actions"
     columns = (where_heading(task), *(where_text(where, task) for where in places))
-    return Table(f"{_title(score)}, by {by}: means over models", columns, rows)
+    return Table(f"{as_sentence(str(score))}, by {by}: means over models", columns, rows)
 
 
 SUMMARY_COLUMNS = ("models of", "n", "mean", "std", "by episodes", "95% interval", "best", "worst")
@@ -91,7 +88,7 @@ def score_table(comparison: Comparison, name: str) -> Table:
         for group in comparison.of_kind("model", "average", "original")
         if where in group.scores.get(name, {})
     ]
-    return Table(_title(comparison.scores[name]), (where_heading(task), *SUMMARY_COLUMNS), rows)
+    return Table(as_sentence(str(comparison.scores[name])), (where_heading(task), *SUMMARY_COLUMNS), rows)
 
 
 def cost_table(comparison: Comparison) -> Table:
@@ -141,7 +138,7 @@ def contrast_table(comparison: Comparison, contrast: Contrast, name: str) -> Tab
         for where, found in contrast.scores[name].items()
     ]
     columns = (where_heading(task), "difference", "interval", "p", "better")
-    return Table(f"{_title(score)}: {contrast.first} minus {contrast.second}", columns, rows)
+    return Table(f"{as_sentence(str(score))}: {contrast.first} minus {contrast.second}", columns, rows)
 
 
 def cost_contrast_table(contrast: Contrast) -> Table:
@@ -171,14 +168,9 @@ def _summary_cells(summary: Summary, score: Score) -> tuple[str, ...]:
     )
 
 
-def _title(score: Score) -> str:
-    text = str(score)
-    return text[:1].upper() + text[1:]
-
-
-def interval_text(interval: Interval | None, digits: int) -> str:
-    """Return an interval as "[0.1, 0.2]", or "-" for None."""
-    return "-" if interval is None else f"[{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+def mean_text(summary: Summary, score: Score) -> str:
+    """Return a mean and, of several models, the standard deviation over them: "0.741 ± 0.006"."""
+    return score.text(summary.mean) + ("" if summary.std is None else f" ± {score.text(summary.std)}")
 
 
 def between_text(interval: Interval | None, bound: Bound | None, digits: int) -> str:

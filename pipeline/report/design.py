@@ -1,7 +1,10 @@
 """What a verdict rests on. A study fixes it before its first evaluation and keeps it in the tags of its run."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+
+from pipeline.names import EARLIER
 
 PREFIX = "design."
 NO_LOOKS = "none"
@@ -31,6 +34,12 @@ class Design:
     def tags(self) -> dict[str, str]:
         """The tags of the study's run."""
         return {PREFIX + name: str(value) for name, value in asdict(self).items()}
+
+
+def earlier_of(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """The designs that a study's run had before, each a `design` and its `verdict` in words, the first one first."""
+    found: list[dict[str, str]] = json.loads(tags.get(EARLIER, "[]"))
+    return found
 
 
 def design_of(tags: Mapping[str, str]) -> Design | None:

@@ -1,7 +1,7 @@
 """The summary of a comparison: a few sentences, first on the page."""
 
 from pipeline.report.comparison import Comparison
-from pipeline.report.words import verdict_numbers, verdict_words
+from pipeline.report.words import as_sentence, verdict_numbers, verdict_words
 
 
 def headline(comparison: Comparison) -> list[tuple[str, str]]:
@@ -10,8 +10,8 @@ def headline(comparison: Comparison) -> list[tuple[str, str]]:
     answers = []
     for contrast in comparison.contrasts:
         if (verdict := contrast.verdict) is not None:
-            words = verdict_words(verdict)
-            answers.append((f"{words[:1].upper()}{words[1:]} in {primary}.", verdict_numbers(verdict, score.digits)))
+            answer = f"{as_sentence(verdict_words(verdict))} in {primary}."
+            answers.append((answer, verdict_numbers(verdict, score.digits)))
     alone = [
         (
             f"{primary.capitalize()}: {score.text(group.scores[primary][None].mean)} for {group.name}.",

@@ -21,6 +21,7 @@ permutation test does not tell that the methods differ, zero belongs to it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from math import comb, prod
 
 import numpy as np
@@ -77,6 +78,18 @@ def judge_looks(
 def least_share(stages: Sequence[int]) -> float:
     """Return the smallest p that there can be after these stages: that of the observed relabelling and its mirror."""
     return 2 / prod(comb(2 * size, size) for size in stages)
+
+
+def blind_looks(looks: Sequence[int], alpha: float = ALPHA) -> tuple[int, ...]:
+    """Return those of the `looks` at which no difference can be shown: no p is as small as what is spent by then."""
+    stages = [int(size) for size in np.diff([0, *looks])]
+    spent = [alpha * number / len(looks) for number in range(1, len(looks) + 1)]
+    return tuple(look for n, look in enumerate(looks) if least_share(stages[: n + 1]) > spent[n])
+
+
+def fewest_models(looks: int, alpha: float = ALPHA) -> int:
+    """Return how many models of each method the first of so many looks needs to be able to show a difference."""
+    return next(models for models in count(2) if least_share([models]) <= alpha / looks)
 
 
 def _distances(first: Floats, second: Floats, rows: Sequence[Floats]) -> tuple[Floats, int]:

@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.report.statistics import Floats, model_means, over_conditions
 from pipeline.report.tables import Table
 from pipeline.report.verdicts import Verdict, judge_pairs, letters_of
-from pipeline.report.words import interval_name, interval_note, needs_words, p_text
+from pipeline.report.words import interval_name, interval_note, interval_text, needs_words, p_text
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def methods_tables(made: Methods, margin: float) -> list[Table]:
         (
             f"{pair.first} minus {pair.second}",
             f"{pair.difference:+.4f}",
-            f"[{pair.interval.low:.4f}, {pair.interval.high:.4f}]" if pair.interval else "-",
+            interval_text(pair.interval, 4),
             p_text(pair.p_holm),
             p_text(pair.p),
             pair.word,

@@ -1,23 +1,36 @@
 """The model card: input and output, data, training, selection, scores and limits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pipeline.names import (
+    COMMIT,
+    DATA_SET,
+    DATA_SHA256,
+    LICENCE,
+    MEMBERS,
+    METHOD,
+    SEED,
+    SPLIT_DIGEST,
+    TOKENIZER_SHA256,
+    TREE,
+)
 from pipeline.report.comparison import Where
 from pipeline.report.comparison_tables import where_heading, where_text
 from pipeline.report.statistics import exact_bound
 from pipeline.report.tables import Table
+from pipeline.report.words import as_sentence, interval_text, listed
 from pipeline.tasks.score import shares_of
 from pipeline.tasks.task import Task
 
-SHOWN_SETTINGS = ("seed", "epochs", "batch_size", "lr", "width", "layers", "heads", "ema", "arch")
+SHOWN_SETTINGS = (SEED, "epochs", "batch_size", "lr", "width", "layers", "heads", "ema", "arch")
 DATA = {
-    "data set": "data_set",
-    "licence of the data": "data_licence",
-    "training pairs, sha256": "data_sha256",
-    "tokenizer, sha256": "tokenizer_sha256",
-    "split 80% / 10% / 10%, digest": "split_digest",
-    "members, sha256": "members",
+    "data set": DATA_SET,
+    "licence of the data": LICENCE,
+    "training pairs, sha256": DATA_SHA256,
+    "tokenizer, sha256": TOKENIZER_SHA256,
+    "split 80% / 10% / 10%, digest": SPLIT_DIGEST,
+    "members, sha256": MEMBERS,
 }
 LIMITS = """\
 * It was trained on demonstrations of one task and tested only in simulation: not on a real machine, which has delays,
@@ -51,15 +64,15 @@ class CardFacts:
 
 
 def training_facts(
-    task: Task, name: str, run_id: str, tags: Mapping[str, str], params: Mapping[str, object]
+    task: Task, horizon: int, name: str, run_id: str, tags: Mapping[str, str], params: Mapping[str, object]
 ) -> CardFacts:
-    """What is known of a task's model once it is trained: from its run's tags and params."""
-    code = {"code": f"{tags['code_commit']}, {tags.get('code_tree', '')}"} if "code_commit" in tags else {}
+    """What is known of a model once it is trained: chunks of `horizon` actions, and its run's tags and params."""
+    code = {"code": f"{tags[COMMIT]}, {tags.get(TREE, '')}"} if COMMIT in tags else {}
     return CardFacts(
         task=task,
-        horizon=int(tags.get("chunk", 0)) or int(str(params.get("horizon", 0))) or task.horizon,
+        horizon=horizon,
         name=name,
-        about=f"{tags['method']}, seed {params['seed']}." if "seed" in params else f"{tags['method']}.",
+        about=f"{tags[METHOD]}, seed {params[SEED]}." if SEED in params else f"{tags[METHOD]}.",
         run_id=run_id,
         data={what: tags[tag] for what, tag in DATA.items() if tag in tags},
         settings={each: str(params[each]) for each in SHOWN_SETTINGS if each in params} | code,
@@ -93,12 +106,6 @@ def model_card(facts: CardFacts) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def listed(values: Sequence[object]) -> str:
-    """Return "10, 13 and 15"."""
-    *most, last = map(str, values)
-    return f"{', '.join(most)} and {last}" if most else last
-
-
 def _lines(values: Mapping[str, str]) -> str:
     return "\n".join(f"* {name}: {value}" for name, value in values.items())
 
@@ -115,11 +122,11 @@ def _scores(facts: CardFacts) -> str:
         # mean over the conditions, which have their starts in common, nor for a share of an episode.
         value = facts.scores[name][where]
         interval = exact_bound(round(value * facts.episodes), facts.episodes)
-        return f"{table[name].text(value)} [{interval.low:.3f}, {interval.high:.3f}]"
+        return f"{table[name].text(value)} {interval_text(interval, 3)}"
 
     rows = [(where_text(where, facts.task), *(cell(name, where) for name in shares)) for where in places]
     title = f"Scores with 95% intervals (Clopper-Pearson) of so many episodes; {facts.protocol}"
     about = "; ".join(str(table[name]) for name in shares)
     about += ". The intervals are exact for a share of the episodes of one condition, and no narrower than need be for "
     about += "shares of an episode and for means over the conditions, which vary less"
-    return Table(title, (where_heading(facts.task), *shares), rows, f"{about[:1].upper()}{about[1:]}.").markdown()
+    return Table(title, (where_heading(facts.task), *shares), rows, f"{as_sentence(about)}.").markdown()

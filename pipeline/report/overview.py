@@ -11,14 +11,13 @@ from pipeline.report.comparison_tables import (
     cost_contrast_table,
     cost_table,
     dimension_table,
-    interval_text,
     score_table,
     verdict_table,
 )
 from pipeline.report.statistics import outlier
 from pipeline.report.tables import Table
 from pipeline.report.verdicts import Verdict
-from pipeline.report.words import NO_CONTROL, verdict_sentence
+from pipeline.report.words import NO_CONTROL, interval_text, verdict_sentence
 from pipeline.tasks.score import Score
 
 MET = (

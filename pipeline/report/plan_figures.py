@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.report.plotting import Axes, Figure, look, plain
+from pipeline.report.plotting import Axes, Figure, line_of, plain
 from pipeline.report.statistics import Floats
 from pipeline.tasks.task import Channel
 
@@ -49,7 +49,7 @@ def draw_plans(
             axes = figure.add_subplot(grid[action, example], sharey=shared)
             shared = shared or axes
             for number, (group, found) in enumerate(plans.items()):
-                style = {key: look(number)[key] for key in ("color", "linestyle")}
+                style = line_of(number)
                 planned = found.planned[:, example, :, action]
                 for model in planned:
                     axes.plot(time, model, **style, linewidth=0.5, alpha=0.5)
@@ -68,7 +68,7 @@ def draw_plans(
     if errors:
         axes = figure.add_subplot(grid[-1, :])
         for number, (group, found) in enumerate(plans.items()):
-            style = {key: look(number)[key] for key in ("color", "linestyle")}
+            style = line_of(number)
             for model in found.mae_by_step:
                 axes.plot(time, model, **style, linewidth=0.5, alpha=0.5)
             axes.plot(time, found.mae_by_step.mean(0), **style, linewidth=2.2, label=f"{group}:\n{errors[group]}")
@@ -90,13 +90,12 @@ def draw_errors(title: str, plans: Mapping[str, Plans], action: Sequence[Channel
         for number, (group, found) in enumerate(plans.items()):
             if found.mae_by is None:
                 continue
-            style = look(number)
+            style = line_of(number)
             time = np.arange(found.mae_by.shape[1]) * seconds
             errors = found.mae_by[..., dimension]
             for model in errors:
-                axes.plot(time, model, color=style["color"], linestyle=style["linestyle"], linewidth=0.5, alpha=0.5)
-            line = {"color": style["color"], "linestyle": style["linestyle"], "linewidth": 2.2}
-            axes.plot(time, errors.mean(0), **line, label=group)
+                axes.plot(time, model, **style, linewidth=0.5, alpha=0.5)
+            axes.plot(time, errors.mean(0), **style, linewidth=2.2, label=group)
             if found.rebuilt_mae_by is not None:
                 floor = found.rebuilt_mae_by[..., dimension].mean(0)
                 axes.plot(time, floor, ":", color=style["color"], linewidth=1.6, label=f"{group}: tokenizer alone")

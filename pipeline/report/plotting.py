@@ -36,7 +36,7 @@ if _chosen is not None:
 
 __all__ = [
     "LOOKS", "Axes", "Circle", "Figure", "FigureCanvasAgg", "FixedLocator", "Line2D", "MaxNLocator", "NullLocator",
-    "Polygon", "as_svg", "logarithmic", "look", "plain", "save", "to_rgb",
+    "Polygon", "as_svg", "line_of", "logarithmic", "look", "plain", "save", "to_rgb",
 ]  # fmt: skip
 
 # Okabe and Ito's colours, ordered so that the lightness of neighbours differs clearly.
@@ -71,6 +71,11 @@ def logarithmic(axes: Axes) -> None:
 def look(number: int) -> dict[str, Any]:
     """Return colour, marker and line of a group."""
     return LOOKS[number % len(LOOKS)]
+
+
+def line_of(number: int) -> dict[str, Any]:
+    """Return colour and line of a group, without its marker."""
+    return {key: look(number)[key] for key in ("color", "linestyle")}
 
 
 @plain()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.report.comparison import Comparison, Group
-from pipeline.report.plotting import Axes, Figure, FixedLocator, NullLocator, look, plain
+from pipeline.report.plotting import Axes, Figure, FixedLocator, NullLocator, line_of, look, plain
 from pipeline.report.statistics import Floats, Summary
 from pipeline.report.words import interval_name, verdict_label
 
@@ -193,7 +193,7 @@ def draw_steps(
             axes.set_visible(False)
             continue
         for number, (group, by_condition) in enumerate(steps.items()):
-            style = {key: look(number)[key] for key in ("color", "linestyle")}
+            style = line_of(number)
             found = by_condition[:, conditions.index((noise, replan)), :, None]  # (models, S, 1)
             shares = (found <= at).mean(1)
             for share in shares:

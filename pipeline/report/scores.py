@@ -2,20 +2,29 @@
 
 from collections.abc import Mapping
 
+from pipeline.names import (
+    BEST_TEST_LOSS,
+    BEST_VAL_LOSS,
+    CHUNK_MAE,
+    CHUNK_MSE,
+    PARAMETERS,
+    SAMPLES_PER_SECOND,
+    TRAIN_SECONDS,
+)
 from pipeline.tasks.score import SUCCESS, Score
 
 COSTS = {
-    "best_val_loss": Score("val loss", "val loss", "", 5, -1),
-    "test_loss_at_best_val": Score("test loss", "test loss", "", 5, -1),
-    "chunk_mae": Score("plan MAE", "plan against expert, MAE", "action units", 4, -1),
-    "chunk_mse": Score("plan MSE", "plan against expert, MSE", "action units squared", 5, -1),
-    "train_seconds": Score("training, s", "training", "s", 1, -1),
-    "samples_per_second": Score("samples/s", "training", "samples/s", 0, +1),
-    "parameters": Score("parameters", "parameters", "", 0, 0),
+    BEST_VAL_LOSS: Score("val loss", "val loss", "", 5, -1),
+    BEST_TEST_LOSS: Score("test loss", "test loss", "", 5, -1),
+    CHUNK_MAE: Score("plan MAE", "plan against expert, MAE", "action units", 4, -1),
+    CHUNK_MSE: Score("plan MSE", "plan against expert, MSE", "action units squared", 5, -1),
+    TRAIN_SECONDS: Score("training, s", "training", "s", 1, -1),
+    SAMPLES_PER_SECOND: Score("samples/s", "training", "samples/s", 0, +1),
+    PARAMETERS: Score("parameters", "parameters", "", 0, 0),
 }
 """Numbers of a model without conditions: losses, errors against the expert's chunks on the test split, cost."""
 
-LOSSES = ("best_val_loss", "test_loss_at_best_val")
+LOSSES = (BEST_VAL_LOSS, BEST_TEST_LOSS)
 
 
 def went_well(scores: Mapping[str, float]) -> bool:

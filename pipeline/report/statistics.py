@@ -137,6 +137,11 @@ def model_means(y: Floats) -> Floats:
     return means
 
 
+def mean_difference(first: Floats, second: Floats) -> float:
+    """Return the mean over the models of the first group, `(n, E)` or `(n,)`, minus that of the second."""
+    return float(model_means(first).mean() - model_means(second).mean())
+
+
 def group_estimate(y: Floats) -> Estimate | None:
     """Estimate the mean of `y (n, E)` or `(n,)` over other models and episodes; None where no interval may be printed.
 
@@ -230,11 +235,11 @@ def outlier(values: Sequence[float], alpha: float = 0.01) -> int | None:
 
 def compare(first: Floats, second: Floats) -> Difference:
     """Compare two groups, `(n, E)` and `(m, E)` on the same E episodes, or `(n,)` and `(m,)`."""
-    means = model_means(first), model_means(second)
+    several = len(first) + len(second) > 2
     return Difference(
-        value=float(means[0].mean() - means[1].mean()),
+        value=mean_difference(first, second),
         estimate=difference_estimate(first, second),
-        p_permutation=permutation_test(*means) if len(first) + len(second) > 2 else None,
+        p_permutation=permutation_test(model_means(first), model_means(second)) if several else None,
     )
 
 

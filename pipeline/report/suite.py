@@ -1,16 +1,17 @@
 """A report across tasks: methods by their primary scores, which are each task's own and lie in [0, 1]."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
 from pipeline.report.comparison import Comparison, Group
+from pipeline.report.comparison_tables import mean_text
 from pipeline.report.statistics import Summary
 from pipeline.report.tables import Table
 from pipeline.report.verdicts import Verdict
-from pipeline.report.words import NO_CONTROL, verdict_words
+from pipeline.report.words import NO_CONTROL, listed, verdict_words
 
 Suite = Mapping[str, Comparison]
 """Comparisons by the names of their tasks. A method is a group of the same name in each."""
@@ -86,11 +87,6 @@ def verdict_of(comparison: Comparison) -> str:
     return f"{lead}; {pairs}" if equal else f"{lead}, undecided among them" if shown else "undecided between any two"
 
 
-def listed(words: Sequence[str]) -> str:
-    """Return words as a list: "a, b and c"."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
 def suite_table(suite: Suite, bold: bool = False) -> Table:
     """Return a row per task and a column per method; with `bold`, the best ones are so, as in Markdown."""
     methods = methods_of(suite)
@@ -109,9 +105,8 @@ def suite_cell(comparison: Comparison, group: Group | None) -> str:
     found = primary_of(comparison, group) if group else None
     if group is None or found is None:
         return "-"
-    spread = "" if found.std is None else f" ± {comparison.primary.text(found.std)}"
     letters = comparison.letters.get(group.name)
-    return f"{comparison.primary.text(found.mean)}{spread}" + (f" {letters}" if letters else "")
+    return mean_text(found, comparison.primary) + (f" {letters}" if letters else "")
 
 
 def yardstick_table(suite: Suite) -> Table | None:

@@ -45,7 +45,7 @@ def as_values(comparison: Comparison) -> dict[str, Any]:
             {
                 "first": contrast.first,
                 "second": contrast.second,
-                "verdict": contrast.verdict and asdict(contrast.verdict) | {"word": contrast.verdict.word},
+                "verdict": contrast.verdict and asdict(contrast.verdict),
                 "scores": {name: _by_condition(found, asdict) for name, found in contrast.scores.items()},
                 "costs": {name: asdict(found) for name, found in contrast.costs.items()},
             }

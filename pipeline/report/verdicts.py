@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from pipeline.report import statistics
 from pipeline.report.letters import letters
-from pipeline.report.looks import Look, judge_looks, least_share
+from pipeline.report.looks import Look, blind_looks, judge_looks
 from pipeline.report.planning import Need, deciding_half_width, expected_half_width, needed, shared_variance
 from pipeline.report.statistics import (
     ALPHA,
@@ -21,6 +21,7 @@ from pipeline.report.statistics import (
     equivalent,
     holm,
     holm_levels,
+    mean_difference,
 )
 
 
@@ -107,33 +108,16 @@ def _judge(
     terms: Terms,
 ) -> Verdict:
     """Judge a pair once, by Holm's procedure: `p` is corrected, `level` that of the interval."""
-    estimate = found.estimate
-    ahead = pair[0 if found.value * terms.better > 0 else 1] if p < ALPHA else None
+    differs = p < ALPHA
     word: statistics.Verdict
-    if estimate is not None and equivalent(estimate, terms.margin, terms.alpha):
+    if found.estimate is not None and equivalent(found.estimate, terms.margin, terms.alpha):
         word = "equivalent"
+    elif differs:
+        word = "better" if found.value * terms.better > 0 else "worse"
     else:
-        word = "undecided" if ahead is None else "better" if ahead == pair[0] else "worse"
-    return Verdict(
-        first=pair[0],
-        second=pair[1],
-        margin=terms.margin,
-        models=(len(outcomes[0]), len(outcomes[1])),
-        means=(float(outcomes[0].mean()), float(outcomes[1].mean())),
-        difference=found.value,
-        interval=estimate.interval(1 - level, terms.largest) if estimate else None,
-        bound=terms.bound(*outcomes) if estimate is None else None,
-        inner=estimate.interval(1 - 2 * terms.alpha, terms.largest) if estimate else None,
-        inner_percent=100 * (1 - 2 * terms.alpha),
-        p=found.p_permutation,
-        p_holm=p if estimate else None,
-        word=word,
-        ahead=ahead,
-        pairs=terms.pairs,
-        planned=(),
-        looks=(),
-        needs=_needed(outcomes, found.value, terms) if word == "undecided" and estimate else (),
-    )
+        word = "undecided"
+    made = _verdict(pair, outcomes, found, terms, word, differs, (level, terms.alpha))
+    return replace(made, p_holm=p if found.estimate else None)
 
 
 def _judge_looks(
@@ -141,60 +125,72 @@ def _judge_looks(
 ) -> Verdict:
     """Judge a pair at its last look: word, interval and what would decide are of the models up to there."""
     looks = tuple(judge_looks(*outcomes, planned, terms.margin, terms.better, terms.alpha))
-    last = looks[-1] if looks else None
-    seen = (outcomes[0][: last.models], outcomes[1][: last.models]) if last else outcomes
-    found, level = compare(*seen), terms.alpha / len(planned)
-    estimate, shown = found.estimate, last is not None and last.differs
+    levels = terms.alpha / len(planned), terms.alpha / len(planned)
+    if not looks:
+        return _verdict(pair, outcomes, compare(*outcomes), terms, "undecided", False, levels, planned)
+    last = looks[-1]
+    seen = outcomes[0][: last.models], outcomes[1][: last.models]
+    found = Difference(mean_difference(*seen), last.estimate, last.p)
+    return _verdict(pair, seen, found, terms, last.verdict, last.differs, levels, planned, looks)
+
+
+def _verdict(
+    pair: tuple[str, str],
+    outcomes: tuple[Floats, Floats],
+    found: Difference,
+    terms: Terms,
+    word: statistics.Verdict,
+    differs: bool,
+    levels: tuple[float, float],
+    planned: tuple[int, ...] = (),
+    looks: tuple[Look, ...] = (),
+) -> Verdict:
+    """Put together what is told of a pair. `levels` are those of the interval and of each test of equivalence.
+
+    Where it is not shown that the methods differ, zero belongs to the interval.
+    """
+    level, inner = levels
+    estimate = found.estimate
     interval = estimate.interval(1 - level, terms.largest) if estimate else None
-    if interval is not None and not shown:
+    if interval is not None and not differs:
         interval = Interval(min(interval.low, 0.0), max(interval.high, 0.0))
-    word = last.verdict if last else "undecided"
     return Verdict(
         first=pair[0],
         second=pair[1],
         margin=terms.margin,
-        models=(len(seen[0]), len(seen[1])),
-        means=(float(seen[0].mean()), float(seen[1].mean())),
+        models=(len(outcomes[0]), len(outcomes[1])),
+        means=(float(outcomes[0].mean()), float(outcomes[1].mean())),
         difference=found.value,
         interval=interval,
-        bound=terms.bound(*seen) if estimate is None else None,
-        inner=estimate.interval(1 - 2 * level, terms.largest) if estimate else None,
-        inner_percent=100 * (1 - 2 * level),
-        p=last.p if last else found.p_permutation,
+        bound=terms.bound(*outcomes) if estimate is None else None,
+        inner=estimate.interval(1 - 2 * inner, terms.largest) if estimate else None,
+        inner_percent=100 * (1 - 2 * inner),
+        p=found.p_permutation,
         p_holm=None,
         word=word,
-        ahead=pair[0 if found.value * terms.better > 0 else 1] if shown else None,
+        ahead=pair[0 if found.value * terms.better > 0 else 1] if differs else None,
         pairs=terms.pairs,
         planned=planned,
         looks=looks,
-        needs=_next_looks(seen, found.value, terms, planned, len(looks)) if word == "undecided" and estimate else (),
+        needs=_needed(outcomes, found.value, terms, planned, len(looks)) if word == "undecided" and estimate else (),
     )
 
 
-def _needed(outcomes: tuple[Floats, Floats], value: float, terms: Terms) -> tuple[Need, ...]:
-    """What studies would probably decide."""
+def _needed(
+    outcomes: tuple[Floats, Floats], value: float, terms: Terms, planned: tuple[int, ...], done: int
+) -> tuple[Need, ...]:
+    """The first of the looks that are left which will probably decide; where none is left, what studies would."""
     ours, others = map(components, outcomes)
     if ours is None or others is None:
         return ()
     width, shared = deciding_half_width(value, terms.margin), shared_variance(*outcomes)
-    return tuple(needed(ours, others, width, shared, terms.alpha))
-
-
-def _next_looks(
-    outcomes: tuple[Floats, Floats], value: float, terms: Terms, planned: tuple[int, ...], done: int
-) -> tuple[Need, ...]:
-    """The first look after those that are done which will probably decide; after the last one, what studies would."""
     if done == len(planned):
-        return _needed(outcomes, value, terms)
-    ours, others = map(components, outcomes)
-    if ours is None or others is None:
-        return ()
-    count, level, shared = outcomes[0].shape[1], terms.alpha / len(planned), shared_variance(*outcomes)
-    stages = [after - before for before, after in zip((0, *planned), planned, strict=False)]
-    for number, look in enumerate(planned[done:], start=done + 1):
-        can_differ = least_share(stages[:number]) <= level * number
-        width = deciding_half_width(value, terms.margin) if can_differ else terms.margin - abs(value)
-        if expected_half_width(ours, others, look, count, shared, level) <= width:
+        return tuple(needed(ours, others, width, shared, terms.alpha))
+    count, level = outcomes[0].shape[1], terms.alpha / len(planned)
+    blind = blind_looks(planned, terms.alpha)
+    for look in planned[done:]:
+        within = terms.margin - abs(value) if look in blind else width
+        if expected_half_width(ours, others, look, count, shared, level) <= within:
             return (Need(look, count),)
     return ()
 

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from pipeline.report.statistics import ALPHA
+from pipeline.report.statistics import ALPHA, Interval
 from pipeline.report.verdicts import Verdict
 
 HOLM, LOOKS = "95% interval (Holm)", "95% interval (looks)"
-DECIDE = "What would probably decide: "
 
 NO_CONTROL = (
     "No control was judged: the task has no simulator. Plans are compared with what was demonstrated from the same "
@@ -50,7 +49,7 @@ def verdict_numbers(verdict: Verdict, digits: int) -> str:
     shown, name = verdict.interval, interval_name([verdict])
     if verdict.word == "equivalent":
         shown, name = verdict.inner, f"{verdict.inner_percent:.3g}% interval"
-    text += f", {name} [{shown.low:.{digits}f}, {shown.high:.{digits}f}] over models and episodes."
+    text += f", {name} {interval_text(shown, digits)} over models and episodes."
     if verdict.word == "equivalent" and verdict.ahead is not None:
         text += f" {verdict.ahead} is ahead, by less than the margin."
     if verdict.looks:
@@ -81,6 +80,11 @@ def interval_note(verdicts: Sequence[Verdict]) -> str:
     return ""
 
 
+def interval_text(interval: Interval | None, digits: int) -> str:
+    """Return an interval as "[0.1, 0.2]", or "-" for None."""
+    return "-" if interval is None else f"[{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+
+
 def p_text(p: float | None) -> str:
     """Return a p-value with four digits; a smaller one is not shown as zero."""
     if p is None:
@@ -88,22 +92,28 @@ def p_text(p: float | None) -> str:
     return "< 0.0001" if p < 0.00005 else f"{p:.4f}"
 
 
-def needs_words(verdict: Verdict) -> str:
-    """Return what would probably decide, if the difference is what it seems."""
+def would_decide(verdict: Verdict) -> str:
+    """Return what would probably decide, if the difference is what it seems, for a cell of a table."""
     needs = verdict.needs
     if verdict.left:
         if needs:
-            return f"{DECIDE}the look at {needs[0].models} models per group."
-        return f"The looks that are left, {_listed(verdict.left)}, would probably not decide."
-    over = "No look is left. A new study would need: " if verdict.planned else DECIDE
+            return f"the look at {needs[0].models} models per group"
+        return f"The looks that are left, {_listed(verdict.left)}, would probably not decide"
+    over = "No look is left. " if verdict.planned else ""
     if not needs:
-        none = "No number of models and episodes within reach would decide, if the difference is what it seems."
-        return f"No look is left. {none}" if verdict.planned else none
+        return f"{over}No number of models and episodes within reach would decide, if the difference is what it seems"
     shown = [needs[0], needs[-1]] if len(needs) > 1 else needs
     options = ", or ".join(
         f"{need.models} models per group on {need.episodes:,} episodes per condition" for need in shown
     )
-    return f"{over}{options}."
+    return f"{over}A new study would need: {options}" if verdict.planned else options
+
+
+def needs_words(verdict: Verdict) -> str:
+    """Return what would probably decide, if the difference is what it seems, in sentences."""
+    if verdict.needs and (verdict.left or not verdict.planned):
+        return f"What would probably decide: {would_decide(verdict)}."
+    return f"{would_decide(verdict)}."
 
 
 def _listed(numbers: Iterable[int]) -> str:
@@ -112,5 +122,15 @@ def _listed(numbers: Iterable[int]) -> str:
 
 def verdict_sentence(verdict: Verdict, primary: str, digits: int) -> str:
     """Return the verdict by the score `primary` and its numbers in one line."""
-    words = verdict_words(verdict)
-    return f"{words[:1].upper()}{words[1:]} in {primary}: {verdict_numbers(verdict, digits)}"
+    return f"{as_sentence(verdict_words(verdict))} in {primary}: {verdict_numbers(verdict, digits)}"
+
+
+def as_sentence(text: str) -> str:
+    """Return a text with its first letter large."""
+    return text[:1].upper() + text[1:]
+
+
+def listed(words: Iterable[object]) -> str:
+    """Return what there is as a list: "10, 13 and 15"."""
+    texts = [*map(str, words)]
+    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)

@@ -18,7 +18,7 @@ from pipeline.results.gather import Gathered
 from pipeline.stages.models import load_for
 from pipeline.tasks.score import SUCCESS
 from pipeline.tasks.task import Task
-from pipeline.tracking.query import artifact, fetch
+from pipeline.tracking.query import fetch, model_artifact
 from pipeline.tracking.store import Store
 
 MOST_GROUPS = 6  # a page of more would be long
@@ -69,7 +69,7 @@ def play_group(store: Store, task: Task, group: Group, protocol: Protocol) -> li
     """Replay a group's chosen episodes, of the hardest condition. Raises errors of the store and of model files."""
     chosen = choose(task, [scored for model in group.models for scored in episodes_of(model)])
     run = fetch(store, chosen[0][1].model.run_id)
-    with artifact(store, run.run_id, f"{run.tags['name']}.pth") as path:
+    with model_artifact(store, run) as path:
         policy = load_for(task, path, NONE)
     torch.set_num_threads(1)
     first = (len(task.conditions) - 1) * protocol.episodes

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from pipeline.errors import StoreError, one_line
 from pipeline.evaluation.stored import FOLDER, MOST_PATHS, PATHS_FILE, PLANS_FILE
+from pipeline.names import BEST_VAL_LOSS, CHUNK_MAE, CHUNK_MSE
 from pipeline.report.comparison import Comparison, Group, Model
+from pipeline.report.comparison_tables import mean_text
 from pipeline.report.loss_curves import draw_losses
 from pipeline.report.path_figures import draw_paths
 from pipeline.report.plan_figures import Plans, draw_errors, draw_plans
@@ -55,7 +57,7 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
     curves = {
         group.name: {part: [history(store, m.run_id, f"{part}_loss") for m in group.models] for part in parts}
         for group in groups
-        if any("best_val_loss" in model.costs for model in group.models)  # or they were trained in another group
+        if any(BEST_VAL_LOSS in model.costs for model in group.models)  # or they were trained in another group
     }
     if curves:
         drawn["losses"] = draw_losses(title, curves)
@@ -72,9 +74,7 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
         ways = [way for model in with_paths if (way := read(model, PATHS_FILE, load_paths)) is not None]
         if ways:  # as many of each model
             paths[group.name] = np.concatenate([way[: -(-MOST_PATHS // len(ways))] for way in ways])
-        with_plans = [
-            model for model in judged if ("chunk_mae" in model.costs or model.errors) and group.kind == "model"
-        ]
+        with_plans = [model for model in judged if (CHUNK_MAE in model.costs or model.errors) and group.kind == "model"]
         found_plans = [found for model in with_plans if (found := read(model, PLANS_FILE, load_plans)) is not None]
         if found_plans:
             expert = next(iter(plans.values())).expert if plans else found_plans[0]["expert"]
@@ -91,7 +91,7 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
         notes = {group.name: _ways(comparison, group) for group in comparison.groups}
         drawn["paths"] = draw_paths(title, paths, notes, demonstrated_paths(task), backdrop(task))
     if plans:
-        pooled = [group for group in groups if group.name in plans and "chunk_mae" in group.costs]
+        pooled = [group for group in groups if group.name in plans and CHUNK_MAE in group.costs]
         errors_of = {group.name: _errors(group) for group in pooled}
         labels = tuple(dollars(str(channel)) for channel in task.action)
         if task.world is None:
@@ -165,9 +165,7 @@ def _ways(comparison: Comparison, group: Group) -> str:
 
 
 def _errors(group: Group) -> str:
-    parts = []
-    for name in ("chunk_mae", "chunk_mse"):
-        summary = group.costs[name]
-        spread = "" if summary.std is None else f" ± {COSTS[name].text(summary.std)}"
-        parts.append(f"{COSTS[name].short.removeprefix('plan ')} {COSTS[name].text(summary.mean)}{spread}")
-    return ", ".join(parts)
+    return ", ".join(
+        f"{COSTS[name].short.removeprefix('plan ')} {mean_text(group.costs[name], COSTS[name])}"
+        for name in (CHUNK_MAE, CHUNK_MSE)
+    )

@@ -1,6 +1,5 @@
 """From the store to a comparison: a query over MLflow runs. Without torch, so that a report is fast."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,15 +12,15 @@ from pipeline.config import ALL, AUTO
 from pipeline.errors import SettingsError, StoreError, one_line
 from pipeline.evaluation.protocol import VERSION, Protocol
 from pipeline.evaluation.stored import EPISODES_FILE, FOLDER, protocol_of, read_episodes
+from pipeline.names import BEST_TEST_LOSS, KIND, LOOKED, METHOD, SEARCH, SEED, STUDY, TRAINED, Kind
 from pipeline.report.comparison import Comparison, Model, compare_models
-from pipeline.report.design import MARGIN, NO_LOOKS, PREFIX, Design, design_of
+from pipeline.report.design import MARGIN, NO_LOOKS, PREFIX, Design, design_of, earlier_of
 from pipeline.report.scores import COSTS
 from pipeline.results.groups import DIGESTS, computed_groups, data_notes
 from pipeline.results.task import task_of_runs
 from pipeline.stages.changed import changed_data
 from pipeline.tasks.score import PLANNED, REBUILT, error_metrics
 from pipeline.tasks.task import Task
-from pipeline.tracking.names import EARLIER, LOOKED, SEARCH, TRAINED, Kind
 from pipeline.tracking.query import (
     StoredRun,
     artifact,
@@ -37,7 +36,7 @@ from pipeline.tracking.store import Store
 
 BESIDE = (Kind.AVERAGE, Kind.ORIGINAL, Kind.YARDSTICK)  # kinds of runs that are shown next to models
 ORDER = ("pi0", "pi0_fast", "regression", "binning")  # order of groups by method; others follow by name
-EARLIER_NAMES = {"best_test_loss": "test_loss_at_best_val"}  # of metrics, in runs of early versions
+EARLIER_NAMES = {"best_test_loss": BEST_TEST_LOSS}  # of metrics, in runs of early versions
 
 
 @dataclass(frozen=True)
@@ -54,9 +53,9 @@ def gather(store: Store, study: str = ALL, experiment: str = ALL, task: str = AU
     `task` is a name or a reference, or "auto", see `task_of_runs`. Raises `SettingsError` if there is nothing to
     compare, or it is of another task.
     """
-    found = search(store, None if experiment == ALL else experiment) if study == ALL else None
+    found = search(store, experiment=None if experiment == ALL else experiment) if study == ALL else None
     found = search_study(store, study, experiment) if found is None else found
-    studied = [run.tags for run in found if study != ALL and run.tags.get("kind") == Kind.STUDY]
+    studied = [run.tags for run in found if study != ALL and run.tags.get(KIND) == Kind.STUDY]
     found = [run for run in found if run.status == "FINISHED" and SEARCH not in run.tags]
     models = [run for run in found if is_model(run)]
     if not models:
@@ -68,7 +67,7 @@ def gather(store: Store, study: str = ALL, experiment: str = ALL, task: str = AU
     others = sum(task_of(run) != known.name for run in models)
     found = [run for run in found if task_of(run) == known.name]
     models = [run for run in found if is_model(run)] + [run for run in found if is_acting(run)]
-    beside = newest_averages([run for run in found if run.tags.get("kind") in BESIDE and "method" in run.tags])
+    beside = newest_averages([run for run in found if run.tags.get(KIND) in BESIDE and METHOD in run.tags])
     design = design_of(studied[-1]) if studied else None
     protocol = Protocol(design.episodes, design.seed) if design else most_common_protocol(models)
     notes = [f"{others} models of other tasks are left out: name one by --task."] if others else []
@@ -87,7 +86,7 @@ def gather(store: Store, study: str = ALL, experiment: str = ALL, task: str = AU
     read = [to_model(store, run, known, names[run.run_id], protocol, notes) for run in chosen]
     judged = [run for run in beside if protocol is not None and protocol_of(run.tags) == protocol]
     read += [to_model(store, run, known, name_beside(run, beside), protocol, notes) for run in judged]
-    methods = {run.run_id: run.tags["method"] for run in [*models, *beside]}
+    methods = {run.run_id: run.tags[METHOD] for run in [*models, *beside]}
     read.sort(key=lambda model: (_rank(methods[model.run_id]), methods[model.run_id], model.group))
     title = "all runs" if study == ALL else f"study {study}"
     if design is None:
@@ -107,7 +106,7 @@ def most_common_protocol(models: Sequence[StoredRun]) -> Protocol | None:
 def design_notes(tags: Mapping[str, str]) -> list[str]:
     """Return notes on a study that looked more than once, or at other terms, from the tags of its run."""
     notes = []
-    for number, each in enumerate(json.loads(tags.get(EARLIER, "[]")), start=1):
+    for number, each in enumerate(earlier_of(tags), start=1):
         notes.append(f"Earlier terms {number}: {each['design']}. The verdict then: {each['verdict']}.")
     looked = tags.get(LOOKED, "").split()
     if len(looked) > 1 and tags.get(f"{PREFIX}looks", NO_LOOKS) == NO_LOOKS:
@@ -124,7 +123,7 @@ def _rank(method: str) -> int:
 
 def newest_averages(runs: Sequence[StoredRun]) -> list[StoredRun]:
     """Drop averaged policies that a newer one of the same study and group, of more models, replaces."""
-    newest = {(run.tags.get("study"), group_of(run)): run for run in runs if is_average(run)}
+    newest = {(run.tags.get(STUDY), group_of(run)): run for run in runs if is_average(run)}
     return [run for run in runs if not is_average(run) or run in newest.values()]
 
 
@@ -178,22 +177,22 @@ def evaluate_command(protocol: Protocol | None, runs: Sequence[StoredRun]) -> st
 def one_per_seed(models: Sequence[StoredRun], names: dict[str, str], protocol: Protocol | None) -> list[StoredRun]:
     """Keep one of the runs that repeat a group and seed: an evaluated one if there is one, else the newest."""
     ordered = sorted(models, key=lambda run: (protocol_of(run.tags) == protocol, run.started))
-    return list({(names[run.run_id], run.params["seed"]): run for run in ordered}.values())
+    return list({(names[run.run_id], run.params[SEED]): run for run in ordered}.values())
 
 
 def name_beside(run: StoredRun, beside: Sequence[StoredRun]) -> str:
     """Return the group of a run that is shown next to models; averages with one name in two studies get the study's."""
-    if run.tags["kind"] == Kind.ORIGINAL:
-        return f"original {run.tags['method']}"
-    studies = {each.tags.get("study") for each in beside if each.name == run.name}
-    return f"{run.name} ({run.tags.get('study')})" if is_average(run) and len(studies) > 1 else run.name
+    if run.tags[KIND] == Kind.ORIGINAL:
+        return f"original {run.tags[METHOD]}"
+    studies = {each.tags.get(STUDY) for each in beside if each.name == run.name}
+    return f"{run.name} ({run.tags.get(STUDY)})" if is_average(run) and len(studies) > 1 else run.name
 
 
 def to_model(
     store: Store, run: StoredRun, task: Task, group: str, protocol: Protocol | None, notes: list[str]
 ) -> Model:
     """Read a run's scores, if they are of this protocol, and its costs; unusable values are left out and noted."""
-    kind = Kind.MODEL if is_acting(run) else run.tags.get("kind", Kind.MODEL)
+    kind = Kind.MODEL if is_acting(run) else run.tags.get(KIND, Kind.MODEL)
     metrics = {EARLIER_NAMES.get(name, name): value for name, value in run.metrics.items()}
     costs = {name: metrics[name] for name in COSTS if name in metrics}
     odd = [name for name, value in costs.items() if not math.isfinite(value)]
@@ -211,14 +210,14 @@ def to_model(
     return Model(
         group=group,
         kind=kind,  # type: ignore[arg-type]
-        loss_unit=" ".join([run.tags["method"], *(run.tags.get(name, "") for name in DIGESTS)]),
-        seed=int(run.params["seed"]) if kind == Kind.MODEL else None,
+        loss_unit=" ".join([run.tags[METHOD], *(run.tags.get(name, "") for name in DIGESTS)]),
+        seed=int(run.params[SEED]) if kind == Kind.MODEL else None,
         name=run.name,
         run_id=run.run_id,
         conditions=tuple((each.action_noise, each.replan) for each in task.conditions) if episodes else (),
         episodes=episodes,
         costs={name: value for name, value in costs.items() if name not in odd},
         errors={name: metrics[name] for name in by_dimension if math.isfinite(metrics.get(name, math.nan))},
-        method=run.tags["method"],
+        method=run.tags[METHOD],
         averages=group_of(run) if is_average(run) else "",
     )

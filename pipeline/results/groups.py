@@ -3,11 +3,21 @@
 from collections.abc import Mapping, Sequence
 
 from pipeline.config import NONE
+from pipeline.names import (
+    DATA_ASKED,
+    DATA_SET,
+    DATA_SHA256,
+    DEVICE,
+    HORIZON,
+    METHOD,
+    PAIRS_SHA256,
+    SHA256,
+    TOKENIZER_SHA256,
+)
 from pipeline.tasks.task import Task
-from pipeline.tracking.names import CHUNK, DATA_SET
-from pipeline.tracking.query import StoredRun
+from pipeline.tracking.query import StoredRun, chunk_of
 
-DIGESTS = ("data_sha256", "tokenizer_sha256")
+DIGESTS = (DATA_SHA256, TOKENIZER_SHA256)
 NOT_A_DIFFERENCE = {
     "seed",
     "run_name",
@@ -30,22 +40,22 @@ def computed_groups(models: Sequence[StoredRun]) -> dict[str, str]:
     Data that differ have the name of their set, where that tells them apart, else their digest.
     """
     names = {}
-    for method in {run.tags["method"] for run in models}:
-        same = [run for run in models if run.tags["method"] == method]
-        labels = _labels(same, "data_sha256")
+    for method in {run.tags[METHOD] for run in models}:
+        same = [run for run in models if run.tags[METHOD] == method]
+        labels = _labels(same, DATA_SHA256)
         recipes = {run.run_id: _recipe(run, labels) for run in same}
         keys = sorted({key for found in recipes.values() for key in found})
         differing = [key for key in keys if len({found.get(key, "-") for found in recipes.values()}) > 1]
         for run in same:
-            parts = [f"{key.removesuffix('_sha256')}={recipes[run.run_id].get(key, '-')}" for key in differing]
+            parts = [f"{key.removesuffix(SHA256)}={recipes[run.run_id].get(key, '-')}" for key in differing]
             names[run.run_id] = " ".join([method, *parts])
     return names
 
 
 def _recipe(run: StoredRun, labels: Mapping[str, str]) -> dict[str, str]:
-    known = {"horizon": "0"}  # early runs do not tell it
+    known = {HORIZON: "0"}  # early runs do not tell it
     settings = known | {name: _number(value) for name, value in run.params.items() if name not in NOT_A_DIFFERENCE}
-    settings["device"] = run.tags.get("device", "cpu")  # the resolved device; early runs have no such tag
+    settings[DEVICE] = run.tags.get(DEVICE, "cpu")  # the resolved device; early runs have no such tag
     return settings | {name: labels.get(run.tags[name], run.tags[name][:12]) for name in DIGESTS if name in run.tags}
 
 
@@ -62,12 +72,12 @@ def data_notes(models: Sequence[StoredRun], names: Mapping[str, str], task: Task
     Groups whose runs, of early versions, do not tell what pairs theirs were are left out.
     """
     told = {run.run_id: digest for run in models if (digest := _pairs_digest(run))}
-    labels = _labels([run for run in models if run.run_id in told], "pairs_sha256")
+    labels = _labels([run for run in models if run.run_id in told], PAIRS_SHA256)
     groups: dict[str, list[str]] = {}  # by what they were trained on
     for run in models:
         if run.run_id in told:
             digest = told[run.run_id]
-            pairs = f"{labels.get(digest, 'pairs')} ({_chunk(run, task)} actions a chunk, sha256 {digest[:12]})"
+            pairs = f"{labels.get(digest, 'pairs')} ({chunk_of(run, task)} actions a chunk, sha256 {digest[:12]})"
             if names[run.run_id] not in groups.setdefault(pairs, []):
                 groups[pairs].append(names[run.run_id])
     if len(groups) < 2:
@@ -78,19 +88,14 @@ def data_notes(models: Sequence[StoredRun], names: Mapping[str, str], task: Task
 
 def _pairs_digest(run: StoredRun) -> str:
     """The digest of the action pairs that a run was trained on, if it tells it."""
-    return run.tags.get("pairs_sha256") or ("" if "tokenizer_sha256" in run.tags else run.tags.get("data_sha256", ""))
-
-
-def _chunk(run: StoredRun, task: Task) -> int:
-    told = run.tags.get(CHUNK) or run.params.get("horizon", "")
-    return int(told) if told.isdecimal() and int(told) else task.horizon
+    return run.tags.get(PAIRS_SHA256) or ("" if TOKENIZER_SHA256 in run.tags else run.tags.get(DATA_SHA256, ""))
 
 
 def _labels(runs: Sequence[StoredRun], tag: str) -> dict[str, str]:
     """The names of data sets by the digest in this tag, where a name stands for one digest only."""
     digests: dict[str, set[str]] = {}
     for run in runs:
-        name = run.tags.get(DATA_SET) or run.params.get("data", NONE)
+        name = run.tags.get(DATA_SET) or run.params.get(DATA_ASKED, NONE)
         if name != NONE and (digest := run.tags.get(tag) or _pairs_digest(run)):
             digests.setdefault(name, set()).add(digest)
     return {next(iter(found)): name for name, found in sorted(digests.items(), reverse=True) if len(found) == 1}

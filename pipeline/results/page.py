@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.errors import StoreError, one_line
+from pipeline.names import COMMIT, DATA_SHA256, LOCK_FILE, TOKENIZER_SHA256, TREE, WEIGHTS_SHA256
 from pipeline.report.comparison import Comparison, Model
 from pipeline.report.page import Page, render_page
 from pipeline.report.plotting import Figure, as_svg
 from pipeline.report.tables import Table
 from pipeline.results.episodes import show_episodes
 from pipeline.results.gather import Gathered
-from pipeline.tracking.names import LOCK_FILE
 from pipeline.tracking.query import StoredRun, artifact, is_model, search
 from pipeline.tracking.store import Store, store_name
 
@@ -20,7 +20,7 @@ ENVIRONMENT_FILE = "environment.json"  # of runs from before there were locks
 NOT_A_SETTING = ("run_name", "resume", "preset", "experiment")
 MOST_VALUES = 12  # of a setting that are listed
 SHORT = 12  # hex digits of a digest
-DIGESTS = {"data": "data_sha256", "tokenizer": "tokenizer_sha256", "weights": "weights_sha256"}
+DIGESTS = {"data": DATA_SHA256, "tokenizer": TOKENIZER_SHA256, "weights": WEIGHTS_SHA256}
 
 
 def make_page(
@@ -84,8 +84,8 @@ def run_table(models: Sequence[tuple[Model, StoredRun]]) -> Table:
             f"{model.group}, {model.label}" if model.seed is not None else model.name,
             _time(run.started),
             run.run_id,
-            run.tags.get("code_commit", "-")[:SHORT],
-            run.tags.get("code_tree", "-"),
+            run.tags.get(COMMIT, "-")[:SHORT],
+            run.tags.get(TREE, "-"),
             *(run.tags.get(tag, "-")[:SHORT] for tag in DIGESTS.values()),
         )
         for model, run in models

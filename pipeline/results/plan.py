@@ -5,13 +5,15 @@ from math import comb
 
 from pipeline.config import AUTO, NONE
 from pipeline.errors import SettingsError
+from pipeline.names import TRAIN_SECONDS
 from pipeline.report.comparison import Comparison, Group, over_starts
 from pipeline.report.planning import EPISODES, expected_half_width, needed, shared_variance
 from pipeline.report.statistics import ALPHA, Components, components
 from pipeline.report.tables import Table
 from pipeline.results.gather import gather
 from pipeline.results.settings import PlanSettings
-from pipeline.tasks.registry import DEFAULT, find_task
+from pipeline.tasks.project import DEFAULT
+from pipeline.tasks.registry import find_task
 from pipeline.tracking.store import open_store
 
 
@@ -110,5 +112,5 @@ def of_study(comparison: Comparison, study: str) -> Assumed:
 
 
 def _seconds(*groups: Group) -> float | None:
-    times = [group.costs["train_seconds"].mean for group in groups if "train_seconds" in group.costs]
+    times = [group.costs[TRAIN_SECONDS].mean for group in groups if TRAIN_SECONDS in group.costs]
     return sum(times) if len(times) == len(groups) else None

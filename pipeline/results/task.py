@@ -4,7 +4,8 @@ from collections.abc import Collection
 
 from pipeline.config import AUTO
 from pipeline.errors import SettingsError
-from pipeline.tasks.registry import DEFAULT, TASKS, find_task, named_task
+from pipeline.tasks.project import DEFAULT, TASKS
+from pipeline.tasks.registry import find_task, named_task
 from pipeline.tasks.task import Task
 
 

@@ -11,24 +11,34 @@ from torch import Tensor
 from pipeline.config import NONE
 from pipeline.methods.method import Method, Prepared
 from pipeline.methods.settings import TrainSettings
+from pipeline.names import (
+    CHUNK,
+    COMMIT,
+    DATA_SET,
+    DATA_SHA256,
+    DEVICE,
+    KIND,
+    LICENCE,
+    LOCK_FILE,
+    MADE_FROM,
+    METHOD,
+    NAME,
+    PAIRS_SHA256,
+    SAMPLES_PER_SECOND,
+    SETTINGS_FILE,
+    SETTINGS_USED,
+    SHA256,
+    SPLIT_DIGEST,
+    TASK,
+    TOGETHER,
+    TREE,
+    Kind,
+)
+from pipeline.stages.changed import pairs_beside
 from pipeline.stages.say import Say
 from pipeline.tasks.dataset import set_of, told_in
 from pipeline.tasks.task import Task
 from pipeline.tracking.mirror import Mirror
-from pipeline.tracking.names import (
-    CHUNK,
-    DATA_SET,
-    LICENCE,
-    LOCK_FILE,
-    METHOD,
-    NAME,
-    SAME_BITS,
-    SETTINGS_FILE,
-    SETTINGS_USED,
-    TASK,
-    TOGETHER,
-    Kind,
-)
 from pipeline.tracking.run import TrackedRun
 from pipeline.training.device import NO_PROMISE, choose_device, same_bits
 from pipeline.training.fit import STEP_EVENTS, Epoch, Problem, Step
@@ -38,7 +48,8 @@ from pipeline.versions import code_state, environment, lock
 
 # A run that dies loses no more than this, and one that is interrupted no more than that; an epoch's end is always kept.
 SNAPSHOT_SECONDS, COPY_SECONDS = 30.0, 1.0
-LOSSES = ("train_loss", "val_loss", "test_loss")
+LOSSES = TRAIN_LOSS, VAL_LOSS, TEST_LOSS = "train_loss", "val_loss", "test_loss"  # metrics, fields of an epoch
+SAME_BITS = "same_bits"  # tag: "yes" if one seed gives the same bits each time, else "no"
 BEST = "best."  # before the names of the best weights in a snapshot
 
 
@@ -74,7 +85,7 @@ class Account:
         """Take down an epoch; returns its line."""
         if epoch.weights is not None:
             self.best, self.best_epoch = epoch.weights, epoch.epoch
-        row = {name: getattr(epoch, name) for name in (*LOSSES, "lr", "grad_norm", "samples_per_second", "epoch")}
+        row = {name: getattr(epoch, name) for name in (*LOSSES, "lr", "grad_norm", SAMPLES_PER_SECOND, "epoch")}
         self.epochs.append(row | {"time_ms": int(time.time() * 1000)})
         return (
             f"{epoch.epoch:>5} {epoch.train_loss:>9.5f} {epoch.val_loss:>9.5f} {epoch.test_loss:>9.5f}"
@@ -181,13 +192,14 @@ class Training:
     def _describe(self) -> dict[str, Any]:
         settings, prepared, run = self.settings, self.prepared, self.run
         commit, tree = code_state()
-        digests = {f"{what}_sha256": digest for what, digest in prepared.digests.items()}
-        tags = {"kind": Kind.MODEL, METHOD: self.method.name, NAME: self.mirror.name, TASK: self.task.name}
-        tags |= {"code_commit": commit, "code_tree": tree}
-        tags |= {"split_digest": prepared.split.digest, "device": choose_device(settings).type, **digests}
+        digests = {what + SHA256: digest for what, digest in prepared.digests.items()}
+        tags = {KIND: Kind.MODEL, METHOD: self.method.name, NAME: self.mirror.name, TASK: self.task.name}
+        tags |= {COMMIT: commit, TREE: tree}
+        tags |= {SPLIT_DIGEST: prepared.split.digest, DEVICE: choose_device(settings).type, **digests}
         tags |= {TOGETHER: str(self.together)} if self.together else {}
         tags |= {SAME_BITS: "yes" if self.together or same_bits(settings) else "no"}
-        tags |= {"pairs_sha256": prepared.pairs_sha256} if prepared.pairs_sha256 else {}
+        tags |= {PAIRS_SHA256: prepared.pairs_sha256} if prepared.pairs_sha256 else {}
+        tags |= {MADE_FROM: str(pairs)} if (pairs := pairs_beside(prepared)) else {}
         tags[CHUNK] = str(prepared.interface.horizon)
         folder = prepared.files["data"].parent
         dataset = told_in(folder)
@@ -208,7 +220,7 @@ class Training:
                 f"note: MLflow started this run in the experiment '{run.experiment}', not '{settings.experiment}': "
                 "with 'mlflow run', choose it by --experiment-name"
             )
-        run.dataset(prepared.arrays, prepared.files["data"], digests["data_sha256"], "train, val, test")
+        run.dataset(prepared.arrays, prepared.files["data"], digests[DATA_SHA256], "train, val, test")
         run.json(SETTINGS_FILE, shown)
         run.json(LOCK_FILE, lock(prepared.digests))
         return tags | {"run_id": run.run_id, "versions": environment()}

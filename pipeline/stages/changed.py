@@ -3,16 +3,21 @@
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.files import file_digest, is_file
+from pipeline.names import DATA_SHA256, MADE_FROM, PAIRS, PAIRS_SHA256
 from pipeline.stages.collect import PAIRS_FILE
 from pipeline.tracking.query import StoredRun
+
+if TYPE_CHECKING:  # it imports torch
+    from pipeline.methods.method import Prepared
 
 
 def changed_data(runs: Iterable[StoredRun]) -> list[str]:
     """One line for each file that is another now than the one that runs were trained on.
 
-    Of tokens that are still the same, the action pairs beside them are looked at, which they were made from. A file
+    Of tokens that are still the same, the action pairs beside them are looked at if they were made from these. A file
     that is gone has not changed, nor has one that a run of an early version does not tell.
     """
 
@@ -31,15 +36,23 @@ def changed_data(runs: Iterable[StoredRun]) -> list[str]:
     ]
 
 
+def pairs_beside(prepared: "Prepared") -> Path | None:
+    """The action pairs beside the tokens of a training, if these were made from them: others may lie there."""
+    path = prepared.files["data"].with_name(PAIRS_FILE)
+    if "tokenizer" not in prepared.files or not is_file(path):
+        return None
+    return path if file_digest(path) == prepared.pairs_sha256 else None
+
+
 def _files(run: StoredRun) -> Iterator[tuple[Path, str]]:
     """The files of a run's data, and the digests that they had."""
-    if "pairs" not in run.params:
+    if PAIRS not in run.params:
         return
-    path = Path(run.params["pairs"])
-    if "data_sha256" in run.tags:
-        yield path, run.tags["data_sha256"]
-    if "tokenizer_sha256" in run.tags and "pairs_sha256" in run.tags:
-        yield path.with_name(PAIRS_FILE), run.tags["pairs_sha256"]
+    path = Path(run.params[PAIRS])
+    if DATA_SHA256 in run.tags:
+        yield path, run.tags[DATA_SHA256]
+    if MADE_FROM in run.tags and PAIRS_SHA256 in run.tags:
+        yield Path(run.tags[MADE_FROM]), run.tags[PAIRS_SHA256]
 
 
 def _words(names: list[str]) -> str:

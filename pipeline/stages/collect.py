@@ -30,6 +30,7 @@ Ints = NDArray[np.int64]
 
 MAX_ATTEMPTS = 10
 TRAJECTORIES_FILE, PAIRS_FILE = "trajectories.npz", "training_pairs_original.npz"
+CUT_FROM = "trajectories_sha256"  # in the metadata of pairs: of the trajectories file that they were cut from
 BEGIN_AS = "begin_as_sha256"
 """Of pairs with a horizon that lengthens the demonstrations: the trajectories file of the task's own horizon."""
 
@@ -189,7 +190,7 @@ def collect(settings: CollectSettings) -> Collected:
     settings.out.mkdir(parents=True, exist_ok=True)
     with data_lock(settings.out):
         save_trajectories(files[0], trajectories)
-        metadata = trajectories.metadata | {"trajectories_sha256": file_digest(files[0])}
+        metadata = trajectories.metadata | {CUT_FROM: file_digest(files[0])}
         if _steps(settings, task) > task.demonstration_steps:
             metadata[BEGIN_AS] = _digest_of_begin(trajectories, task.demonstration_steps)
         save_action_pairs(files[1], replace(pairs, metadata=metadata))

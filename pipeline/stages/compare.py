@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.config import AUTO
 from pipeline.errors import SettingsError
+from pipeline.report.comparison_tables import where_text
 from pipeline.report.contest import Contest, Watch, judge
 from pipeline.report.statistics import Floats
 from pipeline.stages.contenders import AS_TRAINED, Contender, open_contender, play_blocks
@@ -15,11 +16,10 @@ from pipeline.stages.eval_info import ENDING, read_eval_infos
 from pipeline.stages.say import Say, silent
 from pipeline.stages.settings import CompareSettings
 from pipeline.tasks.registry import find_task
-from pipeline.tasks.score import shares_of
+from pipeline.tasks.score import SUCCESS, shares_of
 from pipeline.tasks.task import Columns, Task
 
 PURPOSE = "comparison"  # of episodes that are drawn for it alone
-SUCCESS = "success"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _place_and_name(place: str, contender: Contender) -> str:
 
 def condition_names(task: Task) -> tuple[str, ...]:
     """The conditions of a task as headings: noise and replan interval."""
-    return tuple(f"{condition.action_noise:g}, {condition.replan}" for condition in task.conditions)
+    return tuple(where_text((condition.action_noise, condition.replan), task) for condition in task.conditions)
 
 
 def bounded_score(task: Task, name: str) -> str:

@@ -32,8 +32,7 @@ from pipeline.stages.models import check_policy, require_finished
 from pipeline.stages.say import Say, silent
 from pipeline.stages.settings import AsksPolicies
 from pipeline.tasks.task import Array, Columns, Task
-from pipeline.tracking.names import NAME
-from pipeline.tracking.query import artifact, fetch
+from pipeline.tracking.query import fetch, model_artifact
 from pipeline.tracking.registry import MODELS, model_file, named_version
 from pipeline.tracking.store import open_store
 
@@ -81,7 +80,7 @@ def open_contender(
         require_finished(run, acting=True)
         for line in changed_data([run]):
             say(f"warning: {line}")
-        with artifact(store, place, f"{run.tags[NAME]}.pth") as path:
+        with model_artifact(store, run) as path:
             return from_file(task, path, tokenizer, act)
     if not Path(place).exists():
         if split_reference(place):

@@ -4,7 +4,6 @@ It is {"per_episode": [{"success": ..., "seed": ...}, ...]}, or for several task
 "task_id": ..., "metrics": {"successes": [...]}}, ...]}.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import DataError, reason
+from pipeline.parse import json_object
 from pipeline.report.statistics import Floats
 
 ENDING = ".json"
@@ -42,7 +42,7 @@ def read_eval_infos(first: Path, second: Path) -> tuple[tuple[str, ...], Floats,
 def read_eval_info(path: Path) -> dict[str, dict[int, bool]]:
     """Read which episodes succeeded, by task and by seed or place; raises `DataError`."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json_object(path.read_text(encoding="utf-8"))
         if "per_task" in content:
             tasks = {
                 f"{each['task_group']} {each['task_id']}": _named(each["metrics"]["successes"], None)
@@ -56,7 +56,7 @@ def read_eval_info(path: Path) -> dict[str, dict[int, bool]]:
             tasks = {"episodes": _named([row["success"] for row in rows], None if None in seeds else seeds)}
         if not tasks or not all(tasks.values()):
             raise ValueError("no episodes")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: expected lerobot's eval_info.json, with per_episode or per_task, found: {reason(error)[:200]}."
         ) from error

@@ -14,6 +14,7 @@ from pipeline.executors.jobs import Job, Report
 from pipeline.executors.run import Watch, run_all
 from pipeline.files import check_file, file_digest
 from pipeline.methods.registry import METHODS
+from pipeline.names import KIND, METHOD, Kind
 from pipeline.own_code import files_of
 from pipeline.report.design import design_of
 from pipeline.stages.changed import changed_data
@@ -26,7 +27,6 @@ from pipeline.stages.remote import ready_to_run
 from pipeline.stages.say import Say, silent
 from pipeline.stages.settings import AsksPolicies, EvaluateSettings
 from pipeline.tasks.settings import at_task, settle
-from pipeline.tracking.names import Kind
 from pipeline.tracking.query import StoredRun, fetch, group_of, is_average, search_study
 from pipeline.tracking.store import open_store
 
@@ -40,7 +40,7 @@ def protocol_for(settings: EvaluateSettings, most: int | None) -> Protocol:
     if settings.study == NONE:
         return asked
     found = search_study(open_store(), settings.study, settings.experiment)
-    design = next((design_of(run.tags) for run in reversed(found) if run.tags.get("kind") == Kind.STUDY), None)
+    design = next((design_of(run.tags) for run in reversed(found) if run.tags.get(KIND) == Kind.STUDY), None)
     if design is None:
         return asked
     fixed = Protocol(design.episodes, design.seed)
@@ -148,7 +148,7 @@ def find_contenders(settings: EvaluateSettings, say: Say = silent) -> tuple[Eval
         for run in runs if task.world is None else ():
             require_pairs(run, settings.pairs, digest)
         if act:
-            for method in dict.fromkeys(run.tags["method"] for run in runs):
+            for method in dict.fromkeys(run.tags[METHOD] for run in runs):
                 METHODS[method].check_acting(act)
         found += [Candidate(run.name, row_of(run), partial(judge_run, run.run_id, act=act)) for run in runs]
     if act and not found:

@@ -4,16 +4,16 @@ from dataclasses import dataclass
 
 from pipeline.errors import DivergedError, StoreError, one_line
 from pipeline.evaluation.control import draw_episodes, evaluate_planner, mean_scores, policy_planner
+from pipeline.names import BEST_TEST_LOSS, BEST_VAL_LOSS, PARAMETERS, TRAIN_SECONDS, WEIGHTS_SHA256
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint, weights_digest
 from pipeline.policies.policy import Policy, policy_of
 from pipeline.report.loss_curves import draw_loss_curves
 from pipeline.report.model_card import model_card, training_facts
-from pipeline.stages.account import LOSSES, Training
+from pipeline.stages.account import LOSSES, TEST_LOSS, VAL_LOSS, Training
 from pipeline.tasks.score import shares_of
 from pipeline.tasks.task import Task
 from pipeline.tracking.delivery import BRIEFLY
 from pipeline.tracking.mirror import Mirror
-from pipeline.tracking.names import WEIGHTS
 from pipeline.tracking.registry import log_model
 from pipeline.tracking.store import mlflow_settings
 
@@ -22,9 +22,8 @@ CHECK_SEED, CHECK_EPISODES = 1_000_003, 100
 
 CHECK = "check_"  # before the names of scores
 
-FINAL_METRICS = (
-    "best_val_loss", "best_epoch", "test_loss_at_best_val", "train_seconds", "parameters",
-)  # fmt: skip
+BEST_EPOCH = "best_epoch"  # metric: the epoch whose weights are kept, that of the lowest validation loss
+FINAL_METRICS = (BEST_VAL_LOSS, BEST_EPOCH, BEST_TEST_LOSS, TRAIN_SECONDS, PARAMETERS)
 
 
 @dataclass(frozen=True)
@@ -49,23 +48,23 @@ def finish(training: Training) -> Trained:
 
     digest, best = weights_digest(account.best), account.epochs[account.best_epoch - 1]
     final = {
-        "best_val_loss": best["val_loss"],
-        "best_epoch": float(account.best_epoch),
-        "test_loss_at_best_val": best["test_loss"],
+        BEST_VAL_LOSS: best[VAL_LOSS],
+        BEST_EPOCH: float(account.best_epoch),
+        BEST_TEST_LOSS: best[TEST_LOSS],
     }
-    provenance = account.provenance | {WEIGHTS: digest, **final}
+    provenance = account.provenance | {WEIGHTS_SHA256: digest, **final}
     interface = training.prepared.interface
     checkpoint = Checkpoint(training.method, training.settings, interface, account.best, provenance)
     policy = policy_of(checkpoint)
     check, told = first_look(training.task, policy, training.settings.threads)
     final |= {f"{CHECK}{name}": value for name, value in check.items()}
-    metrics = final | {"train_seconds": account.seconds}
+    metrics = final | {TRAIN_SECONDS: account.seconds}
     parameters = float(sum(weight.numel() for weight in account.best.values()))
-    run.metrics(metrics | {"parameters": parameters}, time_ms=int(account.epochs[-1]["time_ms"]))
-    run.tags({WEIGHTS: digest})
+    run.metrics(metrics | {PARAMETERS: parameters}, time_ms=int(account.epochs[-1]["time_ms"]))
+    run.tags({WEIGHTS_SHA256: digest})
 
     training.note(
-        f"best: epoch {account.best_epoch}, val {best['val_loss']:.5f}, test {best['test_loss']:.5f}; "
+        f"best: epoch {account.best_epoch}, val {best[VAL_LOSS]:.5f}, test {best[TEST_LOSS]:.5f}; "
         f"weights sha256 {digest[:16]}"
     )
     training.note(f"control, {told}")
@@ -99,9 +98,8 @@ def first_look(task: Task, policy: Policy, threads: int) -> tuple[dict[str, floa
 def _log_model(training: Training, policy: Policy) -> None:
     """Log the model as MLflow's models are, with its metrics. No training fails by this: `register` makes it good."""
     run, params = training.run, training.settings.model_dump(mode="json")
-    card = model_card(
-        training_facts(training.task, training.mirror.name, run.run_id, training.account.provenance, params)
-    )
+    horizon, made_of = training.prepared.interface.horizon, training.account.provenance
+    card = model_card(training_facts(training.task, horizon, training.mirror.name, run.run_id, made_of, params))
     try:
         run.flush()
         if run.deliver_waiting()[1]:

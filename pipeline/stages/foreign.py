@@ -19,6 +19,7 @@ from pipeline.policies.function import FunctionPolicy, find_function
 from pipeline.policies.remote import LARGEST, RemotePolicy, connect
 from pipeline.policies.states import Floats, checked_states
 from pipeline.stages.settings import AsksPolicies
+from pipeline.tasks.facts import require_length
 from pipeline.tasks.registry import find_task
 from pipeline.tasks.task import Array, Task
 
@@ -70,10 +71,7 @@ def open_foreign(task: Task, place: str, settings: AsksPolicies) -> Foreign:
         if len(states) > 1 and _answers(policy, states[:1]):
             raise PolicyError(f"{one_line(error)} It answers one state at a time: name --batch 1.") from error
         raise
-    if horizon < task.longest_replan:
-        raise PolicyError(
-            f"{policy.name}: expected a policy that plans at least {task.longest_replan} actions, found {horizon}."
-        )
+    require_length(policy.name, horizon, task, PolicyError)
     most = settings.batch
     if isinstance(policy, RemotePolicy):
         most = min(most, max(1, LARGEST // (NUMBER_BYTES * horizon * task.action_dim)))

@@ -7,6 +7,7 @@ from pipeline.data.pairs import ActionPairs
 from pipeline.errors import CheckpointError, SettingsError
 from pipeline.evaluation.expert import ChunkErrors
 from pipeline.evaluation.held_out import count_held_out
+from pipeline.names import PAIRS_SHA256
 from pipeline.policies.policy import Policy
 from pipeline.tasks.score import PLANNED, REBUILT, error_metrics
 from pipeline.tasks.task import Channel, Task
@@ -34,7 +35,7 @@ def is_trained_on(policy: Policy, digest: str) -> bool:
 
     A model without provenance may have been.
     """
-    return not policy.provenance or policy.provenance.get("pairs_sha256") == digest
+    return not policy.provenance or policy.provenance.get(PAIRS_SHA256) == digest
 
 
 def check_held_out(task: Task, where: str, policy: Policy, pairs: Path, digest: str) -> None:
@@ -52,7 +53,7 @@ def check_held_out(task: Task, where: str, policy: Policy, pairs: Path, digest: 
 
 def require_pairs(run: StoredRun, pairs: Path, digest: str) -> None:
     """Raise `SettingsError` if a run's model was trained on other pairs than those with this digest."""
-    trained = run.tags.get("pairs_sha256")
+    trained = run.tags.get(PAIRS_SHA256)
     if trained not in (None, digest):
         raise SettingsError(
             f"run: expected a model that was trained on {pairs}, sha256 {digest[:12]}, whose test split judges it, "

@@ -16,7 +16,7 @@ from pipeline.data.sources.source import Feature, Source, chosen, fault, matchin
 from pipeline.data.sources.spool import Spool, spool, write_pairs, write_trajectories
 from pipeline.errors import DataError, SettingsError
 from pipeline.files import MOST_RATIO, MOST_SMALL, check_folder, file_digest, whole_folder, writing
-from pipeline.stages.collect import PAIRS_FILE, TRAJECTORIES_FILE
+from pipeline.stages.collect import CUT_FROM, PAIRS_FILE, TRAJECTORIES_FILE
 from pipeline.stages.data_files import how_to_remove
 from pipeline.stages.settings import ImportSettings
 from pipeline.tasks.dataset import (
@@ -28,7 +28,8 @@ from pipeline.tasks.dataset import (
     write_dataset,
 )
 from pipeline.tasks.facts import KEY, facts_of
-from pipeline.tasks.registry import TASKS, find_task
+from pipeline.tasks.project import TASKS
+from pipeline.tasks.registry import find_task
 from pipeline.tasks.task import HORIZON, Channel, Task
 from pipeline.versions import installed_versions
 
@@ -163,7 +164,7 @@ def import_data(settings: ImportSettings, found: Found, watch: Callable[[int, in
             "versions": installed_versions("numpy", "pyarrow"),
         }
         write_trajectories(folder / TRAJECTORIES_FILE, spooled, metadata)
-        metadata["trajectories_sha256"] = file_digest(folder / TRAJECTORIES_FILE)
+        metadata[CUT_FROM] = file_digest(folder / TRAJECTORIES_FILE)
         pairs = write_pairs(folder / PAIRS_FILE, spooled, dataset.horizon, settings.every, metadata)
         for file in files:
             file.unlink()

@@ -40,6 +40,7 @@ from pipeline.evaluation.stored import (
 from pipeline.evaluation.yardsticks import evaluate_yardstick
 from pipeline.executors.jobs import Report
 from pipeline.files import file_digest
+from pipeline.names import CHUNK_MAE, CHUNK_MSE, EVALUATION
 from pipeline.policies.policy import noise_of
 from pipeline.stages.foreign import opened
 from pipeline.stages.held_out import (
@@ -53,7 +54,7 @@ from pipeline.streams import torch_stream
 from pipeline.tasks.registry import find_task
 from pipeline.tasks.score import PLANNED, REBUILT
 from pipeline.tasks.task import Channel, Task
-from pipeline.tracking.query import artifact, fetch
+from pipeline.tracking.query import fetch, model_artifact
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import open_store
 
@@ -135,7 +136,7 @@ def judge_run(run_id: str, trial: Trial, report: Report, act: Mapping[str, Any] 
     """Evaluate the model of a run; the scores of all episodes are logged to it, unless `act` chooses how it acts."""
     client = open_store()
     stored = fetch(client, run_id)
-    with artifact(client, run_id, f"{stored.tags['name']}.pth") as path:
+    with model_artifact(client, stored) as path:
         judged = judge_file(path, NONE, trial, report, act)
     if not act and trial.block is None:
         log_judged(TrackedRun(client, run_id), judged, trial.protocol)
@@ -163,7 +164,7 @@ def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
 
     The protocol's tags are set last and mark it complete. Means that only an earlier evaluation has become NaN.
     """
-    run.tags({"evaluation": UNFINISHED})
+    run.tags({EVALUATION: UNFINISHED})
     rows = mean_scores(judged.evaluation)
     metrics = {f"{name}/{MEAN}": float(np.mean([row[name] for row in rows])) for name in rows[0]}
     run.table(f"{FOLDER}/{SCORES_FILE}", scores_table(judged.evaluation.conditions, rows))
@@ -172,7 +173,7 @@ def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
         write_episodes(folder / EPISODES_FILE, judged.evaluation, judged.evaluation.by_condition())
         run.file(folder / EPISODES_FILE, FOLDER)
         if (chunks := judged.chunks) is not None:
-            pooled = {"chunk_mae": chunks.mae, "chunk_mse": chunks.mse}
+            pooled = {CHUNK_MAE: chunks.mae, CHUNK_MSE: chunks.mse}
             metrics |= errors_by_dimension(chunks, judged.action) if judged.action else pooled
             keys = ("mae_by_step", "mae_by", "rebuilt_mae_by", "states", "expert", "planned")
             shown = {key: value for key in keys if (value := getattr(chunks, key)) is not None}
@@ -183,7 +184,7 @@ def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
             np.savez(folder / PATHS_FILE, paths=hardest)
             run.file(folder / PATHS_FILE, FOLDER)
     earlier = fetch(open_store(), run.run_id).metrics
-    kinds = ("chunk_mae", "chunk_mse", f"{PLANNED}/", f"{REBUILT}/")
+    kinds = (CHUNK_MAE, CHUNK_MSE, f"{PLANNED}/", f"{REBUILT}/")
     stale = {name for name in earlier if name.endswith(f"/{MEAN}") or name.startswith(kinds)}
     run.metrics({name: value for name, value in metrics.items() if math.isfinite(value)}, model_id=run.model_id)
     run.metrics({name: value for name, value in metrics.items() if not math.isfinite(value)})

@@ -8,7 +8,8 @@ from pipeline.data.pairs import ActionPairs, load_action_pairs, load_token_pairs
 from pipeline.errors import DataError
 from pipeline.files import file_digest
 from pipeline.methods.settings import Pi0FastSettings, TrainSettings
-from pipeline.stages.collect import BEGIN_AS, collect
+from pipeline.names import PAIRS_SHA256
+from pipeline.stages.collect import BEGIN_AS, CUT_FROM, collect
 from pipeline.stages.say import Say
 from pipeline.stages.settings import CollectSettings, TokenizeSettings
 from pipeline.stages.tokenize import SCHEMES, token_files, tokenize
@@ -31,7 +32,7 @@ def make_missing_data(settings: TrainSettings, task: Task, say: Say) -> None:
         return
     imported = settings.data != NONE or task.world is None
     name_of_set = task.name if settings.data == NONE else settings.data
-    tokenizing = at_task(make(TokenizeSettings, chosen), task)
+    tokenizing = _tokenizing(settings, task)
 
     def make_file(path: Path) -> None:
         if path.exists():
@@ -64,7 +65,7 @@ def make_missing_data(settings: TrainSettings, task: Task, say: Say) -> None:
 
 def require_same_data(tokens: Path, actions: Path) -> None:
     """Raise `DataError` if the token pairs record that they were made from other action pairs."""
-    made_from = load_token_pairs(tokens).metadata.get("pairs_sha256")
+    made_from = load_token_pairs(tokens).metadata.get(PAIRS_SHA256)
     if made_from not in (None, file_digest(actions)):
         raise DataError(
             f"{tokens}: was made from pairs {str(made_from)[:12]}, but {actions} is now {file_digest(actions)[:12]}: "
@@ -74,15 +75,19 @@ def require_same_data(tokens: Path, actions: Path) -> None:
 
 def default_pairs(settings: TrainSettings, task: Task) -> Path:
     """Return the default action pairs of a training: its task's or data set's, with its horizon."""
+    return _tokenizing(settings, task).pairs
+
+
+def _tokenizing(settings: TrainSettings, task: Task) -> TokenizeSettings:
+    """Return the settings that tokenize the default data of a training."""
     chosen = {"task": settings.task, "horizon": settings.horizon, "data": settings.data}
-    return at_task(make(TokenizeSettings, chosen), task).pairs
+    return at_task(make(TokenizeSettings, chosen), task)
 
 
 def require_same_trajectories(pairs: Path, others: Path, loaded: ActionPairs) -> None:
     """Raise `DataError` if two files of action pairs, `others` as `loaded`, record that they were cut from others."""
     own, of_others = (
-        found.metadata.get(BEGIN_AS) or found.metadata.get("trajectories_sha256")
-        for found in (load_action_pairs(pairs), loaded)
+        found.metadata.get(BEGIN_AS) or found.metadata.get(CUT_FROM) for found in (load_action_pairs(pairs), loaded)
     )
     if own and of_others and own != of_others:
         raise DataError(

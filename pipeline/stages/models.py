@@ -9,7 +9,7 @@ from pipeline.errors import CheckpointError, SettingsError
 from pipeline.policies.exported import ExportedPolicy
 from pipeline.policies.load import load_policy
 from pipeline.policies.policy import Policy
-from pipeline.tasks.facts import require_fit
+from pipeline.tasks.facts import require_fit, require_length
 from pipeline.tasks.task import Task
 from pipeline.tracking.query import StoredRun, is_acting, is_average, is_model, search_study, task_of
 from pipeline.tracking.store import Store, ui_command
@@ -28,10 +28,7 @@ def load_for(task: Task, path: Path, tokenizer: str, act: Mapping[str, Any] | No
 def check_policy(task: Task, path: Path, policy: Policy | ExportedPolicy) -> None:
     """Raise `CheckpointError` unless a model is for the task and plans far enough for all conditions."""
     require_model_of(task, path, policy)
-    if policy.horizon < task.longest_replan:
-        raise CheckpointError(
-            f"{path}: expected a model that plans at least {task.longest_replan} actions, found {policy.horizon}."
-        )
+    require_length(str(path), policy.horizon, task, CheckpointError)
 
 
 def require_model_of(task: Task, path: Path, policy: Policy | ExportedPolicy) -> None:

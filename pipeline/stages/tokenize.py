@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.lock import data_lock
-from pipeline.data.pairs import TokenPairs, load_action_pairs, save_token_pairs
+from pipeline.data.pairs import ActionPairs, TokenPairs, load_action_pairs, save_token_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import DataError, RunError
 from pipeline.files import check_folder, file_digest
+from pipeline.names import PAIRS_SHA256, SPLIT_DIGEST, TOKENIZER_SHA256
 from pipeline.stages.settings import TokenizeSettings
-from pipeline.tasks.facts import KEY, facts_of, require_fit
+from pipeline.tasks.facts import KEY, facts_of, require_fit, require_length
 from pipeline.tasks.settings import WithHorizon, settle
 from pipeline.tasks.task import Task
 from pipeline.tokenizer.fast import BOS, EOS, PAD, FastTokenizer, Floats
@@ -51,10 +52,7 @@ def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
     """Write the tokenizer and the token pairs to `settings.out`; the same input gives the same bytes."""
     settings, task = settle(settings)
     check_folder(settings.out, "tokens")
-    with data_lock(settings.pairs.parent):
-        pairs, digest = load_action_pairs(settings.pairs), file_digest(settings.pairs)
-    sizes = pairs.state.shape[1], pairs.action_chunk.shape[2]
-    require_fit(str(settings.pairs), pairs.task, sizes, task, DataError, REBUILD)
+    pairs, digest = pairs_of_task(settings.pairs, task)
     require_horizon(str(settings.pairs), pairs.action_chunk.shape[1], settings, task)
     STAGES.debug("%s read", settings.pairs)
     split = split_pairs(pairs.trajectory, len(pairs.state))
@@ -85,9 +83,9 @@ def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
     files = token_files(settings.out, settings.scheme)
     metadata = {
         "made_by": "tinypi tokenize",
-        "tokenizer_sha256": tokenizer.digest,
-        "pairs_sha256": digest,
-        "split_digest": split.digest,
+        TOKENIZER_SHA256: tokenizer.digest,
+        PAIRS_SHA256: digest,
+        SPLIT_DIGEST: split.digest,
         KEY: facts_of(task).values(),
         "summary": json.loads(json.dumps(asdict(summary))),
     }
@@ -99,14 +97,23 @@ def tokenize(settings: TokenizeSettings) -> tuple[Tokenized, tuple[Path, ...]]:
     return summary, files
 
 
+def pairs_of_task(path: Path, task: Task) -> tuple[ActionPairs, str]:
+    """Return the action pairs in a file, and its sha256; raises `DataError` if they are not of the task."""
+    with data_lock(path.parent):
+        pairs, digest = load_action_pairs(path), file_digest(path)
+    sizes = pairs.state.shape[1], pairs.action_chunk.shape[2]
+    require_fit(str(path), pairs.task, sizes, task, DataError, REBUILD)
+    return pairs, digest
+
+
 def require_horizon(where: str, found: int, settings: WithHorizon, task: Task) -> None:
     """Raise `DataError` unless the chunks of a file are as long as the settings ask, and as the task needs at least."""
     asked = settings.horizon
-    if found != (asked or found) or found < task.longest_replan:
+    if asked and found != asked:
         raise DataError(
-            f"{where}: expected chunks of {asked or f'at least {task.longest_replan}'} actions, for the task "
-            f"'{task.name}', found {found}. {REBUILD}"
+            f"{where}: expected chunks of {asked} actions, for the task '{task.name}', found {found}. {REBUILD}"
         )
+    require_length(where, found, task, DataError, REBUILD)
 
 
 def token_files(folder: Path, scheme: str) -> tuple[Path, Path]:

@@ -10,19 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.lock import data_lock
-from pipeline.data.pairs import load_action_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import DataError, TokenizerError
 from pipeline.evaluation.control import Evaluation, Planner, draw_episodes, evaluate_planner
 from pipeline.evaluation.expert import spread
 from pipeline.evaluation.yardsticks import yardstick_planner
-from pipeline.files import check_folder, file_digest, whole_file
+from pipeline.files import check_folder, whole_file
 from pipeline.methods.method import Plans
 from pipeline.report.tokenizer_cost import Fitted, TokenizerCost
 from pipeline.stages.settings import TokenizerReportSettings, TokenizeSettings
-from pipeline.stages.tokenize import REBUILD
-from pipeline.tasks.facts import require_fit
+from pipeline.stages.tokenize import REBUILD, pairs_of_task
+from pipeline.tasks.facts import require_length
 from pipeline.tasks.score import primary_of
 from pipeline.tasks.settings import settle
 from pipeline.tasks.task import Array, Ints, Task
@@ -50,15 +48,9 @@ def tokenizer_report(settings: TokenizerReportSettings, watch: Watch) -> tuple[T
 
     settings, task = settle(settings)
     check_folder(settings.out, "the report")
-    with data_lock(settings.pairs.parent):
-        pairs, digest = load_action_pairs(settings.pairs), file_digest(settings.pairs)
-    sizes = pairs.state.shape[1], pairs.action_chunk.shape[2]
-    require_fit(str(settings.pairs), pairs.task, sizes, task, DataError, REBUILD)
-    if task.world is not None and pairs.action_chunk.shape[1] < task.longest_replan:
-        raise DataError(
-            f"{settings.pairs}: expected chunks of at least {task.longest_replan} actions, for the conditions of the "
-            f"task, found {pairs.action_chunk.shape[1]}. {REBUILD}"
-        )
+    pairs, digest = pairs_of_task(settings.pairs, task)
+    if task.world is not None:
+        require_length(str(settings.pairs), pairs.action_chunk.shape[1], task, DataError, REBUILD)
     split = split_pairs(pairs.trajectory, len(pairs.state))
     chunks = pairs.action_chunk
     train, held_out = chunks[spread(split.train, MOST_TRAIN)], chunks[spread(split.val, MOST_HELD_OUT)]

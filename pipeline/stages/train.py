@@ -10,24 +10,24 @@ from typing import Any
 
 import torch
 
-from pipeline.config import AUTO, NONE
+from pipeline.config import AUTO
 from pipeline.errors import DataError, one_line
 from pipeline.methods.method import Method, Prepared
 from pipeline.methods.settings import TrainSettings
+from pipeline.names import DEVICE, METHOD, NAME, TOGETHER
 from pipeline.stages.account import Keeper, Training, account_of
 from pipeline.stages.finish import Trained, finish
 from pipeline.stages.make_data import make_missing_data
 from pipeline.stages.say import Say
 from pipeline.stages.tokenize import REBUILD, require_horizon
-from pipeline.stages.unfinished import Unfinished, find_unfinished, say_what_was_left
+from pipeline.stages.unfinished import Unfinished, going_on, say_what_was_left
 from pipeline.streams import global_torch_stream
 from pipeline.tasks.facts import facts_of, require_fit
-from pipeline.tasks.registry import DEFAULT
+from pipeline.tasks.project import DEFAULT
 from pipeline.tasks.settings import settle
 from pipeline.tasks.task import Task
 from pipeline.tracking.begin import Place, resume_run, start_run, system_metrics
 from pipeline.tracking.mirror import MIRROR, Mirror, reserve
-from pipeline.tracking.names import TOGETHER
 from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import open_store
 from pipeline.training.device import choose_device, faults_said
@@ -47,50 +47,38 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place
     Bad input raises a `UserError` before any run is started. Once a run is started it ends FINISHED, FAILED with the
     reason in its log, or KILLED; if its process dies, `resume` goes on with it.
     """
-    unfinished = None
-    if settings.resume == NONE:
-        if place is None:
+    with going_on(method, settings) as unfinished:
+        if unfinished is not None:
+            settings = unfinished.settings
+            if unfinished.code != code_digest():
+                say("warning: the code has changed since the run was started, so its bits may be others")
+        elif place is None:
             say_what_was_left(say)
-    else:
-        unfinished = find_unfinished(method, settings)
-        settings = unfinished.settings
-        if unfinished.code != code_digest():
-            say("warning: the code has changed since the run was started, so its bits may be others")
-    try:
-        return _train(method, settings, say, watch, place, unfinished)
-    finally:
-        if unfinished:
-            unfinished.journal.release()  # also of one that was not taken up
-
-
-def _train(
-    method: Method, settings: TrainSettings, say: Say, watch: Watch, place: Place | None, unfinished: Unfinished | None
-) -> Trained:
-    torch.set_num_threads(settings.threads)
-    device = choose_device(settings)
-    settings, task = settle(settings)
-    make_missing_data(settings, task, say)
-    prepared = prepare(method, settings, task)
-    STAGES.debug("the data is read and split")
-    for warning in (*prepared.warnings, *training_warnings(settings, prepared)):
-        say(f"warning: {warning}")
-    with global_torch_stream(settings.seed, "weights"):
-        network = method.build(settings, prepared.interface).to(device)
-    run, mirror, snapshot = begin(method, settings, prepared, place, unfinished)
-    assert run.journal is not None, "a run that is begun has its journal"
-    STAGES.debug("the run %s is started, in %s", run.run_id, run.journal.folder)
-    keeper = Keeper(run.journal.snapshot)
-    problem = problem_of(method, network, prepared, settings)
-    try:
-        training = Training(
-            method=method, task=task, settings=settings, prepared=prepared, problem=problem,
-            run=run, mirror=mirror, account=account_of(snapshot), say=say,
-        )  # fmt: skip
-        with system_metrics(run), faults_said():
-            return _fit(training, snapshot, keeper, watch)
-    except BaseException as error:
-        end_unfinished(run, mirror, keeper, error, say)
-        raise
+        torch.set_num_threads(settings.threads)
+        device = choose_device(settings)
+        settings, task = settle(settings)
+        make_missing_data(settings, task, say)
+        prepared = prepare(method, settings, task)
+        STAGES.debug("the data is read and split")
+        for warning in (*prepared.warnings, *training_warnings(settings, prepared)):
+            say(f"warning: {warning}")
+        with global_torch_stream(settings.seed, "weights"):
+            network = method.build(settings, prepared.interface).to(device)
+        run, mirror, snapshot = begin(method, settings, prepared, place, unfinished)
+        assert run.journal is not None, "a run that is begun has its journal"
+        STAGES.debug("the run %s is started, in %s", run.run_id, run.journal.folder)
+        keeper = Keeper(run.journal.snapshot)
+        problem = problem_of(method, network, prepared, settings)
+        try:
+            training = Training(
+                method=method, task=task, settings=settings, prepared=prepared, problem=problem,
+                run=run, mirror=mirror, account=account_of(snapshot), say=say,
+            )  # fmt: skip
+            with system_metrics(run), faults_said():
+                return _fit(training, snapshot, keeper, watch)
+        except BaseException as error:
+            end_unfinished(run, mirror, keeper, error, say)
+            raise
 
 
 def begin(
@@ -119,11 +107,12 @@ def begin(
         chosen = settings.run_name != AUTO
         name = settings.run_name if chosen else (place and place.name) or mirror.name
         about: dict[str, Any] = {
-            "method": method.name,
+            METHOD: method.name,
             "settings": settings.model_dump(mode="json"),
             "code": code_digest(),
+            DEVICE: choose_device(settings).type,
         }
-        about |= {"name": mirror.name, "files": prepared.digests} | ({TOGETHER: together} if together else {})
+        about |= {NAME: mirror.name, "files": prepared.digests} | ({TOGETHER: together} if together else {})
         run = start_run(client, settings.experiment, name, chosen, place, about)
     except BaseException:
         mirror.hidden_log.unlink()

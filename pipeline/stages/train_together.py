@@ -7,20 +7,19 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline.config import NONE
 from pipeline.errors import DivergedError
 from pipeline.methods.method import Method
 from pipeline.methods.settings import TrainSettings
+from pipeline.names import TOGETHER
 from pipeline.stages.account import Keeper, Training, account_of
 from pipeline.stages.finish import finish
 from pipeline.stages.make_data import make_missing_data
 from pipeline.stages.say import Say
 from pipeline.stages.train import begin, end_unfinished, prepare, take_down, take_up
-from pipeline.stages.unfinished import Unfinished, find_unfinished
+from pipeline.stages.unfinished import going_on
 from pipeline.streams import global_torch_stream
 from pipeline.tasks.settings import settle
 from pipeline.tracking.begin import Place, system_metrics
-from pipeline.tracking.names import TOGETHER
 from pipeline.training.device import choose_device, faults_said
 from pipeline.training.fit import Step, problem_of
 from pipeline.training.state import Snapshot
@@ -54,53 +53,38 @@ def train_together(
     Returns what `train` would have raised for each model that has failed, such as `DivergedError`, by its place in
     `asked`: the others are not affected. Raises `UserError` kinds before any run is started.
     """
-    left: list[Unfinished | None] = []
-    try:
-        for each, _ in asked:
-            left.append(None if each.resume == NONE else find_unfinished(method, each, together=True))
-        return _train_together(method, asked, left, say, watch)
-    finally:
-        for one in filter(None, left):
-            one.journal.release()  # also of one that was not taken up
-
-
-def _train_together(
-    method: Method,
-    asked: Sequence[tuple[TrainSettings, Place]],
-    left: Sequence[Unfinished | None],
-    say: Say,
-    watch: Callable[[float], None],
-) -> dict[int, Exception]:
-    if any(one and one.code != code_digest() for one in left):
-        say("warning: the code has changed since the runs were started, so their bits may be others")
-    settled = [settle(one.settings if one else each) for one, (each, _) in zip(left, asked, strict=True)]
-    settings, task = [each for each, _ in settled], settled[0][1]
-    require_alike(method.stacked, settings)
-    torch.set_num_threads(settings[0].threads)
-    device = choose_device(settings[0])
-    make_missing_data(settings[0], task, say)
-    prepared = prepare(method, settings[0], task)
-    members: list[Member] = []
-    try:
-        for each, (_, place), one in zip(settings, asked, left, strict=True):
-            with global_torch_stream(each.seed, "weights"):
-                network = method.build(each, prepared.interface).to(device)
-            run, mirror, snapshot = begin(method, each, prepared, place, one, len(asked))
-            assert run.journal is not None, "a run that is begun has its journal"
-            training = Training(
-                method=method, task=task, settings=each, prepared=prepared,
-                problem=problem_of(method, network, prepared, each), run=run, mirror=mirror,
-                account=account_of(snapshot), say=say, together=len(asked),
-            )  # fmt: skip
-            members.append(Member(training, Keeper(run.journal.snapshot), snapshot))
-        with faults_said(), ExitStack() as stack:
+    with ExitStack() as held:
+        left = [held.enter_context(going_on(method, each, together=True)) for each, _ in asked]
+        if any(one and one.code != code_digest() for one in left):
+            say("warning: the code has changed since the runs were started, so their bits may be others")
+        settled = [settle(one.settings if one else each) for one, (each, _) in zip(left, asked, strict=True)]
+        settings, task = [each for each, _ in settled], settled[0][1]
+        require_alike(method.stacked, settings)
+        torch.set_num_threads(settings[0].threads)
+        device = choose_device(settings[0])
+        make_missing_data(settings[0], task, say)
+        prepared = prepare(method, settings[0], task)
+        members: list[Member] = []
+        try:
+            for each, (_, place), one in zip(settings, asked, left, strict=True):
+                with global_torch_stream(each.seed, "weights"):
+                    network = method.build(each, prepared.interface).to(device)
+                run, mirror, snapshot = begin(method, each, prepared, place, one, len(asked))
+                assert run.journal is not None, "a run that is begun has its journal"
+                training = Training(
+                    method=method, task=task, settings=each, prepared=prepared,
+                    problem=problem_of(method, network, prepared, each), run=run, mirror=mirror,
+                    account=account_of(snapshot), say=say, together=len(asked),
+                )  # fmt: skip
+                members.append(Member(training, Keeper(run.journal.snapshot), snapshot))
+            with faults_said(), ExitStack() as stack:
+                for member in members:
+                    stack.enter_context(system_metrics(member.training.run))
+                return _fit(members, watch)
+        except BaseException as error:
             for member in members:
-                stack.enter_context(system_metrics(member.training.run))
-            return _fit(members, watch)
-    except BaseException as error:
-        for member in members:
-            member.end(error)
-        raise
+                member.end(error)
+            raise
 
 
 def _fit(members: Sequence[Member], watch: Callable[[float], None]) -> dict[int, Exception]:

@@ -3,13 +3,15 @@
 import json
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any
+from math import comb
 
 from pipeline.config import AUTO, MAX_SEED, NONE
-from pipeline.report.design import Design, design_of
+from pipeline.names import EARLIER, LOOKED, VERDICT
+from pipeline.report.design import Design, design_of, earlier_of
+from pipeline.report.looks import blind_looks, fewest_models
+from pipeline.report.statistics import ALPHA
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.tasks.task import Task
-from pipeline.tracking.names import EARLIER, LOOKED, VERDICT
 
 NO_VERDICT = "none yet"
 
@@ -37,6 +39,19 @@ def design_for(
     )
 
 
+def caution(design: Design, groups: int) -> str | None:
+    """Say at which looks of a study of so many groups no difference can be shown, if there are such; else None."""
+    pairs, looks = comb(groups, 2), design.planned
+    if not pairs or not (blind := blind_looks(looks, ALPHA / pairs)):
+        return None
+    which = f"{pairs} pairs of groups" if pairs > 1 else "two groups"
+    at = f"{len(looks)} looks" if len(looks) > 1 else "one look"
+    return (
+        f"looks: at {' and '.join(map(str, blind))} models per group equivalence can be shown but no difference: for "
+        f"{which} and {at} the permutation test needs {fewest_models(len(looks), ALPHA / pairs)} models at the first."
+    )
+
+
 def seed_of(recipes: Mapping[str, Mapping[str, str]]) -> int:
     """A seed from the digest of what the groups share: settings and data."""
     digest = sha256(json.dumps(recipes, sort_keys=True).encode()).digest()
@@ -50,9 +65,3 @@ def tags_of(design: Design, tags: Mapping[str, str]) -> dict[str, str]:
         return design.tags()
     before = {"design": str(known), "verdict": tags.get(VERDICT, NO_VERDICT)}
     return design.tags() | {EARLIER: json.dumps([*earlier_of(tags), before]), LOOKED: "", VERDICT: NO_VERDICT}
-
-
-def earlier_of(tags: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The designs that a study's run had before, with their verdicts."""
-    found: list[dict[str, Any]] = json.loads(tags.get(EARLIER, "[]"))
-    return found

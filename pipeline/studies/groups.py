@@ -13,6 +13,7 @@ from pipeline.methods.method import Method, Prepared
 from pipeline.methods.preset import read_preset
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import TrainSettings
+from pipeline.names import DATA_ASKED, DEVICE, GROUP, METHOD, PAIRS, SEED, SHA256, TASK
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.training.device import choose_device
 
@@ -49,11 +50,11 @@ class Group:
 
     def recipe(self, prepared: Prepared) -> dict[str, str]:
         """Return what all its models share, as text: the settings without the seed, and the digests of the data."""
-        files = set(prepared.files) | {"pairs", "data"}  # names and paths may differ: the digests count
+        files = set(prepared.files) | {PAIRS, DATA_ASKED}  # names and paths may differ: the digests count
         values = self.settings.model_dump(mode="json", exclude=NOT_THE_RECIPE | files)
-        digests = {f"{what}_sha256": digest for what, digest in prepared.digests.items()}
-        values["task"] = prepared.interface.task.name  # however its file is named
-        return {name: str(value) for name, value in values.items()} | digests | {"device": self.device}
+        digests = {what + SHA256: digest for what, digest in prepared.digests.items()}
+        values[TASK] = prepared.interface.task.name  # however its file is named
+        return {name: str(value) for name, value in values.items()} | digests | {DEVICE: self.device}
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Member:
     @property
     def tags(self) -> dict[str, str]:
         """The tags of its run that say which member it is."""
-        return {"group": self.group, "method": self.method, "seed": str(self.settings.seed)}
+        return {GROUP: self.group, METHOD: self.method, SEED: str(self.settings.seed)}
 
 
 def plan_members(settings: EnsembleSettings, groups: Sequence[Group]) -> list[Member]:

@@ -12,6 +12,20 @@ from pipeline.errors import StoreError
 from pipeline.evaluation.stored import protocol_of
 from pipeline.executors.jobs import Job, R, Report, Resources
 from pipeline.files import file_digest
+from pipeline.names import (
+    GROUP,
+    KIND,
+    MEMBERS,
+    METHOD,
+    NAME,
+    OF_TRAINING,
+    SEED,
+    STUDY,
+    TASK,
+    TRAINED,
+    WEIGHTS_SHA256,
+    Kind,
+)
 from pipeline.policies.ensemble import MOST_MEMBERS, members_digest
 from pipeline.stages.judging import Judged, Trial, judge_file, judge_yardstick
 from pipeline.stages.unfinished import end_abandoned
@@ -29,23 +43,12 @@ from pipeline.studies.work import (
 from pipeline.tasks.registry import find_task
 from pipeline.tracking.begin import Place
 from pipeline.tracking.journal import journal_of
-from pipeline.tracking.names import CHUNK, DATA_SET, NAME, TASK, TRAINED, WEIGHTS, Kind
 from pipeline.tracking.query import StoredRun, group_of, is_acting, is_model, search_study
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store
 from pipeline.training.together import stacks_of
 
 JOB_KINDS = (Kind.MODEL, Kind.ACTING, Kind.AVERAGE, Kind.ORIGINAL, Kind.YARDSTICK)  # of the runs that jobs make
-OF_TRAINING = (
-    WEIGHTS,
-    "device",
-    "data_sha256",
-    "tokenizer_sha256",
-    "pairs_sha256",
-    "split_digest",
-    DATA_SET,
-    CHUNK,
-)  # tags
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,9 @@ class Runs:
     study: TrackedRun
     groups: dict[str, TrackedRun]
 
-    def place(self, parent: TrackedRun, kind: Kind, name: str = "", **tags: str) -> Place:
-        """Where a run of the study goes: below which run, with which tags, as what."""
-        return Place(parent.run_id, {"study": self.name, TASK: self.task, "kind": kind, **tags}, name)
+    def place(self, parent: TrackedRun, kind: Kind, tags: Mapping[str, str], name: str = "") -> Place:
+        """Where a run of the study goes: below which run, with which tags beside the study's, as what."""
+        return Place(parent.run_id, {STUDY: self.name, TASK: self.task, KIND: kind, **tags}, name)
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Earlier:
         A model counts in both cases: an earlier call may have had other groups.
         """
         found = [run for run in self.runs if (is_model(run) or is_acting(run)) and job_name(run) == name]
-        found = [run for run in found if weights in ("", run.tags[WEIGHTS])]
+        found = [run for run in found if weights in ("", run.tags[WEIGHTS_SHA256])]
         return found[-1] if found else None
 
     def is_judged(self, run: StoredRun) -> bool:
@@ -89,19 +92,19 @@ class Earlier:
 
     def has(self, kind: Kind, name: str) -> bool:
         """Whether a run of this kind and name is evaluated by the study's protocol."""
-        return any((run.tags["kind"], run.name) == (kind, name) and self.is_judged(run) for run in self.runs)
+        return any((run.tags[KIND], run.name) == (kind, name) and self.is_judged(run) for run in self.runs)
 
 
 def find_earlier(store: Store, study: str, experiment: str, trial: Trial) -> Earlier:
     """The finished runs of a study's jobs."""
     found = search_study(store, study, experiment)
-    return Earlier([run for run in found if run.status == "FINISHED" and run.tags.get("kind") in JOB_KINDS], trial)
+    return Earlier([run for run in found if run.status == "FINISHED" and run.tags.get(KIND) in JOB_KINDS], trial)
 
 
 def job_name(run: StoredRun) -> str:
     """The name of the job that makes, or made, a run of a study."""
-    is_member = run.tags.get("kind") in (Kind.MODEL, Kind.ACTING)
-    return member_name(group_of(run), run.tags.get("seed", "")) if is_member else run.name
+    is_member = run.tags.get(KIND) in (Kind.MODEL, Kind.ACTING)
+    return member_name(group_of(run), run.tags.get(SEED, "")) if is_member else run.name
 
 
 def missing_jobs(
@@ -124,7 +127,7 @@ def missing_jobs(
 
     def judge(kind: Kind, name: str, work: Callable[[Report], Judged]) -> None:
         if not earlier.has(kind, name):
-            place = runs.place(runs.study, kind)
+            place = runs.place(runs.study, kind, {})
             jobs.append(Job(name, kind, partial(judge_beside, work, place, trial.protocol)))
 
     if beside.tokenizer is not None and measured != (digest := file_digest(trial.pairs)):
@@ -145,7 +148,7 @@ def missing_jobs(
         if made is not None and earlier.is_judged(made):
             reused += 1
             continue
-        place = runs.place(runs.groups[member.group], Kind.MODEL, member.name, **member.tags)
+        place = runs.place(runs.groups[member.group], Kind.MODEL, member.tags, member.name)
         if made is None and member.group in together:
             at_once.setdefault(member.group, []).append((member, place))
             continue
@@ -178,7 +181,7 @@ def what_was_left(store: Store, study: str, experiment: str) -> dict[str, list[P
     """The journals of unfinished runs, by `job_name`: workers on other machines go on from these."""
     found: dict[str, list[Path]] = {}
     for run in search_study(store, study, experiment):
-        if run.status != "FINISHED" and run.tags.get("kind") in JOB_KINDS:
+        if run.status != "FINISHED" and run.tags.get(KIND) in JOB_KINDS:
             files = filter(Path.is_file, journal_of(run.run_id).folder.rglob("*"))
             found.setdefault(job_name(run), []).extend(Path(os.path.relpath(path)) for path in files)
     return found
@@ -202,12 +205,12 @@ def acting_jobs(members: Sequence[Member], runs: Runs, earlier: Earlier) -> list
         model = earlier.model(member.model) if member.trained != member.group else None
         if model is None:
             continue
-        made = earlier.member(member.name, model.tags[WEIGHTS])
+        made = earlier.member(member.name, model.tags[WEIGHTS_SHA256])
         if made is not None and earlier.is_judged(made):
             continue
         training = {tag: model.tags[tag] for tag in OF_TRAINING if tag in model.tags}
         tags = member.tags | {TRAINED: model.run_id} | training
-        place = runs.place(runs.groups[member.group], Kind.ACTING, member.name, **tags)
+        place = runs.place(runs.groups[member.group], Kind.ACTING, tags, member.name)
         work = partial(judge_again, made.run_id, trial) if made else partial(make_acting, member, model, place, trial)
         jobs.append(Job(member.name, member.group, work))
     return jobs
@@ -221,16 +224,17 @@ def average_jobs(runs: Runs, earlier: Earlier) -> list[Job[str]]:
     jobs: list[Job[str]] = []
     trial = earlier.trial
     for group, parent in runs.groups.items():
-        found = {run.params["seed"]: run for run in earlier.runs if is_model(run) and group_of(run) == group}
-        members = sorted(found.values(), key=lambda run: int(run.params["seed"]))
+        found = {run.params[SEED]: run for run in earlier.runs if is_model(run) and group_of(run) == group}
+        members = sorted(found.values(), key=lambda run: int(run.params[SEED]))
         if not 1 < len(members) <= MOST_MEMBERS:
             continue
-        digest = members_digest([run.tags["weights_sha256"] for run in members])
-        made = [run for run in earlier.runs if run.tags.get("members") == digest and group_of(run) == group]
+        digest = members_digest([run.tags[WEIGHTS_SHA256] for run in members])
+        made = [run for run in earlier.runs if run.tags.get(MEMBERS) == digest and group_of(run) == group]
         if any(map(earlier.is_judged, made)):
             continue
         name = f"{group} average of {len(members)}"
-        place = runs.place(parent, Kind.AVERAGE, group=group, method=members[0].tags["method"], members=digest)
+        tags = {GROUP: group, METHOD: members[0].tags[METHOD], MEMBERS: digest}
+        place = runs.place(parent, Kind.AVERAGE, tags)
         work = (
             partial(judge_again, made[-1].run_id, trial) if made else partial(make_average, name, members, place, trial)
         )
@@ -248,5 +252,5 @@ def end_orphans(store: Store, study: str, experiment: str, reason: str, names: C
     """End runs of a study's jobs, or those of some names, whose process is gone."""
     for run in search_study(store, study, experiment):
         ours = names is None or job_name(run) in names
-        if run.status == "RUNNING" and run.tags.get("kind") in JOB_KINDS and ours:
+        if run.status == "RUNNING" and run.tags.get(KIND) in JOB_KINDS and ours:
             end_abandoned(TrackedRun(store, run.run_id), run.tags.get(NAME, run.name), reason)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import SettingsError, StoreError
+from pipeline.names import EVALUATION, LOOKED, WEIGHTS_SHA256
 from pipeline.registry.register import register_members
 from pipeline.results.gather import Gathered, gather
 from pipeline.results.write import write_files
@@ -14,7 +15,6 @@ from pipeline.studies.jobs import Runs, find_earlier
 from pipeline.studies.study_plan import Plan
 from pipeline.studies.verdict import group_metrics, study_metrics, verdict_tags
 from pipeline.tracking.mirror import MIRROR
-from pipeline.tracking.names import LOOKED
 from pipeline.tracking.query import StoredRun, artifact, fetch
 from pipeline.tracking.store import Store
 from pipeline.versions import code_digest
@@ -67,6 +67,6 @@ def holds_report_of(store: Store, run_id: str, folder: Path) -> bool:
 def _digest(runs: Sequence[StoredRun], plan: Plan) -> str:
     """sha256 over all that a report is made from: the runs with their weights and evaluations, and our code."""
     parts: list[Any] = sorted(
-        (run.run_id, run.tags.get("weights_sha256", ""), run.tags.get("evaluation", "")) for run in runs
+        (run.run_id, run.tags.get(WEIGHTS_SHA256, ""), run.tags.get(EVALUATION, "")) for run in runs
     )
     return sha256(repr([parts, plan.study, plan.design, code_digest()]).encode()).hexdigest()

@@ -20,6 +20,7 @@ from pipeline.errors import RunError, StoreError, one_line
 from pipeline.executors.run import Watch
 from pipeline.files import whole_file
 from pipeline.methods.preset import Preset, preset_of, write_preset
+from pipeline.names import FAILURES, GROUP, METHOD, SEARCH, TASK, Kind
 from pipeline.report.plotting import save
 from pipeline.report.search import (
     COMPLETE,
@@ -47,10 +48,9 @@ from pipeline.studies.settings import SearchSettings
 from pipeline.studies.space import log_settings
 from pipeline.studies.verdict import NOTE, as_note
 from pipeline.tracking.begin import experiment_of
-from pipeline.tracking.names import SEARCH, TASK, Kind
 from pipeline.tracking.run import status_of
 from pipeline.tracking.store import Store, open_store
-from pipeline.tracking.study import describe_call, one_at_a_time, open_group, open_study
+from pipeline.tracking.study import as_tag, describe_call, one_at_a_time, open_group, open_study
 
 MOST_SCORES = 400  # that a preset tells, of the first trials: their digest is of all
 
@@ -121,11 +121,10 @@ def describe(store: Store, plan: Plan, known: Mapping[str, Any], runs: Runs) -> 
         }
     )
     for method, group in plan.groups.items():
-        run = open_group(
-            store, runs.study, runs.place(runs.study, Kind.GROUP, group=method, search=plan.settings.search)
-        )
+        place = runs.place(runs.study, Kind.GROUP, {GROUP: method, SEARCH: plan.settings.search})
+        run = open_group(store, runs.study, place)
         runs.groups[method] = run
-        run.tags({"method": method})
+        run.tags({METHOD: method})
         run.params(
             {
                 name: value
@@ -191,7 +190,7 @@ def publish(plan: Plan, runs: Runs, searched: Searched) -> tuple[tuple[Path, ...
     notes = "\n".join(f"- {line}" for line in failures(searched))
     tables = [winners_table(searched).markdown(), best_table(searched).markdown()]
     told = as_note([f"**Search {searched.name}**", *tables, notes])
-    runs.study.tags({NOTE: told, "failures": notes[:5000] or NONE})
+    runs.study.tags({NOTE: told, FAILURES: as_tag(notes)})
     return files, tuple(presets)
 
 

@@ -11,6 +11,7 @@ from pipeline.config import make
 from pipeline.errors import SettingsError
 from pipeline.evaluation.protocol import Protocol
 from pipeline.executors.jobs import Resources
+from pipeline.names import KIND, STUDY, TASK, Kind
 from pipeline.stages.judging import Trial
 from pipeline.stages.say import Say
 from pipeline.studies.groups import Group, plan_groups, together_groups
@@ -19,7 +20,6 @@ from pipeline.studies.space import Params, Space, as_values, find_space, read_sp
 from pipeline.studies.study_plan import Beside, files_read, prepare_data
 from pipeline.tasks.settings import at_task, settle
 from pipeline.tasks.task import Task
-from pipeline.tracking.names import TASK, Kind
 from pipeline.tracking.query import artifact, search
 from pipeline.tracking.store import Store
 from pipeline.tracking.study import tag_of
@@ -111,7 +111,7 @@ def plan_search(settings: SearchSettings, say: Say) -> Plan:
 
 def known_terms(store: Store, plan: Plan) -> dict[str, Any]:
     """The terms of the search of this name; none if it is new."""
-    earlier = search(store, plan.experiment, study=plan.study, kind=Kind.SEARCH)
+    earlier = search(store, {STUDY: plan.study, KIND: Kind.SEARCH}, plan.experiment)
     if not earlier or EPISODES not in earlier[-1].tags:  # or it was killed before it had begun
         return {}
     with artifact(store, earlier[-1].run_id, PLAN_FILE) as path:

@@ -7,10 +7,11 @@ import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from pipeline.errors import DivergedError, RunError, SettingsError, one_line
+from pipeline.errors import DivergedError, ResumeError, RunError, SettingsError, one_line
 from pipeline.executors.jobs import Job, Report, Resources
 from pipeline.executors.run import Watch, is_elsewhere, run_all
 from pipeline.methods.registry import METHODS
+from pipeline.names import SEARCH, TRAIN_SECONDS, TRIAL, Kind
 from pipeline.stages.judging import MEAN
 from pipeline.stages.say import Say
 from pipeline.studies.groups import Member
@@ -28,7 +29,6 @@ from pipeline.studies.search_plan import Plan
 from pipeline.studies.search_trials import Finished, Try, close, find_trials, open_tries
 from pipeline.studies.work import judge_again, make_member, make_together, require_none
 from pipeline.tracking.begin import Place
-from pipeline.tracking.names import SEARCH, Kind
 from pipeline.tracking.run import status_of
 from pipeline.tracking.store import Store
 from pipeline.training.together import in_common, stacks_of
@@ -74,7 +74,12 @@ def train_seeds(store: Store, plan: Plan, runs: Runs, tries: Sequence[Try], seed
     earlier = partial(find_earlier, store, plan.study, plan.experiment, plan.trial)
     failures: list[str] = []
     for jobs_of in (stack_jobs, single_jobs) if plan.together else (single_jobs,):  # evaluated one by one
-        failures += run_jobs(store, plan, jobs_of(plan, runs, wanted, earlier()), wanted, watch)
+        go_on = True
+        while go_on:  # without those whose settings make no model: in their stacks others may have failed otherwise
+            before = sum(bool(each.reason) for each in tries)
+            told = run_jobs(store, plan, jobs_of(plan, runs, wanted, earlier()), wanted, watch)
+            go_on = not told and sum(bool(each.reason) for each in tries) > before
+        failures += told
     if failures:
         raise RunError(
             f"search '{plan.settings.search}': {len(failures)} trainings failed, the first: {failures[0]}. "
@@ -85,7 +90,7 @@ def train_seeds(store: Store, plan: Plan, runs: Runs, tries: Sequence[Try], seed
         made = known.model(member.name)
         if made is not None and known.is_judged(made):
             each.scores.append(made.metrics[f"{plan.task.primary}/{MEAN}"])
-            each.seconds.append(made.metrics["train_seconds"])
+            each.seconds.append(made.metrics[TRAIN_SECONDS])
 
 
 def stack_jobs(plan: Plan, runs: Runs, wanted: Wanted, earlier: Earlier) -> list[Job[Reasons]]:
@@ -145,24 +150,33 @@ def run_jobs(store: Store, plan: Plan, jobs: Sequence[Job[Reasons]], wanted: Wan
 
 def place_of(plan: Plan, runs: Runs, each: Try, member: Member) -> Place:
     """Where the run of a trial's model goes."""
-    tags = member.tags | {"trial": str(each.number), SEARCH: plan.settings.search}
-    return runs.place(each.run, Kind.MODEL, member.name, **tags)
+    tags = member.tags | {TRIAL: str(each.number), SEARCH: plan.settings.search}
+    return runs.place(each.run, Kind.MODEL, tags, member.name)
 
 
 def attempt(name: str, work: Callable[[Report], str], report: Report) -> Reasons:
     """Do the job of a member; returns why its settings make no model, if they make none."""
     try:
         work(report)
+    except ResumeError:  # it says nothing about the settings
+        raise
     except (DivergedError, SettingsError) as error:
         return {name: one_line(error)}
     return {}
 
 
 def attempt_together(members: Sequence[tuple[Member, Place]], experiment_id: str, report: Report) -> Reasons:
-    """Train the members of a stack; returns why settings make no model. Raises `RunError` if some failed otherwise."""
+    """Train the members of a stack; returns why settings make no model.
+
+    Raises `RunError` if some failed otherwise and none so: else what is known would be lost with the job.
+    """
     try:
         errors = make_together(members, experiment_id, report)
+    except ResumeError:  # it says nothing about the settings
+        raise
     except SettingsError as error:  # before any has begun, of settings that they have in common
         return {member.name: one_line(error) for member, _ in members}
-    require_none({name: error for name, error in errors.items() if not isinstance(error, DivergedError)})
-    return {name: one_line(error) for name, error in errors.items()}
+    diverged = {name: one_line(error) for name, error in errors.items() if isinstance(error, DivergedError)}
+    if not diverged:
+        require_none(errors)
+    return diverged

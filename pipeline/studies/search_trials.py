@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from pipeline.errors import SettingsError, one_line
+from pipeline.names import GROUP, KIND, METHOD, SEARCH, TRAIN_SECONDS, TRIAL, Kind
 from pipeline.report.search import COMPLETE, FAILED, PRUNED, Tried
 from pipeline.stages.say import Say
 from pipeline.streams import derive
@@ -16,11 +17,13 @@ from pipeline.studies.jobs import Runs
 from pipeline.studies.sampler import suggest
 from pipeline.studies.search_plan import Plan
 from pipeline.studies.space import Params
-from pipeline.tracking.names import OUTCOME, REASON, SEARCH, TRIED, Kind
 from pipeline.tracking.query import search_study
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store
 from pipeline.tracking.study import open_group
+
+TRIED, OUTCOME = "tried", "outcome"  # tags of a trial, as JSON: its settings, and what came of it
+REASON = "reason"  # tag of a trial: why its settings make no model, as soon as that is known
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,9 @@ def find_trials(store: Store, plan: Plan) -> tuple[Finished, dict[tuple[str, int
     finished: Finished = {method: {} for method in plan.groups}
     begun: dict[tuple[str, int], Begun] = {}
     for run in search_study(store, plan.study, plan.experiment):
-        if run.tags.get("kind") != Kind.TRIAL or TRIED not in run.tags or run.tags["method"] not in finished:
+        if run.tags.get(KIND) != Kind.TRIAL or TRIED not in run.tags or run.tags[METHOD] not in finished:
             continue
-        method, number = run.tags["method"], int(run.tags["trial"])
+        method, number = run.tags[METHOD], int(run.tags[TRIAL])
         begun[method, number] = Begun(json.loads(run.tags[TRIED]), run.tags.get(REASON, ""))
         if OUTCOME in run.tags:
             told = json.loads(run.tags[OUTCOME])
@@ -111,8 +114,8 @@ def open_tries(
 
 def _open(store: Store, plan: Plan, runs: Runs, method: str, number: int, begun: Begun) -> Try:
     name = f"{method} trial {number}"
-    tags = {"group": name, "method": method, "trial": str(number), SEARCH: plan.settings.search}
-    run = open_group(store, runs.groups[method], runs.place(runs.groups[method], Kind.TRIAL, **tags))
+    tags = {GROUP: name, METHOD: method, TRIAL: str(number), SEARCH: plan.settings.search}
+    run = open_group(store, runs.groups[method], runs.place(runs.groups[method], Kind.TRIAL, tags))
     run.params(begun.params)
     run.tags({TRIED: json.dumps(begun.params)})
     try:
@@ -129,7 +132,7 @@ def close(plan: Plan, each: Try, say: Say) -> Tried:
     for number, score in enumerate(made.scores):
         each.run.metrics({"score_by_seed": score}, number)
     if made.scores:
-        each.run.metrics({"score": made.value, "train_seconds": made.cost})
+        each.run.metrics({"score": made.value, TRAIN_SECONDS: made.cost})
     each.run.flush()
     told = {"state": made.state, "scores": made.scores, "seconds": made.seconds, "reason": made.reason}
     each.run.tags({OUTCOME: json.dumps(told), "state": made.state})

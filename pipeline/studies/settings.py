@@ -22,7 +22,7 @@ from pipeline.errors import SettingsError
 from pipeline.executors.settings import RunsJobs
 from pipeline.methods.settings import ChunkRecipe, FlowActing, Recipe, TokenActing, TokenRecipe
 from pipeline.report.design import MARGIN
-from pipeline.tasks.registry import DEFAULT, TASKS
+from pipeline.tasks.project import DEFAULT, TASKS
 from pipeline.tasks.settings import ABOUT, ForData, WithHorizon
 
 Sampler = Literal["tpe", "random", "grid"]

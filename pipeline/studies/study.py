@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from pipeline.config import NONE
 from pipeline.errors import RunError, SettingsError, StoreError, one_line
 from pipeline.executors.jobs import Job
 from pipeline.executors.run import Watch, is_elsewhere, run_all
+from pipeline.names import FAILURES, GROUP, KIND, METHOD, STUDY, TASK, Kind
 from pipeline.report.design import design_of
 from pipeline.report.words import verdict_words
 from pipeline.results.figures import TRADEOFF_TAG
@@ -21,7 +21,7 @@ from pipeline.results.gather import Gathered, gather
 from pipeline.stages.held_out import within
 from pipeline.stages.remote import ready_to_run
 from pipeline.stages.say import Say
-from pipeline.studies.design import design_for, tags_of
+from pipeline.studies.design import caution, design_for, tags_of
 from pipeline.studies.groups import plan_groups, plan_members, together_groups
 from pipeline.studies.jobs import (
     Runs,
@@ -40,12 +40,11 @@ from pipeline.studies.settings import EnsembleSettings
 from pipeline.studies.study_plan import Beside, Plan, files_read, find_originals, prepare_data, require_same_recipes
 from pipeline.tasks.settings import at_task, settle
 from pipeline.tracking.begin import experiment_of, system_metrics
-from pipeline.tracking.names import TASK, Kind
 from pipeline.tracking.owner import is_ours
 from pipeline.tracking.query import fetch, search
 from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import Store, open_store
-from pipeline.tracking.study import describe_call, one_at_a_time, open_group, open_study
+from pipeline.tracking.study import as_tag, describe_call, one_at_a_time, open_group, open_study
 
 GROWS = {  # not params: calls differ
     "n_models", "executor", "workers", "ray_address", "together", "episodes", "evaluation_seed", "set", "methods",
@@ -139,7 +138,7 @@ def _run_study(settings: EnsembleSettings, say: Say, watch: Watch, suite: Tracke
 
 def study_tags(store: Store, study: str, experiment: str) -> dict[str, str]:
     """The tags of a study's run; none if there is no such study yet."""
-    found = search(store, experiment, study=study, kind=Kind.STUDY)
+    found = search(store, {STUDY: study, KIND: Kind.STUDY}, experiment)
     return found[-1].tags if found else {}
 
 
@@ -148,15 +147,17 @@ def describe(store: Store, plan: Plan, runs: Runs, say: Say) -> None:
     tags = fetch(store, runs.study.run_id).tags
     if (known := design_of(tags)) is not None and known != plan.design:
         say(f"another verdict of this study, on other terms: {plan.design}. The terms before were {known}")
+    if warning := caution(plan.design, len(plan.groups)):
+        say(f"warning: {warning}")
     runs.study.tags(tags_of(plan.design, tags) | {TASK: plan.task.name})
     settings = plan.settings.model_dump(mode="json")
     describe_call(runs.study, settings, settings.keys() - GROWS)
     seeds = [plan.settings.base_seed, plan.settings.models]
     runs.study.json("plan.json", {"groups": plan.recipes, "seeds": seeds, "design": asdict(plan.design)})
     for group in plan.groups:
-        run = open_group(store, runs.study, runs.place(runs.study, Kind.GROUP, group=group.name))
+        run = open_group(store, runs.study, runs.place(runs.study, Kind.GROUP, {GROUP: group.name}))
         runs.groups[group.name] = run
-        run.tags({"method": group.method.name})
+        run.tags({METHOD: group.method.name})
         run.params(plan.recipes[group.name])
 
 
@@ -183,7 +184,7 @@ def run_jobs(store: Store, plan: Plan, runs: Runs, watch: Watch, say: Say) -> Ta
             break
         before = look
     _run(store, plan, average_jobs(runs, earlier()), watch, tally)
-    runs.study.tags({"failures": "; ".join(tally.failures)[:5000] or NONE})
+    runs.study.tags({FAILURES: as_tag("; ".join(tally.failures))})
     return tally
 
 

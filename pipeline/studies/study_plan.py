@@ -11,6 +11,7 @@ from pipeline.evaluation.protocol import Protocol
 from pipeline.executors.jobs import Resources
 from pipeline.executors.run import require_room
 from pipeline.methods.method import Prepared
+from pipeline.names import KIND, TOGETHER, Kind
 from pipeline.own_code import files_of
 from pipeline.policies.load import load_policy
 from pipeline.report.design import Design
@@ -28,7 +29,6 @@ from pipeline.studies.groups import Group, Member
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.tasks.task import Task
 from pipeline.tokenizer.fast import FastTokenizer
-from pipeline.tracking.names import TOGETHER, Kind
 from pipeline.tracking.query import group_of, search_study
 from pipeline.tracking.store import Store
 from pipeline.training.fit import training_warnings
@@ -136,8 +136,8 @@ def require_same_recipes(store: Store, plan: Plan) -> None:
     runs = search_study(store, study, plan.experiment)
     for name, ours in plan.recipes.items():
         for run in runs:
-            trained = run.tags.get("kind") == Kind.MODEL and run.status == "FINISHED"
-            if group_of(run) != name or not (trained or run.tags.get("kind") == Kind.GROUP):
+            trained = run.tags.get(KIND) == Kind.MODEL and run.status == "FINISHED"
+            if group_of(run) != name or not (trained or run.tags.get(KIND) == Kind.GROUP):
                 continue
             was, ours_is = ("together" if is_so else "alone" for is_so in (TOGETHER in run.tags, name in plan.together))
             if trained and was != ours_is:

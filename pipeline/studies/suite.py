@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.config import NONE
 from pipeline.errors import RunError, SettingsError, UserError, one_line
 from pipeline.executors.run import Watch
+from pipeline.names import FAILURES, Kind
 from pipeline.report.comparison import Comparison
 from pipeline.results.suite import write_suite
 from pipeline.stages.remote import ready_to_run
@@ -17,13 +18,13 @@ from pipeline.studies.publish import FOLDER, REPORTS
 from pipeline.studies.settings import EnsembleSettings, SuiteSettings
 from pipeline.studies.study import run_study
 from pipeline.studies.study_plan import find_originals
-from pipeline.tasks.registry import DEFAULT, find_task
+from pipeline.tasks.project import DEFAULT
+from pipeline.tasks.registry import find_task
 from pipeline.tasks.settings import at_task
 from pipeline.tracking.begin import experiment_of
-from pipeline.tracking.names import Kind
 from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import open_store
-from pipeline.tracking.study import describe_call, one_at_a_time, open_study
+from pipeline.tracking.study import as_tag, describe_call, one_at_a_time, open_study
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def _run_suite(settings: SuiteSettings, say: Say, watch: Watch) -> Suite:
             files = write_suite(settings.suite, comparisons, REPORTS / settings.suite) if comparisons else ()
             for path in files:
                 suite.file(path, FOLDER)
-            suite.tags({"failures": "; ".join(failures)[:5000] or NONE})
+            suite.tags({FAILURES: as_tag("; ".join(failures))})
         except BaseException as error:
             suite.end(status_of(error))
             raise

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from pipeline.config import NONE
+from pipeline.names import LOOKED, VERDICT
 from pipeline.report.comparison import Comparison, Group
 from pipeline.report.comparison_tables import averages_table, condition_table, verdict_table
 from pipeline.report.overview import verdicts
 from pipeline.report.words import NO_CONTROL, verdict_words
 from pipeline.tasks.score import NOT_IN_NAMES
-from pipeline.tracking.names import LOOKED, VERDICT
+from pipeline.tracking.study import as_tag
 
 NOTE = "mlflow.note.content"  # the tag that MLflow's UI shows as a run's description
 LONGEST, REST = 8000, "\n\nThe rest is in the report."  # characters of a tag in MLflow, which cuts longer ones anywhere
@@ -55,6 +55,6 @@ def verdict_tags(comparison: Comparison, study: str, looked: str) -> dict[str, s
     numbers = looked.split()
     return {
         NOTE: as_note([f"**Study {study}**", *about, "\n".join(lines), *tables]),
-        VERDICT: "; ".join(map(verdict_words, told))[:5000] or NONE,
+        VERDICT: as_tag("; ".join(map(verdict_words, told))),
         LOOKED: " ".join(numbers if count in numbers else [*numbers, count]),
     }

@@ -18,6 +18,7 @@ from pipeline.evaluation.protocol import Protocol
 from pipeline.evaluation.stored import FOLDER
 from pipeline.executors.jobs import Report
 from pipeline.methods.registry import METHODS
+from pipeline.names import CHUNK, KIND, METHOD, NAME, SEED, STUDY, Kind
 from pipeline.policies.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.policies.ensemble import save_ensemble
 from pipeline.results.figures import TRADEOFF_FILE, TRADEOFF_TAG
@@ -28,9 +29,8 @@ from pipeline.stages.unfinished import can_resume
 from pipeline.studies.groups import Member, member_name
 from pipeline.tokenizer.tradeoff import SCALES, measure_tradeoff
 from pipeline.tracking.begin import Place, start_run
-from pipeline.tracking.names import CHUNK, NAME, Kind
 from pipeline.tracking.owner import owner_elsewhere
-from pipeline.tracking.query import StoredRun, artifact, group_of, is_model, search
+from pipeline.tracking.query import StoredRun, group_of, is_model, model_artifact, search
 from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import open_store
 
@@ -45,7 +45,7 @@ def make_member(member: Member, place: Place, trial: Trial, experiment_id: str, 
     A run of the study that has trained it already counts, and one that was interrupted is resumed. Raises `RunError` if
     another machine is training it.
     """
-    earlier = _earlier_runs([member], place, experiment_id, seed=place.tags["seed"])[member.name]
+    earlier = _earlier_runs([member], place, experiment_id, {SEED: place.tags[SEED]})[member.name]
     finished = _finished(earlier)
     run_id = finished[-1] if finished else _train_member(member, place, earlier, report)
     judge_run(run_id, trial, lambda share: report(TRAINING_SHARE + (1 - TRAINING_SHARE) * share))
@@ -65,7 +65,7 @@ def make_together(members: Sequence[tuple[Member, Place]], experiment_id: str, r
     another machine is training one.
     """
     first, place_of_first = members[0]
-    earlier = _earlier_runs([member for member, _ in members], place_of_first, experiment_id)
+    earlier = _earlier_runs([member for member, _ in members], place_of_first, experiment_id, {})
     names, asked = [], []
     for member, place in members:
         runs = earlier[member.name]
@@ -87,15 +87,15 @@ def require_none(errors: Mapping[str, Exception]) -> None:
 
 
 def _earlier_runs(
-    members: Sequence[Member], place: Place, experiment_id: str, **tags: str
+    members: Sequence[Member], place: Place, experiment_id: str, tags: Mapping[str, str]
 ) -> dict[str, list[StoredRun]]:
     """The runs of the study of a `place` that trained members, by their names, by one look at the store.
 
     `tags` narrow the look down. Raises `RunError` if another machine is at one.
     """
     earlier: dict[str, list[StoredRun]] = {member.name: [] for member in members}
-    for run in search(open_store(), study=place.tags["study"], kind=Kind.MODEL, **tags):
-        name = member_name(group_of(run), run.tags.get("seed", ""))
+    for run in search(open_store(), {STUDY: place.tags[STUDY], KIND: Kind.MODEL, **tags}):
+        name = member_name(group_of(run), run.tags.get(SEED, ""))
         if run.experiment_id != experiment_id or name not in earlier:
             continue
         if (who := owner_elsewhere(run)) is not None:
@@ -123,7 +123,7 @@ def _train_member(member: Member, place: Place, earlier: Sequence[StoredRun], re
 def make_acting(member: Member, model: StoredRun, place: Place, trial: Trial, report: Report) -> str:
     """Write a trained model as one that acts as the member does, evaluate it, and log both; returns the run's id."""
     method = METHODS[member.method]
-    with TemporaryDirectory() as folder, artifact(open_store(), model.run_id, f"{model.tags[NAME]}.pth") as trained:
+    with TemporaryDirectory() as folder, model_artifact(open_store(), model) as trained:
         checkpoint = load_checkpoint(trained).acting_by(method.acting(member.settings).model_dump())
         file = Path(folder) / f"{file_name(member.name)}.pth"
         save_checkpoint(file, replace(checkpoint, provenance=checkpoint.provenance | {NAME: file.stem}))
@@ -143,7 +143,7 @@ def make_average(name: str, members: Sequence[StoredRun], place: Place, trial: T
     store = open_store()
     with ExitStack() as stack:
         file = Path(stack.enter_context(TemporaryDirectory())) / f"{file_name(name)}.pth"
-        files = [stack.enter_context(artifact(store, run.run_id, f"{run.tags['name']}.pth")) for run in members]
+        files = [stack.enter_context(model_artifact(store, run)) for run in members]
         save_ensemble(file, name, files)
         judge = partial(judge_file, file, NONE, trial)
         chunk = {CHUNK: members[0].tags[CHUNK]} if CHUNK in members[0].tags else {}  # older runs have none
@@ -169,7 +169,7 @@ def judge_beside(
     run = start_run(open_store(), "", place.name or judged.name, chosen=True, place=place)
     try:
         run.params(params or {})
-        run.tags({"method": judged.method} | ({"name": file.stem} if file else {}) | dict(tags or {}))
+        run.tags({METHOD: judged.method} | ({NAME: file.stem} if file else {}) | dict(tags or {}))
         if file is not None:
             run.file(file)
         log_judged(run, judged, protocol)

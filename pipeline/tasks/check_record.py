@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pipeline.errors import SettingsError, UserError, one_line
-from pipeline.tasks.registry import TASKS
+from pipeline.tasks.facts import NAME
+from pipeline.tasks.project import TASKS, project_task
 from pipeline.tasks.score import OF_HELD_OUT, OF_PLANS, OF_WAYS, Score
 from pipeline.tasks.task import Channel, Condition, Task, World, unscored
 
-NAME = re.compile(r"[A-Za-z0-9_]{1,60}")  # of folders, files and registered models
 COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")  # of scores: also of metrics
 TAKEN = {*OF_WAYS, *OF_PLANS, "action_noise", "replan", "episode"}  # other columns of the same tables
 MOST = 1e18  # of numbers in a record: float32 can square them
@@ -42,7 +42,7 @@ def check_record(task: Task, registered: bool = False) -> None:
     `registered` allows the name of one of the project's tasks to a record that is not that task's.
     """
     call("its fields", _check_shared, task)
-    own = not registered and task is not _registered(task.name)
+    own = not registered and task is not project_task(task.name)
     require(not (own and task.name in TASKS), "name", f"another than the project's {', '.join(TASKS)}", task.name)
     call("its fields", _check_simulated if task.world else _check_without, task)
 
@@ -109,12 +109,6 @@ def _check_simulated(task: Task) -> None:
 
 def _is_short(text: Any) -> bool:
     return isinstance(text, str) and text.isprintable() and len(text) <= LONGEST_TEXT
-
-
-def _registered(name: str) -> Task | None:
-    from pipeline.tasks.registry import find_task
-
-    return find_task(name) if name in TASKS else None
 
 
 def all_are(kind: type, where: str, values: Sequence[Any]) -> None:

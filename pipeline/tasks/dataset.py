@@ -8,15 +8,16 @@ JSON. It never leads to code, whatever task it names.
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.config import DATA
 from pipeline.errors import DataError, SettingsError, UserError, one_line, reason
 from pipeline.files import whole_file
-from pipeline.tasks.registry import DEFAULT
-
-if TYPE_CHECKING:  # names alone need no NumPy: settings are read for --help
-    from pipeline.tasks.task import Channel, Task
+from pipeline.parse import json_object, small_text
+from pipeline.tasks.check_record import check_record
+from pipeline.tasks.facts import NAME
+from pipeline.tasks.project import DEFAULT
+from pipeline.tasks.task import Channel, Task
 
 FILE = "dataset.json"
 OF_HORIZON = "horizon_"  # before the actions of a chunk, in the name of a folder
@@ -30,8 +31,8 @@ class DataSet:
 
     name: str  # of the folder
     task: str  # a task's name; its own name where there is no simulator
-    observation: tuple["Channel", ...]
-    action: tuple["Channel", ...]
+    observation: tuple[Channel, ...]
+    action: tuple[Channel, ...]
     control_seconds: float
     horizon: int  # actions of a chunk
     episodes: int
@@ -89,13 +90,11 @@ def read_dataset(name: str, horizon: int = 0) -> DataSet | None:
     if not path.is_file():
         return None
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"{path.stat().st_size:,} bytes")
-        dataset = _from_json(json.loads(path.read_text(encoding="utf-8")))
+        dataset = _from_json(json_object(small_text(path, LARGEST)))
         if dataset.name != name:
             raise ValueError(f"a data set called '{dataset.name}'")
         _check(dataset)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: expected what 'python -m pipeline import' writes, found: {reason(error)[:300]}. Import it again."
         ) from error
@@ -147,15 +146,11 @@ def find_dataset(name: str) -> DataSet:
 
 def is_dataset_name(name: str) -> bool:
     """Whether a data set can be called so: the name of a folder in `data/`, not a path, nor that of another horizon."""
-    from pipeline.tasks.check_record import NAME
-
     return NAME.fullmatch(name) is not None and not name.startswith(OF_HORIZON)
 
 
-def task_of_data(dataset: DataSet) -> "Task":
+def task_of_data(dataset: DataSet) -> Task:
     """Return the task that a data set without a simulator is."""
-    from pipeline.tasks.task import Task
-
     return Task(
         name=dataset.name,
         description=f"{dataset.episodes:,} demonstrations from {dataset.source}, without a simulator.",
@@ -166,20 +161,14 @@ def task_of_data(dataset: DataSet) -> "Task":
     )
 
 
-def _from_json(values: Any) -> DataSet:
+def _from_json(values: dict[str, Any]) -> DataSet:
     """Make the record of plain values of the right types; raises `ValueError`, `KeyError`, `TypeError`."""
-    from pipeline.tasks.task import Channel
-
-    if not isinstance(values, dict):
-        raise ValueError("no JSON object")
     channels = {key: tuple(Channel(**each) for each in values[key]) for key in ("observation", "action")}
     return DataSet(**{**values, **channels})
 
 
 def _check(dataset: DataSet) -> None:
     """Raise `ValueError` or `TypeError` for a record with which nothing can be done."""
-    from pipeline.tasks.check_record import check_record
-
     kinds: dict[str, tuple[type, ...]] = {"control_seconds": (int, float), "simulated": (bool,)}
     kinds |= dict.fromkeys(("horizon", "episodes", "frames"), (int,)) | dict.fromkeys(
         ("observation", "action"), (tuple,)

@@ -3,6 +3,7 @@
 A file never leads to a task's code: a user's own task is named on the command line only.
 """
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:  # acting needs no task, and this module travels with served m
     from pipeline.tasks.task import Task
 
 MAX_NAMES, MAX_LETTERS = 10_000, 200
+NAME = re.compile(r"[A-Za-z0-9_]{1,60}")  # of tasks and data sets: of their folders, files and registered models
 KEY = "task"  # of the facts in a file's metadata
 
 
@@ -75,4 +77,13 @@ def require_fit(
         raise kind(
             f"{where}: was made for '{task.name}' with digest {facts.digest[:12]}, and the task is {task.digest[:12]} "
             f"now: its channels, control step or physics have changed. {remedy}"
+        )
+
+
+def require_length(where: str, found: int, task: "Task", kind: type[UserError], remedy: str = "") -> None:
+    """Raise an error of this kind unless chunks of `found` actions are enough for all conditions of the task."""
+    if found < task.longest_replan:
+        raise kind(
+            f"{where}: expected chunks of at least {task.longest_replan} actions, the longest replan interval of the "
+            f"task '{task.name}', found {found}. {remedy}".rstrip()
         )

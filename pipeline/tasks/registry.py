@@ -1,4 +1,4 @@
-"""The tasks by name, and a user's own: `path/to/file.py:NAME` or `package.module:NAME`.
+"""A task by what a user calls it: a name, or the user's own as `path/to/file.py:NAME` or `package.module:NAME`.
 
 A reference to a user's own runs the user's code. It comes from the command line only: data files, checkpoints and runs
 carry a task's name, and a name alone leads to no code outside this project: to a task of the project, or to a data set
@@ -6,24 +6,14 @@ without a simulator, which is a task of plain values.
 """
 
 from functools import cache
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from pipeline.errors import SettingsError
 from pipeline.own_code import import_own, split_reference
+from pipeline.tasks.project import TASKS, project_task
 
 if TYPE_CHECKING:  # names alone need no NumPy: settings are read for --help
     from pipeline.tasks.task import Task
-
-DEFAULT = "pendulum"
-TASKS = {
-    "pendulum": "pipeline.tasks.pendulum:PENDULUM",
-    "double_pendulum": "pipeline.tasks.double_pendulum:DOUBLE_PENDULUM",
-    "swing_up": "pipeline.tasks.swing_up:SWING_UP",
-    "reacher": "pipeline.tasks.reacher:REACHER",
-    "avoiding": "pipeline.tasks.avoiding:AVOIDING",
-}
-"""Where each task's record is: a module is imported when its task is used."""
 
 
 def find_task(reference: str) -> "Task":
@@ -54,10 +44,8 @@ def named_task(name: str) -> "Task | None":
 
     Raises `DataError` for a data set whose file is faulty.
     """
-    if name in TASKS:
-        module, _, variable = TASKS[name].partition(":")
-        found: Task = getattr(import_module(module), variable)
-        return found
+    if (known := project_task(name)) is not None:
+        return known
     from pipeline.tasks.dataset import is_dataset_name, read_dataset, task_of_data
 
     dataset = read_dataset(name) if is_dataset_name(name) else None

@@ -7,7 +7,9 @@ from pydantic import Field
 
 from pipeline.config import DATA, NONE, Settings
 from pipeline.errors import SettingsError
-from pipeline.tasks.registry import DEFAULT, TASKS, find_task
+from pipeline.tasks.facts import require_length
+from pipeline.tasks.project import DEFAULT, TASKS
+from pipeline.tasks.registry import find_task
 
 if TYPE_CHECKING:
     from pipeline.tasks.task import Demonstrator, Task
@@ -106,11 +108,9 @@ def at_task(settings: S, task: "Task") -> S:
 
     Raises `SettingsError` for a horizon that is shorter than what the task's evaluation executes of a plan.
     """
-    if 0 < getattr(settings, "horizon", 0) < task.longest_replan and task.world is not None:
-        raise SettingsError(
-            f"horizon: expected at least {task.longest_replan} actions, the longest replan interval of the task "
-            f"'{task.name}', found {getattr(settings, 'horizon', 0)}. See --help."
-        )
+    asked = getattr(settings, "horizon", 0)
+    if asked and task.world is not None:
+        require_length("horizon", asked, task, SettingsError, "See --help.")
     folder = data_folder(settings, task)
     moved = {
         name: folder / path.relative_to(DATA)

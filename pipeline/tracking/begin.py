@@ -19,9 +19,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from requests import RequestException
 
 from pipeline.errors import SettingsError, StoreError, one_line
+from pipeline.names import CONTINUED, FAILURE, KIND, NAME, WEIGHTS_SHA256, Kind
 from pipeline.tracking.delivery import is_away, patiently
 from pipeline.tracking.journal import ENDED, PLACE, Journal, journal_of, open_journal, starting
-from pipeline.tracking.names import FAILURE, WEIGHTS, Kind
 from pipeline.tracking.owner import JOURNAL_TAG, journal_place, keep_alive, owner_tags
 from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import advice, experiment_id, is_read_only
@@ -82,7 +82,7 @@ def start_run(
             known = patiently(lambda: launched_run(client))
         with starting():
             run = patiently(start)
-            described = {"name": name, "started": time.time(), PLACE: journal_place(), **(about or {})}
+            described = {NAME: name, "started": time.time(), PLACE: journal_place(), **(about or {})}
             run.journal = open_journal(run.run_id, described)
         keep_alive(run.run_id)
     except (MlflowException, RequestException) as error:
@@ -116,13 +116,18 @@ def go_on(run: TrackedRun) -> TrackedRun:
     if journal.own():
         run.journal = journal
         run.deliver_waiting()
-        about = {name: value for name, value in journal.about().items() if name != ENDED}
-        journal.describe(about | {PLACE: journal_place()})
+        _take_up(journal)
     else:
         run.journal = open_journal(run.run_id, {"started": time.time(), PLACE: journal_place()})
     patiently(lambda: run.client.update_run(run.run_id, status="RUNNING"))
     keep_alive(run.run_id)
     return run
+
+
+def _take_up(journal: Journal) -> None:
+    """Write down that a run goes on, here."""
+    about = {name: value for name, value in journal.about().items() if name != ENDED}
+    journal.describe(about | {PLACE: journal_place()})
 
 
 def resume_run(client: MlflowClient, journal: Journal, in_study: bool) -> TrackedRun:
@@ -143,14 +148,13 @@ def resume_run(client: MlflowClient, journal: Journal, in_study: bool) -> Tracke
                 "Start it, and try again."
             )
         if launched:
-            TrackedRun(client, launched.info.run_id).tags({"kind": Kind.CONTINUATION, "continued": run_id})
+            TrackedRun(client, launched.info.run_id).tags({KIND: Kind.CONTINUATION, CONTINUED: run_id})
         tags = patiently(lambda: client.get_run(run_id)).data.tags
         if FAILURE in tags:
             patiently(lambda: client.delete_tag(run_id, FAILURE))
         patiently(lambda: client.set_tag(run_id, RESUMED, str(int(tags.get(RESUMED, "0")) + 1)))
         TrackedRun(client, run_id).tags(owner_tags())
-        about = {name: value for name, value in journal.about().items() if name != ENDED}
-        journal.describe(about | {PLACE: journal_place()})
+        _take_up(journal)
         patiently(lambda: client.update_run(run_id, status="RUNNING"))
     except (MlflowException, RequestException) as error:
         raise StoreError(
@@ -187,7 +191,7 @@ def launched_run(client: MlflowClient) -> Run | None:
             raise
         found = one_line(error)[:200].rstrip(".")
     else:
-        used = run.data.tags.keys() & {JOURNAL_TAG, "kind", WEIGHTS}
+        used = run.data.tags.keys() & {JOURNAL_TAG, KIND, WEIGHTS_SHA256}
         if run.info.lifecycle_stage != "active":
             found = "a deleted one"
         elif run.info.status != "RUNNING":

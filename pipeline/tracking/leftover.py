@@ -12,11 +12,24 @@ import psutil
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
 from pipeline.tracking.journal import journal_of
-from pipeline.tracking.names import ENTRY_POINTS
 from pipeline.tracking.owner import JOURNAL_TAG, is_shared, journal_place, namesake
 from pipeline.tracking.query import StoredRun, search
 from pipeline.tracking.store import Store
 
+ENTRY_POINTS = frozenset(  # of MLproject
+    [
+        "collect",
+        "tokenize",
+        "ensemble",
+        "suite",
+        "search",
+        "train_pi0",
+        "train_pi0_fast",
+        "train_regression",
+        "train_binning",
+        "main",
+    ]
+)
 PROJECT = {MLFLOW_SOURCE_TYPE: "PROJECT"}  # the tag of runs that `mlflow run` has begun
 CLOCKS_SECONDS = 5.0  # between the clock of a run's start and that of a process's
 
@@ -31,7 +44,7 @@ class Leftover:
 
 def candidates(store: Store) -> list[StoredRun]:
     """The runs among which leftovers can be; the oldest first. Raises `StoreError`."""
-    found = search(store, **{JOURNAL_TAG: journal_place()}) + search(store, **PROJECT)
+    found = search(store, {JOURNAL_TAG: journal_place()}) + search(store, PROJECT)
     return sorted({run.run_id: run for run in found}.values(), key=lambda run: run.started)
 
 

@@ -87,9 +87,7 @@ def reserve(prefix: str, now: datetime, folder: Path = MIRROR) -> Mirror:
             number += 1
             continue
         except OSError as error:
-            raise StoreError(
-                f"{folder}: expected a folder to write the run's files to, found: {reason(error)}."
-            ) from error
+            raise _unwritable(folder, error) from error
         # A finished run published its files before it gave up the hidden log, so this look misses none.
         if not any(os.path.lexists(kept) for kept in (mirror.log, mirror.model, mirror.picture)):
             return mirror

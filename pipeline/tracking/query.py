@@ -3,8 +3,8 @@
 import math
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,9 +18,24 @@ from requests import RequestException
 
 from pipeline.config import ALL
 from pipeline.errors import SettingsError, StoreError, one_line, reason
-from pipeline.tasks.registry import DEFAULT
+from pipeline.names import (
+    CHUNK,
+    GROUP,
+    HORIZON,
+    KIND,
+    MEMBERS,
+    METHOD,
+    NAME,
+    SEED,
+    STUDY,
+    TASK,
+    TRAINED,
+    WEIGHTS_SHA256,
+    Kind,
+)
+from pipeline.tasks.project import DEFAULT
+from pipeline.tasks.task import Task
 from pipeline.tracking.delivery import patiently
-from pipeline.tracking.names import TASK, TRAINED, Kind
 from pipeline.tracking.store import advice, ui_command
 
 PAGE = 1000
@@ -44,24 +59,24 @@ class StoredRun:
 
 def is_model(run: StoredRun) -> bool:
     """Whether a run is the training of a model of ours; those of early versions have no tag `kind`."""
-    ours = {"method", "name", "weights_sha256"} <= run.tags.keys() and run.params.get("seed", "").isdecimal()
-    return ours and run.tags.get("kind", Kind.MODEL) == Kind.MODEL
+    ours = {METHOD, NAME, WEIGHTS_SHA256} <= run.tags.keys() and run.params.get(SEED, "").isdecimal()
+    return ours and run.tags.get(KIND, Kind.MODEL) == Kind.MODEL
 
 
 def is_average(run: StoredRun) -> bool:
     """Whether a run is the averaged policy of a study's group."""
-    return run.tags.get("kind") == Kind.AVERAGE and {"method", "name", "members"} <= run.tags.keys()
+    return run.tags.get(KIND) == Kind.AVERAGE and {METHOD, NAME, MEMBERS} <= run.tags.keys()
 
 
 def is_acting(run: StoredRun) -> bool:
     """Whether a run is a study's model that acts by another rule than it was trained with."""
-    ours = {"method", "name", "weights_sha256", TRAINED} <= run.tags.keys()
-    return ours and run.tags.get("kind") == Kind.ACTING and run.params.get("seed", "").isdecimal()
+    ours = {METHOD, NAME, WEIGHTS_SHA256, TRAINED} <= run.tags.keys()
+    return ours and run.tags.get(KIND) == Kind.ACTING and run.params.get(SEED, "").isdecimal()
 
 
 def group_of(run: StoredRun) -> str:
     """The group of a run within its study; studies of early versions have one per method."""
-    return run.tags.get("group") or run.tags.get("method", "")
+    return run.tags.get(GROUP) or run.tags.get(METHOD, "")
 
 
 def task_of(run: StoredRun) -> str:
@@ -69,10 +84,18 @@ def task_of(run: StoredRun) -> str:
     return run.tags.get(TASK, DEFAULT)
 
 
-def search(client: MlflowClient, experiment: str | None = None, **tags: str) -> list[StoredRun]:
+def chunk_of(run: StoredRun, task: Task) -> int:
+    """The actions of a chunk of a run's data; runs of early versions do not tell them: theirs are the task's."""
+    told = run.tags.get(CHUNK) or run.params.get(HORIZON, "")
+    return int(told) if told.isdecimal() and int(told) else task.horizon
+
+
+def search(
+    client: MlflowClient, tags: Mapping[str, str] | None = None, experiment: str | None = None
+) -> list[StoredRun]:
     """All runs of all experiments, deleted ones aside, that have these tags; the oldest first. Raises `StoreError`."""
     with _listing("runs"):
-        return patiently(lambda: _search(client, experiment, tags))
+        return patiently(lambda: _search(client, tags or {}, experiment))
 
 
 @contextmanager
@@ -86,7 +109,7 @@ def _listing(what: str) -> Iterator[None]:
         ) from error
 
 
-def _search(client: MlflowClient, experiment: str | None, tags: dict[str, str]) -> list[StoredRun]:
+def _search(client: MlflowClient, tags: Mapping[str, str], experiment: str | None) -> list[StoredRun]:
     wanted = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
     if experiment is None:
         found = all_pages(client.search_experiments)
@@ -117,7 +140,7 @@ def search_study(client: MlflowClient, study: str, experiment: str = ALL) -> lis
 
     Raises `SettingsError` where several experiments have a study of that name.
     """
-    found = search(client, None if experiment == ALL else experiment, study=study)
+    found = search(client, {STUDY: study}, None if experiment == ALL else experiment)
     if len({run.experiment_id for run in found}) > 1:
         names = ", ".join(sorted(set(experiments_of(client, found).values())))
         raise SettingsError(
@@ -161,6 +184,11 @@ def artifact(client: MlflowClient, run_id: str, name: str) -> Iterator[Path]:
                 f"MLflow run {run_id}: expected the file '{name}', found: {reason(error)[:200]}."
             ) from error
         yield path
+
+
+def model_artifact(client: MlflowClient, run: StoredRun) -> AbstractContextManager[Path]:
+    """A local copy of the file of a run's model, gone after use; raises `StoreError` if there is none."""
+    return artifact(client, run.run_id, f"{run.tags[NAME]}.pth")
 
 
 def history(client: MlflowClient, run_id: str, metric: str) -> list[float]:

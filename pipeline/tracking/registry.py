@@ -38,8 +38,8 @@ VERSION_URI = re.compile(r"models:/([^/@]+)(?:@([^/@]+)|/([1-9]\d*))")
 # What acting needs: the packages, and the part of our code that MLflow copies into each model.
 REQUIREMENTS = ("mlflow", "torch", "numpy", "scipy", "tokenizers", "pydantic")
 CODE = (
-    "__init__.py", "config.py", "errors.py", "files.py", "locks.py", "own_code.py", "streams.py",
-    "tasks/__init__.py", "tasks/facts.py", "tasks/registry.py", "tasks/settings.py",
+    "__init__.py", "config.py", "errors.py", "files.py", "locks.py", "names.py", "own_code.py", "streams.py",
+    "tasks/__init__.py", "tasks/facts.py", "tasks/project.py", "tasks/registry.py", "tasks/settings.py",
     "data", "models", "tokenizer", "methods", "policies",
 )  # fmt: skip
 MODEL_FILE, POLICY, CARD, ARTIFACTS = "served_model.py", "policy", "card", "artifacts"

@@ -14,13 +14,15 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from pipeline.config import NONE
 from pipeline.errors import SettingsError
 from pipeline.locks import file_lock
+from pipeline.names import CONTINUED, GROUP, KIND, SETTINGS_FILE, SETTINGS_USED, STUDY, Kind
 from pipeline.tracking.begin import Place, go_on, launched_run, start_run
 from pipeline.tracking.delivery import patiently
-from pipeline.tracking.names import SETTINGS_FILE, SETTINGS_USED, Kind
 from pipeline.tracking.owner import is_ours, namesake, owner_elsewhere
 from pipeline.tracking.query import fetch, search
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import home
+
+LONGEST_TAG = 5000  # characters
 
 
 def open_study(
@@ -34,26 +36,26 @@ def open_study(
     Raises `SettingsError` if something of another kind has the name, or another machine works on the study. Of two that
     begin it at once the first has it; the other one's new run becomes a continuation of that, and ends.
     """
-    earlier = search(client, experiment, study=name, kind=kind)
+    earlier = search(client, {STUDY: name, KIND: kind}, experiment)
     for each in earlier:
         if (who := owner_elsewhere(each) or namesake(each)) is not None:
             raise _running(name, who)
     if not earlier:
         _require_free(client, name, experiment, kind)
-        tags = {"kind": kind, "study": name}
+        tags = {KIND: kind, STUDY: name}
         run = start_run(client, experiment, name, chosen=True, place=Place(suite.run_id, tags) if suite else None)
         run.tags(tags)
-        begun = search(client, experiment, study=name, kind=kind)
+        begun = search(client, {STUDY: name, KIND: kind}, experiment)
         first = min(begun, key=lambda each: (each.started, each.run_id))
         if first.run_id != run.run_id:
-            run.tags({"kind": Kind.CONTINUATION, "continued": first.run_id})
+            run.tags({KIND: Kind.CONTINUATION, CONTINUED: first.run_id})
             run.end("KILLED")
             raise _running(name, owner_elsewhere(first) or first.run_id)
         return run
     run_id = earlier[-1].run_id
     if suite is None and (launched := patiently(lambda: launched_run(client))):
         TrackedRun(client, launched.info.run_id).tags(
-            {"kind": Kind.CONTINUATION, "continued": run_id, MLFLOW_RUN_NAME: f"{name} (continued)"}
+            {KIND: Kind.CONTINUATION, CONTINUED: run_id, MLFLOW_RUN_NAME: f"{name} (continued)"}
         )
     run = go_on(TrackedRun(client, run_id))
     if suite is not None:
@@ -74,8 +76,13 @@ def describe_call(run: TrackedRun, values: Mapping[str, Any], lasting: Collectio
     words = {name: ",".join(value) or NONE if isinstance(value, list) else value for name, value in values.items()}
     now = {name: value for name, value in words.items() if name not in ("set", "preset")}
     used = ", ".join(f"{name}={now[name]}" for name in run.shown_otherwise(now))
-    run.tags({SETTINGS_USED: used[:5000] or NONE})
+    run.tags({SETTINGS_USED: as_tag(used)})
     run.json(SETTINGS_FILE, values)
+
+
+def as_tag(text: str) -> str:
+    """A text as the value of a tag, cut to what every store takes; "none" if there is none."""
+    return text[:LONGEST_TAG] or NONE
 
 
 def tag_of(name: str, kind: Kind) -> str:
@@ -87,7 +94,7 @@ def _require_free(client: MlflowClient, tag: str, experiment: str, kind: Kind) -
     """Raise `SettingsError` if something of another kind has the name: they would share a folder of reports."""
     name = tag.removeprefix(tag_of("", Kind.SEARCH))
     for other in (Kind.STUDY, Kind.SUITE, Kind.SEARCH):
-        if other != kind and search(client, experiment, study=tag_of(name, other), kind=other):
+        if other != kind and search(client, {STUDY: tag_of(name, other), KIND: other}, experiment):
             raise SettingsError(
                 f"{kind}: expected a name of its own, found that a {other} is called '{name}': their reports would "
                 f"share a folder. Name another by --{kind}."
@@ -100,10 +107,10 @@ def _running(name: str, who: str) -> SettingsError:
 
 def open_group(client: MlflowClient, study: TrackedRun, place: Place) -> TrackedRun:
     """The run of a study's group, at its `place` below the study's: an earlier one is continued, or one is started."""
-    found = search(client, **place.tags)
+    found = search(client, place.tags)
     earlier = [run for run in found if run.experiment_id == study.experiment_id]
     if not earlier:
-        return start_run(client, "", f"{place.tags['study']} {place.tags['group']}", chosen=True, place=place)
+        return start_run(client, "", f"{place.tags[STUDY]} {place.tags[GROUP]}", chosen=True, place=place)
     run = go_on(TrackedRun(client, earlier[-1].run_id))
     run.tags({MLFLOW_PARENT_RUN_ID: study.run_id})
     return run

@@ -14,16 +14,18 @@ from pipeline.data.pairs import load_action_pairs
 from pipeline.data.trajectories import load_trajectories
 from pipeline.errors import SettingsError, UserError, one_line
 from pipeline.files import file_digest
+from pipeline.names import DATA_ASKED, DATA_SHA256, PAIRS, PAIRS_SHA256
 from pipeline.stages.collect import PAIRS_FILE, TRAJECTORIES_FILE
 from pipeline.stages.data_files import files_of_set, how_to_remove
 from pipeline.tasks.dataset import DataSet, folder_of, horizons_of, is_dataset_name, read_dataset
 from pipeline.tasks.facts import BEFORE
-from pipeline.tasks.registry import DEFAULT, TASKS, find_task
+from pipeline.tasks.project import DEFAULT, TASKS
+from pipeline.tasks.registry import find_task
 from pipeline.tasks.task import Channel
 from pipeline.tracking.query import StoredRun, search
 from pipeline.tracking.store import database_file, open_store
 
-DIGESTS = frozenset(("data_sha256", "pairs_sha256"))
+DIGESTS = frozenset((DATA_SHA256, PAIRS_SHA256))
 """The tags of a training that have the sha256 of its data."""
 
 
@@ -71,8 +73,8 @@ class Found:
 
     def names(self, run: StoredRun) -> bool:
         """Whether a run names the set, or a file in its folder, as data."""
-        here = Path(run.params.get("pairs", "/")).parent == self.folder
-        return here or (not self.horizon and run.params.get("data") == self.name)
+        here = Path(run.params.get(PAIRS, "/")).parent == self.folder
+        return here or (not self.horizon and run.params.get(DATA_ASKED) == self.name)
 
 
 def find_all() -> list[Found]:

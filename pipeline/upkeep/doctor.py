@@ -8,13 +8,13 @@ from pathlib import Path
 
 from pipeline.errors import one_line
 from pipeline.files import IN_THE_MAKING
+from pipeline.names import KIND, METHOD, NAME, SEED, TOGETHER
 from pipeline.stages.settings import CollectSettings
 from pipeline.stages.unfinished import GONE, end_abandoned
 from pipeline.tracking.delivery import WITH_RETRIES
 from pipeline.tracking.journal import ENDED, PLACE, Journal, journal_of, journals_folder, left_journals, starting
 from pipeline.tracking.leftover import candidates, find_leftovers
 from pipeline.tracking.mirror import MIRROR
-from pipeline.tracking.names import TOGETHER
 from pipeline.tracking.owner import JOURNAL_TAG, is_of_elsewhere
 from pipeline.tracking.query import StoredRun, fetch
 from pipeline.tracking.run import TrackedRun
@@ -44,7 +44,7 @@ def doctor() -> list[Finding]:
         run = each.run
         if each.obstacle:
             findings.append(Finding(label(run), each.obstacle, "left alone"))
-        elif end_abandoned(TrackedRun(store, run.run_id), run.tags.get("name", run.name), GONE, "KILLED"):
+        elif end_abandoned(TrackedRun(store, run.run_id), run.tags.get(NAME, run.name), GONE, "KILLED"):
             findings.append(Finding(label(run), GONE, KILLED))
     if removed := remove_unfinished_files():
         findings.append(Finding(f"{removed} files", "begun by a process that is gone", "removed"))
@@ -74,7 +74,7 @@ def mend(store: Store, journal: Journal) -> Finding:
         journal.remove()
         return Finding(label(run), "deleted in MLflow", "its journal is removed")
     place = run.tags.get(JOURNAL_TAG)
-    if is_of_elsewhere(run) and "method" not in about and about.get(PLACE, place) != place:
+    if is_of_elsewhere(run) and METHOD not in about and about.get(PLACE, place) != place:
         journal.own()
         journal.remove()  # what waits in it would overwrite what came after
         return Finding(label(run), f"taken over by {place}", "its journal is removed")
@@ -86,7 +86,7 @@ def mend(store: Store, journal: Journal) -> Finding:
     status = about.get(ENDED) or (run.status if run.status != "RUNNING" else None)
     if status is None and not waiting:
         journal.own()  # ending it lets go of the journal once
-        end_abandoned(tracked, str(about.get("name", run.name)), GONE, "KILLED")
+        end_abandoned(tracked, str(about.get(NAME, run.name)), GONE, "KILLED")
         done.append(KILLED)
     if status == "FINISHED":
         if not waiting and journal.folder.exists():
@@ -95,7 +95,7 @@ def mend(store: Store, journal: Journal) -> Finding:
         return Finding(label(run), "finished", ", ".join(done) or "its journal is removed", waiting)
     if TOGETHER in about:
         done.append("the command of its study or search, given again, goes on with it")
-    elif "method" in about:
+    elif METHOD in about:
         done.append(f"--resume {run.run_id} {'goes on with it' if journal.snapshot.exists() else 'begins it again'}")
     state = GONE if status is None else f"ended as {status}"
     return Finding(label(run), state, ", ".join(done) or "nothing is left to do", waiting)
@@ -103,8 +103,8 @@ def mend(store: Store, journal: Journal) -> Finding:
 
 def label(run: StoredRun) -> str:
     """How a person knows a run: its name, its method or kind, its seed."""
-    about = [run.tags.get("method") or run.tags.get("kind", "")]
-    about += [f"seed {run.params['seed']}"] if "seed" in run.params else []
+    about = [run.tags.get(METHOD) or run.tags.get(KIND, "")]
+    about += [f"seed {run.params[SEED]}"] if SEED in run.params else []
     return f"{run.name} ({', '.join(filter(None, about))})"
 
 

@@ -10,12 +10,12 @@ from pipeline.errors import UserError, one_line, reason, shown_uri
 from pipeline.evaluation.protocol import VERSION
 from pipeline.evaluation.stored import protocol_of
 from pipeline.files import file_digest
+from pipeline.names import EVALUATION, KIND, METHOD, STUDY, Kind
 from pipeline.stages.changed import changed_data
 from pipeline.stages.settings import CollectSettings
 from pipeline.tracking.journal import journals_folder
 from pipeline.tracking.leftover import find_leftovers
 from pipeline.tracking.mirror import MIRROR, MODELS
-from pipeline.tracking.names import Kind
 from pipeline.tracking.query import StoredRun, experiments_of, group_of, is_model, registered_models, search
 from pipeline.tracking.store import DEFAULT_STORE, database_file, open_store, tracking_uri
 
@@ -62,7 +62,7 @@ def stored_runs() -> tuple[list[StoredRun], Rows]:
     try:
         store = open_store()
         runs, registered = search(store), registered_models(store)
-        experiments = experiments_of(store, (run for run in runs if run.tags.get("kind") == Kind.STUDY))
+        experiments = experiments_of(store, (run for run in runs if run.tags.get(KIND) == Kind.STUDY))
     except UserError as error:
         return [], [("store", f"{uri}, does not answer: {one_line(error)}")]
     waiting = len([folder for folder in journals_folder().glob("[!.]*") if folder.is_dir()])
@@ -73,7 +73,7 @@ def stored_runs() -> tuple[list[StoredRun], Rows]:
 
 def describe_runs(runs: Sequence[StoredRun]) -> str:
     """Count the trainings of each method by status."""
-    counts = Counter((run.tags["method"], run.status.lower()) for run in runs if is_training(run))
+    counts = Counter((run.tags[METHOD], run.status.lower()) for run in runs if is_training(run))
     lines = []
     for method in sorted({method for method, _ in counts}):
         found = {status: count for (name, status), count in counts.items() if name == method}
@@ -83,16 +83,16 @@ def describe_runs(runs: Sequence[StoredRun]) -> str:
 
 def is_training(run: StoredRun) -> bool:
     """Tell whether a run is the training of a model, in any status."""
-    return "method" in run.tags and run.tags.get("kind", "model") == "model"
+    return METHOD in run.tags and run.tags.get(KIND, Kind.MODEL) == Kind.MODEL
 
 
 def describe_studies(experiments: Mapping[str, str], runs: Sequence[StoredRun]) -> str:
     """Describe each study's progress; of those with one name also its experiment, whose names are given by id."""
     lines = []
-    studies = dict.fromkeys((run.experiment_id, run.tags["study"]) for run in runs if run.tags.get("kind") == "study")
+    studies = dict.fromkeys((run.experiment_id, run.tags[STUDY]) for run in runs if run.tags.get(KIND) == Kind.STUDY)
     twice = Counter(name for _, name in studies)
     for experiment, name in studies:
-        own = [run for run in runs if (run.experiment_id, run.tags.get("study")) == (experiment, name)]
+        own = [run for run in runs if (run.experiment_id, run.tags.get(STUDY)) == (experiment, name)]
         members = [run for run in own if is_training(run)]
         study = f"{name} of {experiments[experiment]}" if twice[name] > 1 else name
         done = [run for run in members if run.status == "FINISHED" and is_model(run)]
@@ -125,6 +125,6 @@ def next_step(pairs: bool, runs: Sequence[StoredRun]) -> str:
         return "python -m pipeline doctor  (the process of a RUNNING run is gone)"
     if not models:
         return "python -m train.train_pi0" if pairs else "python -m pipeline collect"
-    if not any("evaluation" in run.tags for run in models):
+    if not any(EVALUATION in run.tags for run in models):
         return f"python -m pipeline evaluate --run {models[-1].run_id}"
     return REPORT

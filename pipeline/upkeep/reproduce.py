@@ -11,11 +11,11 @@ import torch
 from pipeline.config import make
 from pipeline.errors import RunError, SettingsError
 from pipeline.methods.registry import METHODS
+from pipeline.names import LOCK_FILE, METHOD, SETTINGS_FILE, TOGETHER, TRAINED, WEIGHTS_SHA256
 from pipeline.policies.checkpoint import weights_digest
 from pipeline.stages.models import require_finished
 from pipeline.stages.say import Say
 from pipeline.streams import global_torch_stream
-from pipeline.tracking.names import LOCK_FILE, SETTINGS_FILE, TOGETHER, TRAINED
 from pipeline.tracking.query import artifact, fetch, is_acting, is_model
 from pipeline.tracking.store import open_store
 from pipeline.training.device import choose_device
@@ -55,7 +55,7 @@ def reproduce(settings: ReproduceSettings, say: Say, watch: Callable[[Step], Non
             f"run: expected one that was trained alone, found '{run.name}', one of {run.tags[TOGETHER]} that were "
             "trained together: alone it has other bits. Give its study again under another name."
         )
-    method = METHODS[run.tags["method"]]
+    method = METHODS[run.tags[METHOD]]
     with artifact(store, run.run_id, SETTINGS_FILE) as path:
         chosen = make(method.settings_type, _read(path))
     with artifact(store, run.run_id, LOCK_FILE) as path:
@@ -75,7 +75,7 @@ def reproduce(settings: ReproduceSettings, say: Say, watch: Callable[[Step], Non
             best = event.weights
     if not best:
         raise RunError("training: expected a finite validation loss in some epoch, found none.")
-    return Reproduced(run.name, run.tags["weights_sha256"], weights_digest(best), differences)
+    return Reproduced(run.name, run.tags[WEIGHTS_SHA256], weights_digest(best), differences)
 
 
 def compare(then: dict[str, Any], now: dict[str, Any]) -> tuple[tuple[str, str, str], ...]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from pipeline.data.sources.lerobot_episodes import lines, table_v2, table_v3
@@ -26,11 +25,12 @@ from pipeline.data.sources.source import (
     Source,
     fault,
     inside,
-    json_object,
     matching,
+    object_in,
     readable,
     whole,
 )
+from pipeline.parse import yaml_values
 
 V3, V2 = "v3.0", "v2.1"
 INFO = "meta/info.json"
@@ -46,7 +46,7 @@ NUMBERS = re.compile(r"float(16|32|64)|u?int(8|16|32|64)|bool")
 def open_lerobot(path: Path) -> Source:
     """Read what `meta/` says; raises `DataError`."""
     info_file = inside(path, path / INFO)
-    info = json_object(info_file, "a JSON object")
+    info = object_in(info_file, "a JSON object")
     if (version := info.get("codebase_version")) not in DATA_PATH:
         raise fault(info_file, f"codebase_version {V3} or {V2}", f"{version!r:.100}: convert it with lerobot")
     template = info.get("data_path", DATA_PATH[version])
@@ -148,8 +148,8 @@ def _licence(path: Path) -> str:
     if not head.startswith("---"):
         return ""
     try:
-        told = yaml.safe_load(head.removeprefix("---"))
-    except (yaml.YAMLError, ValueError, RecursionError):
+        told = yaml_values(head.removeprefix("---"))
+    except ValueError:
         return ""
     named = told.get("license") if isinstance(told, dict) else None
     text = ", ".join(map(str, named if isinstance(named, list) else [named] if named else []))

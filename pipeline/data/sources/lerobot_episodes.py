@@ -3,7 +3,6 @@
 Shapes: N episodes.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.sources.parquet import blocks_of
 from pipeline.data.sources.source import LARGEST_JSON, MAX_FRAMES, fault, inside, readable, whole
+from pipeline.parse import json_object
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,4 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
     with readable(path, "a JSON object on each line"), path.open(encoding="utf-8") as stream:
         while line := stream.readline(LARGEST_JSON):
             if line.strip():
-                found = json.loads(line)
-                if not isinstance(found, dict):
-                    raise ValueError("a line that is not an object")
-                yield found
+                yield json_object(line)

@@ -19,7 +19,7 @@ from pipeline.data.sources.source import (
     Source,
     fault,
     inside,
-    json_object,
+    object_in,
     readable,
     whole,
 )
@@ -46,7 +46,7 @@ def open_minari(path: Path) -> Source:
     """Read what the metadata and the first episode say; raises `DataError`."""
     folder = _folder(path)
     text, main = inside(folder, folder / METADATA), inside(folder, folder / MAIN)
-    facts = json_object(text, "Minari's metadata")
+    facts = object_in(text, "Minari's metadata")
     if (stored := facts.get("data_format", "hdf5")) != "hdf5":
         raise fault(text, "the data_format 'hdf5'", f"{stored!r:.100}: write it with data_format='hdf5' in Minari")
     episodes = whole(text, "total_episodes", facts.get("total_episodes"), 1, MAX_EPISODES)

@@ -3,7 +3,6 @@
 Shapes: T frames of an episode, D numbers of a feature in one frame.
 """
 
-import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError, RunError, UserError, reason
+from pipeline.parse import json_object, small_text
 
 LARGEST_JSON = 50_000_000  # bytes of a JSON file, or of a line of one
 MAX_FRAMES, MAX_EPISODES, MAX_NUMBERS, MAX_RATE = 10**10, 10**8, 10_000, 10**6
@@ -84,15 +84,10 @@ def readable(path: Path, expected: str) -> Iterator[None]:
         raise fault(path, expected, f"a damaged or foreign file ({reason(error)[:200]})") from error
 
 
-def json_object(path: Path, expected: str) -> dict[str, Any]:
+def object_in(path: Path, expected: str) -> dict[str, Any]:
     """Return the JSON object that a file of limited size is; raises `DataError` that says what was expected."""
     with readable(path, expected):
-        if path.stat().st_size > LARGEST_JSON:
-            raise ValueError(f"{path.stat().st_size:,} bytes")
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError("no JSON object")
-    return found
+        return json_object(small_text(path, LARGEST_JSON))
 
 
 def fault(path: Path, expected: str, found: object) -> DataError:
