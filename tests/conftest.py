@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from execnet import XSpec
     from mlflow.tracking import MlflowClient
 
-for outside in [name for name in os.environ if name.startswith(("MLFLOW_", "MAKE", "MFLAGS"))]:
-    del os.environ[outside]  # what `make test` exports is not for what the tests start
+if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has what is left here, and what our own modules set
+    for outside in [name for name in os.environ if name.startswith(("MLFLOW_", "MAKE", "MFLAGS"))]:
+        del os.environ[outside]  # what `make test` exports is not for what the tests start
 # As every run of ours has one thread: two of them beside a neighbour take five times as long.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each of them compiles all of ours
