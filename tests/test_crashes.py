@@ -100,7 +100,7 @@ def kill(process: warm.Command, after: float) -> None:
 @pytest.mark.slow(seconds=16)
 @pytest.mark.parametrize(
     ("method", "kills"),
-    [("pi0", 1), ("pi0_fast", 2), *(pytest.param(method, 10, marks=pytest.mark.long) for method in TRAININGS)],
+    [("pi0", 1), ("pi0_fast", 1), *(pytest.param(method, 10, marks=pytest.mark.long) for method in TRAININGS)],
 )
 def test_killed_at_any_moment_and_resumed_a_run_ends_as_if_nothing_had_been(
     method: str, kills: int, data: Path, tmp_path: Path
@@ -142,7 +142,7 @@ def test_killed_at_any_moment_and_resumed_a_run_ends_as_if_nothing_had_been(
             finish(folder, method, *SMALL)  # it was killed before anything was begun
         looks_whole(folder)
         assert bits(folder, store(folder)) == expected, f"kill {number}"
-    assert resumed >= (kills + 1) // 3, resumed
+    assert resumed >= -(-kills // 3), resumed
 
 
 @pytest.mark.slow(seconds=4)
