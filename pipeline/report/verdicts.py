@@ -99,6 +99,16 @@ def judge_pairs(
     ]
 
 
+@dataclass(frozen=True)
+class Decision:
+    """What is decided of a pair, and by which levels."""
+
+    word: statistics.Verdict
+    differs: bool  # whether a difference is shown
+    level: float  # of the interval
+    inner: float  # of each one-sided test of equivalence
+
+
 def _judge(
     pair: tuple[str, str],
     outcomes: tuple[Floats, Floats],
@@ -116,7 +126,7 @@ def _judge(
         word = "better" if found.value * terms.better > 0 else "worse"
     else:
         word = "undecided"
-    made = _verdict(pair, outcomes, found, terms, word, differs, (level, terms.alpha))
+    made = _verdict(pair, outcomes, found, Decision(word, differs, level, terms.alpha), terms)
     return replace(made, p_holm=p if found.estimate else None)
 
 
@@ -125,34 +135,29 @@ def _judge_looks(
 ) -> Verdict:
     """Judge a pair at its last look: word, interval and what would decide are of the models up to there."""
     looks = tuple(judge_looks(*outcomes, planned, terms.margin, terms.better, terms.alpha))
-    levels = terms.alpha / len(planned), terms.alpha / len(planned)
+    level = terms.alpha / len(planned)
     if not looks:
-        return _verdict(pair, outcomes, compare(*outcomes), terms, "undecided", False, levels, planned)
+        undecided = Decision("undecided", False, level, level)
+        return _verdict(pair, outcomes, compare(*outcomes), undecided, terms, planned)
     last = looks[-1]
     seen = outcomes[0][: last.models], outcomes[1][: last.models]
     found = Difference(mean_difference(*seen), last.estimate, last.p)
-    return _verdict(pair, seen, found, terms, last.verdict, last.differs, levels, planned, looks)
+    return _verdict(pair, seen, found, Decision(last.verdict, last.differs, level, level), terms, planned, looks)
 
 
 def _verdict(
     pair: tuple[str, str],
     outcomes: tuple[Floats, Floats],
     found: Difference,
+    decision: Decision,
     terms: Terms,
-    word: statistics.Verdict,
-    differs: bool,
-    levels: tuple[float, float],
     planned: tuple[int, ...] = (),
     looks: tuple[Look, ...] = (),
 ) -> Verdict:
-    """Put together what is told of a pair. `levels` are those of the interval and of each test of equivalence.
-
-    Where it is not shown that the methods differ, zero belongs to the interval.
-    """
-    level, inner = levels
-    estimate = found.estimate
-    interval = estimate.interval(1 - level, terms.largest) if estimate else None
-    if interval is not None and not differs:
+    """Put together what is told of a pair. Where no difference is shown, zero belongs to the interval."""
+    estimate, word = found.estimate, decision.word
+    interval = estimate.interval(1 - decision.level, terms.largest) if estimate else None
+    if interval is not None and not decision.differs:
         interval = Interval(min(interval.low, 0.0), max(interval.high, 0.0))
     return Verdict(
         first=pair[0],
@@ -163,12 +168,12 @@ def _verdict(
         difference=found.value,
         interval=interval,
         bound=terms.bound(*outcomes) if estimate is None else None,
-        inner=estimate.interval(1 - 2 * inner, terms.largest) if estimate else None,
-        inner_percent=100 * (1 - 2 * inner),
+        inner=estimate.interval(1 - 2 * decision.inner, terms.largest) if estimate else None,
+        inner_percent=100 * (1 - 2 * decision.inner),
         p=found.p_permutation,
         p_holm=None,
         word=word,
-        ahead=pair[0 if found.value * terms.better > 0 else 1] if differs else None,
+        ahead=pair[0 if found.value * terms.better > 0 else 1] if decision.differs else None,
         pairs=terms.pairs,
         planned=planned,
         looks=looks,
