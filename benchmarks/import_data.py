@@ -8,7 +8,7 @@ disk, and 400,000 files for LeRobot v2.1. Prints a table and writes benchmarks/r
 
     python -m benchmarks.import_data 100 --format minari
 
-measures one format and keeps the figures of the others.
+measures one format. Figures of what is not measured are kept.
 """
 
 import argparse
@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("scales", type=int, nargs="*", default=[1, 10, 100])
     parser.add_argument("--format", choices=FORMATS)
     words = parser.parse_args()
-    rows: dict[str, list[dict[str, float]]] = json.loads(RESULTS.read_text())["rows"] if words.format else {}
+    rows: dict[str, list[dict[str, float]]] = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else {}
     for format in [words.format] if words.format else FORMATS:
         for scale in words.scales:
             with tempfile.TemporaryDirectory(prefix="import-") as name:

@@ -210,7 +210,7 @@ def test_what_does_not_fit_is_refused(place: Path, capsys: pytest.CaptureFixture
         "expected the name of a data set, found '..'": ("..",),
         "expected the name of a data set, found 'empty'": ("empty",),
         "data: 'own' is data of your own task 'mine'. Name it by --task path/to/file.py:NAME": ("own",),
-        "data/faulty/dataset.json: expected what 'python -m pipeline import' writes, found": ("faulty",),
+        "data/faulty/dataset.json: expected what 'python -m pipeline collect' or 'import' writes, found": ("faulty",),
         "horizon_30/training_pairs_original.npz: expected the action pairs of the data set 'more', found none.": (
             "more", "--horizon", "30",
         ),

@@ -134,7 +134,7 @@ CHANNELS = [
 )
 def test_a_faulty_file_is_refused_in_one_line(folder: Path, change: dict[str, object]) -> None:
     (folder / "dataset.json").write_text(json.dumps(asdict(ARM) | change))
-    with pytest.raises(DataError, match=r"^data/arm/dataset.json: expected what .* found: [^\n]* Import it again\.$"):
+    with pytest.raises(DataError, match=r"^data/arm/dataset.json: expected what .* found: [^\n]* Collect or import it again\.$"):
         find_task("arm")
 
 
@@ -143,7 +143,7 @@ def test_a_faulty_file_is_refused_in_one_line(folder: Path, change: dict[str, ob
 )
 def test_a_file_of_something_else_is_refused(folder: Path, content: bytes) -> None:
     (folder / "dataset.json").write_bytes(content)
-    with pytest.raises(DataError, match="Import it again"):
+    with pytest.raises(DataError, match="Collect or import it again"):
         find_dataset("arm")
 
 

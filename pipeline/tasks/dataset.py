@@ -96,7 +96,8 @@ def read_dataset(name: str, horizon: int = 0) -> DataSet | None:
         _check(dataset)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path}: expected what 'python -m pipeline import' writes, found: {reason(error)[:300]}. Import it again."
+            f"{path}: expected what 'python -m pipeline collect' or 'import' writes, found: {reason(error)[:300]}. "
+            "Collect or import it again."
         ) from error
     return dataset
 
