@@ -134,7 +134,9 @@ CHANNELS = [
 )
 def test_a_faulty_file_is_refused_in_one_line(folder: Path, change: dict[str, object]) -> None:
     (folder / "dataset.json").write_text(json.dumps(asdict(ARM) | change))
-    with pytest.raises(DataError, match=r"^data/arm/dataset.json: expected what .* found: [^\n]* Collect or import it again\.$"):
+    with pytest.raises(
+        DataError, match=r"^data/arm/dataset.json: expected what .* found: [^\n]* Collect or import it again\.$"
+    ):
         find_task("arm")
 
 
