@@ -2,7 +2,7 @@
 
     python -m docs.renew_horizon
 
-takes the studies of the suite `horizon`, which `make horizon` makes.
+takes the studies of the suite `horizon`, which `make horizon` makes, from the store or from docs/episodes/.
 """
 
 import re
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from docs.command import command
 from docs.marks import renew
-from docs.stored import comparisons_of
+from docs.published import publish
 from pipeline.errors import SettingsError
 from pipeline.report.comparison import Comparison
 from pipeline.report.tables import Table
@@ -69,9 +69,9 @@ def render(comparisons: Sequence[Comparison]) -> str:
 @command
 def main(_words: Sequence[str]) -> int:
     """Renew the page from the studies in the store."""
-    comparisons = list(comparisons_of(open_store(), SUITE).values())
+    comparisons = list(publish(open_store(), SUITE).suite.values())
     if not any(map(pairs_of, comparisons)):
-        raise SettingsError(f"{store_name()}: no suite '{SUITE}' there. Run 'make horizon' first.")
+        raise SettingsError(f"{store_name()}: expected methods with two horizons in the suite '{SUITE}', found none.")
     renew(PAGE, {PART: render(comparisons)})
     print(f"renewed the part '{PART}' of docs/{PAGE.name}")
     return 0

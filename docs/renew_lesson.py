@@ -2,7 +2,8 @@
 
     python -m docs.renew_lesson [NAME]
 
-takes the stored episodes of a suite, by default `suite`, or of one study. The example is the first task's.
+takes the episodes of a suite, by default `suite`, from the store or docs/episodes/, or those of one study in the store.
+The example is the first task's.
 """
 
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from docs.command import command
 from docs.marks import renew
 from docs.picture import save_small
-from docs.stored import comparisons_of
+from docs.published import publish
 from pipeline.errors import SettingsError
 from pipeline.report.comparison import Comparison, over_starts
 from pipeline.report.planning import Need, deciding_half_width, needed, shared_variance
@@ -240,7 +241,7 @@ def example_of(comparison: Comparison) -> Pair:
 def main(words: Sequence[str]) -> int:
     """Renew the page and its figure from the store."""
     name, store = words[0] if words else SUITE, open_store()
-    tasks = comparisons_of(store, name)
+    tasks = publish(store, name).suite
     comparisons = list(tasks.values()) or [gather(store, name).comparison]
     pair = example_of(comparisons[0])
     chosen = of_methods if tasks else list  # of many tasks the table would be long

@@ -2,12 +2,12 @@
 
     python -m docs.renew_results [SUITE]
 
-takes the suite that `make suite` makes, or another one, with every task of this project that it has a study of. A task
-without models, or whose study is not at its end, is named, and its own page stays as it is. Nothing is written unless
-all pages could be made.
+takes the suite that `make suite` makes, or another one: of every task of this project the study in the store, if it has
+one at its end, else the one that docs/episodes/ has from an earlier call. Figures of plans and paths are drawn from the
+store, and stay as they are without it. A task that neither has is named, and its own page stays as it is. No page is
+written unless all could be made.
 """
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,18 +17,16 @@ from docs import findings
 from docs.command import command
 from docs.marks import renewed
 from docs.picture import save_small
+from docs.published import publish
 from docs.result_pages import bullets, by_method, front_table, reading, section, summary, task_block
-from docs.stored import comparison_of
-from pipeline.errors import SettingsError, UserError, one_line
+from pipeline.errors import SettingsError
 from pipeline.files import whole_file
-from pipeline.names import KIND, STUDY, Kind
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.plotting import Figure
 from pipeline.report.suite import Suite
 from pipeline.report.suite_figure import draw_suite
 from pipeline.results.figures import draw_figures
 from pipeline.tasks.project import DEFAULT, TASKS
-from pipeline.tracking.query import artifact, search
 from pipeline.tracking.store import Store, open_store, store_name
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,35 +50,28 @@ PATHS = "Paths of the methods' episodes over those of the demonstrators"
 
 
 @dataclass(frozen=True)
-class Stored:
-    """What the store has of a suite."""
+class Found:
+    """What there is of a suite."""
 
     suite: Suite
     settings: findings.Settings  # of its last call
-    missing: Mapping[str, str]  # by task: why it is left out
+    missing: Mapping[str, str]  # by task: why the store has no study of it
     figures: Mapping[str, Figure]  # by their file in docs/
 
 
-def read_suite(store: Store, name: str) -> Stored:
+def read_suite(store: Store, name: str) -> Found:
     """Read what there is of a suite; raises `SettingsError` if there is nothing."""
-    called = search(store, {STUDY: name, KIND: Kind.SUITE})
-    if not called:
-        raise SettingsError(f"{store_name()}: expected a suite '{name}' there, found none. Run 'make suite' first.")
-    with artifact(store, called[-1].run_id, "settings.json") as file:
-        settings = json.loads(file.read_text())
-    suite: dict[str, Comparison] = {}
-    missing: dict[str, str] = {}
+    published = publish(store, name)
+    if not published.suite:
+        why = " ".join(published.missing.values())
+        raise SettingsError(
+            f"{store_name()}: expected a suite '{name}' there, found none. Run 'make suite' first. {why}"
+        )
     figures: dict[str, Figure] = {}
-    for task in TASKS:  # whichever the last call was given
-        try:
-            found = labelled(comparison_of(store, name, task))
-            figures |= figures_of(store, found, task)
-            suite[task] = found
-        except UserError as error:
-            missing[task] = one_line(error)
-    if not suite:
-        raise SettingsError(f"{store_name()}: expected models of the suite '{name}', found none: {missing}.")
-    return Stored(suite, settings, missing, figures)
+    for task, comparison in published.renewed.items():
+        figures |= figures_of(store, labelled(comparison), task)
+    suite = {task: labelled(comparison) for task, comparison in published.suite.items()}
+    return Found(suite, published.settings, published.missing, figures)
 
 
 def labelled(comparison: Comparison) -> Comparison:
@@ -109,11 +100,11 @@ def figures_of(store: Store, comparison: Comparison, task: str) -> dict[str, Fig
     return {file: drawn[name] for name, file in files.items() if name in drawn}
 
 
-def pages_of(stored: Stored) -> dict[Path, str]:
+def pages_of(found: Found) -> dict[Path, str]:
     """The new text of every page; raises `SettingsError` for a page without its marks."""
-    suite, figures = stored.suite, stored.figures
-    said = findings.findings(suite, stored.settings)
-    reads = reading(suite, list(stored.missing))
+    suite, missing = found.suite, [task for task in TASKS if task not in found.suite]
+    said = findings.findings(suite, found.settings)
+    reads = reading(suite, missing)
     front = [front_table(suite, "docs/tasks"), reads, f"![{PICTURE}](docs/suite.png)"]
     full = [
         reads,
@@ -124,10 +115,10 @@ def pages_of(stored: Stored) -> dict[Path, str]:
     full.append(summary(suite))
     pages = {}
     for task, comparison in suite.items():
-        full.append(section(comparison, task, shown(figures, {f"tasks/{task}_verdicts.png": VERDICTS})))
-        full += shown(figures, {f"{name}.png": words for name, words in PENDULUM.items() if task == DEFAULT})
+        full.append(section(comparison, task, shown(found.figures, {f"tasks/{task}_verdicts.png": VERDICTS})))
+        full += shown(found.figures, {f"{name}.png": words for name, words in PENDULUM.items() if task == DEFAULT})
         if (page := DOCS / f"tasks/{task}.md").exists():
-            ways = shown(figures, {f"tasks/{task}_paths.png": PATHS}, "tasks/")
+            ways = shown(found.figures, {f"tasks/{task}_paths.png": PATHS}, "tasks/")
             pages[page] = renewed(page, {RESULTS: "\n\n".join([task_block(comparison, task), *ways])})
     return {
         README: renewed(README, {RESULTS: "\n\n".join(front), FINDINGS: "\n".join(f"* {each}" for each in said)}),
@@ -138,24 +129,25 @@ def pages_of(stored: Stored) -> dict[Path, str]:
 
 
 def shown(figures: Mapping[str, Figure], files: Mapping[str, str], folder: str = "") -> list[str]:
-    """Those of the files in docs/ that are drawn, with their words, for a page in this folder of docs/."""
-    return [f"![{words}]({file.removeprefix(folder)})" for file, words in files.items() if file in figures]
+    """Those of the files in docs/ that are there or drawn, with their words, for a page in this folder of docs/."""
+    there = [file for file in files if file in figures or (DOCS / file).exists()]
+    return [f"![{files[file]}]({file.removeprefix(folder)})" for file in there]
 
 
 @command
 def main(words: Sequence[str]) -> int:
     """Renew what the store has results for."""
-    stored = read_suite(open_store(), words[0] if words else SUITE)
-    pages = pages_of(stored)
+    found = read_suite(open_store(), words[0] if words else SUITE)
+    pages = pages_of(found)
     for page, text in pages.items():
         with whole_file(page) as temporary:
             temporary.write_text(text)
-    count = max(len(group.models) for each in stored.suite.values() for group in each.of_kind("model"))
-    drawn = {"suite.png": draw_suite(f"{count} models per method", stored.suite), **stored.figures}
+    count = max(len(group.models) for each in found.suite.values() for group in each.of_kind("model"))
+    drawn = {"suite.png": draw_suite(f"{count} models per method", found.suite), **found.figures}
     for file, figure in drawn.items():
         save_small(figure, DOCS / file)
-    for task, why in stored.missing.items():
-        print(f"{task}: left as it was: {why}", file=sys.stderr)
+    for task, why in found.missing.items():
+        print(f"{task}: {'as it was kept' if task in found.suite else 'left as it was'}: {why}", file=sys.stderr)
     print(f"renewed {', '.join(str(page.relative_to(ROOT)) for page in pages)} and the figures beside them")
     return 0
 

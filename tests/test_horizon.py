@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from docs import renew_horizon, renew_lesson
+from docs import published, renew_horizon, renew_lesson
 from docs.marks import parts_of, renew
 from docs.renew_horizon import PAGE, pairs_of, render
 from pipeline.config import make
@@ -109,11 +109,13 @@ def test_a_study_of_two_horizons(
     assert "0 jobs run, 2 models reused" in again.stdout
     page = Path(shutil.copy(renew_horizon.PAGE, workplace))
     monkeypatch.setattr(renew_horizon, "PAGE", page)
+    monkeypatch.setattr(published, "FOLDER", workplace / "episodes")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workplace}/mlruns/mlflow.db")
     assert renew_horizon.main([]) == 0
     assert (
         "| pendulum | regression patch=5 | calm | 50: 0.000 | 25: 0.000 | +0.0000 | - | undecided |" in page.read_text()
     )
+    assert [path.name for path in (workplace / "episodes").rglob("*.*")] == ["pendulum.npz"]
     assert renew_lesson.main(["horizon"]) == 2
     assert "study horizon-pendulum: expected two groups of 6 models or more" in capsys.readouterr().err
 

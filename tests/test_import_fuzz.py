@@ -69,7 +69,7 @@ def plain_robomimic(path: Path) -> Demos:
 
 
 def plain_npz(path: Path) -> Demos:
-    with np.load(path) as file:
+    with np.lib.npyio.NpzFile(path) as file:  # np.load takes no zip that something stands before
         state = next(key for key in ("states", "state", "observations", "obs") if key in file)
         action = next(key for key in ("actions", "action") if key in file)
         if "episode_ends" not in file:

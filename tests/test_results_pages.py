@@ -5,15 +5,15 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from docs import renew_results
+from docs import published, renew_results
 from docs.findings import PUBLISHED, findings, versus
-from docs.renew_results import Stored, main, pages_of
+from docs.renew_results import Found, main, pages_of
 from docs.result_pages import front_table, reading, section, summary
-from docs.stored import comparisons_of
 from pipeline.config import make
 from pipeline.errors import SettingsError
 from pipeline.report.comparison import Comparison
@@ -23,7 +23,6 @@ from pipeline.studies.settings import SuiteSettings
 from pipeline.studies.suite import run_suite
 from pipeline.tasks.project import TASKS
 from pipeline.tasks.registry import find_task
-from pipeline.tracking.store import open_store
 from tests.conftest import TINY, runs_of
 from tests.test_report_suite import made_up
 
@@ -121,11 +120,11 @@ def test_pages_have_every_verdict_and_whole_tables(suite: Suite) -> None:
 
 
 def test_pages_fit_their_marks_and_readme_its_length(suite: Suite) -> None:
-    pages = pages_of(Stored(suite, {}, {}, {f"tasks/reacher_{name}.png": Figure() for name in ("paths", "verdicts")}))
+    pages = pages_of(Found(suite, {}, {}, {f"tasks/reacher_{name}.png": Figure() for name in ("paths", "verdicts")}))
     readme, tasks = pages[renew_results.README], renew_results.DOCS / "tasks"
     assert len(readme.splitlines()) <= 150
     assert set(pages) > {tasks / f"{task}.md" for task in TASKS} | {tasks / "README.md", tasks.with_name("results.md")}
-    assert "](reacher_paths.png)" in pages[tasks / "reacher.md"] and "paths.png" not in pages[tasks / "avoiding.md"]
+    assert "](reacher_paths.png)" in pages[tasks / "reacher.md"] and "paths.png" not in pages[tasks / "pendulum.md"]
     assert pages[tasks.with_name("results.md")].count("](tasks/reacher_verdicts.png)") == 1
     made = {"suite.png", "reacher_paths.png", "reacher_verdicts.png"}
     for path, text in pages.items():
@@ -143,6 +142,7 @@ def copied(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(renew_results, "ROOT", workplace)
     monkeypatch.setattr(renew_results, "README", workplace / "README.md")
     monkeypatch.setattr(renew_results, "DOCS", workplace / "docs")
+    monkeypatch.setattr(published, "FOLDER", workplace / "docs/episodes")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workplace}/mlruns/mlflow.db")
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # as in our processes
     return workplace
@@ -189,8 +189,13 @@ def test_a_suite_under_way_renews_what_it_has(copied: Path, capsys: pytest.Captu
 
     (study,) = [run for run in runs_of(copied) if run.data.tags["kind"] == "study"]
     MlflowClient().set_terminated(study.info.run_id, "KILLED")  # as by an interruption: part of a study is no result
+    assert main([]) == 0, "the episodes were kept"
+    assert (
+        "pendulum: as it was kept: study 'suite-pendulum': expected one that is at its end" in capsys.readouterr().err
+    )
+    assert {name: (copied / name).read_text() for name in pages} == pages
+    shutil.rmtree(published.FOLDER)
     assert main([]) == 2 and "study 'suite-pendulum': expected one that is at its end" in capsys.readouterr().err
-    assert comparisons_of(open_store(), "suite") == {}
 
     # Taken up again: what is finished stays, and a task whose data are refused when its turn comes is told.
     broken = copied / "data/avoiding/training_pairs_original.npz"
@@ -218,4 +223,25 @@ def test_a_page_without_marks_is_named(copied: Path, suite: Suite) -> None:
     page = copied / "docs/tasks/reacher.md"
     page.write_text(page.read_text().replace("<!-- end of results -->", ""))
     with pytest.raises(SettingsError, match=r"^reacher\.md: expected a part between marks, found none: results\."):
-        pages_of(Stored(suite, {}, {}, {}))
+        pages_of(Found(suite, {}, {}, {}))
+
+
+def test_what_is_kept_of_a_study_says_the_same(suite: Suite, tmp_path: Path) -> None:
+    for task, comparison in suite.items():
+        file = tmp_path / f"{task}.npz"
+        published.keep(comparison, file)
+        again = published.read(file)
+        assert (again.title, again.protocol, again.design) == (comparison.title, comparison.protocol, comparison.design)
+        assert [(group.name, group.kind) for group in again.groups] == [
+            (each.name, each.kind) for each in comparison.groups
+        ]
+        for old, new in zip(comparison.groups, again.groups, strict=True):
+            for before, after in zip(old.models, new.models, strict=True):
+                assert (before.seed, before.run_id, before.conditions) == (after.seed, after.run_id, after.conditions)
+                assert before.costs == after.costs and list(before.episodes) == list(after.episodes)
+                assert all(
+                    np.abs(before.episodes[name] - after.episodes[name]).max() < 0.51e-4 for name in after.episodes
+                )
+        assert section(again, task, []) == section(comparison, task, [])
+        published.keep(again, file.with_name("again.npz"))
+        assert file.read_bytes() == file.with_name("again.npz").read_bytes(), "kept again, it does not change"

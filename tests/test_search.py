@@ -513,7 +513,18 @@ def test_a_search_that_is_killed_ends_with_the_trials_of_an_undisturbed_one(
     assert settled(folder) == settled(undisturbed)
 
 
-MANY = ["--methods", "regression,pi0", "--trials", "14", "--set", "width=16", "batch_size=64", "--episodes", "2"]
+MANY = [
+    "--methods",
+    "regression,pi0",
+    "--trials",
+    "14",
+    "--set",
+    "width=32",
+    "batch_size=64",
+    "epochs=8",
+    "--episodes",
+    "4",
+]
 
 
 @pytest.mark.long

@@ -31,7 +31,7 @@ def checked_states(
     if found.dtype.kind not in NUMBERS:
         raise ValueError(f"{name}: expected numbers as states, found the type {found.dtype}.")
     with np.errstate(over="ignore"):  # values beyond float32 become infinite
-        array = found.astype(np.float32)
+        array = found.astype(np.float32, order="C")  # matrix products round by the order in memory
     finite = bool(np.isfinite(array).all())
     if array.ndim != 2 or array.shape[1] != state_dim or not finite:
         raise ValueError(
