@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.scale import METRICS, OF_MEMBER, RESULTS
+from docs.result_pages import wrapped
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "scale.md"
 
@@ -17,8 +18,8 @@ What it costs to run jobs on [one machine's pool or on Ray](how-to/cluster.md), 
 ([figures](../benchmarks/results/scale.json)), and what follows for 10,000 trainings on 100 machines, which nobody has
 run. `python -m benchmarks.scale_page` makes this page from the figures.
 
-All is from one machine with {cores} cores, on which others worked; Ray had two nodes with one core and an address each.
-The machine's load was {load}. So times are too long: ratios and processor times are what counts.
+All is from one machine with {cores} shared cores, whose load was {load}; Ray had two nodes with one core and an address
+each. Such a machine is noisy: ratios and processor times count for more than times.
 
 ## Executors
 
@@ -26,7 +27,7 @@ The machine's load was {load}. So times are too long: ratios and processor times
 |---|---:|---:|
 | join a cluster that runs | | {ray[join]:.1f} s |
 | first job done | {pool[first_job]:.1f} s | {ray[first_job]:.1f} s |
-| each job, beside its work | {pool_ms:.1f} ms | {ray_ms:.1f} ms |
+| each job, beside its work | {pool_each} | {ray_each} |
 | speed-up by a second worker, jobs that wait | {pool[speed_up_waiting]:.2f} | {ray[speed_up_waiting]:.2f} |
 | jobs that compute | {pool[speed_up_computing]:.2f} | {ray[speed_up_computing]:.2f} |
 | messages of jobs taken | | {ray[messages_per_second]:,.0f} a second |
@@ -82,6 +83,11 @@ a job fails; the report, which reads a file of every model; and the driver itsel
 """
 
 
+def milliseconds(seconds: float) -> str:
+    """A time that is a difference of two measured ones, so it may come out below nothing."""
+    return f"{1000 * seconds:.1f} ms" if seconds > 0.0001 else "less than 0.1 ms"
+
+
 def render(found: dict[str, Any]) -> str:
     """Return the page; raises `KeyError` if a part was not measured."""
     executors, training = found["executors"]["figures"], found["training"]["figures"]
@@ -89,14 +95,14 @@ def render(found: dict[str, Any]) -> str:
     loads = [each for part in found.values() if isinstance(part, dict) and "load" in part for each in part["load"]]
     server = reckoned["calls_per_second"] / reckoned["calls_that_one_core_of_the_server_takes"]
     driver = reckoned["messages_per_second"] / reckoned["messages_that_are_taken"]
-    return TEXT.format(
+    text = TEXT.format(
         first="MLflow's server" if server > driver else "The driver",
         cores=found["cores"],
         load=f"{min(loads):.0f} to {max(loads):.0f}",
         pool=executors["pool"],
         ray=executors["ray"],
-        pool_ms=1000 * executors["pool"]["each_job"],
-        ray_ms=1000 * executors["ray"]["each_job"],
+        pool_each=milliseconds(executors["pool"]["each_job"]),
+        ray_each=milliseconds(executors["ray"]["each_job"]),
         training=training,
         of_member=OF_MEMBER,
         calls=sum(training["calls"].values()),
@@ -118,6 +124,8 @@ def render(found: dict[str, Any]) -> str:
         one_core=reckoned["calls_that_one_core_of_the_server_takes"],
         members=reckoned["members_at_once_of_one_core_of_the_server"],
     )
+    parts = text.strip().split("\n\n")
+    return "\n\n".join(part if part[0] in "|#" else wrapped(part) for part in parts) + "\n"
 
 
 if __name__ == "__main__":
