@@ -9,7 +9,7 @@ for the first of six pairs. And the interval over models alone, of losses and co
 is a function of a normal number: the sum of effects of the model, of the start, of method and episode, and of what is
 left. So the truth is integrated, not simulated. Cells are parts of one draw: the first models and episodes of it.
 
-Prints a table and writes benchmarks/results/coverage.json.
+Prints a table, writes benchmarks/results/coverage.json, and renews the table in docs/explanation/evaluation.md.
 """
 
 import json
@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from docs.marks import renew
+from docs.result_pages import grid, wrapped
 from pipeline.cli.console import OUT
 from pipeline.files import whole_file
 from pipeline.report.statistics import (
@@ -46,6 +48,17 @@ OTHERS = (0.9, 1 - 0.05 / 6)  # levels of differences
 RARE = 0.2  # share of repetitions below which those that print an interval are themselves a choice of unusual ones
 NOTE = "Coverage of the intervals that are printed (share of the repetitions that print one, if it is not all of them)."
 RESULTS = Path(__file__).parent / "results" / "coverage.json"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "explanation" / "evaluation.md"
+ENOUGH = 6  # models from which on degrees of freedom are Satterthwaite's
+COLUMNS = {
+    "group, 2 to 5 models": ("group, ", False),
+    "6 to 20": ("group, ", True),
+    "difference, 2 to 5": ("difference, ", False),
+    "6 to 20 ": ("difference, ", True),
+    "models alone": ("models alone", None),
+    "bound": ("bound, ", None),
+}
+"""Columns of the page: how the names of their intervals begin, and whether there are enough models, or either."""
 
 
 @dataclass(frozen=True)
@@ -231,6 +244,34 @@ def table(cells: list[Cell]) -> Table:
     return Table(NOTE, ("outcome", "interval", "models", *(f"{e} episodes" for e in episodes)), shown)
 
 
+def span(cells: list[Cell], begins: str, enough: bool | None = None) -> str:
+    """The lowest and the highest coverage of the cells in which an interval is printed often enough."""
+    found = [
+        cell.covered
+        for cell in cells
+        if cell.covered is not None and cell.printed >= RARE and cell.interval.startswith(begins)
+        if enough in (None, cell.models >= ENOUGH)
+    ]
+    return f"{min(found):.3f} to {max(found):.3f}" if found else "none printed"
+
+
+def page_part(cells: list[Cell], repetitions: int) -> str:
+    """What the page says: a row for each outcome, over all numbers of models and episodes."""
+    by_outcome = {name: [cell for cell in cells if cell.outcome == name] for name in {c.outcome: 0 for c in cells}}
+    rows = [
+        (name, *(span(of, begins, enough) for begins, enough in COLUMNS.values())) for name, of in by_outcome.items()
+    ]
+    promised = [cell for cell in cells if cell.outcome in {outcome.name for outcome in OUTCOMES}]
+    at = [f"the {100 * level:.3g}% interval {span(promised, f'difference at {100 * level:.3g}%')}" for level in OTHERS]
+    about = (
+        f"{repetitions:,} repetitions of each cell: 2, 3, 4, 5, 6, 10 and 20 models, 100, 900 and 3,000 episodes, one "
+        "condition and the mean over three. The table has the lowest and the highest coverage of the cells in which an "
+        f"interval is printed in at least {RARE:.0%} of the repetitions. Of differences over the conditions, "
+        f"{' and '.join(at)}, but for the outcomes called beyond. *Models alone* is the interval of losses and costs."
+    )
+    return f"{wrapped(about)}\n\n{grid(('outcomes', *COLUMNS), rows)}"
+
+
 def main() -> None:
     """Simulate all outcomes."""
     repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else REPETITIONS
@@ -238,10 +279,10 @@ def main() -> None:
     with ProcessPoolExecutor() as pool:
         cells = [cell for cells in pool.map(simulate, every, [repetitions] * len(every)) for cell in cells]
     OUT.print(table(cells).text(), markup=False)
+    lines = ",\n".join(json.dumps(asdict(cell)) for cell in cells)
     with whole_file(RESULTS) as temporary:
-        temporary.write_text(
-            json.dumps({"repetitions": repetitions, "cells": [asdict(cell) for cell in cells]}, indent=1) + "\n"
-        )
+        temporary.write_text(f'{{"repetitions": {repetitions}, "cells": [\n{lines}\n]}}\n')
+    renew(PAGE, {"coverage": page_part(cells, repetitions)})
 
 
 if __name__ == "__main__":

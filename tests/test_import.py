@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -712,6 +713,30 @@ def test_hdf5_keeps_little_of_many_groups(place: Path) -> None:
         assert kept(file) > hdf5.CACHE
     with hdf5.opened(place / "many.hdf5") as file:
         assert kept(file) == hdf5.CACHE
+
+
+def test_hdf5_reads_the_names_of_a_group_once(place: Path) -> None:
+    """Where they do not fit among what is kept, each look-up reads all: minutes became hours with 400,000 episodes."""
+
+    def hits(file: Any) -> float:
+        """The share of what look-ups need that the library has kept."""
+        names = random.Random(0).sample(list(file), 50)
+        file.id.reset_mdc_hit_rate_stats()
+        assert all(hdf5.child(place / "names.hdf5", file, name)[()] == 1 for name in names)
+        rate: float = file.id.get_mdc_hit_rate()
+        return rate
+
+    with h5py.File(place / "names.hdf5", "w") as file:
+        file["x"] = 1
+        for number in range(8000):
+            file[f"{number:0400}"] = file["x"]
+    with hdf5.opened(place / "names.hdf5") as file:
+        before = hits(file)
+        hdf5.keep(file, hdf5.CACHE + 400 * len(file))
+        assert hits(file) > before + 0.2
+    with hdf5.opened(place / "names.hdf5") as file:
+        hdf5.make_room(file)
+        assert file.id.get_mdc_config().max_size == hdf5.CACHE + hdf5.OF_A_NAME * len(file)
 
 
 def test_loading_copies_nothing(place: Path) -> None:

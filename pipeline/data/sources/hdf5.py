@@ -14,6 +14,7 @@ from pipeline.files import MOST_RATIO, MOST_SMALL
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 CACHE = 2 * 2**20  # bytes of groups and headers that HDF5 keeps, its first value; it grows to 200 MB in memory
+OF_A_NAME = 48  # bytes: HDF5 reads all names of a group at once, for each look-up anew where they are not kept
 DEEPEST = 10  # groups within groups
 NUMBERS = "fiub"  # kinds of arrays
 
@@ -34,10 +35,20 @@ def opened(path: Path) -> Iterator[Any]:
     except ImportError as error:
         raise MissingExtraError(f"{path}: h5py is not installed. Install it: pip install -e '.[hdf5]'.") from error
     with readable(path, "an HDF5 file"), h5py.File(path, "r") as file:
-        cache = file.id.get_mdc_config()
-        cache.max_size = CACHE
-        file.id.set_mdc_config(cache)
+        keep(file, CACHE)
         yield file
+
+
+def keep(file: Any, size: int) -> None:
+    """Let HDF5 keep so many bytes of groups and headers at most."""
+    cache = file.id.get_mdc_config()
+    cache.max_size = size
+    file.id.set_mdc_config(cache)
+
+
+def make_room(group: Any) -> None:
+    """Let HDF5 keep the names of a group whose members will be looked up one by one."""
+    keep(group.file, CACHE + OF_A_NAME * len(group))
 
 
 def child(path: Path, group: Any, name: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.sources.hdf5 import described, number_of, opened, subgroup, values
+from pipeline.data.sources.hdf5 import described, make_room, number_of, opened, subgroup, values
 from pipeline.data.sources.source import (
     MAX_EPISODES,
     MAX_FRAMES,
@@ -96,6 +96,7 @@ def _read(
     with opened(path) as file:
         if len(file) != episodes:
             raise fault(path, f"the {episodes:,} episodes of {METADATA}", f"{len(file):,}")
+        make_room(file)
         for number in range(episodes):
             group = subgroup(path, file, f"episode_{number}")
             count = whole(path, f"total_steps of episode_{number}", number_of(path, group, "total_steps"), 1, frames)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.sources.hdf5 import described, is_hdf5, number_of, opened, subgroup, values
+from pipeline.data.sources.hdf5 import described, is_hdf5, make_room, number_of, opened, subgroup, values
 from pipeline.data.sources.source import (
     MAX_FRAMES,
     MAX_RATE,
@@ -28,6 +28,7 @@ def open_robomimic(path: Path) -> Source:
     """Read the names and lengths of all demonstrations, and the arrays of the first; raises `DataError`."""
     with opened(path) as file:
         data = subgroup(path, file, "data")
+        make_room(data)
         names = sorted((name for name in data if name.startswith("demo")), key=natural)
         if not names:
             raise fault(path, "groups 'demo_0', 'demo_1', ... in 'data'", f"only {', '.join(sorted(data)[:20])}")
@@ -59,6 +60,7 @@ def _read(
 ) -> Iterator[Episode]:
     with opened(path) as file:
         data = subgroup(path, file, "data")
+        make_room(data)
         for name, count in zip(names, counts, strict=True):
             yield Episode(values(path, subgroup(path, data, name), features, choices, count))
 
