@@ -201,6 +201,7 @@ def test_unreachable_server(
         assert f"MLflow store {uri}: expected a tracking store that answers" in errors
 
 
+@pytest.mark.usefixtures("with_store")
 def test_read_only_mirror(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (workplace / "train").write_text("a file where a folder should be")
     assert main(COMMANDS["pi0"], []) == 2
@@ -312,6 +313,7 @@ def test_what_is_no_store_is_not_moved(
     assert not (workplace / "new").exists() and (workplace / "foreign.db").read_bytes() == content
 
 
+@pytest.mark.usefixtures("with_store")
 def test_foreign_files_load_with_a_warning(run: Run, workplace: Path, data: Path) -> None:
     """The reference system's files have no trajectory index."""
     for method, keys in (("pi0", ("state", "action_chunk")), ("pi0_fast", ("state", "token_seq"))):

@@ -43,6 +43,7 @@ def test_other_data_are_named(run: Run, workplace: Path, data: Path) -> None:
     assert result.stderr.startswith("error: run ") and "changed since then: data file. " in result.stderr
 
 
+@pytest.mark.usefixtures("with_store")
 def test_what_cannot_be_reproduced_is_refused(run: Run, workplace: Path) -> None:
     for words, message in (((), "Missing argument"), (("nowhere",), "expected a run of this store")):
         result = run("pipeline", "reproduce", *words)
