@@ -536,7 +536,7 @@ def test_it_is_killed_ten_times_at_work_on_a_pool(data: Path, tmp_path: Path) ->
         each.mkdir()
         place(each, data)
     whole = started(alone, *MANY)
-    assert whole.wait() == 0, whole.errors()
+    assert whole.wait(900) == 0, whole.errors()
     ended = []
     for _ in range(10):
         process = started(folder, *MANY, *ON_POOL)
@@ -548,7 +548,7 @@ def test_it_is_killed_ten_times_at_work_on_a_pool(data: Path, tmp_path: Path) ->
         ended.append(process.wait())
     assert ended == [-signal.SIGKILL] * 10, "each met work"
     process = started(folder, *MANY, *ON_POOL)
-    assert process.wait() == 0, process.errors()
+    assert process.wait(900) == 0, process.errors()
     found = outcomes(folder)
     assert found == outcomes(alone) and len(found) == 2 * 14
     assert 0 < [state for _, state, *_ in found.values()].count(PRUNED) < len(found)
