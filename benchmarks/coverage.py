@@ -51,15 +51,15 @@ NOTE = "Coverage of the intervals that are printed (share of the repetitions tha
 RESULTS = Path(__file__).parent / "results" / "coverage.json"
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "explanation" / "evaluation.md"
 ENOUGH = 6  # models from which on degrees of freedom are Satterthwaite's
-COLUMNS = {
-    "group, 2 to 5 models": ("group, ", False),
-    "6 to 20": ("group, ", True),
-    "difference, 2 to 5": ("difference, ", False),
-    "6 to 20 ": ("difference, ", True),
-    "models alone": ("models alone", None),
-    "bound": ("bound, ", None),
-}
-"""Columns of the page: how the names of their intervals begin, and whether there are enough models, or either."""
+COLUMNS = (
+    ("group, 2 to 5 models", "group, ", False),
+    ("6 to 20", "group, ", True),
+    ("difference, 2 to 5", "difference, ", False),
+    ("6 to 20", "difference, ", True),
+    ("models alone", "models alone", None),
+    ("bound", "bound, ", None),
+)
+"""Columns of the page: head, how the names of their intervals begin, whether there are enough models (None: either)."""
 
 
 @dataclass(frozen=True)
@@ -222,19 +222,11 @@ def simulate(
                     if outcome.score in (step, share):
                         bound = share_bound(first) if group is None else None
                         note(f"bound, {where}", (k, e), bound, float(given[:, index].mean()))
-    return [
-        Cell(
-            outcome.name,
-            name,
-            k,
-            e,
-            len(found) / repetitions,
-            float(np.mean(found)) if found else None,
-            level,
-            repetitions,
-        )
-        for (name, k, e, level), found in held.items()
-    ]
+    cells = []
+    for (name, k, e, level), found in held.items():
+        printed, covered = len(found) / repetitions, float(np.mean(found)) if found else None
+        cells.append(Cell(outcome.name, name, k, e, printed, covered, level, repetitions))
+    return cells
 
 
 def below(cell: Cell) -> bool:
@@ -285,10 +277,8 @@ def span(cells: list[Cell], begins: str, enough: bool | None = None) -> str:
 
 def page_part(cells: list[Cell], repetitions: int) -> str:
     """What the page says: a row for each outcome, over all numbers of models and episodes."""
-    by_outcome = {name: [cell for cell in cells if cell.outcome == name] for name in {c.outcome: 0 for c in cells}}
-    rows = [
-        (name, *(span(of, begins, enough) for begins, enough in COLUMNS.values())) for name, of in by_outcome.items()
-    ]
+    by_outcome = {each.name: [cell for cell in cells if cell.outcome == each.name] for each in (*OUTCOMES, *BEYOND)}
+    rows = [(name, *(span(of, begins, enough) for _, begins, enough in COLUMNS)) for name, of in by_outcome.items()]
     promised = [cell for cell in cells if cell.outcome in {outcome.name for outcome in OUTCOMES}]
     again = [cell for cell in promised if cell.repetitions > repetitions]
     at = [f"the {100 * level:.3g}% interval {span(promised, f'difference at {100 * level:.3g}%')}" for level in OTHERS]
@@ -300,7 +290,7 @@ def page_part(cells: list[Cell], repetitions: int) -> str:
         f"Of the {len(promised):,} cells within the promise, {len(again)} came out below it, and are of "
         f"{10 * repetitions:,} repetitions."
     )
-    return f"{wrapped(about)}\n\n{grid(('outcomes', *COLUMNS), rows)}"
+    return f"{wrapped(about)}\n\n{grid(('outcomes', *(head for head, *_ in COLUMNS)), rows)}"
 
 
 def main() -> None:

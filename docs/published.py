@@ -1,24 +1,22 @@
 """The episodes behind the pages of results, kept beside them: whoever has the project has what the verdicts are from.
 
-docs/episodes/SUITE/settings.json has the settings of the suite's last call, docs/episodes/SUITE/TASK.npz a study:
-
-    about   JSON: its terms, and of each model all but its episodes
-    SCORE   (N, C, S) in units of 0.0001, of the N models that have the score, in the order of `about`
+docs/episodes/SUITE/TASK.npz is a study of a suite. Its arrays are scores (N, C, S) in units of 0.0001, of the N models
+that have the score; its metadata the study's terms, the models without their episodes, and the settings of the suite.
 
 Shapes: C conditions, S starts, which are the same in all conditions.
 """
 
 import json
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.errors import SettingsError, UserError, one_line
-from pipeline.files import whole_file
+from pipeline.data.npz import read_npz, write_npz
+from pipeline.errors import DataError, SettingsError, UserError, one_line, reason
 from pipeline.names import KIND, STUDY, Kind
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.design import Design
@@ -29,39 +27,37 @@ from pipeline.tracking.query import artifact, search
 from pipeline.tracking.store import Store
 
 FOLDER = Path(__file__).resolve().parent / "episodes"
-SETTINGS = "settings.json"
 UNIT = 1e-4  # scores are rounded to it: an eighth of the size, and pages show no more digits
-ABOUT = "about"
+Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Published:
     """What there is of a suite."""
 
-    settings: Mapping[str, Any]  # of its last call; empty if its studies were made one by one
+    settings: Settings  # of its calls; empty if its studies were made one by one
     suite: Mapping[str, Comparison]  # by task
     renewed: Mapping[str, Comparison]  # those that the store has
     missing: Mapping[str, str]  # by task: why the store has none
 
 
 def publish(store: Store, suite: str) -> Published:
-    """Keep the studies of a suite that the store has at their end, and return all that are kept, if any."""
+    """Keep the studies of a suite that the store has at their end, and return all that are kept, if any.
+
+    Raises `DataError` for a damaged file.
+    """
     renewed, missing = {}, {}
     for task in TASKS:  # whichever the last call was given
         try:
             renewed[task] = comparison_of(store, suite, task)
         except UserError as error:
             missing[task] = one_line(error)
+    called = settings_of(store, suite) if renewed else {}
     for task, comparison in renewed.items():
-        keep(comparison, file_of(suite, task))
-    settings = FOLDER / suite / SETTINGS
-    calls = search(store, {STUDY: suite, KIND: Kind.SUITE})
-    if renewed and calls:
-        with artifact(store, calls[-1].run_id, SETTINGS) as stored, whole_file(settings) as temporary:
-            shutil.copyfile(stored, temporary)
-    kept = {task: file for task in TASKS if (file := file_of(suite, task)).exists()}
-    called = json.loads(settings.read_text()) if settings.exists() else {}
-    return Published(called, {task: read(file) for task, file in kept.items()}, renewed, missing)
+        keep(comparison, called, file_of(suite, task))
+    kept = {task: read(file) for task in TASKS if (file := file_of(suite, task)).exists()}
+    given = {name: value for _, settings in kept.values() for name, value in settings.items() if value}
+    return Published(given, {task: comparison for task, (comparison, _) in kept.items()}, renewed, missing)
 
 
 def comparison_of(store: Store, suite: str, task: str) -> Comparison:
@@ -76,60 +72,61 @@ def comparison_of(store: Store, suite: str, task: str) -> Comparison:
     return gather(store, study, task=task).comparison
 
 
+def settings_of(store: Store, suite: str) -> Settings:
+    """Return the settings of a suite's last call; none if its studies were made one by one."""
+    calls = search(store, {STUDY: suite, KIND: Kind.SUITE})
+    if not calls:
+        return {}
+    with artifact(store, calls[-1].run_id, "settings.json") as file:
+        found: Settings = json.loads(file.read_text())
+    return found
+
+
 def file_of(suite: str, task: str) -> Path:
     """The file of a suite's study of a task."""
     return FOLDER / suite / f"{task}.npz"
 
 
-def keep(comparison: Comparison, file: Path) -> None:
+def keep(comparison: Comparison, settings: Settings, file: Path) -> None:
     """Write what `read` reads."""
     models = [model for group in comparison.groups for model in group.models]
     names = dict.fromkeys(name for model in models for name in model.episodes)
-    about = {
+    arrays = {name: np.stack([model.episodes[name] for model in models if name in model.episodes]) for name in names}
+    metadata = {
         "task": comparison.task.name,
         "title": comparison.title,
         "protocol": comparison.protocol,
         "design": asdict(comparison.design),
         "notes": comparison.notes,
+        "settings": settings,
         "models": [
             {field.name: getattr(model, field.name) for field in fields(Model)} | {"episodes": list(model.episodes)}
             for model in models
         ],
     }
-    arrays = {
-        name: np.rint(np.stack([model.episodes[name] for model in models if name in model.episodes]) / UNIT)
-        for name in names
-    }
-    with whole_file(file) as temporary:
-        np.savez_compressed(
-            temporary, **{ABOUT: np.array(json.dumps(about))}, **{name: smallest(of) for name, of in arrays.items()}
-        )
+    write_npz(file, {name: smallest(np.rint(each / UNIT)) for name, each in arrays.items()}, metadata, compressed=True)
 
 
-def smallest(whole: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+def smallest(whole: NDArray[np.float64]) -> NDArray[np.integer[Any]]:
     """Whole numbers in as few bytes as they need."""
-    kind = np.result_type(np.min_scalar_type(int(whole.min())), np.min_scalar_type(int(whole.max())))
-    return whole.astype(kind)
+    return whole.astype(np.result_type(*(np.min_scalar_type(int(each)) for each in (whole.min(), whole.max()))))
 
 
-def read(file: Path) -> Comparison:
-    """Read what `keep` wrote."""
-    with np.load(file) as arrays:
-        about = json.loads(str(arrays[ABOUT]))
-        scores = {name: iter(arrays[name] * UNIT) for name in arrays if name != ABOUT}
-    models = [as_model(each, {name: next(scores[name]) for name in each["episodes"]}) for each in about["models"]]
-    return compare_models(
-        find_task(about["task"]),
-        about["title"],
-        about["protocol"],
-        Design(**about["design"]),
-        models,
-        about["notes"],
-    )
+def read(file: Path) -> tuple[Comparison, Settings]:
+    """Read what `keep` wrote; raises `DataError`."""
+    arrays, about = read_npz(file, f"git restore {file}")
+    try:
+        left = {name: iter(whole * UNIT) for name, whole in arrays.items()}
+        models = [as_model(each, left) for each in about["models"]]
+        words = about["title"], about["protocol"], Design(**about["design"])
+        return compare_models(find_task(about["task"]), *words, models, about["notes"]), about["settings"]
+    except Exception as error:  # whatever is wrong with a file that somebody else made
+        raise DataError(
+            f"{file}: expected a study as 'make results' keeps it, found another file ({reason(error)[:200]})."
+        ) from error
 
 
-def as_model(about: Mapping[str, Any], episodes: Mapping[str, Any]) -> Model:
-    """A model from what is kept of it."""
-    conditions: Sequence[Sequence[float]] = about["conditions"]
-    where = tuple((noise, int(replan)) for noise, replan in conditions)
-    return Model(**{**about, "conditions": where, "episodes": episodes})
+def as_model(about: Mapping[str, Any], left: Mapping[str, Iterator[NDArray[np.float64]]]) -> Model:
+    """A model from what is kept of it, with the next episodes of each of its scores."""
+    episodes = {name: next(left[name]) for name in about["episodes"]}
+    return Model(**{**about, "conditions": tuple(map(tuple, about["conditions"])), "episodes": episodes})

@@ -2,8 +2,10 @@
 
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from docs.findings import PUBLISHED, findings, versus
 from docs.renew_results import Found, main, pages_of
 from docs.result_pages import front_table, reading, section, summary
 from pipeline.config import make
+from pipeline.data.npz import read_npz, write_npz
 from pipeline.errors import SettingsError
 from pipeline.report.comparison import Comparison
 from pipeline.report.plotting import Figure
@@ -229,19 +232,50 @@ def test_a_page_without_marks_is_named(copied: Path, suite: Suite) -> None:
 def test_what_is_kept_of_a_study_says_the_same(suite: Suite, tmp_path: Path) -> None:
     for task, comparison in suite.items():
         file = tmp_path / f"{task}.npz"
-        published.keep(comparison, file)
-        again = published.read(file)
+        published.keep(comparison, {"n_models": 3}, file)
+        again, settings = published.read(file)
         assert (again.title, again.protocol, again.design) == (comparison.title, comparison.protocol, comparison.design)
-        assert [(group.name, group.kind) for group in again.groups] == [
-            (each.name, each.kind) for each in comparison.groups
-        ]
         for old, new in zip(comparison.groups, again.groups, strict=True):
+            assert (old.name, old.kind) == (new.name, new.kind)
             for before, after in zip(old.models, new.models, strict=True):
-                assert (before.seed, before.run_id, before.conditions) == (after.seed, after.run_id, after.conditions)
-                assert before.costs == after.costs and list(before.episodes) == list(after.episodes)
-                assert all(
-                    np.abs(before.episodes[name] - after.episodes[name]).max() < 0.51e-4 for name in after.episodes
-                )
-        assert section(again, task, []) == section(comparison, task, [])
-        published.keep(again, file.with_name("again.npz"))
+                assert replace(before, episodes={}).__dict__ == replace(after, episodes={}).__dict__
+                assert list(before.episodes) == list(after.episodes)
+                for name, scores in after.episodes.items():
+                    assert np.abs(before.episodes[name] - scores).max() < 0.51e-4
+        assert section(again, task, []) == section(comparison, task, []) and settings == {"n_models": 3}
+        published.keep(again, settings, file.with_name("again.npz"))
         assert file.read_bytes() == file.with_name("again.npz").read_bytes(), "kept again, it does not change"
+
+
+def rewritten(file: Path, change: Callable[[dict[str, Any], dict[str, Any]], object]) -> None:
+    """Write a kept study as somebody else would: changed, and sealed anew."""
+    arrays, about = read_npz(file, "")
+    change(arrays, about)
+    write_npz(file, arrays, about)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "truncated": lambda file: file.write_bytes(file.read_bytes()[:3000]),
+    "empty": lambda file: file.write_bytes(b""),
+    "text": lambda file: file.write_text("a study"),
+    "changed": lambda file: file.write_bytes(file.read_bytes()[:2000] + b"12345678" + file.read_bytes()[2008:]),
+    "no score": lambda file: rewritten(file, lambda arrays, _: arrays.pop("calm")),
+    "a model less": lambda file: rewritten(file, lambda arrays, _: arrays.update(calm=arrays["calm"][1:])),
+    "texts": lambda file: rewritten(file, lambda arrays, _: arrays.update(calm=np.array(["a"]))),
+    "no terms": lambda file: rewritten(file, lambda _, about: about.pop("design")),
+    "another task": lambda file: rewritten(file, lambda _, about: about.update(task="juggling")),
+}
+
+
+@pytest.mark.usefixtures("with_store")
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_of_episodes_is_named_and_no_page_changes(
+    damage: str, copied: Path, suite: Suite, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, before = published.file_of("suite", "pendulum"), (copied / "README.md").read_bytes()
+    published.keep(suite["pendulum"], {}, file)
+    DAMAGE[damage](file)
+    assert main([]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {file}: expected ")
+    assert (copied / "README.md").read_bytes() == before

@@ -29,12 +29,14 @@ BLOCK = 1 << 20  # numbers that are checked at a time
 READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> None:
+def write_npz(
+    path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any], *, compressed: bool = False
+) -> None:
     """Write arrays and a metadata object to `path`; the same content gives the same bytes."""
     sealed = {**metadata, DIGEST: _digest(arrays, metadata)}
     with whole_file(path) as temporary, temporary.open("wb") as stream:
         content = {**arrays, METADATA: np.array(json.dumps(sealed, sort_keys=True))}
-        np.savez(stream, allow_pickle=False, **content)
+        (np.savez_compressed if compressed else np.savez)(stream, allow_pickle=False, **content)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from pipeline.files import MOST_RATIO, MOST_SMALL
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 CACHE = 2 * 2**20  # bytes of groups and headers that HDF5 keeps, its first value; it grows to 200 MB in memory
-OF_A_NAME = 48  # bytes: HDF5 reads all names of a group at once, for each look-up anew where they are not kept
 DEEPEST = 10  # groups within groups
 NUMBERS = "fiub"  # kinds of arrays
 
@@ -47,8 +46,12 @@ def keep(file: Any, size: int) -> None:
 
 
 def make_room(group: Any) -> None:
-    """Let HDF5 keep the names of a group whose members will be looked up one by one."""
-    keep(group.file, CACHE + OF_A_NAME * len(group))
+    """Let HDF5 keep the names of a group whose members will be looked up one by one.
+
+    It reads all names at once, for each look-up anew where they are not kept.
+    """
+    names = sum(len(name) + 8 for name in group)  # as HDF5 has them, in one piece
+    keep(group.file, CACHE + 2 * names)
 
 
 def child(path: Path, group: Any, name: str) -> Any:
