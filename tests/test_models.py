@@ -30,12 +30,25 @@ def random_sequences(lengths: list[int]) -> torch.Tensor:
     return tokens
 
 
-@given(st.lists(st.integers(1, 32), min_size=1, max_size=60))
+@given(st.lists(st.integers(1, 70), min_size=1, max_size=60))
 def test_packed_rows_never_overlap_or_overflow(lengths: list[int]) -> None:
-    starts, rows = pack(lengths, 32)
+    starts, rows, slots = pack(lengths)
     taken = [slot for start, length in zip(starts, lengths, strict=True) for slot in range(start, start + length)]
-    assert len(taken) == len(set(taken)) == sum(lengths) and max(taken) < rows * 32
-    assert all(start // 32 == (start + length - 1) // 32 for start, length in zip(starts, lengths, strict=True))
+    assert len(taken) == len(set(taken)) == sum(lengths) and max(taken) < rows * slots
+    assert all(start // slots == (start + length - 1) // slots for start, length in zip(starts, lengths, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "rows", "slots"),
+    [
+        ([16, 11, 5] * 40, 40, 32),  # full rows
+        ([50] * 128, 128, 50),  # as long as the longest
+        ([20] * 128, 43, 64),  # three in 64 slots, where 32 would hold one
+        ([20], 1, 32),  # no row less: not longer
+    ],
+)
+def test_rows_become_longer_where_many_slots_would_stay_empty(lengths: list[int], rows: int, slots: int) -> None:
+    assert pack(lengths)[1:] == (rows, slots)
 
 
 def test_packing_gives_what_each_sequence_gives_alone() -> None:

@@ -26,7 +26,8 @@ from pipeline.models.transformer import (
     split_heads,
 )
 
-ROW_SLOTS = 32  # slots of a packed row, or as many as the longest sequence needs
+ROW_SLOTS = 32  # slots of a packed row
+ROW_SLACK = 1.3  # most slots per token; rows become twice as long where they have more
 FEATURE_INTEGERS = 3  # the first integers of a token are its features
 FEATURE_PERIODS = 8  # periods of the waves that represent an integer, from 4 steps to 4 times the largest integer
 CODE = 6  # learned features per token, for what its first integers do not tell
@@ -102,8 +103,7 @@ class TokenTransformer(nn.Module):
     def forward(self, state: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
         """Return the logits `(R, V)` of the token after each real one of `tokens (B, L)`; `real (B, L)` marks those."""
         lengths = real.sum(1).tolist()
-        slots = max(ROW_SLOTS, *lengths)
-        starts, rows = pack(lengths, slots)
+        starts, rows, slots = pack(lengths)
         sequence, position = real.nonzero(as_tuple=True)  # (R,), sequence after sequence
         slot = torch.tensor(starts, device=tokens.device)[sequence] + position
 
@@ -183,8 +183,23 @@ def token_features(pieces: Sequence[tuple[int, ...]]) -> Tensor:
     return torch.from_numpy(np.concatenate((shown.reshape(len(pieces), -1), size), 1)).float()
 
 
-def pack(lengths: list[int], slots: int) -> tuple[list[int], int]:
-    """Pack sequences into rows of `slots`, longest first, each into the first row with enough space.
+def pack(lengths: list[int]) -> tuple[list[int], int, int]:
+    """Pack sequences into rows of `ROW_SLOTS`, or as many as the longest sequence needs; into rows twice as long where
+    too many slots would stay empty.
+
+    Returns the start of each sequence, counted over the concatenated rows, the number of rows, and their slots.
+    """
+    slots = max(ROW_SLOTS, *lengths)
+    starts, rows = fill_rows(lengths, slots)
+    if rows * slots > ROW_SLACK * sum(lengths):
+        longer_starts, longer_rows = fill_rows(lengths, 2 * slots)
+        if 2 * longer_rows < rows:
+            return longer_starts, longer_rows, 2 * slots
+    return starts, rows, slots
+
+
+def fill_rows(lengths: list[int], slots: int) -> tuple[list[int], int]:
+    """Put each sequence, longest first, into the first row of `slots` with enough space.
 
     Returns the start of each sequence, counted over the concatenated rows, and the number of rows.
     """
