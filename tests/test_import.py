@@ -336,6 +336,10 @@ BAD_LEROBOT: dict[str, tuple[Callable[[Path], Any], str]] = {
 BAD_HDF5: dict[str, tuple[Callable[[Any], Any], str]] = {
     "no group": (lambda f: f.__delitem__("data"), "expected '/data', found only mask"),
     "no demos": (lambda f: [f.__delitem__(f"data/{name}") for name in [*f["data"]]], "expected groups 'demo_0'"),
+    "a name": (
+        lambda f: f.move("data/demo_1", "data/demo_01"),
+        "expected groups 'demo_0', 'demo_1', ... in 'data', found 'demo_01'",
+    ),
     "no actions": (lambda f: f.__delitem__("data/demo_3/actions"), "expected '/data/demo_3/actions', found only"),
     "no count": (lambda f: f["data/demo_1"].attrs.pop("num_samples"), "the attribute 'num_samples' of '/data/demo_1'"),
     "other total": (lambda f: f["data"].attrs.update(total=7), "the 7 frames that 'total' claims, found 95"),

@@ -13,7 +13,8 @@ from pipeline.errors import MissingExtraError
 from pipeline.files import MOST_RATIO, MOST_SMALL
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-CACHE = 2 * 2**20  # bytes of groups and headers that HDF5 keeps, its first value; it grows to 200 MB in memory
+CACHE = 2**20  # bytes of groups and headers that HDF5 keeps; some twenty times as many in memory
+LARGEST_CACHE = 2**27  # the most that HDF5 takes
 DEEPEST = 10  # groups within groups
 NUMBERS = "fiub"  # kinds of arrays
 
@@ -41,17 +42,19 @@ def opened(path: Path) -> Iterator[Any]:
 def keep(file: Any, size: int) -> None:
     """Let HDF5 keep so many bytes of groups and headers at most."""
     cache = file.id.get_mdc_config()
-    cache.max_size = size
+    cache.max_size = cache.initial_size = size
+    cache.set_initial_size = True
     file.id.set_mdc_config(cache)
 
 
 def make_room(group: Any) -> None:
-    """Let HDF5 keep the names of a group whose members will be looked up one by one.
+    """Let HDF5 keep the names of a group whose members will be looked up one by one, and little else.
 
     It reads all names at once, for each look-up anew where they are not kept.
     """
-    names = sum(len(name) + 8 for name in group)  # as HDF5 has them, in one piece
-    keep(group.file, CACHE + 2 * names)
+    keep(group.file, LARGEST_CACHE)
+    _ = "any name" in group  # looks it up among all names, which are kept from now on
+    keep(group.file, min(CACHE + group.file.id.get_mdc_size()[2], LARGEST_CACHE))
 
 
 def child(path: Path, group: Any, name: str) -> Any:

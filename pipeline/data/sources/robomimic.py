@@ -1,11 +1,15 @@
 """robomimic's data sets: an HDF5 file with the group `data`, and a group `demo_i` in it for each demonstration."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.data.sources.hdf5 import described, is_hdf5, make_room, number_of, opened, subgroup, values
 from pipeline.data.sources.source import (
@@ -16,11 +20,13 @@ from pipeline.data.sources.source import (
     Format,
     Source,
     fault,
-    natural,
     whole,
 )
 
+Integers = NDArray[np.int64]
+
 NOT_OF_A_FRAME = ("next_obs",)  # what is seen after it
+NAME, NUMBERED = "demo_{}".format, re.compile("demo_(0|[1-9][0-9]{0,17})")
 ACTION, LIMITS = "actions", (-1.0, 1.0)  # within which robomimic's actions lie
 
 
@@ -29,13 +35,14 @@ def open_robomimic(path: Path) -> Source:
     with opened(path) as file:
         data = subgroup(path, file, "data")
         make_room(data)
-        names = sorted((name for name in data if name.startswith("demo")), key=natural)
-        if not names:
+        numbers = np.sort(np.fromiter(_numbers(path, data), np.int64))
+        if len(numbers) == 0:
             raise fault(path, "groups 'demo_0', 'demo_1', ... in 'data'", f"only {', '.join(sorted(data)[:20])}")
-        counts = [_count(path, subgroup(path, data, name)) for name in names]
-        if "total" in data.attrs and (total := number_of(path, data, "total")) != sum(counts):
-            raise fault(path, f"the {total} frames that 'total' claims", f"{sum(counts):,} in all demonstrations")
-        first = subgroup(path, data, names[0])
+        counts = np.fromiter((_count(path, subgroup(path, data, NAME(number))) for number in numbers), np.int64)
+        frames = int(counts.sum())
+        if "total" in data.attrs and (total := number_of(path, data, "total")) != frames:
+            raise fault(path, f"the {total} frames that 'total' claims", f"{frames:,} in all demonstrations")
+        first = subgroup(path, data, NAME(numbers[0]))
         features, ignored = described(path, first, (name for name in sorted(first) if name not in NOT_OF_A_FRAME))
         if action := features.get(ACTION):
             features[ACTION] = replace(action, limits=(LIMITS,) * action.size)
@@ -45,24 +52,37 @@ def open_robomimic(path: Path) -> Source:
         format="robomimic",
         features=features,
         ignored=ignored,
-        episodes=len(names),
-        frames=sum(counts),
+        episodes=len(numbers),
+        frames=frames,
         rate=rate,
         tasks=task,
-        name=names.__getitem__,
+        name=partial(_name, numbers),
         files=(path,),
-        read=partial(_read, path, features, names, counts),
+        read=partial(_read, path, features, numbers, counts),
     )
 
 
 def _read(
-    path: Path, features: Mapping[str, Feature], names: Sequence[str], counts: Sequence[int], choices: Sequence[str]
+    path: Path, features: Mapping[str, Feature], numbers: Integers, counts: Integers, choices: Sequence[str]
 ) -> Iterator[Episode]:
     with opened(path) as file:
         data = subgroup(path, file, "data")
         make_room(data)
-        for name, count in zip(names, counts, strict=True):
-            yield Episode(values(path, subgroup(path, data, name), features, choices, count))
+        for number, count in zip(numbers, counts.tolist(), strict=True):
+            yield Episode(values(path, subgroup(path, data, NAME(number)), features, choices, count))
+
+
+def _name(numbers: Integers, episode: int) -> str:
+    return NAME(numbers[episode])
+
+
+def _numbers(path: Path, data: Any) -> Iterator[int]:
+    """The numbers of all demonstrations, in the file's order."""
+    for name in data:
+        if found := NUMBERED.fullmatch(name):
+            yield int(found[1])
+        elif name.startswith("demo"):
+            raise fault(path, "groups 'demo_0', 'demo_1', ... in 'data'", f"'{name:.100}'")
 
 
 def _count(path: Path, demo: Any) -> int:
