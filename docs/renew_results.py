@@ -25,7 +25,7 @@ from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.plotting import Figure
 from pipeline.report.suite import Suite
 from pipeline.report.suite_figure import draw_suite
-from pipeline.results.figures import draw_figures
+from pipeline.results.figures import draw_figures, draw_scored
 from pipeline.tasks.project import DEFAULT, TASKS
 from pipeline.tracking.store import Store, open_store, store_name
 
@@ -68,9 +68,11 @@ def read_suite(store: Store, name: str) -> Found:
             f"{store_name()}: expected a suite '{name}' there, found none. Run 'make suite' first. {why}"
         )
     figures: dict[str, Figure] = {}
-    for task, comparison in published.renewed.items():
-        figures |= figures_of(store, labelled(comparison), task)
     suite = {task: labelled(comparison) for task, comparison in published.suite.items()}
+    for task in suite:
+        renewed = published.renewed.get(task)
+        drawn = draw_scored(suite[task]) if renewed is None else draw_figures(store, labelled(renewed), None)[0]
+        figures |= figures_of(drawn, task)
     return Found(suite, published.settings, published.missing, figures)
 
 
@@ -92,9 +94,8 @@ def label(model: Model) -> str:
     return LABELS.get(model.group, model.group)
 
 
-def figures_of(store: Store, comparison: Comparison, task: str) -> dict[str, Figure]:
-    """The figures of a study that the pages show."""
-    drawn, _missing = draw_figures(store, comparison, None)
+def figures_of(drawn: Mapping[str, Figure], task: str) -> dict[str, Figure]:
+    """Those figures of a study that the pages show, by their file in docs/."""
     files = {name: f"{name}.png" for name in PENDULUM if task == DEFAULT}
     files |= {name: f"tasks/{task}_{name}.png" for name in ("verdicts", "paths")}
     return {file: drawn[name] for name, file in files.items() if name in drawn}

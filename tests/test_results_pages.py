@@ -192,7 +192,12 @@ def test_a_suite_under_way_renews_what_it_has(copied: Path, capsys: pytest.Captu
 
     (study,) = [run for run in runs_of(copied) if run.data.tags["kind"] == "study"]
     MlflowClient().set_terminated(study.info.run_id, "KILLED")  # as by an interruption: part of a study is no result
+    pictures = {path: path.read_bytes() for path in copied.rglob("docs/**/*.png")}
+    for path in pictures:
+        path.write_bytes(b"old")
     assert main([]) == 0, "the episodes were kept"
+    same = {path.name for path, picture in pictures.items() if path.read_bytes() == picture}
+    assert same == drawn - {"plans.png"}, "plans are not among them"
     assert (
         "pendulum: as it was kept: study 'suite-pendulum': expected one that is at its end" in capsys.readouterr().err
     )

@@ -35,9 +35,9 @@ T = TypeVar("T")
 
 def draw_figures(store: Store, comparison: Comparison, study_run: str | None) -> tuple[dict[str, Figure], list[str]]:
     """Draw all figures that have data; return the pictures by name, and what was missing for the others."""
+    drawn = draw_scored(comparison)
     comparison = literal(comparison)
     title, task = comparison.title, comparison.task
-    drawn: dict[str, Figure] = {}
     missing: list[str] = []
     groups = comparison.of_kind("model")
 
@@ -49,10 +49,6 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
             missing.append(one_line(error))
             return None
 
-    if any(contrast.verdict for contrast in comparison.contrasts):
-        drawn["verdicts"] = draw_verdicts(comparison)
-    if comparison.conditions:
-        drawn["scores"] = draw_scores(comparison)
     parts = ("train", "val", "test")
     curves = {
         group.name: {part: [history(store, m.run_id, f"{part}_loss") for m in group.models] for part in parts}
@@ -62,14 +58,10 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
     if curves:
         drawn["losses"] = draw_losses(title, curves)
 
-    events = {name: score.event for name, score in task.scores.items() if score.event}
-    steps: dict[str, dict[str, NDArray[np.float64]]] = {name: {} for name in events}  # by group: (models, C, S)
     paths: dict[str, NDArray[np.float64]] = {}
     plans: dict[str, Plans] = {}
     for group in comparison.of_kind("model", "original"):
         judged = [model for model in group.models if model.episodes]
-        for name in events if judged else ():
-            steps[name][group.name] = np.stack([model.episodes[name] for model in judged])
         with_paths = judged if task.ways else []
         ways = [way for model in with_paths if (way := read(model, PATHS_FILE, load_paths)) is not None]
         if ways:  # as many of each model
@@ -83,10 +75,6 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
                 names = [name for name in PLANS if all(name in found for found in same)]
                 stacked = {name: np.stack([found[name] for found in same]) for name in names}
                 plans[group.name] = Plans(expert, **stacked)
-    conditions = [(each.action_noise, each.replan) for each in task.conditions]
-    for name, by_group in steps.items():
-        if by_group:
-            drawn[f"{name}s"] = draw_steps(title, events[name], conditions, by_group, task.episode_steps)
     if paths:
         notes = {group.name: _ways(comparison, group) for group in comparison.groups}
         drawn["paths"] = draw_paths(title, paths, notes, demonstrated_paths(task), backdrop(task))
@@ -102,6 +90,28 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
             found = json.loads(stored.read_text())
         drawn["fast_tradeoff"] = draw_tokenizer_tradeoff(found["rows"], dollars(found["chosen"] or ""))
     return drawn, missing
+
+
+def draw_scored(comparison: Comparison) -> dict[str, Figure]:
+    """Draw the figures for which a comparison and its episodes are enough, by name."""
+    comparison = literal(comparison)
+    task = comparison.task
+    drawn: dict[str, Figure] = {}
+    if any(contrast.verdict for contrast in comparison.contrasts):
+        drawn["verdicts"] = draw_verdicts(comparison)
+    if comparison.conditions:
+        drawn["scores"] = draw_scores(comparison)
+    conditions = [(each.action_noise, each.replan) for each in task.conditions]
+    events = {name: score.event for name, score in task.scores.items() if score.event}
+    for name, event in events.items():
+        judged = {
+            group.name: [model.episodes[name] for model in group.models if model.episodes]
+            for group in comparison.of_kind("model", "original")
+        }
+        by_group = {group: np.stack(episodes) for group, episodes in judged.items() if episodes}  # (models, C, S)
+        if by_group:
+            drawn[f"{name}s"] = draw_steps(comparison.title, event, conditions, by_group, task.episode_steps)
+    return drawn
 
 
 def literal(comparison: Comparison) -> Comparison:
