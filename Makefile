@@ -85,7 +85,7 @@ $(BIN)/.installed-dev: $(BIN)/.installed
 # Tests wait for servers, locks and clocks for half of their time: more of them than cores.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 3 / 2)
 
-test: check browser ## everything CI runs: lint, types, import floors, tests; prints its own time
+test: check browser ## everything CI runs: lint, types, layers of imports, tests; prints its own time
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
 	@echo "make test took $$(( $$(date +%s) - $(STARTED) )) s"
 
@@ -96,7 +96,7 @@ test-long: check browser ## the same with the long tests
 quick: $(BIN)/.installed-dev ## the tests without the slow ones
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not slow and not long"
 
-check: $(BIN)/.installed-dev ## lint, types, import floors: seconds
+check: $(BIN)/.installed-dev ## lint, types, layers of imports: seconds
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy

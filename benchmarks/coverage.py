@@ -281,14 +281,14 @@ def page_part(cells: list[Cell], repetitions: int) -> str:
     rows = [(name, *(span(of, begins, enough) for _, begins, enough in COLUMNS)) for name, of in by_outcome.items()]
     promised = [cell for cell in cells if cell.outcome in {outcome.name for outcome in OUTCOMES}]
     again = [cell for cell in promised if cell.repetitions > repetitions]
-    at = [f"the {100 * level:.3g}% interval {span(promised, f'difference at {100 * level:.3g}%')}" for level in OTHERS]
+    at = [f"the {100 * at:.3g}% interval in {span(promised, f'difference at {100 * at:.3g}%')}" for at in OTHERS]
     about = (
         f"{repetitions:,} repetitions of each cell: 2, 3, 4, 5, 6, 10 and 20 models, 100, 900 and 3,000 episodes, one "
         "condition and the mean over three. The table has the lowest and the highest coverage of the cells in which an "
-        f"interval is printed in at least {RARE:.0%} of the repetitions. Of differences over the conditions, "
-        f"{' and '.join(at)}, but for the outcomes called beyond. *Models alone* is the interval of losses and costs. "
-        f"Of the {len(promised):,} cells within the promise, {len(again)} came out below it, and are of "
-        f"{10 * repetitions:,} repetitions."
+        f"interval is printed in at least {RARE:.0%} of the repetitions. Differences over the conditions are covered "
+        f"by {' and by '.join(at)}, leaving out the outcomes called *beyond*. *Models alone* is the interval of losses "
+        f"and costs. Of the {len(promised):,} cells within the promise, {len(again)} came out below it. These were "
+        f"drawn again with {10 * repetitions:,} repetitions, and the table has those figures."
     )
     return f"{wrapped(about)}\n\n{grid(('outcomes', *(head for head, *_ in COLUMNS)), rows)}"
 

@@ -92,7 +92,7 @@ def _leaders(suite: Suite, _settings: Settings) -> str:
         return f"**{listed(everywhere)} {verb} in front on all tasks**: no other is shown to be better."
     parts = [f"{name} on {listed(tasks)}" for name, tasks in leading.items()]
     silent = [task for task in suite if task not in shown]
-    said = f"**No method is in front on all tasks**; no other is shown to be better than {'; '.join(parts)}."
+    said = f"**No method is in front on all tasks**. In front, with no other shown to be better: {'; '.join(parts)}."
     return f"{said} On {listed(silent)} no difference is shown." if silent else said
 
 

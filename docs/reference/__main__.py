@@ -23,7 +23,8 @@ HEAD = """# Settings of every command
 `python -m docs.reference` makes this page from the settings in the code. A test compares the two.
 
 On the command line a setting is `--name value`, with `-` or `_` in the name. With `mlflow run . -e ENTRY_POINT` it is
-`-P name=value`. Defaults and checks are the same. Values outside the range are refused before any work starts.
+`-P name=value`. (`format` is a flag, `--json`, `--csv` or `--markdown`; what the usage of `--help` shows in capitals is
+given without a name.) Defaults and checks are the same. Values outside the range are refused before any work starts.
 Relative paths start from the current folder of a command, and from the project's folder with `mlflow run`.
 
 Where the command line does not name them, trainings and `ensemble` take the experiment from `MLFLOW_EXPERIMENT_NAME`,
@@ -31,7 +32,8 @@ and the name of the run, or of the study, from `MLFLOW_RUN_NAME`. With `MLFLOW_E
 log the machine's load.
 
 Every command also takes `--quiet` (results only), `--verbose` (settings, versions and stages), `--debug` (traceback of
-an error) and `--help`. Exit codes: 0 done, 1 a started run failed, 2 bad input, 130 interrupted.
+an error) and `--help`. Exit codes: 0 done, 1 a started run failed, 2 bad input, 130 interrupted; `compare`
+has some of its own ([command line](../how-to/command_line.md#exit-codes)).
 """
 
 

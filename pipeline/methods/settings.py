@@ -34,7 +34,7 @@ class Recipe(Settings):
     ema: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights, which are kept; 0 for none")
     grad_clip: float = Field(1.0, gt=0, le=1e6, description="largest gradient norm")
     arch: Literal["small", "original"] = Field(
-        "small", description="our network, or the reference system's (for FAST with positions for any chunk, not 25)"
+        "small", description="our network, or the reference system's; for FAST with as many positions as a chunk needs"
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
     deterministic: Literal["no", "yes"] = Field(
@@ -55,7 +55,12 @@ class Recipe(Settings):
 class ChunkRecipe(Settings):
     """Settings of methods that predict the chunk as numbers."""
 
-    patch: int = Field(10, ge=1, le=10_000, description="actions per transformer token; at most, to divide the horizon")
+    patch: int = Field(
+        10,
+        ge=1,
+        le=10_000,
+        description="actions per transformer token: the largest number up to it that divides the horizon",
+    )
     near: int = Field(15, ge=1, le=100_000, description="first actions of the chunk, executed before a new plan")
     far_weight: float = Field(0.25, gt=0, le=1, description="weight of the remaining actions in the loss")
 

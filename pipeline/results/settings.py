@@ -38,7 +38,9 @@ class PlanSettings(Settings):
     """
 
     study: str = Field(
-        "ensemble", pattern=f"^{NAME_PATTERN}$", description="a study whose first two groups are taken; none: assume"
+        "ensemble",
+        pattern=f"^{NAME_PATTERN}$",
+        description="a study whose first two groups are taken; none: as assumed",
     )
     task: str = Field(AUTO, min_length=1, description=TASK)
     half_width: float = Field(MARGIN, gt=0, le=1, description="half of the width of the 95% interval of the difference")

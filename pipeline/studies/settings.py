@@ -224,12 +224,13 @@ class SearchSettings(ForData, WithHorizon, TrainsTogether):
     pruning: Literal["median", "none"] = Field(
         "median", description="give a recipe up after its first seed if that is worse than the median of those before"
     )
-    parallel: int = Field(2, ge=1, le=1000, description="recipes of a method in a round: chosen before any is known")
+    parallel: int = Field(2, ge=1, le=1000, description="recipes of a method in a round, chosen before any is scored")
     budget: Literal["equal", "unequal"] = Field(
         "equal", description="numbers of searched settings: the same for every method, or not"
     )
     max_seconds: tuple[str, ...] = Field(
-        (), description="longest training of a winner: SECONDS or METHOD=SECONDS, also A,B; slower ones are told"
+        (),
+        description="longest training of a winner: SECONDS or METHOD=SECONDS, also A,B; slower ones are only told",
     )
     set: tuple[str, ...] = Field((), description="settings of all trials: NAME=VALUE or METHOD.NAME=VALUE, also A,B")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the samplers and of the search's episodes")
