@@ -11,6 +11,7 @@ written unless all could be made.
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 
 from docs import findings
@@ -82,9 +83,8 @@ def labelled(comparison: Comparison) -> Comparison:
     models = [
         replace(model, group=label(model), averages=LABELS.get(model.averages, model.averages)) for model in found
     ]
-    return compare_models(
-        comparison.task, comparison.title, comparison.protocol, comparison.design, models, comparison.notes
-    )
+    notes = [reduce(lambda text, name: text.replace(name, LABELS[name]), LABELS, note) for note in comparison.notes]
+    return compare_models(comparison.task, comparison.title, comparison.protocol, comparison.design, models, notes)
 
 
 def label(model: Model) -> str:

@@ -68,12 +68,13 @@ def _front_cell(comparison: Comparison, group: Group | None) -> str:
 
 def reading(suite: Suite, missing: Sequence[str] = ()) -> str:
     """How the front table is to be read, how much is decided, and which tasks are left out."""
-    counts = sorted({len(group.models) for each in suite.values() for group in each.of_kind("model")})
+    counts = [len(group.models) for each in suite.values() for group in each.of_kind("model")]
+    between = " to ".join(map(str, sorted({min(counts), max(counts)})))
     margins = sorted({each.design.margin for each in suite.values()})
     words = [verdict.word for each in suite.values() for verdict in verdicts_of(each)]
     open_ones, equal = words.count("undecided"), words.count("equivalent")
     return wrapped(
-        f"Mean ± std over {' to '.join(map(str, counts))} models of the score that decides. Bold: no other is shown to "
+        f"Mean ± std over {between} models of the score that decides. Bold: no other is shown to "
         "be better. Methods that share a letter are not shown to differ by more than "
         f"{' or '.join(f'{each:g}' for each in margins)}. Of {len(words)} pairs within a task "
         f"{len(words) - open_ones - equal} differ, {equal} {'is' if equal == 1 else 'are'} equivalent, "
@@ -93,7 +94,8 @@ def summary(suite: Suite) -> str:
                 equal.append((task, pair, difference, interval_text(verdict.inner, digits)))
             if verdict.word == "undecided":
                 interval = interval_text(verdict.interval, digits)
-                unknown.append((task, pair, difference, interval, would_decide(verdict)))
+                needed = would_decide(verdict) if verdict.interval else "not known: so few models give no interval"
+                unknown.append((task, pair, difference, interval, needed))
     parts = ["## Equivalent", ""]
     parts += [grid(("task", "pair", "difference", "interval"), equal, ("pair",)) if equal else "No two methods.", ""]
     parts += ["## Undecided, and what would decide", ""]

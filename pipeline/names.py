@@ -61,6 +61,7 @@ VERDICT = "verdict"  # of a study, in words
 EARLIER = "design.earlier"  # of a study: its designs before the present one, with their verdicts, as JSON
 LOOKED = "looked"  # of a study: the numbers of models per group at which its verdict was read: "8 12"
 SETTINGS_USED = "settings_used"  # those for which MLflow shows another param
+COMPLETE = "complete"  # of a study: whether its last call came to its end, "yes" or "no"
 FAILURES = "failures"  # of a study, suite and search: the jobs that failed, and why
 FAILURE = "failure"  # why a run ended that should not have
 

@@ -255,10 +255,12 @@ class TestStudy:
         name = model.data.tags["name"]
         words = ["--episodes", "3", "--json", "--executor", "serial"]
 
-        def evaluated(*more: str) -> list[dict[str, Any]]:
+        def evaluated(*more: str, expect: str = "") -> list[dict[str, Any]]:
             capsys.readouterr()
             assert main(COMMANDS, ["evaluate", *more, *words]) == 0
-            return list(json.loads(capsys.readouterr().out)["models"])
+            out, err = capsys.readouterr()
+            assert expect in err
+            return list(json.loads(out)["models"])
 
         rule = ("--act", "start_noise=1")
         (by_run,) = evaluated("--run", model.info.run_id, *rule)
@@ -266,6 +268,8 @@ class TestStudy:
         (in_study,) = evaluated("--run", acting.info.run_id)
         assert by_run["name"] == by_file["name"] == f"{name} start_noise=1"
         assert by_run["conditions"] == by_file["conditions"] == in_study["conditions"]
+        assert evaluated("--run", model.info.run_id, expect="has the evaluation that its study 'ensemble' compares")
+        assert of_kind("acting")["pi0 start_noise=1 seed 0"].data.tags == acting.data.tags, "shown, not logged"
         after = of_kind("model")["pi0 seed 0"]
         assert (after.data.metrics, after.data.tags) == (model.data.metrics, model.data.tags)
         both = evaluated("--run", model.info.run_id, acting.info.run_id, "--act", "flow_steps=1")

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from numpy.testing import assert_allclose
 
 from pipeline.cli.main import COMMANDS, main
 from pipeline.config import make
+from pipeline.errors import SettingsError
 from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
 from pipeline.report.statistics import difference_estimate
+from pipeline.stages.compare import blocks_of
 from pipeline.stages.contenders import BATCH, open_contender, play_blocks
 from pipeline.stages.eval_info import read_eval_infos
 from pipeline.stages.recorded import read_recorded
@@ -310,6 +313,13 @@ def test_three_methods_have_letters(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "95% interval (Holm)" in told
 
 
+def test_too_few_episodes_for_all_conditions_are_refused() -> None:
+    task = replace(PENDULUM, conditions=PENDULUM.conditions * 2)
+    with pytest.raises(SettingsError, match="max_episodes: expected 18 or more, one in every condition of 'pendulum'"):
+        blocks_of(task, 17)
+    assert blocks_of(task, 37) == 2
+
+
 def test_another_column_of_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = table(tmp_path / "results.csv", {"a": LOW, "b": HIGH})
     header, *lines = path.read_text().splitlines()
@@ -329,7 +339,8 @@ def test_another_column_of_a_table(tmp_path: Path, capsys: pytest.CaptureFixture
         (lambda lines: [*lines, "b,4,c0,0,0.5"], "found none for method 'b', model '4', condition 'c0', episode '1'"),
         (lambda lines: [*lines[:3], "a,0,c0,2,good", *lines[4:]], "line 4: expected a finite number as score, found"),
         (lambda lines: [*lines[:3], "a,0,c0,2,nan", *lines[4:]], "line 4: expected a finite number as score, found"),
-        (lambda lines: [*lines[:3], "a,0,c0", *lines[4:]], "line 4: expected a finite number as score, found"),
+        (lambda lines: [*lines[:3], "a,0,c0", *lines[4:]], "line 4: expected 5 fields, as in the first line, found"),
+        (lambda lines: [*lines[:3], "a,0,c0,2,0,91", *lines[4:]], "line 4: expected 5 fields, as in the first line"),
         (lambda lines: ["method,model,episode,value", *lines[1:]], "found no 'score'"),
         (lambda lines: lines[:13], "expected two methods or more, found 1"),
         (lambda _lines: [], "found no 'method'"),

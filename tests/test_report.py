@@ -26,7 +26,7 @@ from pipeline.evaluation.stored import (
     write_episodes,
 )
 from pipeline.evaluation.yardsticks import evaluate_yardstick
-from pipeline.names import LOOKED, VERDICT
+from pipeline.names import EARLIER, LOOKED, VERDICT
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.comparison_tables import verdict_table
 from pipeline.report.design import Design, earlier_of
@@ -38,7 +38,7 @@ from pipeline.report.tables import Table
 from pipeline.report.values import as_csv, as_rows, as_values
 from pipeline.report.verdicts import Verdict
 from pipeline.report.words import p_text, verdict_sentence
-from pipeline.results.gather import gather, to_model
+from pipeline.results.gather import gather, newest, newest_averages, to_model
 from pipeline.results.groups import computed_groups, data_notes
 from pipeline.results.plan import of_study, plan_table
 from pipeline.stages.judging import Judged, log_judged
@@ -48,6 +48,7 @@ from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tracking.query import StoredRun, artifact, fetch, history
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import open_store
+from pipeline.tracking.study import LONGEST_TAG
 
 CONDITIONS, SCORES = PENDULUM.conditions, PENDULUM.scores
 
@@ -201,6 +202,33 @@ def test_terms_that_had_no_verdict_keep_none() -> None:
         tags |= tags_of(replace(DESIGN, episodes=episodes), tags)
     assert [each["verdict"] for each in earlier_of(tags)] == ["a is better than b", "none yet"]
     assert tags[VERDICT] == "none yet" and tags[LOOKED] == ""
+
+
+def test_what_stands_beside_several_studies_is_taken_once() -> None:
+    """Two studies of one protocol have evaluated the same yardstick and the same weights: these are no two models."""
+
+    def run(number: int, kind: str, name: str, group: str = "", experiment: str = "1") -> StoredRun:
+        tags = {"kind": kind, "study": "s", "group": group}
+        return StoredRun(str(number), name, "FINISHED", number, {}, {}, tags, experiment, False)
+
+    runs = [
+        run(1, "yardstick", "LQR"), run(2, "original", "original pi0"), run(3, "average", "average of 2", "pi0"),
+        run(4, "yardstick", "LQR"), run(5, "original", "original pi0"), run(6, "average", "average of 3", "pi0"),
+        run(7, "average", "average of 2", "pi0", experiment="2"), run(8, "yardstick", "PID"),
+    ]  # fmt: skip
+    assert [each.run_id for each in newest(newest_averages(runs))] == ["4", "5", "6", "7", "8"]
+
+
+def test_earlier_terms_fit_in_a_tag() -> None:
+    """A store would cut their JSON, and the study could not be read again."""
+    tags: dict[str, str] = DESIGN.tags()
+    for episodes in range(100, 200):
+        tags |= tags_of(replace(DESIGN, episodes=episodes), tags) | {VERDICT: "a is better than b; " * 200}
+        assert len(tags[EARLIER]) <= LONGEST_TAG
+        last = earlier_of(tags)[-1]
+        assert f"{episodes - 1 if episodes > 100 else DESIGN.episodes} episodes" in last["design"]
+    assert last["verdict"].startswith("a is better than b; a is better") and len(earlier_of(tags)) > 10
+    assert earlier_of({EARLIER: tags[EARLIER][:-20]})[0]["verdict"] == "not known"
 
 
 def test_less_can_be_better() -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from docs import published, renew_results
 from docs.findings import PUBLISHED, findings, versus
-from docs.renew_results import Found, main, pages_of
+from docs.renew_results import Found, labelled, main, pages_of
 from docs.result_pages import front_table, reading, section, summary
 from pipeline.config import make
 from pipeline.data.npz import read_npz, write_npz
@@ -114,12 +114,24 @@ def test_pages_have_every_verdict_and_whole_tables(suite: Suite) -> None:
     assert "Of 75 pairs" in reading(suite) and "No results" not in reading(suite)
     said = " ".join(reading(suite, ["reacher", "avoiding"]).split())
     assert said.endswith("No results yet: reacher and avoiding.")
+    pendulum = find_task("pendulum")
+    counts = {count: made_up(pendulum, {"pi0": 0.8, "pi0_fast": 0.5}, models=count) for count in (3, 4, 6)}
+    assert "over 3 to 6 models" in reading({str(count): each for count, each in counts.items()})
+    alone = summary({"pendulum": made_up(pendulum, {"pi0": 0.8, "pi0_fast": 0.5}, models=1)})
+    assert alone.endswith("| - | not known: so few models give no interval |")
     full = section(suite["avoiding"], "avoiding", ["a picture"])
     assert all(group in full for group in (*GROUPS, *YARDSTICKS["avoiding"]))
     assert full.count(" minus ") == 0 and full.count("is better |") > 10
     for text in (table, full, summary(suite)):
         for part in re.findall(r"(?:^\|.*\n?)+", text, flags=re.MULTILINE):
             assert len({len(re.findall(r"(?<!\\)\|", line)) for line in part.splitlines()}) == 1
+
+
+def test_groups_have_one_name_on_a_page() -> None:
+    known = made_up(find_task("pendulum"), {"pi0": 0.8, "pi0 start_noise=1": 0.5}, models=3)
+    page = labelled(replace(known, notes=("pi0 start_noise=1: its models are those of pi0",)))
+    assert page.notes == (f"pi0{PUBLISHED}: its models are those of pi0",)
+    assert [group.name for group in page.groups] == ["pi0", f"pi0{PUBLISHED}"]
 
 
 def test_pages_fit_their_marks_and_readme_its_length(suite: Suite) -> None:
@@ -203,6 +215,12 @@ def test_a_suite_under_way_renews_what_it_has(copied: Path, capsys: pytest.Captu
     )
     assert {name: (copied / name).read_text() for name in pages} == pages
     shutil.rmtree(published.FOLDER)
+    MlflowClient().set_tag(study.info.run_id, "complete", "no")
+    MlflowClient().set_terminated(study.info.run_id, "FAILED")  # the store was away before all models were trained
+    assert main([]) == 2 and "study 'suite-pendulum': expected one that is at its end, found FAILED" in (
+        capsys.readouterr().err
+    )
+    MlflowClient().set_terminated(study.info.run_id, "KILLED")
     assert main([]) == 2 and "study 'suite-pendulum': expected one that is at its end" in capsys.readouterr().err
 
     # Taken up again: what is finished stays, and a task whose data are refused when its turn comes is told.

@@ -161,6 +161,7 @@ def test_the_winner_is_the_best_complete_trial_that_is_fast_enough() -> None:
         ("30", "30 s"),
         ("pi0=30,pi0_fast=60", "pi0 30 s, pi0_fast 60 s"),
         ("1.5,pi0=9", "pi0 9 s, pi0_fast 1.5 s"),
+        ("pi0=9,1.5", "pi0 9 s, pi0_fast 1.5 s"),  # a method's own in any order
     ],
 )
 def test_limits_in_words(given: str, text: str) -> None:

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from fractions import Fraction
+from string import ascii_letters
 
 import numpy as np
 import pytest
@@ -364,6 +365,17 @@ def test_letters_by_hand() -> None:
     found = letters("12345678", different)
     assert sharing(found) == {frozenset(p) for p in itertools.combinations("12345678", 2) if p not in different}
     assert len(set("".join(found.values()))) == 6 and sum(map(len, found.values())) <= 20  # as published
+
+
+def test_many_names_have_letters_too() -> None:
+    """Sixty of which all are different, and sixty of which neighbours are alike, in any order of the pairs."""
+    names = [f"method {number}" for number in range(60)]
+    pairs = list(itertools.combinations(names, 2))
+    alone = letters(names, set(pairs))
+    assert list(alone.values()) == [*ascii_letters, *(f"{letter}1" for letter in "abcdefgh")]
+    alike = {(names[i], names[i + 1]) for i in range(59)}
+    found = letters(names, {pair[::-1] for pair in pairs if pair not in alike})
+    assert [found[name] for name in names[:3]] == ["a", "ab", "bc"] and found[names[-1]] == "g1"
 
 
 @given(st.integers(1, 7).flatmap(lambda n: arrays(bool, (n, n))))

@@ -1,18 +1,24 @@
 """A suite's studies: what is the same for all tasks, and what is a task's own."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from pipeline.config import NONE, make
 from pipeline.errors import SettingsError
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import Pi0FastSettings, Pi0Settings
-from pipeline.studies import suite
+from pipeline.results.gather import Gathered
+from pipeline.studies import study, suite
 from pipeline.studies.groups import plan_groups
 from pipeline.studies.settings import EnsembleSettings, SuiteSettings
 from pipeline.studies.study import Study
-from pipeline.studies.suite import plan_studies
+from pipeline.studies.suite import plan_studies, with_earlier
 from pipeline.tasks.project import DEFAULT, TASKS
+from pipeline.tasks.registry import find_task
 from tests.conftest import ROOT
+from tests.test_report_suite import made_up
 
 
 def test_a_task_may_have_episodes_of_its_own() -> None:
@@ -68,6 +74,39 @@ def test_a_task_without_a_finished_model_has_failed(monkeypatch: pytest.MonkeyPa
     studies = plan_studies(make(SuiteSettings, {"tasks": "pendulum,reacher"}))
     found = suite._run_studies(studies, lambda _line: None, None, None)  # type: ignore[arg-type]
     assert found == ({}, ["pendulum: no model is finished", "reacher: job 3"])
+
+
+def test_the_same_looks_are_written_in_one_way() -> None:
+    """They are terms of a verdict, and others would be another verdict."""
+    written = {make(EnsembleSettings, {"looks": looks}).looks for looks in ("8,12", "8, 12", "08,12")}
+    assert written == {"8,12"}
+
+
+def test_a_report_has_the_tasks_of_earlier_calls_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gathered(_store: object, study: str, _experiment: str, task: str) -> Gathered:
+        if task not in ("pendulum", "avoiding"):
+            raise SettingsError("report: expected a study with finished models, found none.")
+        assert study == f"s-{task}"
+        return Gathered(made_up(find_task(task), {"pi0": 0.5}), None)
+
+    monkeypatch.setattr(suite, "gather", gathered)
+    own = made_up(find_task("reacher"), {"pi0": 0.8})
+    found = with_earlier(None, make(SuiteSettings, {"suite": "s"}), "tinypi", {"mine": own, "reacher": own})  # type: ignore[arg-type]
+    assert list(found) == ["pendulum", "reacher", "avoiding", "mine"] and found["reacher"] is own
+
+
+def test_a_study_decides_only_where_all_groups_can_be_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One group, and two of which one has no model yet, leave nothing undecided, and are not decided."""
+    settings = make(EnsembleSettings, {"methods": "pi0,regression,binning"})
+    plan: Any = SimpleNamespace(study="s", experiment="tinypi", settings=settings, groups=plan_groups(settings))
+    for means, decided in (
+        ({"pi0": 0.9, "regression": 0.1, "binning": 0.5}, True),
+        ({"pi0": 0.9, "regression": 0.1}, False),
+        ({"pi0": 0.9}, False),
+    ):
+        comparison = made_up(find_task("pendulum"), means, models=6)
+        monkeypatch.setattr(study, "gather", lambda *_, found=comparison: Gathered(found, None))
+        assert study.is_decided(None, plan, 6, lambda _line: None) == decided  # type: ignore[arg-type]
 
 
 def test_make_suite_compares_all_methods_and_both_as_published() -> None:

@@ -37,8 +37,14 @@ class Design:
 
 
 def earlier_of(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """The designs that a study's run had before, each a `design` and its `verdict` in words, the first one first."""
-    found: list[dict[str, str]] = json.loads(tags.get(EARLIER, "[]"))
+    """The designs that a study's run had before, each a `design` and its `verdict` in words, the first one first.
+
+    What an early version wrote may be longer than the store's tags, which cut it.
+    """
+    try:
+        found: list[dict[str, str]] = json.loads(tags.get(EARLIER, "[]"))
+    except ValueError:
+        return [{"design": "several, whose record was cut by the store", "verdict": "not known"}]
     return found
 
 

@@ -11,14 +11,19 @@ def letters(names: Sequence[str], different: Set[tuple[str, str]]) -> dict[str, 
     split for each different pair, columns within others are dropped, and letters that no pair needs are swept out.
     Letters are in the order of `names`: in order of their means, the first has an "a".
     """
+    place = {name: number for number, name in enumerate(names)}
     columns = [frozenset(names)]
-    for pair in different:
+    for pair in sorted(different, key=lambda pair: sorted(map(place.__getitem__, pair))):  # in any order they explode
         split = [part for column in columns for part in _without(column, *pair)]
         columns = [part for part in dict.fromkeys(split) if not any(part < other for other in split)]
-    place = {name: number for number, name in enumerate(names)}
     columns = _swept(sorted(columns, key=lambda column: sorted(place[name] for name in column)), names)
-    assert len(columns) <= len(ascii_letters), f"at most {len(ascii_letters)} letters, found {len(columns)} columns"
-    return {name: "".join(ascii_letters[i] for i, column in enumerate(columns) if name in column) for name in names}
+    return {name: "".join(_letter(i) for i, column in enumerate(columns) if name in column) for name in names}
+
+
+def _letter(number: int) -> str:
+    """The letter of a column: a to z, A to Z, then a1, b1 and so on."""
+    rounds, place = divmod(number, len(ascii_letters))
+    return f"{ascii_letters[place]}{rounds or ''}"
 
 
 def _without(column: frozenset[str], one: str, other: str) -> list[frozenset[str]]:

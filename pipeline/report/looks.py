@@ -20,7 +20,7 @@ permutation test does not tell that the methods differ, zero belongs to it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from itertools import count
 from math import comb, prod
 
@@ -102,7 +102,7 @@ def _distances(first: Floats, second: Floats, rows: Sequence[Floats]) -> tuple[F
     return np.abs(sums - whole.sum() / 2), 2 * len(values)
 
 
-@cache
+@lru_cache(maxsize=4)
 def stage_rows(stages: tuple[int, ...]) -> tuple[Floats, ...]:
     """Return rows `(R, 2 models of the stage)` for each stage; row r of all stages is one relabelling, 0 the observed.
 

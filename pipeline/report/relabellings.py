@@ -1,6 +1,7 @@
 """The permutation test of two methods, and the ways in which their models can be exchanged."""
 
-from functools import cache
+from collections.abc import Iterator
+from functools import lru_cache
 from itertools import combinations
 from math import comb
 
@@ -12,6 +13,8 @@ from pipeline.streams import numpy_stream
 Floats = NDArray[np.float64]
 EXACT_UP_TO = 184_756  # relabellings that are all tried: those of 10 and 10 models
 SAMPLED = 100_000  # relabellings, where there are more
+BLOCK = 10_000  # random relabellings that are made at a time
+MOST_KEPT = 2**24  # numbers of the random relabellings that are kept for the next test, 128 MiB
 ROUNDING = 1e-12  # of the largest mean: numbers that differ by less are equal; shares of a million steps differ by 1e-6
 
 
@@ -26,7 +29,7 @@ def permutation_test(first_means: Floats, second_means: Floats) -> float:
     n, m = len(first_means), len(second_means)
     whole = whole_steps(np.concatenate([first_means, second_means]))
     # the sum of the first group, less n times the mean of all, is the difference of means times n m / (n + m)
-    found = np.abs(relabellings(n, m) @ whole - n * whole.mean())
+    found = np.abs(relabelled_sums(n, m, whole) - n * whole.mean())
     reached: float = (found >= found[0] - 2 * (n + m)).mean()
     return float(reached)
 
@@ -39,7 +42,14 @@ def whole_steps(values: Floats) -> Floats:
     return whole
 
 
-@cache
+def relabelled_sums(n: int, m: int, values: Floats) -> Floats:
+    """Return the sum of the first group's values `(n + m,)` under each relabelling, the observed one first."""
+    if comb(n + m, n) <= EXACT_UP_TO or SAMPLED * (n + m) <= MOST_KEPT:
+        return relabellings(n, m) @ values
+    return np.concatenate([rows @ values for rows in _sampled(n, m)])
+
+
+@lru_cache(maxsize=4)
 def relabellings(n: int, m: int) -> Floats:
     """Return rows `(R, n + m)` of n ones, where the first group's models are, and m zeros; the observed row is first.
 
@@ -52,8 +62,18 @@ def relabellings(n: int, m: int) -> Floats:
 
 def sampled_relabellings(n: int, m: int, *stream: str | int) -> Floats:
     """Return the observed row and SAMPLED random ones, each stream others."""
-    order = numpy_stream(0, "relabellings", n, m, *stream).random((SAMPLED, n + m)).argsort(axis=1)
-    return _rows(np.concatenate([np.arange(n)[None], order[:, :n]]), n + m)
+    rows = np.concatenate(list(_sampled(n, m, *stream)))
+    rows.setflags(write=False)
+    return rows
+
+
+def _sampled(n: int, m: int, *stream: str | int) -> Iterator[Floats]:
+    """The observed row, then blocks of random ones."""
+    generator = numpy_stream(0, "relabellings", n, m, *stream)
+    yield _rows(np.arange(n)[None], n + m)
+    for begin in range(0, SAMPLED, BLOCK):
+        order = generator.random((min(BLOCK, SAMPLED - begin), n + m)).argsort(axis=1)
+        yield _rows(order[:, :n], n + m)
 
 
 def _rows(chosen: NDArray[np.int64], length: int) -> Floats:

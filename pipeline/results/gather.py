@@ -12,7 +12,7 @@ from pipeline.config import ALL, AUTO
 from pipeline.errors import SettingsError, StoreError, one_line
 from pipeline.evaluation.protocol import VERSION, Protocol
 from pipeline.evaluation.stored import EPISODES_FILE, FOLDER, protocol_of, read_episodes
-from pipeline.names import BEST_TEST_LOSS, KIND, LOOKED, METHOD, SEARCH, SEED, STUDY, TRAINED, Kind
+from pipeline.names import BEST_TEST_LOSS, KIND, LOOKED, METHOD, SEARCH, SEED, STUDY, TRAINED, WEIGHTS_SHA256, Kind
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.design import MARGIN, NO_LOOKS, PREFIX, Design, design_of, earlier_of
 from pipeline.report.scores import COSTS
@@ -84,7 +84,7 @@ def gather(store: Store, study: str = ALL, experiment: str = ALL, task: str = AU
     notes += data_notes(chosen, names, known)
     notes += [f"{line}." for line in changed_data(chosen)]
     read = [to_model(store, run, known, names[run.run_id], protocol, notes) for run in chosen]
-    judged = [run for run in beside if protocol is not None and protocol_of(run.tags) == protocol]
+    judged = newest([run for run in beside if protocol is not None and protocol_of(run.tags) == protocol])
     read += [to_model(store, run, known, name_beside(run, beside), protocol, notes) for run in judged]
     methods = {run.run_id: run.tags[METHOD] for run in [*models, *beside]}
     read.sort(key=lambda model: (_rank(methods[model.run_id]), methods[model.run_id], model.group))
@@ -123,8 +123,14 @@ def _rank(method: str) -> int:
 
 def newest_averages(runs: Sequence[StoredRun]) -> list[StoredRun]:
     """Drop averaged policies that a newer one of the same study and group, of more models, replaces."""
-    newest = {(run.tags.get(STUDY), group_of(run)): run for run in runs if is_average(run)}
-    return [run for run in runs if not is_average(run) or run in newest.values()]
+    last = {(run.experiment_id, run.tags.get(STUDY), group_of(run)): run for run in runs if is_average(run)}
+    return [run for run in runs if not is_average(run) or run in last.values()]
+
+
+def newest(runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """Drop yardsticks and originals that several studies have evaluated by one protocol, but for the newest."""
+    last = {(run.tags[KIND], run.name, run.tags.get(WEIGHTS_SHA256)): run for run in runs}
+    return [run for run in runs if is_average(run) or run in last.values()]
 
 
 def evaluation_notes(models: Sequence[StoredRun], beside: Sequence[StoredRun], protocol: Protocol | None) -> list[str]:

@@ -83,7 +83,15 @@ def bounded_score(task: Task, name: str) -> str:
 
 
 def blocks_of(task: Task, episodes: int) -> int:
-    """How many blocks of one episode in every condition there are in so many episodes."""
+    """How many blocks of one episode in every condition there are in so many episodes.
+
+    Raises `SettingsError` if there is none.
+    """
+    if episodes < len(task.conditions):
+        raise SettingsError(
+            f"max_episodes: expected {len(task.conditions)} or more, one in every condition of '{task.name}', found "
+            f"{episodes}."
+        )
     return episodes // len(task.conditions)
 
 

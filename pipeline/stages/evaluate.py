@@ -14,7 +14,7 @@ from pipeline.executors.jobs import Job, Report
 from pipeline.executors.run import Watch, run_all
 from pipeline.files import check_file, file_digest
 from pipeline.methods.registry import METHODS
-from pipeline.names import KIND, METHOD, Kind
+from pipeline.names import KIND, METHOD, STUDY, Kind
 from pipeline.own_code import files_of
 from pipeline.report.design import design_of
 from pipeline.stages.changed import changed_data
@@ -27,8 +27,8 @@ from pipeline.stages.remote import ready_to_run
 from pipeline.stages.say import Say, silent
 from pipeline.stages.settings import AsksPolicies, EvaluateSettings
 from pipeline.tasks.settings import at_task, settle
-from pipeline.tracking.query import StoredRun, fetch, group_of, is_average, search_study
-from pipeline.tracking.store import open_store
+from pipeline.tracking.query import StoredRun, fetch, group_of, is_average, search, search_study
+from pipeline.tracking.store import Store, open_store
 
 
 def protocol_for(settings: EvaluateSettings, most: int | None) -> Protocol:
@@ -39,11 +39,9 @@ def protocol_for(settings: EvaluateSettings, most: int | None) -> Protocol:
     asked = Protocol(within(most, settings.episodes), settings.seed)
     if settings.study == NONE:
         return asked
-    found = search_study(open_store(), settings.study, settings.experiment)
-    design = next((design_of(run.tags) for run in reversed(found) if run.tags.get(KIND) == Kind.STUDY), None)
-    if design is None:
+    fixed = fixed_protocol(search_study(open_store(), settings.study, settings.experiment))
+    if fixed is None:
         return asked
-    fixed = Protocol(design.episodes, design.seed)
     fields = EvaluateSettings.model_fields
     default = Protocol(within(most, fields["episodes"].default), fields["seed"].default)
     if asked not in (fixed, default):
@@ -52,6 +50,21 @@ def protocol_for(settings: EvaluateSettings, most: int | None) -> Protocol:
             "--seed, or run the study again on other terms, which makes another verdict."
         )
     return fixed
+
+
+def fixed_protocol(runs: Sequence[StoredRun]) -> Protocol | None:
+    """The protocol that a study has fixed for its models, from all its runs; None if it has none."""
+    designs = (design_of(run.tags) for run in reversed(runs) if run.tags.get(KIND) == Kind.STUDY)
+    design = next(designs, None)
+    return None if design is None else Protocol(design.episodes, design.seed)
+
+
+def is_another_evaluation(store: Store, run: StoredRun, protocol: Protocol) -> bool:
+    """Whether a run's study has fixed another protocol: this evaluation must not replace that of the study."""
+    if STUDY not in run.tags:
+        return False
+    runs = search(store, {STUDY: run.tags[STUDY]})
+    return fixed_protocol([each for each in runs if each.experiment_id == run.experiment_id]) not in (None, protocol)
 
 
 @dataclass(frozen=True)
@@ -145,12 +158,20 @@ def find_contenders(settings: EvaluateSettings, say: Say = silent) -> tuple[Eval
             runs += [run for run in members if run.run_id not in known]
         for line in changed_data(runs):
             say(f"warning: {line}")
+        shown_only = {run.run_id for run in runs if is_another_evaluation(store, run, protocol)}
+        for run in [] if act else [run for run in runs if run.run_id in shown_only]:
+            say(
+                f"warning: {run.name} has the evaluation that its study '{run.tags[STUDY]}' compares, by other terms: "
+                "this one is shown and not logged"
+            )
         for run in runs if task.world is None else ():
             require_pairs(run, settings.pairs, digest)
         if act:
             for method in dict.fromkeys(run.tags[METHOD] for run in runs):
                 METHODS[method].check_acting(act)
-        found += [Candidate(run.name, row_of(run), partial(judge_run, run.run_id, act=act)) for run in runs]
+        for run in runs:
+            judge = partial(judge_run, run.run_id, act=act, log=run.run_id not in shown_only)
+            found.append(Candidate(run.name, row_of(run), judge))
     if act and not found:
         raise SettingsError("act: name models that are to act so: files, --run or --study. See --help.")
     asks = AsksPolicies(timeout=settings.timeout, batch=settings.batch)

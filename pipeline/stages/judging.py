@@ -132,13 +132,15 @@ def judge_file(
     return Judged(name, policy.method, evaluation, chunks)
 
 
-def judge_run(run_id: str, trial: Trial, report: Report, act: Mapping[str, Any] | None = None) -> Judged:
+def judge_run(
+    run_id: str, trial: Trial, report: Report, act: Mapping[str, Any] | None = None, log: bool = True
+) -> Judged:
     """Evaluate the model of a run; the scores of all episodes are logged to it, unless `act` chooses how it acts."""
     client = open_store()
     stored = fetch(client, run_id)
     with model_artifact(client, stored) as path:
         judged = judge_file(path, NONE, trial, report, act)
-    if not act and trial.block is None:
+    if log and not act and trial.block is None:
         log_judged(TrackedRun(client, run_id), judged, trial.protocol)
     return judged
 

@@ -63,9 +63,11 @@ def _read_table(path: Path, column: str) -> dict[str, Floats]:
                 own = found.setdefault(str(row["method"]), {}).setdefault(str(row["model"]), {})
                 where = str(row.get(CONDITION, "")), str(row["episode"])
                 score = _number(row[column])
-                if score is None or where in own:
+                ragged = None in row or None in row.values()
+                if ragged or score is None or where in own:
                     expected = f"a finite number as {column}" if score is None else "every episode of a model once"
-                    said = ", ".join(f"{name} '{text}'" for name, text in row.items())
+                    expected = f"{len(table.fieldnames or ())} fields, as in the first line" if ragged else expected
+                    said = ", ".join(f"{name or 'more'} '{text}'" for name, text in row.items())
                     raise DataError(f"{path}: line {table.line_num}: expected {expected}, found {said}.")
                 own[where] = score
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -123,15 +125,16 @@ def require_two(path: Path, found: Collection[str]) -> None:
         raise DataError(f"{path}: expected two methods or more, found {len(found)}.")
 
 
-def _by_key(table: "pa.Table", keys: Sequence[str]) -> Iterator[tuple[list[str], NDArray[np.bool_]]]:
-    """Each combination of what the columns `keys` have, and the rows that have it."""
+def _by_key(table: "pa.Table", keys: Sequence[str]) -> Iterator[tuple[list[str], NDArray[np.intp]]]:
+    """Each combination of what the columns `keys` have, and the numbers of the rows that have it."""
     import pyarrow as pa
 
     encoded = [table.column(name).cast(pa.string()).combine_chunks().dictionary_encode() for name in keys]
     codes = np.stack([each.indices.to_numpy() for each in encoded], axis=1)
-    for row in np.unique(codes, axis=0):
-        names = [each.dictionary[int(code)].as_py() for each, code in zip(encoded, row, strict=True)]
-        yield names, (codes == row).all(1)
+    found, where = np.unique(codes, axis=0, return_inverse=True)
+    rows = np.split(where.argsort(kind="stable"), np.bincount(where, minlength=len(found)).cumsum()[:-1])
+    for row, at in zip(found, rows, strict=True):
+        yield [each.dictionary[int(code)].as_py() for each, code in zip(encoded, row, strict=True)], at
 
 
 def _paired(path: Path, first: dict[str, list[Floats]], own: dict[str, list[Floats]]) -> Floats:

@@ -1,9 +1,10 @@
 """The design of a study: what its verdict rests on, fixed in tags of its run before the first evaluation."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from math import comb
+from textwrap import shorten
 
 from pipeline.config import AUTO, MAX_SEED, NONE
 from pipeline.names import EARLIER, LOOKED, VERDICT
@@ -12,6 +13,7 @@ from pipeline.report.looks import blind_looks, fewest_models
 from pipeline.report.statistics import ALPHA
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.tasks.task import Task
+from pipeline.tracking.study import LONGEST_TAG
 
 NO_VERDICT = "none yet"
 
@@ -64,4 +66,16 @@ def tags_of(design: Design, tags: Mapping[str, str]) -> dict[str, str]:
     if known is None or known == design:
         return design.tags()
     before = {"design": str(known), "verdict": tags.get(VERDICT, NO_VERDICT)}
-    return design.tags() | {EARLIER: json.dumps([*earlier_of(tags), before]), LOOKED: "", VERDICT: NO_VERDICT}
+    return design.tags() | {EARLIER: _in_a_tag([*earlier_of(tags), before]), LOOKED: "", VERDICT: NO_VERDICT}
+
+
+def _in_a_tag(earlier: Sequence[Mapping[str, str]]) -> str:
+    """Earlier designs as JSON that is no longer than a tag: their verdicts are cut, then the oldest are left out.
+
+    A store would cut the JSON.
+    """
+    for most in (LONGEST_TAG, 1000, 300, 100):
+        short = [{**each, "verdict": shorten(each["verdict"], most, placeholder=" ...")} for each in earlier]
+        if len(text := json.dumps(short)) <= LONGEST_TAG:
+            return text
+    return _in_a_tag(earlier[1:])

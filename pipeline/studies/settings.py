@@ -100,6 +100,12 @@ class EnsembleSettings(ForData, WithHorizon, TrainsTogether):
 
     _split = field_validator("set", "preset", mode="before")(split_words)
 
+    @field_validator("looks")
+    @classmethod
+    def _without_spaces(cls, looks: str) -> str:
+        """They are terms of a verdict, so the same ones are written in one way."""
+        return ",".join(str(int(word)) for word in looks.split(","))
+
     @model_validator(mode="after")
     def _looks_grow(self) -> Self:
         numbers = [int(word) for word in self.looks.split(",")]
@@ -219,7 +225,7 @@ class SearchSettings(ForData, WithHorizon, TrainsTogether):
         "default", min_length=1, description="what is searched: a YAML file, or default, which has the four methods"
     )
     trials: int = Field(24, ge=1, le=10_000, description="recipes to try per method")
-    seeds_per_trial: int = Field(2, ge=1, le=1000, description="models per recipe")
+    seeds_per_trial: int = Field(2, ge=1, le=100, description="models per recipe")
     sampler: Sampler = Field("tpe", description="what chooses the recipes; all are Optuna's")
     pruning: Literal["median", "none"] = Field(
         "median", description="give a recipe up after its first seed if that is worse than the median of those before"
@@ -256,7 +262,8 @@ class SearchSettings(ForData, WithHorizon, TrainsTogether):
     @property
     def limits(self) -> dict[str, float | None]:
         """The longest training of each method's winner, seconds; None without a limit. Raises `SettingsError`."""
-        limits: dict[str, float | None] = dict.fromkeys(self.names)
+        of_all: float | None = None
+        own: dict[str, float] = {}
         for word in self.max_seconds:
             name, _, text = word.rpartition("=")
             if name not in ("", *self.names) or not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text) or not float(text):
@@ -264,8 +271,11 @@ class SearchSettings(ForData, WithHorizon, TrainsTogether):
                     f"max_seconds: expected SECONDS, or METHOD=SECONDS of a method of this search, found '{word}'. "
                     "See --help."
                 )
-            limits |= dict.fromkeys([name] if name else self.names, float(text))
-        return limits
+            if name:
+                own[name] = float(text)
+            else:
+                of_all = float(text)
+        return {name: own.get(name, of_all) for name in self.names}
 
     @property
     def study(self) -> EnsembleSettings:

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.errors import RunError, SettingsError, StoreError, one_line
 from pipeline.executors.jobs import Job
 from pipeline.executors.run import Watch, is_elsewhere, run_all
-from pipeline.names import FAILURES, GROUP, KIND, METHOD, STUDY, TASK, Kind
+from pipeline.names import COMPLETE, FAILURES, GROUP, KIND, METHOD, STUDY, TASK, Kind
 from pipeline.report.design import design_of
 from pipeline.report.words import verdict_words
 from pipeline.results.figures import TRADEOFF_TAG
@@ -125,6 +125,7 @@ def _run_study(settings: EnsembleSettings, say: Say, watch: Watch, suite: Tracke
                 describe(store, plan, runs, say)
                 tally = run_jobs(store, plan, runs, watch, say)
                 gathered, files = publish(store, plan, runs, say)
+                study.tags({COMPLETE: "yes"})
         except BaseException as error:
             with contextlib.suppress(Exception):  # what cannot be told now, doctor or the next call tells
                 end_all(store, runs, status_of(error))
@@ -149,7 +150,7 @@ def describe(store: Store, plan: Plan, runs: Runs, say: Say) -> None:
         say(f"another verdict of this study, on other terms: {plan.design}. The terms before were {known}")
     if warning := caution(plan.design, len(plan.groups)):
         say(f"warning: {warning}")
-    runs.study.tags(tags_of(plan.design, tags) | {TASK: plan.task.name})
+    runs.study.tags(tags_of(plan.design, tags) | {TASK: plan.task.name, COMPLETE: "no"})
     settings = plan.settings.model_dump(mode="json")
     describe_call(runs.study, settings, settings.keys() - GROWS)
     seeds = [plan.settings.base_seed, plan.settings.models]
@@ -197,7 +198,8 @@ def is_decided(store: Store, plan: Plan, look: int, say: Say) -> bool:
     verdicts = [each.verdict for each in comparison.contrasts]
     told = [verdict_words(verdict) for verdict in verdicts if verdict is not None]
     say(f"look at {look} models per group: {'; '.join(told) or 'nothing to compare'}")
-    return all(verdict is not None and verdict.word != "undecided" for verdict in verdicts)
+    present = {group.name for group in comparison.of_kind("model")} >= {group.name for group in plan.groups}
+    return present and bool(told) and all(verdict and verdict.word != "undecided" for verdict in verdicts)
 
 
 def _run(store: Store, plan: Plan, jobs: Sequence[Job[str]], watch: Watch, tally: Tally) -> None:

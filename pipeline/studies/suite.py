@@ -1,5 +1,6 @@
 """A suite: the same groups of models on several tasks, a study per task, and one report across them."""
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pipeline.errors import RunError, SettingsError, UserError, one_line
 from pipeline.executors.run import Watch
 from pipeline.names import FAILURES, Kind
 from pipeline.report.comparison import Comparison
+from pipeline.results.gather import gather
 from pipeline.results.suite import write_suite
 from pipeline.stages.remote import ready_to_run
 from pipeline.stages.say import Say
@@ -18,12 +20,12 @@ from pipeline.studies.publish import FOLDER, REPORTS
 from pipeline.studies.settings import EnsembleSettings, SuiteSettings
 from pipeline.studies.study import run_study
 from pipeline.studies.study_plan import find_originals
-from pipeline.tasks.project import DEFAULT
+from pipeline.tasks.project import DEFAULT, TASKS
 from pipeline.tasks.registry import find_task
 from pipeline.tasks.settings import at_task
 from pipeline.tracking.begin import experiment_of
 from pipeline.tracking.run import TrackedRun, status_of
-from pipeline.tracking.store import open_store
+from pipeline.tracking.store import Store, open_store
 from pipeline.tracking.study import as_tag, describe_call, one_at_a_time, open_study
 
 
@@ -59,6 +61,7 @@ def _run_suite(settings: SuiteSettings, say: Say, watch: Watch) -> Suite:
         try:
             describe_call(suite, settings.model_dump(mode="json"), {"suite", "base_seed", "experiment"})
             comparisons, failures = _run_studies(studies, say, watch, suite)
+            comparisons = with_earlier(store, settings, experiment, comparisons)
             files = write_suite(settings.suite, comparisons, REPORTS / settings.suite) if comparisons else ()
             for path in files:
                 suite.file(path, FOLDER)
@@ -91,6 +94,18 @@ def plan_studies(settings: SuiteSettings) -> dict[str, EnsembleSettings]:
                 f"{field}: expected tasks of this suite ({', '.join(studies)}), found '{strange[0]}'. See --help."
             )
     return studies
+
+
+def with_earlier(
+    store: Store, settings: SuiteSettings, experiment: str, comparisons: Mapping[str, Comparison]
+) -> dict[str, Comparison]:
+    """The comparisons of a call, and those of this suite's studies of other tasks of the project, in its order."""
+    found = dict(comparisons)
+    for task in TASKS:
+        if task not in found:
+            with contextlib.suppress(SettingsError):  # there is none, or no model of it is finished
+                found[task] = gather(store, f"{settings.suite}-{task}", experiment, task).comparison
+    return {task: found[task] for task in dict.fromkeys([*TASKS, *found]) if task in found}
 
 
 def _run_studies(
