@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from pipeline.report.comparison import Comparison
-from pipeline.report.suite import Suite, best_of, leaders_of, planners_of, primary_of, verdicts_of
+from pipeline.report.leaders import best_of, leaders_of, primary_of, verdicts_of
+from pipeline.report.suite import Suite, planners_of
 from pipeline.report.verdicts import Verdict
 from pipeline.report.words import listed
 

@@ -6,18 +6,10 @@ from collections.abc import Iterable, Sequence
 from docs.findings import MEAN_OF_ANSWERS
 from pipeline.report.comparison import Comparison, Group
 from pipeline.report.comparison_tables import between_text, condition_table, mean_text, verdict_table
+from pipeline.report.leaders import best_of, primary_of, verdict_of, verdicts_of
 from pipeline.report.overview import cautions
 from pipeline.report.statistics import Components
-from pipeline.report.suite import (
-    Suite,
-    best_of,
-    methods_of,
-    planners_of,
-    primary_of,
-    suite_cell,
-    verdict_of,
-    verdicts_of,
-)
+from pipeline.report.suite import Suite, methods_of, planners_of, suite_cell
 from pipeline.report.tables import Table
 from pipeline.report.words import interval_name, interval_text, listed, would_decide
 

@@ -15,9 +15,10 @@ from matplotlib.axes import Axes
 
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.design import Design
+from pipeline.report.headline import headline
+from pipeline.report.leaders import best_of, leaders_of, verdict_of
+from pipeline.report.overview import as_markdown, as_text, told
 from pipeline.report.suite import (
-    best_of,
-    leaders_of,
     methods_of,
     suite_csv,
     suite_markdown,
@@ -25,7 +26,6 @@ from pipeline.report.suite import (
     suite_table,
     suite_text,
     suite_values,
-    verdict_of,
 )
 from pipeline.report.suite_figure import draw_suite, looks_of, spread
 from pipeline.tasks.pendulum import PENDULUM
@@ -192,3 +192,17 @@ def test_spread_keeps_the_order_and_moves_only_what_is_too_close(things: list[tu
 
 def test_without_anything_there_is_an_empty_table() -> None:
     assert suite_table({}).rows == [] and suite_csv({}).strip() == "" and suite_values({})["scores"] == []
+
+
+def test_of_many_groups_only_those_in_front_have_a_sentence_of_their_own() -> None:
+    """Tables have every two; a terminal has none per pair and score, the report as Markdown has."""
+    task = PENDULUM
+    few = made_up(task, {"a": 0.8, "b": 0.5, "c": 0.3})
+    assert told(few)[0] == "A is best, by calm." and len(told(few)) == 4
+    many = made_up(task, {"a": 0.8, "b": 0.8, "c": 0.3, "d": 0.2})
+    assert told(many)[0] == "A and b lead, undecided among them, by calm."
+    assert len(told(many)) == 2 and " a minus b is " in told(many)[1]
+    text, markdown = as_text(many), as_markdown(many)
+    assert "b and c" in text and "Success" in text and "b minus c" not in text and "b minus c" in markdown
+    assert "b and c, success" not in text and "b and c, success" in markdown
+    assert [verdict for verdict, _ in headline(many)] == [told(many)[0], "Undecided between a and b in calm."]

@@ -20,8 +20,9 @@ from pipeline.config import make
 from pipeline.data.npz import read_npz, write_npz
 from pipeline.errors import SettingsError
 from pipeline.report.comparison import Comparison
+from pipeline.report.leaders import verdict_of
 from pipeline.report.plotting import Figure
-from pipeline.report.suite import Suite, verdict_of
+from pipeline.report.suite import Suite
 from pipeline.studies.settings import SuiteSettings
 from pipeline.studies.suite import run_suite
 from pipeline.tasks.project import TASKS

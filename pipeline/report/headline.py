@@ -1,17 +1,20 @@
 """The summary of a comparison: a few sentences, first on the page."""
 
 from pipeline.report.comparison import Comparison
+from pipeline.report.leaders import summary_of, told_verdicts
 from pipeline.report.words import as_sentence, verdict_numbers, verdict_words
 
 
 def headline(comparison: Comparison) -> list[tuple[str, str]]:
-    """Return a verdict and its numbers for each pair of groups; without pairs, each group's mean."""
+    """Return what holds of all groups, then a verdict and its numbers for each two, of many groups those in front.
+
+    Without pairs, each group's mean.
+    """
     primary, score = comparison.design.primary, comparison.primary
-    answers = []
-    for contrast in comparison.contrasts:
-        if (verdict := contrast.verdict) is not None:
-            answer = f"{as_sentence(verdict_words(verdict))} in {primary}."
-            answers.append((answer, verdict_numbers(verdict, score.digits)))
+    answers = [(summary_of(comparison), "Every two are in the table.")] if summary_of(comparison) else []
+    for verdict in told_verdicts(comparison):
+        answer = f"{as_sentence(verdict_words(verdict))} in {primary}."
+        answers.append((answer, verdict_numbers(verdict, score.digits)))
     alone = [
         (
             f"{primary.capitalize()}: {score.text(group.scores[primary][None].mean)} for {group.name}.",

@@ -14,6 +14,7 @@ from pipeline.report.comparison_tables import (
     score_table,
     verdict_table,
 )
+from pipeline.report.leaders import has_many_pairs, summary_of, told_verdicts, verdicts_of
 from pipeline.report.statistics import outlier
 from pipeline.report.tables import Table
 from pipeline.report.verdicts import Verdict
@@ -42,6 +43,13 @@ UNIT = (
 def unit_of(comparison: Comparison) -> str:
     """Return how the numbers are to be read."""
     return UNIT.format(met=MET if comparison.task.world else PLANNED_FROM)
+
+
+def told(comparison: Comparison) -> list[str]:
+    """Return what is told of the groups: of all by the primary score, of each two in front, or of every two if few."""
+    lines = [summary_of(comparison)] if summary_of(comparison) else []
+    lines += [_sentence(comparison, verdict) for verdict in told_verdicts(comparison)]
+    return lines
 
 
 def verdicts(comparison: Comparison) -> list[str]:
@@ -84,39 +92,38 @@ def _secondary(contrast: Contrast, name: str, score: Score) -> str:
 def as_text(comparison: Comparison, names: Sequence[str] | None = None) -> str:
     """Return the text for a terminal: verdict, overview, the scores `names` in detail, losses and costs.
 
-    By default these are the main scores; files have all.
+    By default these are the main scores, and of many groups no table of each two; files have all.
     """
-    return "\n\n".join(_parts(comparison, comparison.main if names is None else names, Table.text))
+    pairs = names is not None or not has_many_pairs(comparison)
+    return "\n\n".join(_parts(comparison, comparison.main if names is None else names, Table.text, pairs))
 
 
 def as_markdown(comparison: Comparison) -> str:
     """Return all scores as Markdown."""
-    return "\n\n".join(_parts(comparison, tuple(comparison.scores), Table.markdown)) + "\n"
+    return "\n\n".join(_parts(comparison, tuple(comparison.scores), Table.markdown, pairs=True)) + "\n"
 
 
-def _parts(comparison: Comparison, names: Sequence[str], render: Callable[[Table], str]) -> list[str]:
+def _parts(comparison: Comparison, names: Sequence[str], render: Callable[[Table], str], pairs: bool) -> list[str]:
+    """All parts of the text; with `pairs`, every two groups are compared by every score."""
     parts = [f"Comparison of {comparison.title}. Evaluation: {comparison.protocol}."]
     parts += [] if comparison.task.world else [NO_CONTROL]
-    told = verdicts(comparison) if comparison.conditions else []
-    main = [each.verdict for each in comparison.contrasts if each.verdict is not None]
-    if main:
-        parts += [*(_sentence(comparison, each) for each in main), render(verdict_table(comparison))]
+    contrasts = comparison.contrasts if pairs else ()
+    if verdicts_of(comparison):
+        parts += [*told(comparison), render(verdict_table(comparison))]
     parts += [f"Note: {note}" for note in comparison.notes]
     if comparison.conditions:
         parts += [render(averages_table(comparison)), render(condition_table(comparison, comparison.design.primary))]
-        parts += [line for line in told if line not in parts]
+        parts += [line for contrast in contrasts for line in by_condition(comparison, contrast)]
     parts += cautions(comparison)
     for name in names:
         if any(name in group.scores for group in comparison.of_kind("model", "average", "original")):
             parts.append(render(score_table(comparison, name)))
         parts += [
-            render(contrast_table(comparison, contrast, name))
-            for contrast in comparison.contrasts
-            if contrast.scores.get(name)
+            render(contrast_table(comparison, contrast, name)) for contrast in contrasts if contrast.scores.get(name)
         ]
     parts += [render(table)] if (table := dimension_table(comparison)) else []
     parts.append(render(cost_table(comparison)))
-    parts += [render(cost_contrast_table(contrast)) for contrast in comparison.contrasts if contrast.costs]
+    parts += [render(cost_contrast_table(contrast)) for contrast in contrasts if contrast.costs]
     return [*parts, unit_of(comparison)]
 
 

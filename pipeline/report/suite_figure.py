@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.report.comparison import Comparison, Group
+from pipeline.report.leaders import best_of, primary_of, verdict_of
 from pipeline.report.plotting import Axes, Figure, Line2D, look, plain
 from pipeline.report.statistics import Interval
-from pipeline.report.suite import Suite, best_of, methods_of, planners_of, primary_of, verdict_of
+from pipeline.report.suite import Suite, methods_of, planners_of
 
 YARDSTICK = "#6e7781"
 AXIS = (-0.03, 1.05)

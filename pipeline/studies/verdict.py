@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pipeline.names import LOOKED, VERDICT
 from pipeline.report.comparison import Comparison, Group
 from pipeline.report.comparison_tables import averages_table, condition_table, verdict_table
-from pipeline.report.overview import verdicts
+from pipeline.report.leaders import has_many_pairs, verdicts_of
+from pipeline.report.overview import by_condition, told
 from pipeline.report.words import NO_CONTROL, verdict_words
 from pipeline.tasks.score import NOT_IN_NAMES
 from pipeline.tracking.study import as_tag
@@ -43,9 +44,10 @@ def verdict_tags(comparison: Comparison, study: str, looked: str) -> dict[str, s
 
     `looked` is the tag as it was.
     """
-    told = [verdict for each in comparison.contrasts if (verdict := each.verdict) is not None]
-    lines = [f"- {line}" for line in verdicts(comparison)]
-    tables = [verdict_table(comparison).markdown()] if told else []
+    found = verdicts_of(comparison)
+    pairs = [] if has_many_pairs(comparison) else comparison.contrasts
+    lines = [*told(comparison), *(line for each in pairs for line in by_condition(comparison, each))]
+    tables = [verdict_table(comparison).markdown()] if found else []
     tables += [
         averages_table(comparison).markdown(),
         condition_table(comparison, comparison.design.primary).markdown(),
@@ -54,7 +56,7 @@ def verdict_tags(comparison: Comparison, study: str, looked: str) -> dict[str, s
     count = str(min((len(group.models) for group in comparison.of_kind("model")), default=0))
     numbers = looked.split()
     return {
-        NOTE: as_note([f"**Study {study}**", *about, "\n".join(lines), *tables]),
-        VERDICT: as_tag("; ".join(map(verdict_words, told))),
+        NOTE: as_note([f"**Study {study}**", *about, "\n".join(f"- {line}" for line in lines), *tables]),
+        VERDICT: as_tag("; ".join(map(verdict_words, found))),
         LOOKED: " ".join(numbers if count in numbers else [*numbers, count]),
     }
