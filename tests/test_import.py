@@ -819,6 +819,6 @@ def test_the_commands_of_the_page(place: Path) -> None:
     env = environment(PATH=f"{Path(warm.python()).parent}:{os.environ['PATH']}")
     done = subprocess.run(["bash", "-c", script], cwd=place, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
-    assert sorted(each.name for each in (place / "data").iterdir() if each.is_dir()) == ["arm", "imported"]
+    assert sorted(each.name for each in (place / "data").iterdir() if each.is_dir()) == ["arm", "few", "imported"]
     arm = load_trajectories(place / "data/arm/trajectories.npz")
     assert arm.episode_ends is not None and len(arm.episode_ends) == 20 and arm.states.shape[1] == 6
