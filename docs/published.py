@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 
 from pipeline.data.npz import read_npz, write_npz
 from pipeline.errors import DataError, SettingsError, UserError, one_line, reason
-from pipeline.names import COMPLETE, KIND, STUDY, Kind
+from pipeline.names import KIND, STUDY, Kind
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.design import Design
 from pipeline.results.gather import gather
 from pipeline.tasks.project import TASKS
 from pipeline.tasks.registry import find_task
-from pipeline.tracking.query import StoredRun, artifact, search
+from pipeline.tracking.query import artifact, search
 from pipeline.tracking.store import Store
+from pipeline.tracking.study import is_at_its_end
 
 FOLDER = Path(__file__).resolve().parent / "episodes"
 UNIT = 1e-4  # scores are rounded to it: an eighth of the size, and pages show no more digits
@@ -70,11 +71,6 @@ def comparison_of(store: Store, suite: str, task: str) -> Comparison:
     if found and not is_at_its_end(found[-1]):
         raise SettingsError(f"study '{study}': expected one that is at its end, found {found[-1].status}.")
     return gather(store, study, task=task).comparison
-
-
-def is_at_its_end(study: StoredRun) -> bool:
-    """Whether all jobs of a study were tried: it is finished, or has failed for single models only."""
-    return study.status == "FINISHED" or (study.status == "FAILED" and study.tags.get(COMPLETE) == "yes")
 
 
 def settings_of(store: Store, suite: str) -> Settings:

@@ -17,6 +17,7 @@ from pipeline.studies.study import Study
 from pipeline.studies.suite import plan_studies, with_earlier
 from pipeline.tasks.project import DEFAULT, TASKS
 from pipeline.tasks.registry import find_task
+from pipeline.tracking.query import StoredRun
 from tests.conftest import ROOT
 from tests.test_report_suite import made_up
 
@@ -84,12 +85,18 @@ def test_the_same_looks_are_written_in_one_way() -> None:
 
 def test_a_report_has_the_tasks_of_earlier_calls_too(monkeypatch: pytest.MonkeyPatch) -> None:
     def gathered(_store: object, study: str, _experiment: str, task: str) -> Gathered:
-        if task not in ("pendulum", "avoiding"):
-            raise SettingsError("report: expected a study with finished models, found none.")
         assert study == f"s-{task}"
+        if task == "double_pendulum":
+            raise SettingsError("report: expected a study with finished models, found none.")
         return Gathered(made_up(find_task(task), {"pi0": 0.5}), None)
 
+    def searched(_store: object, tags: dict[str, str], _experiment: str) -> list[StoredRun]:
+        broken_off = tags["study"] == "s-swing_up"
+        status, ended = ("FAILED", "no") if broken_off else ("FAILED", "yes")
+        return [StoredRun("1", "s", status, 0, {}, {}, {"complete": ended}, "1", False)]
+
     monkeypatch.setattr(suite, "gather", gathered)
+    monkeypatch.setattr(suite, "search", searched)
     own = made_up(find_task("reacher"), {"pi0": 0.8})
     found = with_earlier(None, make(SuiteSettings, {"suite": "s"}), "tinypi", {"mine": own, "reacher": own})  # type: ignore[arg-type]
     assert list(found) == ["pendulum", "reacher", "avoiding", "mine"] and found["reacher"] is own

@@ -11,7 +11,8 @@ def headline(comparison: Comparison) -> list[tuple[str, str]]:
     Without pairs, each group's mean.
     """
     primary, score = comparison.design.primary, comparison.primary
-    answers = [(summary_of(comparison), "Every two are in the table.")] if summary_of(comparison) else []
+    summary = summary_of(comparison)
+    answers = [(summary, "Every two are in the table.")] if summary else []
     for verdict in told_verdicts(comparison):
         answer = f"{as_sentence(verdict_words(verdict))} in {primary}."
         answers.append((answer, verdict_numbers(verdict, score.digits)))

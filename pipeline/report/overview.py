@@ -47,9 +47,8 @@ def unit_of(comparison: Comparison) -> str:
 
 def told(comparison: Comparison) -> list[str]:
     """Return what is told of the groups: of all by the primary score, of each two in front, or of every two if few."""
-    lines = [summary_of(comparison)] if summary_of(comparison) else []
-    lines += [_sentence(comparison, verdict) for verdict in told_verdicts(comparison)]
-    return lines
+    sentences = [_sentence(comparison, verdict) for verdict in told_verdicts(comparison)]
+    return [summary, *sentences] if (summary := summary_of(comparison)) else sentences
 
 
 def verdicts(comparison: Comparison) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from secrets import token_hex
 
@@ -53,18 +53,20 @@ def protocol_for(settings: EvaluateSettings, most: int | None) -> Protocol:
 
 
 def fixed_protocol(runs: Sequence[StoredRun]) -> Protocol | None:
-    """The protocol that a study has fixed for its models, from all its runs; None if it has none."""
-    designs = (design_of(run.tags) for run in reversed(runs) if run.tags.get(KIND) == Kind.STUDY)
-    design = next(designs, None)
+    """The protocol that a study has fixed for its models, from its runs; None if it has none."""
+    design = next((design_of(run.tags) for run in reversed(runs) if run.tags.get(KIND) == Kind.STUDY), None)
     return None if design is None else Protocol(design.episodes, design.seed)
 
 
-def is_another_evaluation(store: Store, run: StoredRun, protocol: Protocol) -> bool:
-    """Whether a run's study has fixed another protocol: this evaluation must not replace that of the study."""
-    if STUDY not in run.tags:
-        return False
-    runs = search(store, {STUDY: run.tags[STUDY]})
-    return fixed_protocol([each for each in runs if each.experiment_id == run.experiment_id]) not in (None, protocol)
+def judged_otherwise(store: Store, runs: Sequence[StoredRun], protocol: Protocol) -> list[StoredRun]:
+    """The runs whose study has fixed another protocol: this evaluation must not replace what the study compares."""
+
+    @cache
+    def fixed(study: str, experiment_id: str) -> Protocol | None:
+        found = search(store, {STUDY: study, KIND: Kind.STUDY})
+        return fixed_protocol([each for each in found if each.experiment_id == experiment_id])
+
+    return [run for run in runs if fixed(run.tags.get(STUDY, ""), run.experiment_id) not in (None, protocol)]
 
 
 @dataclass(frozen=True)
@@ -158,11 +160,11 @@ def find_contenders(settings: EvaluateSettings, say: Say = silent) -> tuple[Eval
             runs += [run for run in members if run.run_id not in known]
         for line in changed_data(runs):
             say(f"warning: {line}")
-        shown_only = {run.run_id for run in runs if is_another_evaluation(store, run, protocol)}
-        for run in [] if act else [run for run in runs if run.run_id in shown_only]:
+        otherwise = [] if act else judged_otherwise(store, runs, protocol)
+        for run in otherwise:
             say(
                 f"warning: {run.name} has the evaluation that its study '{run.tags[STUDY]}' compares, by other terms: "
-                "this one is shown and not logged"
+                "this one is not logged"
             )
         for run in runs if task.world is None else ():
             require_pairs(run, settings.pairs, digest)
@@ -170,7 +172,7 @@ def find_contenders(settings: EvaluateSettings, say: Say = silent) -> tuple[Eval
             for method in dict.fromkeys(run.tags[METHOD] for run in runs):
                 METHODS[method].check_acting(act)
         for run in runs:
-            judge = partial(judge_run, run.run_id, act=act, log=run.run_id not in shown_only)
+            judge = partial(judge_run, run.run_id, act=act, log=run not in otherwise)
             found.append(Candidate(run.name, row_of(run), judge))
     if act and not found:
         raise SettingsError("act: name models that are to act so: files, --run or --study. See --help.")

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.config import NONE
 from pipeline.errors import RunError, SettingsError, UserError, one_line
 from pipeline.executors.run import Watch
-from pipeline.names import FAILURES, Kind
+from pipeline.names import FAILURES, KIND, STUDY, Kind
 from pipeline.report.comparison import Comparison
 from pipeline.results.gather import gather
 from pipeline.results.suite import write_suite
@@ -24,9 +24,10 @@ from pipeline.tasks.project import DEFAULT, TASKS
 from pipeline.tasks.registry import find_task
 from pipeline.tasks.settings import at_task
 from pipeline.tracking.begin import experiment_of
+from pipeline.tracking.query import search
 from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import Store, open_store
-from pipeline.tracking.study import as_tag, describe_call, one_at_a_time, open_study
+from pipeline.tracking.study import as_tag, describe_call, is_at_its_end, one_at_a_time, open_study
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,17 @@ def plan_studies(settings: SuiteSettings) -> dict[str, EnsembleSettings]:
 def with_earlier(
     store: Store, settings: SuiteSettings, experiment: str, comparisons: Mapping[str, Comparison]
 ) -> dict[str, Comparison]:
-    """The comparisons of a call, and those of this suite's studies of other tasks of the project, in its order."""
+    """The comparisons of a call, and of the studies of other tasks that earlier calls brought to their end.
+
+    Tasks are in the project's order.
+    """
     found = dict(comparisons)
     for task in TASKS:
-        if task not in found:
-            with contextlib.suppress(SettingsError):  # there is none, or no model of it is finished
-                found[task] = gather(store, f"{settings.suite}-{task}", experiment, task).comparison
+        name = f"{settings.suite}-{task}"
+        studies = [] if task in found else search(store, {STUDY: name, KIND: Kind.STUDY}, experiment)
+        if studies and is_at_its_end(studies[-1]):
+            with contextlib.suppress(SettingsError):  # no model of it is finished
+                found[task] = gather(store, name, experiment, task).comparison
     return {task: found[task] for task in dict.fromkeys([*TASKS, *found]) if task in found}
 
 

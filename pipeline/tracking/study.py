@@ -14,11 +14,11 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from pipeline.config import NONE
 from pipeline.errors import SettingsError
 from pipeline.locks import file_lock
-from pipeline.names import CONTINUED, GROUP, KIND, SETTINGS_FILE, SETTINGS_USED, STUDY, Kind
+from pipeline.names import COMPLETE, CONTINUED, GROUP, KIND, SETTINGS_FILE, SETTINGS_USED, STUDY, Kind
 from pipeline.tracking.begin import Place, go_on, launched_run, start_run
 from pipeline.tracking.delivery import patiently
 from pipeline.tracking.owner import is_ours, namesake, owner_elsewhere
-from pipeline.tracking.query import fetch, search
+from pipeline.tracking.query import StoredRun, fetch, search
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import home
 
@@ -64,6 +64,11 @@ def open_study(
         run.leave()
         raise _running(name, owner_elsewhere(fetch(client, run_id)) or run_id)
     return run
+
+
+def is_at_its_end(study: StoredRun) -> bool:
+    """Whether all jobs of a study were tried: it is finished, or has failed for single models only."""
+    return study.status == "FINISHED" or (study.status == "FAILED" and study.tags.get(COMPLETE) == "yes")
 
 
 def describe_call(run: TrackedRun, values: Mapping[str, Any], lasting: Collection[str]) -> None:
