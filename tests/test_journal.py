@@ -87,8 +87,18 @@ def test_doctor_leaves_alone_what_is_not_its_own(workplace: Path) -> None:
         os.utime(path, (0, 0))
     young = workplace / "train/logs/.part-12345678.txt"
     young.write_text("")
-    assert remove_unfinished_files() == 2
-    assert all(path.exists() for path in (*kept, young)) and not any(path.exists() for path in begun)
+    growing, left = (home() / f".part-{name}" for name in ("growing", "left"))  # as of imports
+    for folder in (growing, left):
+        folder.mkdir()
+        (folder / "states").write_text("1")
+        os.utime(folder / "states", (0, 0))
+        os.utime(folder, (0, 0))
+    with (growing / "states").open("a") as file:
+        file.write("2")
+    os.utime(growing, (0, 0))
+    assert remove_unfinished_files() == 3
+    assert all(path.exists() for path in (*kept, young, growing))
+    assert not any(path.exists() for path in (*begun, left))
 
 
 def start(client: MlflowClient, name: str) -> TrackedRun:

@@ -20,7 +20,7 @@ from pipeline.tracking.query import StoredRun, fetch
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store, home, open_store
 
-YOUNG_SECONDS = 60.0  # a file this young may be in the making
+YOUNG_SECONDS = 900.0  # what was written to so recently may be in the making
 KILLED = "ended as KILLED"
 
 
@@ -121,4 +121,5 @@ def remove_unfinished_files() -> int:
 
 
 def _age(path: Path) -> float:
-    return time.time() - path.stat().st_mtime
+    """Seconds since a file, or the last one in a folder, was written to: a folder's own time is of its last new file."""
+    return time.time() - max(each.stat().st_mtime for each in (path, *path.rglob("*")))
