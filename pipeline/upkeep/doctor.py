@@ -121,5 +121,5 @@ def remove_unfinished_files() -> int:
 
 
 def _age(path: Path) -> float:
-    """Seconds since a file, or the last one in a folder, was written to: a folder's own time is of its last new file."""
+    """Seconds since the last write to a file, or to any in a folder, whose own time is that of its last new file."""
     return time.time() - max(each.stat().st_mtime for each in (path, *path.rglob("*")))
