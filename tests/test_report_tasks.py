@@ -26,7 +26,7 @@ from pipeline.report.plotting import as_svg
 from pipeline.report.score_figures import draw_scores
 from pipeline.report.tables import Table
 from pipeline.report.values import as_values
-from pipeline.report.words import listed
+from pipeline.report.words import as_sentence, listed
 from pipeline.results.episodes import show_episodes
 from pipeline.results.figures import backdrop, demonstrated_paths, draw_figures
 from pipeline.results.gather import Gathered, gather
@@ -53,7 +53,7 @@ def compared() -> Comparison:
 def test_tables_have_the_scores_of_the_task(compared: Comparison) -> None:
     assert compared.main == ("near", "success", "ways", "switches")
     assert averages_table(compared).columns == ("group", "models", "near", "success", "ways", "switches")
-    assert headline(compared)[0][0] == "Pi0 is better than regression in near."
+    assert headline(compared)[0][0] == "pi0 is better than regression in near."
     assert main_tables(compared)[1].title.startswith("Nearness to the goal")
     for text in (as_text(compared), as_markdown(compared), str(as_values(compared))):
         assert "near" in text and not any(word in text for word in ("calm", "converge", "pole", "cart"))
@@ -132,6 +132,8 @@ def test_the_card_says_what_the_task_says() -> None:
     assert "Tested were the first 5 and 10 actions, and uniform action noise up to ±0.1." in card
     other = training_facts(PENDULUM, 25, "a", "0" * 32, {"method": "pi0"}, {})
     assert "chunks `(N, 25, 1)`" in model_card(other) and "first 10, 13 and 15 actions" in model_card(other)
+    begun = [as_sentence(text) for text in ("", "two lead", "é", "pi0_fast leads", "pi0 leads", "k-means leads")]
+    assert begun == ["", "Two lead", "É", "pi0_fast leads", "pi0 leads", "K-means leads"]
     assert [listed(values) for values in ((), (1,), (1, 2), (1, 2, 3))] == ["", "1", "1 and 2", "1, 2 and 3"]
 
 

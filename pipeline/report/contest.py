@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.report.betting import bet, decide, first_bets, log_evidence
 from pipeline.report.statistics import ALPHA, Floats, Interval, Verdict
 from pipeline.report.tables import Table
-from pipeline.report.words import interval_text
+from pipeline.report.words import as_sentence, interval_text
 
 MOST_BLOCKS = 10_000  # that are told to decide
 UNDECIDED: Final[Literal["undecided"]] = "undecided"
@@ -119,7 +119,7 @@ def contest_table(
     means = f"{contest.a.mean():.4f}", f"{contest.b.mean():.4f}", f"{contest.difference:+.4f}"
     rows = rows if len(rows) > 1 else []
     rows.append(("mean", *means, interval_text(contest.interval, 4)))
-    title = f"{label}; {contest.a.shape[1]:,} paired episodes per condition".capitalize()
+    title = as_sentence(f"{label}; {contest.a.shape[1]:,} paired episodes per condition")
     return Table(title, ("condition", *names, "difference", "95% interval"), rows)
 
 

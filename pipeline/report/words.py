@@ -126,8 +126,9 @@ def verdict_sentence(verdict: Verdict, primary: str, digits: int) -> str:
 
 
 def as_sentence(text: str) -> str:
-    """Return a text with its first letter large."""
-    return text[:1].upper() + text[1:]
+    """Return a text with its first letter large, unless it begins with a name such as pi0_fast."""
+    first = text.split(maxsplit=1)[0] if text.strip() else ""
+    return text if "_" in first or any(map(str.isdigit, first)) else text[:1].upper() + text[1:]
 
 
 def listed(words: Iterable[object]) -> str:

@@ -14,6 +14,7 @@ from pipeline.evaluation.record import Record, record_planner
 from pipeline.report.comparison import Group, Model
 from pipeline.report.episodes import Drawing, Episode, Kind, Plan, draw_episode
 from pipeline.report.scores import went_well
+from pipeline.report.words import as_sentence
 from pipeline.results.gather import Gathered
 from pipeline.stages.models import load_for
 from pipeline.tasks.score import SUCCESS
@@ -120,5 +121,5 @@ def to_episode(task: Task, group: Group, kind: Kind, stored: Scored, record: Rec
         for step, chunk in zip(record.taken, record.chunks, strict=True)
         if step < last
     ]
-    about = f"{stored.model.label.capitalize()}, episode {stored.number}."
+    about = f"{as_sentence(stored.model.label)}, episode {stored.number}."
     return Episode(group.name, kind, about, outcome, record.states[: last + 1], executed, with_noise, tuple(plans))
