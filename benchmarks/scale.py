@@ -166,7 +166,7 @@ def count_calls() -> dict[str, Any]:
     from pipeline.methods.registry import METHODS
     from pipeline.methods.settings import Pi0Settings
     from pipeline.stages import account
-    from pipeline.stages.judging import Trial, judge_run
+    from pipeline.stages.judging import EvaluationSpec, judge_run
     from pipeline.stages.train import train
     from pipeline.tracking import run
     from pipeline.tracking.delivery import deliver
@@ -189,23 +189,25 @@ def count_calls() -> dict[str, Any]:
         os.chdir(name)
         made = train(METHODS["pi0"], Pi0Settings(), lambda line: None, lambda step: None)
         before = time.perf_counter()
-        judge_run(made.run_id, Trial("pendulum", Protocol(OF_MEMBER, 0), Pi0Settings().pairs), lambda share: None)
+        judge_run(
+            made.run_id, EvaluationSpec("pendulum", Protocol(OF_MEMBER, 0), Pi0Settings().pairs), lambda share: None
+        )
         seconds = {"training": made.metrics[TRAIN_SECONDS], "evaluation": time.perf_counter() - before}
         sizes = {path.suffix: path.stat().st_size for path in Path("train").rglob("*.*")}
         os.chdir(ROOT)
     return {"calls": dict(calls), "seconds": seconds, "bytes": sizes, "snapshots": snapshots}
 
 
-def drawn(trial: Any, report: Report) -> Any:
+def drawn(spec: Any, report: Report) -> Any:
     """Episodes with scores that are drawn, not simulated: what the one who gave the job gets is the same."""
     from pipeline.evaluation.control import Evaluation
     from pipeline.stages.judging import Judged
     from pipeline.tasks.registry import find_task
 
-    task = find_task(trial.task)
-    generator = np.random.default_rng(trial.block.first)
-    columns = {name: generator.random(trial.block.count) for name in task.scores}
-    return Judged("drawn", "pi0", Evaluation(task.scores, (task.conditions[trial.block.condition],), columns))
+    task = find_task(spec.task)
+    generator = np.random.default_rng(spec.block.first)
+    columns = {name: generator.random(spec.block.count) for name in task.scores}
+    return Judged("drawn", "pi0", Evaluation(task.scores, (task.conditions[spec.block.condition],), columns))
 
 
 def stream_drawn(episodes: int) -> None:
@@ -213,14 +215,14 @@ def stream_drawn(episodes: int) -> None:
     from pipeline.evaluation.protocol import Protocol
     from pipeline.stages.evaluate import Candidate
     from pipeline.stages.evaluate_to_file import stream
-    from pipeline.stages.judging import Trial
+    from pipeline.stages.judging import EvaluationSpec
     from pipeline.stages.settings import EvaluateSettings
 
     with tempfile.TemporaryDirectory() as name:
         settings = EvaluateSettings(episodes=episodes, out=f"{name}/episodes.parquet")
-        trial = Trial("pendulum", Protocol(episodes, 0), Path("none"))
+        spec = EvaluationSpec("pendulum", Protocol(episodes, 0), Path("none"))
         begun = time.perf_counter()
-        stream(settings, [Candidate("drawn", "pi0", drawn)], trial, lambda event: None)
+        stream(settings, [Candidate("drawn", "pi0", drawn)], spec, lambda event: None)
         print(
             json.dumps(
                 {

@@ -6,8 +6,9 @@ A sentence names the tasks on which it holds, and is left out where the suite la
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from pipeline.report.comparison import Comparison
+from pipeline.report.comparison import Comparison, over_starts
 from pipeline.report.leaders import best_of, leaders_of, primary_of, verdicts_of
+from pipeline.report.statistics import ALPHA, group_estimate, holm
 from pipeline.report.suite import Suite, planners_of
 from pipeline.report.verdicts import Verdict
 from pipeline.report.words import listed
@@ -141,20 +142,29 @@ def _fast_published(suite: Suite, _settings: Settings) -> str:
 
 
 def _yardsticks(suite: Suite, _settings: Settings) -> str:
-    gaps = {}
-    for task, comparison in suite.items():
-        reached = [found.mean for group in comparison.of_kind("model") if (found := primary_of(comparison, group))]
-        if reached and (planners := planners_of(comparison)):
-            sign = comparison.primary.better
-            gaps[task] = sign * planners[0][1].mean - max(sign * mean for mean in reached)
-    ahead = [task for task, gap in gaps.items() if gap > 0]
+    gaps: dict[str, float | None] = {task: gap_to_planner(each) for task, each in suite.items() if planners_of(each)}
+    ahead = {task: gap for task, gap in gaps.items() if gap is not None}
     if not gaps:
         return ""
-    by = f", by {spanned([gaps[task] for task in ahead], 2)}" if ahead else ""
-    where = places(ahead, gaps) if ahead else "no task"
-    return (
-        f"**Yardsticks**: on {where} a controller that plans in the true simulator scores more than every method{by}."
-    )
+    by = f", by {spanned([*ahead.values()], 2)}" if ahead else ""
+    where = places([*ahead], gaps) if ahead else "no task"
+    return f"**Yardsticks**: on {where} a controller that plans in the true simulator is better than every method{by}."
+
+
+def gap_to_planner(comparison: Comparison) -> float | None:
+    """How far the best planning yardstick is ahead of the best method; None unless it is shown to be ahead of all.
+
+    The yardstick is fixed, so its difference to a method is drawn as the method's models and the episodes are.
+    """
+    primary, sign = comparison.design.primary, comparison.primary.better
+    planner = over_starts(planners_of(comparison)[0][0], primary)
+    methods = [y for group in comparison.of_kind("model") if (y := over_starts(group, primary)) is not None]
+    if planner is None or not methods:
+        return None
+    gains = [group_estimate(sign * (planner - y)) for y in methods]
+    ps = holm([gain.p if gain is not None and gain.value > 0 else 1.0 for gain in gains])
+    shown = [gain.value for gain, p in zip(gains, ps, strict=True) if gain is not None and p < ALPHA]
+    return min(shown) if len(shown) == len(methods) else None
 
 
 def _one_recipe(_suite: Suite, settings: Settings) -> str:

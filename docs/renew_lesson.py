@@ -16,7 +16,7 @@ from docs.picture import save_small
 from docs.published import publish
 from pipeline.errors import SettingsError
 from pipeline.report.comparison import Comparison, over_starts
-from pipeline.report.planning import Need, deciding_half_width, needed, shared_variance
+from pipeline.report.planning import needed, routes_of, spread_of
 from pipeline.report.small_studies import (
     DRAWS,
     Pair,
@@ -28,7 +28,6 @@ from pipeline.report.small_studies import (
     summarise_parts,
 )
 from pipeline.report.small_study_figures import draw_small_studies, words_for
-from pipeline.report.statistics import components
 from pipeline.report.tables import Table
 from pipeline.results.gather import gather
 from pipeline.streams import numpy_stream
@@ -132,11 +131,8 @@ def size_table(pair: Pair, sizes: Sequence[Size], digits: int) -> Table:
 
 def needs_text(pair: Pair) -> str:
     """Models and episodes that would probably decide, the fewest models first."""
-    a, b = components(pair.first), components(pair.second)
-    needs: Sequence[Need] = ()
-    if a is not None and b is not None:
-        half_width = deciding_half_width(pair.whole.difference, pair.margin)
-        needs = needed(a, b, half_width, shared_variance(pair.first, pair.second))
+    spread = spread_of(pair.first, pair.second)
+    needs = needed(spread, routes_of(pair.whole.difference, pair.margin)) if spread else []
     return f"{needs[0].models} on {needs[0].episodes:,}" if needs else "out of reach"
 
 

@@ -11,7 +11,7 @@ from pipeline.report.overview import cautions
 from pipeline.report.statistics import Components
 from pipeline.report.suite import Suite, methods_of, planners_of, suite_cell
 from pipeline.report.tables import Table
-from pipeline.report.words import interval_name, interval_text, listed, would_decide
+from pipeline.report.words import interval_name, interval_text, letters_note, listed, would_decide
 
 WIDTH = 120
 LEFT_OUT = ("zero action",)
@@ -67,8 +67,8 @@ def reading(suite: Suite, missing: Sequence[str] = ()) -> str:
     open_ones, equal = words.count("undecided"), words.count("equivalent")
     return wrapped(
         f"Mean ± std over {between} models of the score that decides. Bold: no other is shown to "
-        "be better. Methods that share a letter are not shown to differ by more than "
-        f"{' or '.join(f'{each:g}' for each in margins)}. Of {len(words)} pairs within a task "
+        f"be better. {letters_note('Methods', ' or '.join(f'{each:g}' for each in margins))} "
+        f"Of {len(words)} pairs within a task "
         f"{len(words) - open_ones - equal} differ, {equal} {'is' if equal == 1 else 'are'} equivalent, "
         f"{open_ones} undecided." + (f" No results yet: {listed(missing)}." if missing else "")
     )
@@ -211,8 +211,8 @@ def task_block(comparison: Comparison, task: str) -> str:
         [
             wrapped(
                 f"**Verdict: {verdict_of(comparison)}.** Means over all conditions, {terms.episodes:,} episodes in "
-                "each, ± standard deviation over models; methods that share a letter are not shown to differ by more "
-                f"than {terms.margin:g}. [In full](../results.md#{task})."
+                f"each, ± standard deviation over models. "
+                f"{letters_note('Methods', f'{terms.margin:g}')} [In full](../results.md#{task})."
             ),
             groups_table(comparison),
         ]

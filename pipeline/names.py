@@ -48,6 +48,7 @@ DATA_SET = "data_set"  # the name of its data set
 LICENCE = "data_licence"  # what its data set states
 CHUNK = "chunk"  # of a model and an average: actions of a chunk of its data
 DEVICE = "device"  # where it was trained: "cpu", "cuda" or "mps"
+SAME_BITS = "same_bits"  # whether one seed gives the same bits each time: "yes" or "no"
 COMMIT, TREE = "code_commit", "code_tree"  # git's commit; "clean" or "dirty"
 TOGETHER = "together"  # how many were trained at once, as one stack
 OF_TRAINING = (  # those that a run of the kind "acting" takes over from the one that trained its weights

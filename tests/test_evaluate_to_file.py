@@ -18,7 +18,7 @@ from pipeline.methods.settings import Pi0Settings
 from pipeline.stages import evaluate_to_file as at_scale
 from pipeline.stages.evaluate import Candidate, row_of
 from pipeline.stages.evaluate_to_file import stream
-from pipeline.stages.judging import Trial, judge_file, judge_yardstick
+from pipeline.stages.judging import EvaluationSpec, judge_file, judge_yardstick
 from pipeline.stages.recorded import read_recorded
 from pipeline.stages.settings import EvaluateSettings
 from pipeline.stages.train import train
@@ -57,12 +57,12 @@ def test_the_table_has_the_bits_of_an_evaluation(
     contenders = [
         Candidate(name, group, judge) for (name, judge), group in zip(judges.items(), ("pi0", "yardstick"), strict=True)
     ]
-    trial = Trial("pendulum", protocol, Path("none"))
-    means = stream(settings, contenders, trial, lambda _event: None).means
+    spec = EvaluationSpec("pendulum", protocol, Path("none"))
+    means = stream(settings, contenders, spec, lambda _event: None).means
     table = pq.read_table("all.parquet").to_pandas().sort_values(["model", "condition", "episode"])
     assert pq.ParquetFile("all.parquet").num_row_groups == 2 * 9 * 3 and len(table) == 2 * 9 * EPISODES
     for name, judge in judges.items():
-        whole = judge(trial, lambda _share: None).evaluation.by_condition()
+        whole = judge(spec, lambda _share: None).evaluation.by_condition()
         rows = table[table.model == name]
         for number, condition in enumerate(task.conditions):
             own = rows[rows.condition == str(condition)]

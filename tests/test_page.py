@@ -34,7 +34,7 @@ from pipeline.report.score_figures import draw_scores
 from pipeline.report.tables import Table
 from pipeline.results.episodes import Scored, choose, to_episode
 from pipeline.results.figures import literal
-from pipeline.stages.judging import Trial, judge_run
+from pipeline.stages.judging import EvaluationSpec, judge_run
 from pipeline.stages.train import train
 from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tasks.pendulum.world import ANGLE_LIMIT, EPISODE_STEPS, POLE_LENGTH
@@ -242,7 +242,7 @@ def study(workplace: Path, with_store: None, data: Path) -> dict[str, str]:
     for method in ("pi0", "pi0_fast"):
         small = {"epochs": 1, "width": 16, "layers": 1, "heads": 1, **files_of(method, data)}
         made = train(METHODS[method], make(METHODS[method].settings_type, small), lambda *_: None, lambda *_: None)
-        judge_run(made.run_id, Trial("pendulum", Protocol(2, 0), Path("none")), lambda _: None)
+        judge_run(made.run_id, EvaluationSpec("pendulum", Protocol(2, 0), Path("none")), lambda _: None)
         client.set_tag(made.run_id, "study", "s")
         runs[method] = made.run_id
     client.set_tag(runs["pi0_fast"], "method", HOSTILE)

@@ -47,7 +47,7 @@ ENTRY_POINTS = {
 
 def test_entry_points_are_all_here() -> None:
     assert MLPROJECT["name"] == PYPROJECT["project"]["name"] == "tinypi"
-    assert set(MLPROJECT["entry_points"]) == set(ENTRY_POINTS) == leftover.ENTRY_POINTS
+    assert set(MLPROJECT["entry_points"]) == set(ENTRY_POINTS) == leftover.entry_points()
 
 
 @pytest.mark.parametrize("name", list(ENTRY_POINTS))

@@ -27,6 +27,9 @@ def test_a_run_is_reproduced_to_the_bit(run: Run, run_anew: Run, workplace: Path
     assert result.returncode == 0 and "match bit for bit" in result.stdout, result.stderr
     assert result.stdout.count(made.data.tags["weights_sha256"]) == 2 and "other " not in result.stdout
     assert len(runs_of(workplace)) == 1  # it leaves nothing
+    store(workplace).set_tag(made.info.run_id, "device", "mps")  # it is not trained again on whatever there is
+    result = run("pipeline", "reproduce", made.info.run_id)
+    assert result.returncode == 2 and "trained on mps. Reproduce it where there is one." in result.stderr
 
 
 @pytest.mark.usefixtures("with_store")

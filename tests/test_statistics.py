@@ -16,7 +16,7 @@ from scipy import stats
 from benchmarks.coverage import BEYOND, OUTCOMES, RARE, RESULTS, Cell, Outcome, simulate
 from pipeline.report.letters import letters
 from pipeline.report.looks import blind_looks, fewest_models, judge_looks, least_share
-from pipeline.report.planning import Need, deciding_half_width, expected_half_width, needed, shared_variance
+from pipeline.report.planning import POWER, Need, Route, Spread, needed, routes_of, spread_of
 from pipeline.report.relabellings import permutation_test
 from pipeline.report.statistics import (
     FEWEST_DIFFERENT,
@@ -348,7 +348,6 @@ def test_a_verdict_by_hand() -> None:
     ]  # fmt: skip
     assert said(2.0, -1) == "worse" and verdict(None, 2, +1) == "undecided"
     assert verdict(Estimate(0.5, 0.1, 1e6), 2, +1) == "equivalent"  # certain, and too small to matter
-    assert verdict(Estimate(2.0, 1.0, 1e6), 2, +1, alpha=0.01) == "undecided"
 
 
 def sharing(found: dict[str, str]) -> set[frozenset[str]]:
@@ -396,26 +395,26 @@ def test_names_share_a_letter_if_they_are_not_different(matrix: np.ndarray) -> N
 def test_a_look_by_hand() -> None:
     first, second = np.arange(9) + 100.0, np.arange(9.0)
     early = judge_looks(first, second, (5, 7, 9), 0.1, +1)
-    assert len(early) == 1 and early[0].models == 5 and early[0].verdict == "better"
+    assert len(early) == 1 and early[0].models == 5 and early[0].word == "better"
     assert early[0].p == pytest.approx(2 / 252) and early[0].spent == pytest.approx(0.05 / 3)
-    assert judge_looks(first, second, (5, 7, 9), 0.1, -1)[0].verdict == "worse"
+    assert judge_looks(first, second, (5, 7, 9), 0.1, -1)[0].word == "worse"
     assert judge_looks(first[:4], second, (5, 7, 9), 0.1, +1) == []
     # with 4 and 4 models the smallest p, 2 / 70, is more than half of alpha; at the next look 4 of 70 * 6 reach it
     late = judge_looks(first, second, (4, 6), 0.1, +1)
-    assert [look.verdict for look in late] == ["undecided", "better"] and late[1].p == pytest.approx(2 / 420)
+    assert [look.word for look in late] == ["undecided", "better"] and late[1].p == pytest.approx(2 / 420)
     # models are exchanged within their stage: a method that trained 3 more models late is no reason to differ
     alike = judge_looks(drawn(0, 9, 2000), drawn(1, 9, 2000), (5, 7, 9), 0.1, +1)
-    assert [look.verdict for look in alike] == ["equivalent"]
+    assert [look.word for look in alike] == ["equivalent"]
     # the interval of a look is for all looks: one that leaves out zero at 95% only is not enough
     look = judge_looks(drawn(0, 9, 40) + 0.25, drawn(1, 9, 40), (5, 7, 9), 0.0, +1)[0]
     assert look.p <= look.spent and look.estimate is not None and 0.05 / 3 < look.estimate.p < 0.05
-    assert not look.differs and look.verdict == "undecided"
+    assert not look.differs and look.word == "undecided"
     assert [least_share(stages) for stages in ([4], [4, 2])] == [2 / 70, 2 / 420]
     apart = judge_looks(drawn(0, 9, 40) + 9, drawn(1, 9, 40), (2, 3, 6, 9), 0.1, +1)
-    assert [(look.models, look.verdict) for look in apart] == [(2, "undecided"), (3, "undecided"), (6, "better")]
+    assert [(look.models, look.word) for look in apart] == [(2, "undecided"), (3, "undecided"), (6, "better")]
     assert blind_looks((2, 3, 6, 9)) == (2, 3) and blind_looks((8, 12, 16, 20), 0.05 / 45) == () == blind_looks(())
     assert [fewest_models(*each) for each in ((1,), (4,), (4, 0.05 / 10))] == [4, 5, 7]  # 2 in 70, 252 and 3432
-    assert judge_looks(np.ones((9, 50)), np.ones((9, 50)), (5, 9), 0.1, +1)[-1].verdict == "undecided"
+    assert judge_looks(np.ones((9, 50)), np.ones((9, 50)), (5, 9), 0.1, +1)[-1].word == "undecided"
 
 
 def test_looks_cannot_use_models_to_come() -> None:
@@ -434,7 +433,7 @@ def test_looks_are_wrong_as_seldom_as_they_say(kind: str) -> None:
             y -= 30 * (random.random((2, 7)) < 0.1)
         if kind == "few values":
             y = y.round()
-        wrong += judge_looks(*y, (5, 7), 0.0, +1)[-1].verdict != "undecided"
+        wrong += judge_looks(*y, (5, 7), 0.0, +1)[-1].word != "undecided"
     assert wrong / repetitions <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / repetitions)
 
 
@@ -445,7 +444,7 @@ def test_looks_do_not_take_the_draw_of_episodes_for_a_difference() -> None:
     for _ in range(repetitions):
         y = random.normal(size=(2, 7, 30)) + random.normal(size=(2, 1, 30))
         looks = judge_looks(*y, (5, 7), 0.0, +1)
-        wrong += looks[-1].verdict != "undecided"
+        wrong += looks[-1].word != "undecided"
         by_models += any(look.p <= look.spent for look in looks)
     assert wrong / repetitions <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / repetitions) < 0.3 < by_models / repetitions
 
@@ -454,52 +453,115 @@ def test_looks_do_not_take_the_draw_of_episodes_for_a_difference() -> None:
 
 
 def test_what_is_needed_by_hand() -> None:
-    a, b = Components(0.0, 0.2, 0.0), Components(0.0, 0.3, 0.0)
-    assert expected_half_width(a, b, 10, 1000, shared=0.25) == 0  # the same episodes are hard for both
-    assert expected_half_width(a, b, 10, 1001) == pytest.approx(stats.t.ppf(0.975, 1000) * np.sqrt(0.5 / 1001))
-    assert needed(a, b, 0.05) == [Need(6, pytest.approx(0.5 * (1.96 / 0.05) ** 2, abs=5))]  # models do not help
-    assert needed(Components(1, 0, 0), a, 0.01) == []
-    assert deciding_half_width(0.02, 0.01) == pytest.approx(0.014) == deciding_half_width(-0.02, 0.01)
-    assert deciding_half_width(0.0, 0.01) == pytest.approx(0.007)
+    two = Spread((Components(0.0, 0.2, 0.0), Components(0.0, 0.3, 0.0)))
+    assert Spread(two.groups, shared=0.25).half_width(10, 1000) == 0  # the same episodes are hard for both
+    assert two.half_width(10, 1001) == pytest.approx(stats.t.ppf(0.975, 1000) * np.sqrt(0.5 / 1001))
+    # models do not help
+    assert needed(two, [Route(0.05)]) == [Need(6, pytest.approx(0.5 * (1.96 / 0.05) ** 2, abs=5))]
+    assert needed(Spread((Components(1, 0, 0), *two.groups)), [Route(0.01)]) == []
+    # of two ways the one that takes less: half the width takes four times as many, at a higher level fewer
+    wider = needed(two, [Route(0.025), Route(0.05)])
+    assert wider == needed(two, [Route(0.05)]) and needed(two, [Route(0.05, 0.1)])[0].episodes < wider[0].episodes
+
+
+@pytest.mark.parametrize(("level", "inner"), [(0.05, 0.05), (0.05 / 15, 0.05 / 15), (0.025, 0.05 / 15)])
+@pytest.mark.parametrize("value", [0.0, 0.004, -0.009, 0.03])
+def test_what_would_decide_does_so_in_four_of_five_cases(value: float, level: float, inner: float) -> None:
+    shown, close = routes_of(value, 0.01, level, inner)
+    assert (shown.level, close.level) == (level, 2 * inner)
+    z = np.random.default_rng(0).normal(size=100_000)
+
+    def found(route: Route) -> Floats:
+        """Estimates whose intervals have the route's half-width."""
+        found: Floats = value + route.half_width / stats.norm.isf(route.level / 2) * z
+        return found
+
+    if value:
+        told = np.sign(value) * found(shown) > shown.half_width
+        assert told.mean() == pytest.approx(POWER, abs=0.01)
+    if abs(value) < 0.01:
+        assert (np.abs(found(close)) + close.half_width < 0.01).mean() == pytest.approx(POWER, abs=0.01)
+    else:
+        assert close.half_width == 0
 
 
 def test_more_models_need_fewer_episodes() -> None:
-    found = needed(Components(1e-5, 0.01, 0.05), Components(2e-5, 0.01, 0.05), 0.005)
+    spread = Spread((Components(1e-5, 0.01, 0.05), Components(2e-5, 0.01, 0.05)))
+    found = needed(spread, [Route(0.005)])
     assert len(found) > 2
     for one, other in itertools.pairwise(found):
         assert one.models < other.models and one.episodes > other.episodes
     for need in found:
-        at, below = (
-            expected_half_width(Components(1e-5, 0.01, 0.05), Components(2e-5, 0.01, 0.05), need.models, episodes)
-            for episodes in (need.episodes, need.episodes - 1)
-        )
+        at, below = (spread.half_width(need.models, episodes) for episodes in (need.episodes, need.episodes - 1))
         assert at <= 0.005 < below
 
 
-def test_a_plan_comes_out() -> None:
+@pytest.mark.parametrize("paired", [False, True])
+def test_a_plan_comes_out(paired: bool) -> None:
     """The half-width that was planned from a small study is that of a larger one, on average."""
     random = np.random.default_rng(0)
 
     def study(n: int, count: int) -> list[Floats]:
-        starts = random.normal(size=count)
+        starts, models = random.normal(size=count), random.normal(size=(n, 1))
         return [
-            0.1 * random.normal(size=(n, 1)) + starts + 0.5 * random.normal(size=count) + random.normal(size=(n, count))
+            0.1 * (models if paired else random.normal(size=(n, 1)))
+            + 0.05 * random.normal(size=(n, 1))
+            + starts
+            + 0.5 * random.normal(size=count)
+            + random.normal(size=(n, count))
             for _ in range(2)
         ]
 
     first, second = study(10, 4000)
-    one, other = components(first), components(second)
-    assert one is not None and other is not None
-    assert shared_variance(first, second) == pytest.approx(1, rel=0.1)
-    planned = expected_half_width(one, other, 20, 1000, shared_variance(first, second))
+    spread = spread_of(first, second, paired)
+    assert spread is not None and spread.shared == (0 if paired else pytest.approx(1, rel=0.1))
     found = []
     for _ in range(20):
-        estimate = difference_estimate(*study(20, 1000))
+        estimate = difference_estimate(*study(20, 1000), paired)
         assert estimate is not None
         found.append(estimate.interval().high - estimate.value)
-    assert np.mean(found) == pytest.approx(planned, rel=0.15)
-    few = expected_half_width(Components(1, 0, 0), Components(1, 0, 0), 3, 100)
+    assert np.mean(found) == pytest.approx(spread.half_width(20, 1000), rel=0.15)
+    few = Spread((Components(1, 0, 0), Components(1, 0, 0))).half_width(3, 100)
     assert few == pytest.approx(stats.t.ppf(0.975, 2) * np.sqrt(2 / 3))  # of three models, as their interval is
+
+
+# The same models by two rules
+
+
+def test_the_same_models_are_compared_one_by_one() -> None:
+    first, second = drawn(0, 7, 50), drawn(1, 7, 50)
+    found = difference_estimate(first, second, paired=True)
+    assert found is not None and found == group_estimate(first - second)
+    assert difference_estimate(first, first, paired=True) is None
+    means = np.array([4.0, 5, 6]), np.array([1.0, 5, 2])
+    assert permutation_test(*means, paired=True) == 4 / 8  # that of the pair of equals changes nothing
+    assert permutation_test(means[0], means[0] - 1, paired=True) == 2 / 8
+    assert [least_share(stages, paired=True) for stages in ([4], [4, 2])] == [2 / 16, 2 / 64]
+    assert blind_looks((5, 9), paired=True) == (5,) and blind_looks((6, 9), paired=True) == (6,)
+    look = judge_looks(drawn(0, 9, 40) + 9, drawn(0, 9, 40), (6, 8), 0.1, +1, paired=True)[-1]
+    assert look.models == 8 and look.p == 2 / 2**8  # the first look is blind: 2 of 64 are more than 0.025
+
+
+@given(arrays(np.float64, (2, 6), elements=st.integers(-9, 9)))
+def test_the_paired_permutation_test_is_that_of_scipy(means: Floats) -> None:
+    expected = stats.permutation_test(
+        tuple(means), lambda a, b: a.mean() - b.mean(), permutation_type="samples", n_resamples=np.inf
+    )
+    assert permutation_test(*means, paired=True) == pytest.approx(expected.pvalue)
+
+
+@pytest.mark.parametrize("alike", [-0.6, 0.0, 0.9])
+def test_intervals_of_the_same_models_hold_the_truth(alike: float) -> None:
+    """Of models that are good by one rule and bad by the other too, where an unpaired interval would be too narrow."""
+    random, repetitions, held = np.random.default_rng(0), 400, 0
+    for _ in range(repetitions):
+        models = random.multivariate_normal([0, 0], [[1, alike], [alike, 1]], size=8).T[:, :, None]
+        first, second = models + 0.5 * random.normal(size=(2, 8, 100))
+        estimate = difference_estimate(first, second, paired=True)
+        assert estimate is not None
+        interval = estimate.interval()
+        held += interval.low <= 0 <= interval.high
+    assert held / repetitions >= 0.95 - 2 * np.sqrt(0.05 * 0.95 / repetitions)
 
 
 # Coverage

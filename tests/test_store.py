@@ -17,6 +17,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import UNAUTHENTICATED
 from mlflow.tracking import MlflowClient
 
 from pipeline import versions
@@ -28,6 +30,7 @@ from pipeline.methods.settings import Pi0Settings
 from pipeline.tracking import begin as beginning
 from pipeline.tracking import query
 from pipeline.tracking.begin import experiment_of, start_run
+from pipeline.tracking.delivery import patiently
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.query import artifact
 from pipeline.tracking.registry import versions_of
@@ -253,6 +256,13 @@ def test_lists_are_read_to_their_end(workplace: Path, monkeypatch: pytest.Monkey
         client, experiment="none"
     )
     assert len(query.search(client, {"study": "s"})) == 5
+    assert len(query.search(client, status="RUNNING")) == 5 and not query.search(
+        client, {"study": "t"}, status="RUNNING"
+    )
+    for name in ("o'brien", 'a "quoted" word', "50% = ?"):
+        run = client.create_run("0", tags={"study": name}).info.run_id
+        assert [each.run_id for each in query.search(client, {"study": name})] == [run]
+        client.delete_run(run)
     assert len(query.registered_models(client)) == 5
     assert [version.number for version in versions_of(client, "model 0")] == [1, 2, 3, 4, 5]
     with pytest.raises(SettingsError, match=r"found it in later 0, later 1, .*Name one with --experiment"):
@@ -260,6 +270,18 @@ def test_lists_are_read_to_their_end(workplace: Path, monkeypatch: pytest.Monkey
     assert len(query.search_study(client, "s", "later 3")) == 1
     client.delete_experiment(client.get_experiment_by_name("later 3").experiment_id)
     assert not query.search_study(client, "s", "later 3") and len(query.search(client, {"study": "s"})) == 4
+
+
+def test_who_is_refused_is_not_asked_again() -> None:
+    calls = []
+
+    def refused() -> None:
+        calls.append(1)
+        raise MlflowException("You are not authenticated.", error_code=UNAUTHENTICATED)
+
+    with pytest.raises(MlflowException, match="not authenticated"):
+        patiently(refused)
+    assert len(calls) == 1
 
 
 @pytest.mark.usefixtures("with_store")

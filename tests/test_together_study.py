@@ -19,7 +19,7 @@ from pipeline.errors import DivergedError, SettingsError
 from pipeline.evaluation.protocol import Protocol
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import RegressionSettings, TrainSettings
-from pipeline.stages.judging import Trial
+from pipeline.stages.judging import EvaluationSpec
 from pipeline.stages.train_together import train_together
 from pipeline.stages.unfinished import can_resume, find_unfinished
 from pipeline.studies.groups import plan_groups, plan_members, together_groups
@@ -188,7 +188,7 @@ def test_many_models_are_several_stacks(monkeypatch: pytest.MonkeyPatch) -> None
     groups = plan_groups(settings)
     run = start_run(open_store(), "tinypi", "study", chosen=True)
     runs = Runs("s", "pendulum", run, dict.fromkeys(("regression", "pi0"), run))
-    earlier = Earlier([], Trial("pendulum", Protocol(1, 0), settings.pairs))
+    earlier = Earlier([], EvaluationSpec("pendulum", Protocol(1, 0), settings.pairs))
     needs = {group.name: group.needs for group in groups}
     jobs, _ = missing_jobs(plan_members(settings, groups), Beside([], None), runs, earlier, "", {"regression"}, needs)
     stacks = [(job.name, job.makes) for job in jobs if job.makes]

@@ -9,9 +9,9 @@ from pipeline.config import NONE
 from pipeline.stages.settings import CompareSettings
 
 if TYPE_CHECKING:
-    from pipeline.report.statistics import Verdict
+    from pipeline.report.statistics import Word
 
-CODES: "dict[Verdict, int]" = {"better": 0, "worse": 1, "equivalent": 10, "undecided": 11}
+CODES: "dict[Word, int]" = {"better": 0, "worse": 1, "equivalent": 10, "undecided": 11}
 OF_VERDICTS = (
     "Of a verdict: 0 A is better; 1 A is worse; 10 equivalent; 11 undecided; 0 for more than two methods of a table. "
     "A comparison that failed has 1 as well, with an error on stderr and no result."
@@ -30,11 +30,10 @@ def run(settings: CompareSettings) -> int:
     from pipeline.cli.console import ERR, OUT, print_rows
     from pipeline.cli.progress import contest_display
     from pipeline.report.contest import UNDECIDED, contest_table, contest_values, needs_sentence, sentence
-    from pipeline.stages.compare import blocks_of, compare
+    from pipeline.stages.compare import compare, most_blocks
     from pipeline.stages.foreign import faults_text
-    from pipeline.tasks.registry import find_task
 
-    with contest_display(ERR, blocks_of(find_task(settings.task), settings.max_episodes)) as watch:
+    with contest_display(ERR, most_blocks(settings)) as watch:
         made = compare(settings, watch, lambda line: ERR.print(line, markup=False, soft_wrap=True))
     contest = made.contest
     if settings.format == "json":

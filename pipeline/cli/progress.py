@@ -154,13 +154,14 @@ def jobs_display(console: Console, title: str) -> Iterator[JobsDisplay]:
 
 
 @contextmanager
-def contest_display(console: Console, most: int) -> Iterator["Watch"]:
-    """A callback for judged blocks of a comparison, of `most` at most, that shows the interval so far."""
+def contest_display(console: Console, most: int | None) -> Iterator["Watch"]:
+    """A callback for judged blocks of a comparison, of `most` if that is known, that shows the interval so far."""
     with bars(console, MofNCompleteColumn(), TextColumn(ABOUT)) as progress:
-        task = progress.add_task("comparing", total=most, about="starts at most")
+        of = "starts at most" if most else "batch of results"
+        task = progress.add_task("comparing", total=most, about=of)
 
         def watch(blocks: int, interval: "Interval") -> None:
-            about = f"starts at most, difference in [{interval.low:.4f}, {interval.high:.4f}]"
+            about = f"{of}, difference in [{interval.low:.4f}, {interval.high:.4f}]"
             progress.update(task, completed=blocks, about=about)
 
         yield watch

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from pipeline.cli.options import settings_command
-from pipeline.config import ALL, AUTO, NONE
+from pipeline.config import AUTO, NONE
 from pipeline.results.settings import ReportSettings
 
 EXAMPLES = (
@@ -18,12 +18,10 @@ def run(settings: ReportSettings) -> None:
     """Print the comparison in the chosen format, and write files if a folder is named."""
     from pipeline.cli.console import ERR, print_result, print_rows
     from pipeline.files import check_folder
-    from pipeline.names import KIND, Kind
     from pipeline.report.overview import as_markdown, as_text
     from pipeline.report.values import as_csv, as_values
     from pipeline.results.gather import gather
     from pipeline.tasks.registry import find_task
-    from pipeline.tracking.query import search_study
     from pipeline.tracking.store import open_store
 
     if settings.out != NONE:
@@ -45,9 +43,7 @@ def run(settings: ReportSettings) -> None:
         return
     from pipeline.results.write import write_files  # matplotlib, and torch for the page, are slow to import
 
-    runs = [] if settings.study == ALL else search_study(store, settings.study, settings.experiment)
-    study = next((each.run_id for each in reversed(runs) if each.tags.get(KIND) == Kind.STUDY), None)
-    files, missing = write_files(store, gathered, Path(settings.out), study, settings.html)
+    files, missing = write_files(store, gathered, Path(settings.out), settings.html)
     rows = [*(("", str(path)) for path in files), *(("not drawn", why) for why in missing)]
     if settings.format == "text":
         print_rows("files", rows)

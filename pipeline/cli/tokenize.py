@@ -13,7 +13,7 @@ BY_PAIR = "the file has no 'trajectory' key, so chunks of one trajectory are in 
 def run(settings: TokenizeSettings) -> None:
     """Tokenize and print a summary."""
     from pipeline.cli.console import print_rows
-    from pipeline.stages.tokenize import tokenize
+    from pipeline.stages.tokenize import SCHEMES, tokenize
 
     made, files = tokenize(settings)
     if "MLFLOW_RUN_ID" in os.environ:
@@ -32,7 +32,7 @@ def run(settings: TokenizeSettings) -> None:
         ("fitted on", "training split, by trajectory" if made.by_trajectory else f"training split, by pair: {BY_PAIR}"),
         ("files", "\n".join(map(str, files))),
     ]
-    print_rows("FAST tokens", rows, "files")
+    print_rows(f"{SCHEMES[made.scheme]} tokens", rows, "files")
 
 
 COMMAND = settings_command("tokenize", TokenizeSettings, run, EXAMPLES)

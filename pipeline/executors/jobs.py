@@ -1,6 +1,6 @@
 """Jobs, and the events that every executor yields while it runs them.
 
-An executor is a function `run(jobs, workers)` that yields these events: one file here, and a line in `registry.py`.
+An executor is a record of functions, `Executor`: one file here, and a line in `registry.py`.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -97,6 +97,7 @@ Events = Generator[Planned | Running | Done[R] | Failed, None, None]
 class Executor:
     """How jobs are run.
 
+    `run(jobs, workers)` yields the events, `Planned` first; a job that fails is tried again, up to `ATTEMPTS` times.
     `ready(address, workers, shares, environment)` gives the context in which they can be, of one that needs any.
     `machines()` tells what each machine has whose workers take jobs; None: they are on this machine, and in its folder.
     """

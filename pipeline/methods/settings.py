@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 from pipeline.config import AUTO, DATA, EXPERIMENT_NAME, MAX_SEED, NAME_PATTERN, NONE, RUN_NAME, Settings, with_defaults
 from pipeline.tasks.settings import ForData, WithHorizon
 
+NOT_THE_RECIPE = frozenset(("seed", "run_name", "resume", "preset", "experiment", "threads", "deterministic"))
+"""Settings of a training in which models of one recipe may differ."""
+
 
 class Recipe(Settings):
     """Settings shared by all methods, without the seed."""

@@ -27,7 +27,7 @@ from pipeline.stages.changed import changed_data
 from pipeline.stages.finish import CHECK, CHECK_EPISODES, FINAL_METRICS
 from pipeline.stages.judging import MEAN
 from pipeline.stages.models import models_of_study, require_finished
-from pipeline.stages.say import Say
+from pipeline.stages.say import Say, silent
 from pipeline.tasks.project import DEFAULT
 from pipeline.tasks.score import shares_of
 from pipeline.tasks.task import Task
@@ -89,7 +89,7 @@ def register_models(settings: RegisterSettings, say: Say) -> list[Registered]:
 def register_members(store: Store, study: str, experiment: str, say: Say, task: str = AUTO) -> bool:
     """Register all models of a study; False, and a warning, where the store has no registry that takes them."""
     try:
-        made = register_runs(store, models_of_study(store, study, experiment), lambda _line: None, task)
+        made = register_runs(store, models_of_study(store, study, experiment), silent, task)
     except UserError as error:
         say(f"warning: not registered: {one_line(error)} 'python -m pipeline register --study {study}' tries again")
         return False

@@ -11,7 +11,7 @@ from math import lgamma, log
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.report.statistics import ALPHA, Floats, Interval, Verdict
+from pipeline.report.statistics import ALPHA, Floats, Interval, Word
 
 STEPS = 1000  # of the grid of means, from 0 to 1
 LARGEST_STAKE = 0.5  # share of the capital that a single difference can cost
@@ -117,7 +117,7 @@ def crossing(means: Floats, capital: Floats, target: float) -> Floats:
     return np.where(reached > 0, found, -1.0)
 
 
-def decide(interval: Interval, margin: float) -> Verdict:
+def decide(interval: Interval, margin: float) -> Word:
     """Judge the mean of first minus second, where more is better: as `statistics.verdict` does, equivalent first."""
     if -margin < interval.low and interval.high < margin:
         return "equivalent"

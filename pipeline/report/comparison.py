@@ -54,6 +54,7 @@ class Model:
     errors: Mapping[str, float] = field(default_factory=dict)  # by dimension, without a simulator: see `error_metrics`
     method: str = ""
     averages: str = ""  # of an averaged policy: the group of its models
+    weights: str = ""  # digest; of two models with the same one, one acts by another rule
 
     @property
     def label(self) -> str:
@@ -163,7 +164,10 @@ def compare_models(
     better = task.scores[design.primary].better
     starts = {group.name: over_starts(group, design.primary) for group in groups if group.kind == "model"}
     outcomes = {name: y for name, y in starts.items() if y is not None}
-    verdicts = judge_pairs(outcomes, design.margin, better, design.planned, largest=1)  # a primary score lies in [0, 1]
+    having = {group.name: [each for each in group.models if design.primary in each.episodes] for group in groups}
+    paired = [(a.name, b.name) for a, b in pairs if same_weights(having[a.name], having[b.name])]
+    # a primary score lies in [0, 1]
+    verdicts = judge_pairs(outcomes, design.margin, better, design.planned, largest=1, paired=paired)
     of_pair = {(each.first, each.second): each for each in verdicts}
     contrasts = tuple(
         Contrast(first.name, second.name, of_pair.get((first.name, second.name)), found, _costs(first, second))
@@ -178,6 +182,11 @@ def _stack(group: Group | Sequence[Model], name: str) -> Floats | None:
     models = group.models if isinstance(group, Group) else group
     found = [model.episodes[name] for model in models if name in model.episodes]
     return np.stack(found) if found else None
+
+
+def same_weights(first: Sequence[Model], second: Sequence[Model]) -> bool:
+    """Whether number i of both groups is the same model, which acts by another rule."""
+    return all(model.weights for model in first) and [m.weights for m in first] == [m.weights for m in second]
 
 
 def over_starts(group: Group, name: str) -> Floats | None:
@@ -218,8 +227,8 @@ def _cells(pairs: Sequence[tuple[Group, Group]], table: Scores, primary: str) ->
     found: list[tuple[int, str, Where, float, Estimate | None, Bound | None]] = []
     shares = shares_of(table)
 
-    def add(number: int, name: str, where: Where, a: Floats, b: Floats) -> None:
-        estimate = difference_estimate(a, b)
+    def add(number: int, name: str, where: Where, a: Floats, b: Floats, paired: bool) -> None:
+        estimate = difference_estimate(a, b, paired)
         bound = difference_bound(a, b) if estimate is None and name in shares else None
         found.append((number, name, where, float(a.mean() - b.mean()), estimate, bound))
 
@@ -228,11 +237,12 @@ def _cells(pairs: Sequence[tuple[Group, Group]], table: Scores, primary: str) ->
             a, b = _stack(first, name), _stack(second, name)
             if a is None or b is None or not score.better:
                 continue
-            conditions = next(model.conditions for model in first.models if model.conditions)
-            for c, condition in enumerate(conditions):
-                add(number, name, condition, a[:, c], b[:, c])
+            having = [[model for model in group.models if name in model.episodes] for group in (first, second)]
+            paired = same_weights(*having)
+            for c, condition in enumerate(having[0][0].conditions):
+                add(number, name, condition, a[:, c], b[:, c], paired)
             if name != primary:
-                add(number, name, None, over_conditions(a), over_conditions(b))
+                add(number, name, None, over_conditions(a), over_conditions(b), paired)
     ps = [estimate.p if estimate else 1.0 for *_, estimate, _ in found]
     cells: list[dict[str, dict[Where, Cell]]] = [{} for _ in pairs]
     for (number, name, where, value, estimate, bound), p, level in zip(found, holm(ps), holm_levels(ps), strict=True):
@@ -250,7 +260,8 @@ def _costs(first: Group, second: Group) -> dict[str, Difference]:
     for name, cost in COSTS.items():
         if (name in LOSSES and len(units) > 1) or not cost.better:
             continue
-        a, b = ([m.costs[name] for m in group.models if name in m.costs] for group in (first, second))
-        if a and b:
-            costs[name] = compare(np.array(a), np.array(b))
+        having = [[model for model in group.models if name in model.costs] for group in (first, second)]
+        if all(having):
+            a, b = (np.array([model.costs[name] for model in models]) for models in having)
+            costs[name] = compare(a, b, same_weights(*having))
     return costs

@@ -4,7 +4,16 @@ from pipeline.report.comparison import Comparison, Contrast, Group, Where
 from pipeline.report.scores import COSTS
 from pipeline.report.statistics import Bound, Interval, Summary
 from pipeline.report.tables import Table
-from pipeline.report.words import as_sentence, interval_name, interval_note, interval_text, p_text, verdict_label
+from pipeline.report.words import (
+    as_sentence,
+    interval_name,
+    interval_note,
+    interval_text,
+    letters_note,
+    p_name,
+    p_text,
+    verdict_label,
+)
 from pipeline.tasks.score import PLANNED, REBUILT, Score, error_metrics
 from pipeline.tasks.task import Task
 
@@ -25,6 +34,7 @@ def verdict_table(comparison: Comparison) -> Table:
     """The primary score of every two groups, on average over the conditions."""
     digits = comparison.primary.digits
     told = [found for contrast in comparison.contrasts if (found := contrast.verdict) is not None]
+    looks = any(found.planned for found in told)
     rows = [
         (
             f"{found.first} and {found.second}",
@@ -32,18 +42,22 @@ def verdict_table(comparison: Comparison) -> Table:
             f"{found.difference:+.{digits}f}",
             between_text(found.interval, found.bound, digits),
             interval_text(found.inner, digits),
+            *([] if looks else [p_text(found.p_holm)]),
             p_text(found.p),
             verdict_label(found),
         )
         for found in told
     ]
     inner = told[0].inner_percent if told else 90
-    columns = ("", "first", "second", "difference", interval_name(told), f"{inner:.3g}% interval", "p", "verdict")
-    about = "p: permutation test over models, unpaired, for these episodes."
-    note = " ".join(filter(None, [about, interval_note(told)]))
+    columns = ("", "first", "second", "difference", interval_name(told), f"{inner:.3g}% interval")
+    columns += (*(() if looks else (p_name(told),)), "p, permutation", "verdict")
+    notes = ["Permutation test: over models, for these episodes."]
+    if any(found.paired for found in told):
+        notes.append("Groups with the same weights are compared model by model.")
+    note = " ".join(filter(None, [*notes, interval_note(told)]))
     if comparison.letters:
         shared = "; ".join(f"{name} {letter}" for name, letter in comparison.letters.items())
-        note += f" Groups that share a letter are not shown to differ by more than the margin: {shared}."
+        note += f" {letters_note('Groups', f'{comparison.design.margin:g}')} Letters: {shared}."
     return Table(f"Verdict by {comparison.primary}", columns, rows, note)
 
 
@@ -137,7 +151,7 @@ def contrast_table(comparison: Comparison, contrast: Contrast, name: str) -> Tab
         )
         for where, found in contrast.scores[name].items()
     ]
-    columns = (where_heading(task), "difference", "interval", "p", "better")
+    columns = (where_heading(task), "difference", "interval", "p, Holm", "better")
     return Table(f"{as_sentence(str(score))}: {contrast.first} minus {contrast.second}", columns, rows)
 
 

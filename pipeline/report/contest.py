@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from pipeline.report.betting import bet, decide, first_bets, log_evidence
-from pipeline.report.statistics import ALPHA, Floats, Interval, Verdict
+from pipeline.report.statistics import ALPHA, Floats, Interval, Word
 from pipeline.report.tables import Table
 from pipeline.report.words import as_sentence, interval_text
 
@@ -42,7 +42,7 @@ class Contest:
     a: Floats  # (C, n)
     b: Floats
     interval: Interval  # 95% confidence sequence of the mean of A minus B
-    verdict: Verdict  # of A
+    verdict: Word  # of A
     evidence: Evidence | None  # of binary outcomes in one condition
 
     @property
@@ -59,7 +59,7 @@ def judge(batches: Iterable[tuple[Floats, Floats]], margin: float, binary: bool,
     takes fewer pairs than bets do, for a share of 1.00 against .98 390 instead of 490.
     """
     bets = first_bets(margin)
-    verdict: Verdict = UNDECIDED
+    verdict: Word = UNDECIDED
     wins = losses = 0
     kept: list[tuple[Floats, Floats]] = []
     for a, b in batches:
@@ -79,7 +79,7 @@ def judge(batches: Iterable[tuple[Floats, Floats]], margin: float, binary: bool,
     return Contest(first, second, shown_interval(bets.interval, evidence), verdict, evidence)
 
 
-def verdict_of(interval: Interval, evidence: Evidence | None, margin: float) -> Verdict:
+def verdict_of(interval: Interval, evidence: Evidence | None, margin: float) -> Word:
     """Judge A by the confidence sequence, and where there is evidence of wins and losses who is better by that."""
     found = decide(interval, margin)
     if evidence is None or found == "equivalent":

@@ -3,7 +3,8 @@
 The numbers of models at which one looks are fixed in advance, and so is how much of alpha is spent by each: alpha k / K
 by look k of K (Lan and DeMets 1983, "Discrete sequential boundaries for clinical trials").
 
-* better, worse: models are exchanged between the methods, within the models that came between two looks, so that every
+* better, worse: models are exchanged between the methods (of groups with the same weights, model by model: `paired`),
+  within the models that came between two looks, so that every
   relabelling has the same number of models of each method at every look. At look k, a relabelling counts if it had
   stopped at an earlier look, or reaches the observed difference now. The methods differ if no more than alpha k / K
   count. If the methods are alike, the chance to be told at any look that they differ is at most alpha, whatever the
@@ -22,12 +23,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
-from math import comb, prod
+from math import prod
 
 import numpy as np
 
-from pipeline.report.relabellings import EXACT_UP_TO, relabellings, sampled_relabellings, whole_steps
-from pipeline.report.statistics import ALPHA, Estimate, Floats, Verdict, difference_estimate, equivalent, model_means
+from pipeline.report.relabellings import (
+    EXACT_UP_TO,
+    count_relabellings,
+    relabellings,
+    sampled_relabellings,
+    whole_steps,
+)
+from pipeline.report.statistics import (
+    ALPHA,
+    Estimate,
+    Floats,
+    Word,
+    difference_estimate,
+    equivalent,
+    mean_difference,
+    model_means,
+    word_of,
+)
 
 
 @dataclass(frozen=True)
@@ -39,11 +56,17 @@ class Look:
     spent: float  # of alpha by now: the methods differ if p is no more
     estimate: Estimate | None  # of first minus second
     differs: bool  # whether a difference is shown, however small
-    verdict: Verdict
+    word: Word
 
 
 def judge_looks(
-    first: Floats, second: Floats, looks: Sequence[int], margin: float, better: int, alpha: float = ALPHA
+    first: Floats,
+    second: Floats,
+    looks: Sequence[int],
+    margin: float,
+    better: int,
+    alpha: float = ALPHA,
+    paired: bool = False,
 ) -> list[Look]:
     """Judge `first (n, E)` against `second (m, E)`, models in the order of their training, on the same E episodes.
 
@@ -52,7 +75,7 @@ def judge_looks(
     """
     stages = tuple(int(size) for size in np.diff([0, *looks]))
     assert min(stages) > 0, f"looks rise from 1, found {list(looks)}"
-    rows = stage_rows(stages)
+    rows = stage_rows(stages, paired)
     stopped = np.zeros(len(rows[0]), dtype=bool)  # relabellings that differ at an earlier look
     found: list[Look] = []
     for number, models in enumerate(look for look in looks if look <= min(len(first), len(second))):
@@ -61,30 +84,27 @@ def judge_looks(
         still = np.sort(distance[~stopped])
         shares = (stopped.sum() + len(still) - np.searchsorted(still, distance - room)) / len(distance)
         spent = alpha * (number + 1) / len(looks)
-        estimate = difference_estimate(ours, others)
+        estimate = difference_estimate(ours, others, paired)
         differs = estimate is not None and bool(shares[0] <= spent) and estimate.p < alpha / len(looks)
-        said: Verdict = "undecided"
-        if estimate and equivalent(estimate, margin, alpha / len(looks)):
-            said = "equivalent"
-        elif estimate and differs:
-            said = "better" if estimate.value * better > 0 else "worse"
-        found.append(Look(models, float(shares[0]), spent, estimate, differs, said))
-        if said != "undecided":
+        close = estimate is not None and equivalent(estimate, margin, alpha / len(looks))
+        word = word_of(mean_difference(ours, others) * better, differs, close)
+        found.append(Look(models, float(shares[0]), spent, estimate, differs, word))
+        if word != "undecided":
             break
         stopped |= shares <= spent
     return found
 
 
-def least_share(stages: Sequence[int]) -> float:
+def least_share(stages: Sequence[int], paired: bool = False) -> float:
     """Return the smallest p that there can be after these stages: that of the observed relabelling and its mirror."""
-    return 2 / prod(comb(2 * size, size) for size in stages)
+    return 2 / prod(count_relabellings(size, size, paired) for size in stages)
 
 
-def blind_looks(looks: Sequence[int], alpha: float = ALPHA) -> tuple[int, ...]:
+def blind_looks(looks: Sequence[int], alpha: float = ALPHA, paired: bool = False) -> tuple[int, ...]:
     """Return those of the `looks` at which no difference can be shown: no p is as small as what is spent by then."""
     stages = [int(size) for size in np.diff([0, *looks])]
     spent = [alpha * number / len(looks) for number in range(1, len(looks) + 1)]
-    return tuple(look for n, look in enumerate(looks) if least_share(stages[: n + 1]) > spent[n])
+    return tuple(look for n, look in enumerate(looks) if least_share(stages[: n + 1], paired) > spent[n])
 
 
 def fewest_models(looks: int, alpha: float = ALPHA) -> int:
@@ -103,13 +123,13 @@ def _distances(first: Floats, second: Floats, rows: Sequence[Floats]) -> tuple[F
 
 
 @lru_cache(maxsize=4)
-def stage_rows(stages: tuple[int, ...]) -> tuple[Floats, ...]:
+def stage_rows(stages: tuple[int, ...], paired: bool) -> tuple[Floats, ...]:
     """Return rows `(R, 2 models of the stage)` for each stage; row r of all stages is one relabelling, 0 the observed.
 
     All relabellings, if there are no more than EXACT_UP_TO, else a random sample.
     """
-    counts = [comb(2 * models, models) for models in stages]
+    counts = [count_relabellings(size, size, paired) for size in stages]
     if prod(counts) > EXACT_UP_TO:
-        return tuple(sampled_relabellings(models, models, "stage", stage) for stage, models in enumerate(stages))
+        return tuple(sampled_relabellings(size, size, paired, "stage", stage) for stage, size in enumerate(stages))
     index = np.indices(counts).reshape(len(stages), -1)
-    return tuple(relabellings(models, models)[chosen] for models, chosen in zip(stages, index, strict=True))
+    return tuple(relabellings(size, size, paired)[chosen] for size, chosen in zip(stages, index, strict=True))

@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.report.statistics import Floats, model_means, over_conditions
 from pipeline.report.tables import Table
 from pipeline.report.verdicts import Verdict, judge_pairs, letters_of
-from pipeline.report.words import interval_name, interval_note, interval_text, needs_words, p_text
+from pipeline.report.words import interval_name, interval_note, interval_text, letters_note, needs_words, p_text
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def methods_tables(made: Methods, margin: float) -> list[Table]:
             f"Mean score over models; {where}",
             ("method", "models", "mean", "std", "letters"),
             methods,
-            "Methods that share a letter are not shown to differ by more than the margin.",
+            letters_note("Methods", f"{margin:g}"),
         ),
         Table(
             f"All pairs; equivalent: within {margin:g}",

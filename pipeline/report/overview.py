@@ -32,11 +32,11 @@ PLANNED_FROM = (
 )
 UNIT = (
     "Models and episodes are both drawn: intervals are over both. Means and standard deviations (ddof=1) are over the "
-    "models of a group. {met} Models of two groups are not paired. 'by episodes' is the part of the "
-    "standard deviation that the draw of episodes alone explains. Where outcomes are too much alike for an interval, "
-    "an exact bound (Clopper-Pearson) for these models on new episodes stands with an asterisk, and how many episodes "
-    "have a model below 1 (as a failure), or above 0, or in a difference models that come out differently. The "
-    "primary score decides. All other differences are one family: their intervals and p-values are by Holm's procedure."
+    "models of a group. {met} Models of two groups are not paired, but where they are the same. 'by episodes' is the "
+    "part of the standard deviation that the draw of episodes alone explains. Where outcomes are too much alike for an "
+    "interval, an exact bound (Clopper-Pearson) for these models on new episodes stands with an asterisk, and how many "
+    "episodes have a model below 1 (as a failure), or above 0, or in a difference models that come out differently. "
+    "The primary score decides. All other differences are one family: their intervals and p-values are by Holm's procedure."
 )
 
 
@@ -139,7 +139,7 @@ def cautions(comparison: Comparison) -> list[str]:
         if far is not None and abs(means[far] - fmean(others)) > comparison.design.margin:  # or one fall is enough
             found.append(
                 f"{group.name} {judged[far].label} is far from its group's other models in {primary} (Grubbs' test at "
-                "1%): where a few models differ so much, ten do not tell how far the next one will be, and intervals "
-                "may be too narrow."
+                f"1%): where a few models differ so much, {len(judged)} do not tell how far the next one will be, "
+                "and intervals may be too narrow."
             )
     return found

@@ -122,7 +122,8 @@ OF_DATA_ALONE = (
     "demonstrations visit.",
 )
 LIMITS = (
-    "Intervals are over training seeds and episodes. P-values are over training seeds alone, for these episodes.",
+    "Intervals and their p-values are over training seeds and episodes; p of the permutation test is over training "
+    "seeds alone, for these episodes.",
     "'No difference shown' does not mean that there is none: the interval tells how large it could still be.",
     "One recipe per method. With other tuning a method may do better; only the settings below were compared.",
     "Times and samples per second depend on the machine, and on what else ran on it.",

@@ -17,7 +17,7 @@ from pipeline.report.statistics import (
     Estimate,
     Floats,
     Interval,
-    Verdict,
+    Word,
     difference_estimate,
     model_means,
     verdict,
@@ -35,8 +35,8 @@ class Part:
     starts: range
     difference: float  # first minus second
     interval: Interval | None  # 95%, over models and episodes
-    word: Verdict
-    word_alone: Verdict  # by the interval over models alone, as if all there is were these episodes
+    word: Word
+    word_alone: Word  # by the interval over models alone, as if all there is were these episodes
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Size:
     models: int
     episodes: int  # per condition
     parts: int
-    words: dict[Verdict, float]
+    words: dict[Word, float]
     contradicting: float  # decided, and by another word than the whole study, if that has decided
     contradicting_alone: float  # the same by the intervals over models alone
     reversed: float  # with the other group's mean ahead
@@ -84,7 +84,7 @@ def judge_part(pair: Pair, first: Sequence[int], second: Sequence[int], starts: 
     a, b = (y[list(chosen), starts.start : starts.stop] for y, chosen in ((pair.first, first), (pair.second, second)))
     estimate, alone = difference_estimate(a, b), difference_estimate(model_means(a), model_means(b))
 
-    def word(found: Estimate | None) -> Verdict:
+    def word(found: Estimate | None) -> Word:
         return verdict(found, pair.margin, pair.better)
 
     interval = estimate.interval() if estimate else None
@@ -121,7 +121,7 @@ def sizes_of(pair: Pair) -> list[tuple[int, int]]:
     return [(n, count) for n in models for count in episodes]
 
 
-def contradicts(word: Verdict, whole: Verdict) -> bool:
+def contradicts(word: Word, whole: Word) -> bool:
     """Whether both verdicts decide, and by another word. Two words can be true of one difference, below the margin."""
     return "undecided" not in (word, whole) and word != whole
 

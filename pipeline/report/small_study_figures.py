@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.report.plotting import LOOKS, Axes, Figure, Line2D, plain
 from pipeline.report.small_studies import Pair, Part
-from pipeline.report.statistics import Verdict
+from pipeline.report.statistics import Word
 
-STYLES: Mapping[Verdict, tuple[str, str]] = {
+STYLES: Mapping[Word, tuple[str, str]] = {
     "better": (LOOKS[0]["color"], "o"),
     "worse": (LOOKS[1]["color"], "s"),
     "equivalent": (LOOKS[2]["color"], "^"),
@@ -15,7 +15,7 @@ STYLES: Mapping[Verdict, tuple[str, str]] = {
 """Colour and marker of each word; the markers tell the words apart without colours."""
 
 
-def words_for(pair: Pair) -> dict[Verdict, str]:
+def words_for(pair: Pair) -> dict[Word, str]:
     """Each verdict as a heading that names the better group."""
     first, second = pair.names
     return {

@@ -4,7 +4,8 @@
 mean over conditions the unit beside the model is the start, because conditions share their starts: `over_conditions`
 averages `(n, C, S)` to `(n, S)` first. Numbers of whole models, as losses, are `(n,)`.
 
-Models of two methods meet the same episodes and are else unrelated: models are not paired, episodes are.
+Models of two methods meet the same episodes and are else unrelated: models are not paired, episodes are. Two groups of
+the same weights, which act by another rule, are: `paired` says so, and number i of both is the same model.
 """
 
 import math
@@ -20,7 +21,7 @@ from scipy import special, stats
 from pipeline.report.relabellings import ROUNDING, permutation_test
 
 Floats = NDArray[np.float64]
-Verdict = Literal["better", "worse", "equivalent", "undecided"]
+Word = Literal["better", "worse", "equivalent", "undecided"]
 
 ALPHA = 0.05
 FEW_MODELS = 6  # in a group with fewer, their number is too small for Satterthwaite's degrees of freedom
@@ -148,24 +149,29 @@ def group_estimate(y: Floats) -> Estimate | None:
     The variance is that of the models' means over n, and that of the episodes' means over E. It is that of the two-way
     layout from above: what model and episode have in common is counted twice (Owen 2007, "The pigeonhole bootstrap").
     """
-    return _estimate(float(y.mean()), [y], y.mean(0) if y.ndim > 1 else None)
+    return _estimate(float(y.mean()), [y], y.mean(0) if y.ndim > 1 else None, _unit(y))
 
 
-def difference_estimate(first: Floats, second: Floats) -> Estimate | None:
+def difference_estimate(first: Floats, second: Floats, paired: bool = False) -> Estimate | None:
     """Estimate the difference of two groups' means, `(n, E)` and `(m, E)` on the same E episodes, or `(n,)` and `(m,)`.
 
-    The variance is the sum of those of both groups' models and of that of the episodes' differences. None where no
-    interval may be printed.
+    The variance is the sum of those of both groups' models, of `paired` ones that of their differences, and of that of
+    the episodes' differences. None where no interval may be printed.
     """
     assert first.shape[1:] == second.shape[1:], f"the same episodes, found {first.shape} and {second.shape}"
     differences = first.mean(0) - second.mean(0) if first.ndim > 1 else None
-    return _estimate(float(first.mean() - second.mean()), [first, second], differences)
+    groups = [first - second] if paired else [first, second]
+    return _estimate(float(first.mean() - second.mean()), groups, differences, _unit(first, second))
 
 
-def _estimate(value: float, groups: list[Floats], episodes: Floats | None) -> Estimate | None:
+def _unit(*groups: Floats) -> float:
+    """The numbers that differ by less are equal."""
+    return ROUNDING * max(float(np.abs(model_means(group)).max()) for group in groups)
+
+
+def _estimate(value: float, groups: list[Floats], episodes: Floats | None, unit: float) -> Estimate | None:
     """Add up the variances of the models of each group and of `episodes (E,)`; df after Satterthwaite (1946)."""
     samples = [model_means(group) for group in groups]
-    unit = ROUNDING * max(float(np.abs(means).max()) for means in samples)
     if min(map(len, groups)) < 2 or (episodes is not None and too_equal(episodes, unit)):
         return None
     samples += [] if episodes is None else [episodes]
@@ -233,13 +239,13 @@ def outlier(values: Sequence[float], alpha: float = 0.01) -> int | None:
     return far if abs(x[far] - x.mean()) / spread > (n - 1) / math.sqrt(n) * math.sqrt(t / (n - 2 + t)) else None
 
 
-def compare(first: Floats, second: Floats) -> Difference:
+def compare(first: Floats, second: Floats, paired: bool = False) -> Difference:
     """Compare two groups, `(n, E)` and `(m, E)` on the same E episodes, or `(n,)` and `(m,)`."""
     several = len(first) + len(second) > 2
     return Difference(
         value=mean_difference(first, second),
-        estimate=difference_estimate(first, second),
-        p_permutation=permutation_test(model_means(first), model_means(second)) if several else None,
+        estimate=difference_estimate(first, second, paired),
+        p_permutation=permutation_test(model_means(first), model_means(second), paired) if several else None,
     )
 
 
@@ -318,7 +324,7 @@ def holm_levels(p_values: Sequence[float], alpha: float = ALPHA) -> list[float]:
 
     An interval of confidence 1 - level leaves zero out if and only if Holm rejects. A rejected cell of rank k, from 0,
     has level alpha / (m - k), the others alpha / (m - k0), with k0 the first rank that is not rejected. The chance of
-    any false verdict is alpha; the intervals of rejected cells do not hold all at once.
+    any false difference is alpha; the intervals of rejected cells do not hold all at once.
     """
     m = len(p_values)
     adjusted = holm(p_values)
@@ -329,19 +335,26 @@ def holm_levels(p_values: Sequence[float], alpha: float = ALPHA) -> list[float]:
     return [float(level) for level in levels]
 
 
-def verdict(estimate: Estimate | None, margin: float, better: int, alpha: float = ALPHA) -> Verdict:
-    """Judge a difference, first minus second; `better` is -1 where less is better.
+def verdict(estimate: Estimate | None, margin: float, better: int) -> Word:
+    """Judge a difference, first minus second, by itself; `better` is -1 where less is better.
 
-    The first is better or worse if the interval of confidence 1 - alpha is on one side of zero, unless both are
-    `equivalent`: a difference can be certain and still too small to matter. Without an estimate nothing is decided.
+    A difference is shown if the 95% interval is on one side of zero. Without an estimate nothing is decided.
     """
     if estimate is None:
         return "undecided"
-    if equivalent(estimate, margin, alpha):
+    return word_of(estimate.value * better, estimate.p < ALPHA, equivalent(estimate, margin))
+
+
+def word_of(gain: float, differs: bool, close: bool) -> Word:
+    """Return the verdict on a group by its gain over another, whether a difference is shown, and whether a small one.
+
+    A difference can be certain and still too small to matter.
+    """
+    if close:
         return "equivalent"
-    if estimate.p >= alpha:
-        return "undecided"
-    return "better" if estimate.value * better > 0 else "worse"
+    if differs:
+        return "better" if gain > 0 else "worse"
+    return "undecided"
 
 
 def equivalent(estimate: Estimate, margin: float, alpha: float = ALPHA) -> bool:

@@ -11,15 +11,15 @@ from pipeline.report.comparison_tables import mean_text
 from pipeline.report.leaders import best_of, primary_of, verdict_of, verdicts_of
 from pipeline.report.statistics import Summary
 from pipeline.report.tables import Table
-from pipeline.report.words import NO_CONTROL
+from pipeline.report.words import NO_CONTROL, letters_note
 
 Suite = Mapping[str, Comparison]
 """Comparisons by the names of their tasks. A method is a group of the same name in each."""
 
 FORMAT = "tinypi-suite-1"
 UNIT = (
-    "Each task's primary score, on average over its conditions: mean ± standard deviation over models. Groups of a "
-    "task that share a letter are not shown to differ by more than the margin. Scores of two tasks do not compare."
+    "Each task's primary score, on average over its conditions: mean ± standard deviation over models. "
+    f"{letters_note('Groups of a task', 'the margin')} Scores of two tasks do not compare."
 )
 
 

@@ -80,9 +80,19 @@ def interval_note(verdicts: Sequence[Verdict]) -> str:
     return ""
 
 
+def letters_note(what: str, margin: str) -> str:
+    """Say what letters mean."""
+    return f"{what} share a letter where no difference is shown, or only one that is within {margin}."
+
+
 def interval_text(interval: Interval | None, digits: int) -> str:
     """Return an interval as "[0.1, 0.2]", or "-" for None."""
     return "-" if interval is None else f"[{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+
+
+def p_name(verdicts: Iterable[Verdict]) -> str:
+    """What the p-values of verdicts, which are those of their intervals, are called."""
+    return "p, Holm" if any(each.pairs > 1 for each in verdicts) else "p"
 
 
 def p_text(p: float | None) -> str:

@@ -19,7 +19,7 @@ from pipeline.results.gather import Gathered
 from pipeline.stages.models import load_for
 from pipeline.tasks.score import SUCCESS
 from pipeline.tasks.task import Task
-from pipeline.tracking.query import fetch, model_artifact
+from pipeline.tracking.query import model_artifact
 from pipeline.tracking.store import Store
 
 MOST_GROUPS = 6  # a page of more would be long
@@ -54,7 +54,7 @@ def show_episodes(store: Store, gathered: Gathered) -> tuple[list[Drawing], str,
     missing = [f"Episodes of {group.name} are not shown." for group in judged[MOST_GROUPS:]]
     for group in judged[:MOST_GROUPS]:
         try:
-            shown += [draw_episode(task, episode) for episode in play_group(store, task, group, protocol)]
+            shown += [draw_episode(task, episode) for episode in play_group(store, gathered, group, protocol)]
         except (RunError, OSError, ValueError, KeyError) as error:
             missing.append(f"Episodes of {group.name} cannot be shown: {one_line(error)}")
     choice = CHOICE.format(
@@ -66,11 +66,11 @@ def show_episodes(store: Store, gathered: Gathered) -> tuple[list[Drawing], str,
     return shown, choice if shown else "No episode can be shown, for the reasons given below.", missing
 
 
-def play_group(store: Store, task: Task, group: Group, protocol: Protocol) -> list[Episode]:
+def play_group(store: Store, gathered: Gathered, group: Group, protocol: Protocol) -> list[Episode]:
     """Replay a group's chosen episodes, of the hardest condition. Raises errors of the store and of model files."""
+    task = gathered.comparison.task
     chosen = choose(task, [scored for model in group.models for scored in episodes_of(model)])
-    run = fetch(store, chosen[0][1].model.run_id)
-    with model_artifact(store, run) as path:
+    with model_artifact(store, gathered.runs[chosen[0][1].model.run_id]) as path:
         policy = load_for(task, path, NONE)
     torch.set_num_threads(1)
     first = (len(task.conditions) - 1) * protocol.episodes

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,10 +41,12 @@ EARLIER_NAMES = {"best_test_loss": BEST_TEST_LOSS}  # of metrics, in runs of ear
 
 @dataclass(frozen=True)
 class Gathered:
-    """A comparison, and the protocol of its evaluations; None if no model was evaluated."""
+    """A comparison, with what it was made from."""
 
     comparison: Comparison
-    protocol: Protocol | None
+    protocol: Protocol | None  # of its evaluations; None if no model was evaluated
+    runs: Mapping[str, StoredRun] = field(default_factory=dict)  # those compared, by id
+    study_run: str | None = None  # the id of the study's run, if a study is compared
 
 
 def gather(store: Store, study: str = ALL, experiment: str = ALL, task: str = AUTO) -> Gathered:
@@ -55,7 +57,7 @@ def gather(store: Store, study: str = ALL, experiment: str = ALL, task: str = AU
     """
     found = search(store, experiment=None if experiment == ALL else experiment) if study == ALL else None
     found = search_study(store, study, experiment) if found is None else found
-    studied = [run.tags for run in found if study != ALL and run.tags.get(KIND) == Kind.STUDY]
+    studied = [run for run in found if study != ALL and run.tags.get(KIND) == Kind.STUDY]
     found = [run for run in found if run.status == "FINISHED" and SEARCH not in run.tags]
     models = [run for run in found if is_model(run)]
     if not models:
@@ -68,11 +70,11 @@ def gather(store: Store, study: str = ALL, experiment: str = ALL, task: str = AU
     found = [run for run in found if task_of(run) == known.name]
     models = [run for run in found if is_model(run)] + [run for run in found if is_acting(run)]
     beside = newest_averages([run for run in found if run.tags.get(KIND) in BESIDE and METHOD in run.tags])
-    design = design_of(studied[-1]) if studied else None
+    design = design_of(studied[-1].tags) if studied else None
     protocol = Protocol(design.episodes, design.seed) if design else most_common_protocol(models)
     notes = [f"{others} models of other tasks are left out: name one by --task."] if others else []
     notes += evaluation_notes(models, beside, protocol)
-    notes += design_notes(studied[-1]) if studied and design else []
+    notes += design_notes(studied[-1].tags) if studied and design else []
     names = computed_groups(models) if study == ALL else {run.run_id: group_of(run) for run in models}
     chosen = one_per_seed(models, names, protocol)
     if len(chosen) < len(models):
@@ -93,7 +95,9 @@ def gather(store: Store, study: str = ALL, experiment: str = ALL, task: str = AU
         episodes, seed = (protocol.episodes, protocol.seed) if protocol else (0, 0)
         design = Design(known.primary, MARGIN, ", ".join(map(str, known.conditions)), episodes, seed)
         notes += ["The terms of this comparison were not fixed before the evaluation."] if protocol else []
-    return Gathered(compare_models(known, title, str(protocol or "none yet"), design, read, notes), protocol)
+    comparison = compare_models(known, title, str(protocol or "none yet"), design, read, notes)
+    compared = {run.run_id: run for run in [*chosen, *judged]}
+    return Gathered(comparison, protocol, compared, studied[-1].run_id if studied else None)
 
 
 def most_common_protocol(models: Sequence[StoredRun]) -> Protocol | None:
@@ -123,14 +127,17 @@ def _rank(method: str) -> int:
 
 def newest_averages(runs: Sequence[StoredRun]) -> list[StoredRun]:
     """Drop averaged policies that a newer one of the same study and group, of more models, replaces."""
-    last = {(run.experiment_id, run.tags.get(STUDY), group_of(run)): run for run in runs if is_average(run)}
-    return [run for run in runs if not is_average(run) or run in last.values()]
+    averages = [run for run in runs if is_average(run)]
+    last = {(run.experiment_id, run.tags.get(STUDY), group_of(run)): run.run_id for run in averages}
+    kept = {*last.values()}
+    return [run for run in runs if not is_average(run) or run.run_id in kept]
 
 
 def newest(runs: Sequence[StoredRun]) -> list[StoredRun]:
     """Drop yardsticks and originals that several studies have evaluated by one protocol, but for the newest."""
-    last = {(run.tags[KIND], run.name, run.tags.get(WEIGHTS_SHA256)): run for run in runs}
-    return [run for run in runs if is_average(run) or run in last.values()]
+    last = {(run.tags[KIND], run.name, run.tags.get(WEIGHTS_SHA256)): run.run_id for run in runs}
+    kept = {*last.values()}
+    return [run for run in runs if is_average(run) or run.run_id in kept]
 
 
 def evaluation_notes(models: Sequence[StoredRun], beside: Sequence[StoredRun], protocol: Protocol | None) -> list[str]:
@@ -145,7 +152,9 @@ def evaluation_notes(models: Sequence[StoredRun], beside: Sequence[StoredRun], p
     others = [run for run in [*models, *beside] if protocol_of(run.tags) not in (None, protocol)]
     older = [run for run in others if of_another_version(run)]
     notes += left_out(older, "by another version of tinypi, on other episodes", protocol)
-    notes += left_out([run for run in others if run not in older], f"by another protocol than {protocol}", protocol)
+    notes += left_out(
+        [run for run in others if not of_another_version(run)], f"by another protocol than {protocol}", protocol
+    )
     return notes
 
 
@@ -166,9 +175,16 @@ def left_out(runs: Sequence[StoredRun], how: str, protocol: Protocol | None) -> 
 def acting_notes(models: Sequence[StoredRun], names: dict[str, str]) -> list[str]:
     """Return a note for each group of models that were not trained for it, with the group whose weights they have."""
     groups = {names[run.run_id]: names.get(run.tags[TRAINED], "") for run in models if is_acting(run)}
+    weights: dict[str, set[str]] = {}
+    for run in models:
+        weights.setdefault(names[run.run_id], set()).add(run.tags[WEIGHTS_SHA256])
     return [
-        f"{group}: its models are those of {trained or 'another group'} and act by another rule. The two are compared "
-        "as if they had been trained apart, so their interval is too wide rather than too narrow."
+        f"{group}: its models are those of {trained or 'another group'} and act by another rule. "
+        + (
+            "The two are compared model by model."
+            if weights[group] == weights.get(trained)
+            else "Not all models are in both, so the two are compared as if they had been trained apart."
+        )
         for group, trained in groups.items()
     ]
 
@@ -226,4 +242,5 @@ def to_model(
         errors={name: metrics[name] for name in by_dimension if math.isfinite(metrics.get(name, math.nan))},
         method=run.tags[METHOD],
         averages=group_of(run) if is_average(run) else "",
+        weights=run.tags.get(WEIGHTS_SHA256, "") if kind == Kind.MODEL else "",
     )

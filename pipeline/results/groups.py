@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from pipeline.config import NONE
+from pipeline.methods.settings import NOT_THE_RECIPE
 from pipeline.names import (
     DATA_ASKED,
     DATA_SET,
@@ -18,20 +19,8 @@ from pipeline.tasks.task import Task
 from pipeline.tracking.query import StoredRun, chunk_of
 
 DIGESTS = (DATA_SHA256, TOKENIZER_SHA256)
-NOT_A_DIFFERENCE = {
-    "seed",
-    "run_name",
-    "resume",
-    "preset",
-    "experiment",
-    "device",
-    "threads",
-    "data",
-    "pairs",
-    "tokenizer",
-    "task",
-    "scheme",
-}  # of training; the digest of a tokenizer tells its scheme
+# Neither are names and places: the digests of the data count, and that of a tokenizer tells its scheme.
+NOT_A_DIFFERENCE = NOT_THE_RECIPE | {"device", "data", "pairs", "tokenizer", "task", "scheme"}
 
 
 def computed_groups(models: Sequence[StoredRun]) -> dict[str, str]:

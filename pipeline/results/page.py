@@ -13,7 +13,7 @@ from pipeline.report.plotting import Figure, as_svg
 from pipeline.report.tables import Table
 from pipeline.results.episodes import show_episodes
 from pipeline.results.gather import Gathered
-from pipeline.tracking.query import StoredRun, artifact, is_model, search
+from pipeline.tracking.query import StoredRun, artifact, is_model
 from pipeline.tracking.store import Store, store_name
 
 ENVIRONMENT_FILE = "environment.json"  # of runs from before there were locks
@@ -23,12 +23,9 @@ SHORT = 12  # hex digits of a digest
 DIGESTS = {"data": DATA_SHA256, "tokenizer": TOKENIZER_SHA256, "weights": WEIGHTS_SHA256}
 
 
-def make_page(
-    store: Store, gathered: Gathered, study_run: str | None, drawn: Mapping[str, Figure], missing: Sequence[str]
-) -> str:
+def make_page(store: Store, gathered: Gathered, drawn: Mapping[str, Figure], missing: Sequence[str]) -> str:
     """Make the page of a comparison. The same store gives the same text at any time."""
-    comparison = gathered.comparison
-    runs = {run.run_id: run for run in search(store)}
+    comparison, runs = gathered.comparison, gathered.runs
     models = [(model, runs[model.run_id]) for group in comparison.groups for model in group.models]
     episodes, choice, unshown = show_episodes(store, gathered)
     versions, unread = version_table(store, [run for _, run in models if is_model(run)])
@@ -38,7 +35,11 @@ def make_page(
         episodes=episodes,
         choice=choice,
         settings=settings_table(comparison, runs),
-        provenance=[origin_table(comparison, study_run, [run for _, run in models]), run_table(models), versions],
+        provenance=[
+            origin_table(comparison, gathered.study_run, [run for _, run in models]),
+            run_table(models),
+            versions,
+        ],
         missing=[*missing, *unshown, *unread],
     )
     return render_page(page)

@@ -6,9 +6,9 @@ from math import comb
 from pipeline.config import AUTO, NONE
 from pipeline.errors import SettingsError
 from pipeline.names import TRAIN_SECONDS
-from pipeline.report.comparison import Comparison, Group, over_starts
-from pipeline.report.planning import EPISODES, expected_half_width, needed, shared_variance
-from pipeline.report.statistics import ALPHA, Components, components
+from pipeline.report.comparison import Comparison, Group, over_starts, same_weights
+from pipeline.report.planning import EPISODES, Route, Spread, needed, spread_of
+from pipeline.report.statistics import ALPHA, Components
 from pipeline.report.tables import Table
 from pipeline.results.gather import gather
 from pipeline.results.settings import PlanSettings
@@ -23,9 +23,7 @@ class Assumed:
 
     source: str
     primary: str  # the score that is planned for
-    first: Components
-    second: Components
-    shared: float  # variance of what episodes do to both alike
+    spread: Spread
     seconds: float | None  # to train one model of each, on one core
     pairs: int = 1  # that are judged together: each has its share of 5%
     looks: int = 1  # at each pair, likewise
@@ -41,20 +39,19 @@ def make_plan(settings: PlanSettings) -> Table:
 
 def plan_table(assumed: Assumed, half_width: float) -> Table:
     """The models and episodes that give an interval of this half-width, a row for each choice."""
-    alpha, two = ALPHA / assumed.pairs / assumed.looks, (assumed.first, assumed.second)
-    found = needed(*two, half_width, assumed.shared, alpha)
+    alpha = ALPHA / assumed.pairs / assumed.looks
+    found = needed(assumed.spread, [Route(half_width, alpha)])
     rows = [
         (
             str(need.models),
             f"{need.episodes:,}",
-            f"{expected_half_width(*two, need.models, need.episodes, assumed.shared, alpha):.4f}",
+            f"{assumed.spread.half_width(need.models, need.episodes, alpha):.4f}",
             "-" if assumed.seconds is None else f"{need.models * assumed.seconds / 60:.0f}",
         )
         for need in found
     ]
     stds = " and ".join(
-        f"({each.models**0.5:.4f}, {each.episodes**0.5:.4f}, {each.rest**0.5:.4f})"
-        for each in (assumed.first, assumed.second)
+        f"({each.models**0.5:.4f}, {each.episodes**0.5:.4f}, {each.rest**0.5:.4f})" for each in assumed.spread.groups
     )
     note = f"From {assumed.source}: standard deviations of models, episodes and the rest {stds}."
     if not rows:
@@ -74,7 +71,7 @@ def given(settings: PlanSettings) -> Assumed:
     """The variances that the settings name, for both methods."""
     one = Components(settings.std_models**2, settings.std_episodes**2, settings.std_rest**2)
     primary = find_task(DEFAULT if settings.task == AUTO else settings.task).primary
-    return Assumed("assumptions", primary, one, one, 0.0, None)
+    return Assumed("assumptions", primary, Spread((one, one)), None)
 
 
 def of_study(comparison: Comparison, study: str) -> Assumed:
@@ -94,17 +91,14 @@ def of_study(comparison: Comparison, study: str) -> Assumed:
             "Name another study, or assume variances by --study none --std-models and --std-rest."
         )
     (first, a), (second, b) = groups[:2]
-    ours, others = components(a), components(b)
-    if ours is None or others is None:
+    if (spread := spread_of(a, b, same_weights(first.models, second.models))) is None:
         raise SettingsError(f"study: expected two episodes per condition or more in '{study}', found one.")
     judged = [group for group in comparison.of_kind("model") if over_starts(group, primary) is not None]
     source = f"{first.name} and {second.name} of study {study}"
     return Assumed(
         source=source,
         primary=primary,
-        first=ours,
-        second=others,
-        shared=shared_variance(a, b),
+        spread=spread,
         seconds=_seconds(first, second),
         pairs=comb(len(judged), 2),
         looks=max(1, len(comparison.design.planned)),

@@ -13,15 +13,10 @@ from pipeline.results.page import make_page
 from pipeline.tracking.store import Store
 
 
-def write_files(
-    store: Store, gathered: Gathered, folder: Path, study_run: str | None, html: bool = False
-) -> tuple[list[Path], list[str]]:
-    """Write tables, figures and, if requested, the page; return the files, and what could not be drawn.
-
-    `study_run` is the id of the study's run, if a study is compared.
-    """
+def write_files(store: Store, gathered: Gathered, folder: Path, html: bool = False) -> tuple[list[Path], list[str]]:
+    """Write tables, figures and, if requested, the page; return the files, and what could not be drawn."""
     comparison = gathered.comparison
-    drawn, missing = draw_figures(store, comparison, study_run)
+    drawn, missing = draw_figures(store, comparison, gathered.study_run)
     texts = {
         "report.md": as_markdown(comparison),
         "report.json": json.dumps(as_values(comparison), indent=1, allow_nan=False) + "\n",
@@ -30,7 +25,7 @@ def write_files(
     for name, figure in drawn.items():
         save(figure, folder / f"{name}.png")
     if html:
-        texts["report.html"] = make_page(store, gathered, study_run, drawn, missing)
+        texts["report.html"] = make_page(store, gathered, drawn, missing)
     for file, text in texts.items():
         with whole_file(folder / file) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -24,6 +24,7 @@ from pipeline.names import (
     METHOD,
     NAME,
     PAIRS_SHA256,
+    SAME_BITS,
     SAMPLES_PER_SECOND,
     SETTINGS_FILE,
     SETTINGS_USED,
@@ -49,7 +50,6 @@ from pipeline.versions import code_state, environment, lock
 # A run that dies loses no more than this, and one that is interrupted no more than that; an epoch's end is always kept.
 SNAPSHOT_SECONDS, COPY_SECONDS = 30.0, 1.0
 LOSSES = TRAIN_LOSS, VAL_LOSS, TEST_LOSS = "train_loss", "val_loss", "test_loss"  # metrics, fields of an epoch
-SAME_BITS = "same_bits"  # tag: "yes" if one seed gives the same bits each time, else "no"
 BEST = "best."  # before the names of the best weights in a snapshot
 
 

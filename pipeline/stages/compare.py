@@ -82,6 +82,13 @@ def bounded_score(task: Task, name: str) -> str:
     return score
 
 
+def most_blocks(settings: CompareSettings) -> int | None:
+    """How many blocks are played at most; None if what was recorded is compared. Raises `SettingsError`."""
+    if any(place.endswith(ENDING) for place in settings.policy):
+        return None
+    return blocks_of(find_task(settings.task), settings.max_episodes)
+
+
 def blocks_of(task: Task, episodes: int) -> int:
     """How many blocks of one episode in every condition there are in so many episodes.
 

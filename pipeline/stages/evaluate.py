@@ -20,13 +20,14 @@ from pipeline.report.design import design_of
 from pipeline.stages.changed import changed_data
 from pipeline.stages.foreign import opened
 from pipeline.stages.held_out import check_held_out, most_episodes, require_pairs, within
-from pipeline.stages.judging import Judged, Trial, judge_file, judge_foreign, judge_run, judge_yardstick
+from pipeline.stages.judging import EvaluationSpec, Judged, judge_file, judge_foreign, judge_run, judge_yardstick
 from pipeline.stages.models import load_for, models_of_study, require_finished, require_task
 from pipeline.stages.recorded import write_table
 from pipeline.stages.remote import ready_to_run
 from pipeline.stages.say import Say, silent
 from pipeline.stages.settings import AsksPolicies, EvaluateSettings
 from pipeline.tasks.settings import at_task, settle
+from pipeline.tasks.task import Task
 from pipeline.tracking.query import StoredRun, fetch, group_of, is_average, search, search_study
 from pipeline.tracking.store import Store, open_store
 
@@ -75,7 +76,7 @@ class Candidate:
 
     name: str
     method: str  # of others and yardsticks the name: each is a method of its own
-    judge: Callable[[Trial, Report], Judged]
+    judge: Callable[[EvaluationSpec, Report], Judged]
 
 
 def evaluate(settings: EvaluateSettings, watch: Watch, say: Say = silent) -> list[Judged]:
@@ -85,10 +86,10 @@ def evaluate(settings: EvaluateSettings, watch: Watch, say: Say = silent) -> lis
 
     Bad input raises a `UserError` before any work; `RunError` names the models that could not be evaluated.
     """
-    settings, contenders, trial = find_contenders(settings, say)
+    settings, contenders, spec = find_contenders(settings, say)
     if settings.csv != NONE:
         check_file(Path(settings.csv), "csv")
-    jobs = [Job(each.name, each.method, partial(each.judge, trial)) for each in contenders]
+    jobs = [Job(each.name, each.method, partial(each.judge, spec)) for each in contenders]
     executor = settings.executor if len(jobs) > 1 else "serial"  # a process of its own takes longer than one model
     results = run_judging(settings.model_copy(update={"executor": executor}), jobs, watch)
     if settings.csv != NONE:
@@ -125,7 +126,9 @@ def row_of(run: StoredRun) -> str:
     return run.name if is_average(run) else group_of(run)
 
 
-def find_contenders(settings: EvaluateSettings, say: Say = silent) -> tuple[EvaluateSettings, list[Candidate], Trial]:
+def find_contenders(
+    settings: EvaluateSettings, say: Say = silent
+) -> tuple[EvaluateSettings, list[Candidate], EvaluationSpec]:
     """The settings at their task, what is to be evaluated, and how; raises `UserError` kinds, see `evaluate`."""
     settings, task = settle(settings)
     default = at_task(EvaluateSettings(task=settings.task), task).pairs
@@ -139,50 +142,69 @@ def find_contenders(settings: EvaluateSettings, say: Say = silent) -> tuple[Eval
     pairs = load_action_pairs(settings.pairs) if named or task.world is None else None  # it raises here, in no job
     digest = file_digest(settings.pairs) if task.world is None else ""
     protocol, act = protocol_for(settings, most_episodes(task, settings.pairs, pairs)), settings.acting
-    trial = Trial(settings.task, protocol, settings.pairs)
-    found: list[Candidate] = []
-    for path in settings.checkpoint:
-        policy = load_for(task, path, settings.tokenizer, act)
-        if task.world is None:
-            check_held_out(task, str(path), policy, settings.pairs, digest)
-        found.append(Candidate(policy.name, policy.method, partial(judge_file, path, settings.tokenizer, act=act)))
+    spec = EvaluationSpec(settings.task, protocol, settings.pairs)
+    found = find_files(settings, task, digest)
     if settings.run or settings.study != NONE:
-        store = open_store()
-        runs = [fetch(store, run_id) for run_id in dict.fromkeys(settings.run)]
-        for run in runs:
-            require_finished(run, acting=True)
-            require_task(run, task)
-        if settings.study != NONE:
-            known = {run.run_id for run in runs}
-            members = models_of_study(store, settings.study, settings.experiment, acting=not act)
-            for run in members:
-                require_task(run, task)
-            runs += [run for run in members if run.run_id not in known]
-        for line in changed_data(runs):
-            say(f"warning: {line}")
-        otherwise = [] if act else judged_otherwise(store, runs, protocol)
-        for run in otherwise:
-            say(
-                f"warning: {run.name} has the evaluation that its study '{run.tags[STUDY]}' compares, by other terms: "
-                "this one is not logged"
-            )
-        for run in runs if task.world is None else ():
-            require_pairs(run, settings.pairs, digest)
-        if act:
-            for method in dict.fromkeys(run.tags[METHOD] for run in runs):
-                METHODS[method].check_acting(act)
-        for run in runs:
-            judge = partial(judge_run, run.run_id, act=act, log=run not in otherwise)
-            found.append(Candidate(run.name, row_of(run), judge))
+        found += find_runs(settings, task, spec, digest, say)
     if act and not found:
         raise SettingsError("act: name models that are to act so: files, --run or --study. See --help.")
-    asks = AsksPolicies(timeout=settings.timeout, batch=settings.batch)
-    call = token_hex()
-    for place in dict.fromkeys(settings.policy):
-        name = opened(settings.task, place, asks, call).name  # refused before any evaluation
-        found.append(Candidate(name, name, partial(judge_foreign, place, asks, call)))
+    found += find_foreign(settings)
     if settings.yardsticks:
         found += [Candidate(name, name, partial(judge_yardstick, name)) for name in task.yardsticks]
     if not found:
         raise SettingsError("checkpoint: name model files, or --run, --study, --policy or --yardsticks. See --help.")
-    return settings, found, trial
+    return settings, found, spec
+
+
+def find_files(settings: EvaluateSettings, task: Task, digest: str) -> list[Candidate]:
+    """The model files; without a simulator they must know none of the held-out episodes of the pairs with a digest."""
+    found = []
+    for path in settings.checkpoint:
+        policy = load_for(task, path, settings.tokenizer, settings.acting)
+        if task.world is None:
+            check_held_out(task, str(path), policy, settings.pairs, digest)
+        judge = partial(judge_file, path, settings.tokenizer, act=settings.acting)
+        found.append(Candidate(policy.name, policy.method, judge))
+    return found
+
+
+def find_runs(settings: EvaluateSettings, task: Task, spec: EvaluationSpec, digest: str, say: Say) -> list[Candidate]:
+    """The models of runs that are named, and of a study; without a simulator they must be trained on the pairs."""
+    store, act = open_store(), settings.acting
+    runs = [fetch(store, run_id) for run_id in dict.fromkeys(settings.run)]
+    for run in runs:
+        require_finished(run, acting=True)
+    if settings.study != NONE:
+        known = {run.run_id for run in runs}
+        members = models_of_study(store, settings.study, settings.experiment, acting=not act)
+        runs += [run for run in members if run.run_id not in known]
+    for run in runs:
+        require_task(run, task)
+        if task.world is None:
+            require_pairs(run, settings.pairs, digest)
+    for method in dict.fromkeys(run.tags[METHOD] for run in runs) if act else ():
+        METHODS[method].check_acting(act)
+    for line in changed_data(runs):
+        say(f"warning: {line}")
+    otherwise = [] if act else judged_otherwise(store, runs, spec.protocol)
+    for run in otherwise:
+        say(
+            f"warning: {run.name} has the evaluation that its study '{run.tags[STUDY]}' compares, by other terms: "
+            "this one is not logged"
+        )
+    unlogged = {run.run_id for run in otherwise}
+    return [
+        Candidate(run.name, row_of(run), partial(judge_run, run.run_id, act=act, log=run.run_id not in unlogged))
+        for run in runs
+    ]
+
+
+def find_foreign(settings: EvaluateSettings) -> list[Candidate]:
+    """The policies of others, each opened once, so that it is refused before any evaluation."""
+    asks = AsksPolicies(timeout=settings.timeout, batch=settings.batch)
+    call = token_hex()
+    found = []
+    for place in dict.fromkeys(settings.policy):
+        name = opened(settings.task, place, asks, call).name
+        found.append(Candidate(name, name, partial(judge_foreign, place, asks, call)))
+    return found

@@ -31,7 +31,7 @@ from pipeline.executors.jobs import Job
 from pipeline.executors.run import Watch
 from pipeline.files import check_folder, whole_file
 from pipeline.stages.evaluate import Candidate, find_contenders, run_judging
-from pipeline.stages.judging import Block, Judged, Trial
+from pipeline.stages.judging import Block, EvaluationSpec, Judged
 from pipeline.stages.recorded import CONDITION, KEYS, PARQUET
 from pipeline.stages.say import Say
 from pipeline.stages.settings import EvaluateSettings
@@ -86,19 +86,19 @@ def evaluate_to_file(settings: EvaluateSettings, watch: Watch, say: Say) -> Stre
     return stream(*find_contenders(settings, say), watch)
 
 
-def stream(settings: EvaluateSettings, contenders: Sequence[Candidate], trial: Trial, watch: Watch) -> Streamed:
+def stream(settings: EvaluateSettings, contenders: Sequence[Candidate], spec: EvaluationSpec, watch: Watch) -> Streamed:
     """Evaluate contenders into `settings.out`, see `evaluate_to_file`."""
     names = [each.name for each in contenders]
     if doubled := {name for name in names if names.count(name) > 1}:
         raise SettingsError(f"out: expected models of different names, found '{min(doubled)}' twice.")
     task = find_task(settings.task)
-    schema = schema_of(task, trial.protocol)
+    schema = schema_of(task, spec.protocol)
     jobs: list[Job[Judged]] = []
     where: dict[str, tuple[Candidate, Block]] = {}
     for contender in contenders:
-        for block in blocks_of(task, trial.protocol.episodes):
+        for block in blocks_of(task, spec.protocol.episodes):
             name = f"{contender.name}, {task.conditions[block.condition]}, from episode {block.first}"
-            jobs.append(Job(name, contender.name, partial(contender.judge, replace(trial, block=block))))
+            jobs.append(Job(name, contender.name, partial(contender.judge, replace(spec, block=block))))
             where[name] = contender, block
     faults = {name: Counter[str]() for name in names}
     sums = {(name, number): Sums() for name in names for number in range(len(task.conditions))}

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.data.targets.registry import FORMATS
+from pipeline.data.targets.registry import find_writer
 from pipeline.data.trajectories import load_trajectories
 from pipeline.errors import DataError, SettingsError
 from pipeline.files import check_folder, whole_folder
@@ -45,7 +45,7 @@ def export_data(settings: ExportDataSettings, watch: Callable[[int, int], None])
     dataset = told_in(settings.trajectories.parent) if own else None
     told = (dataset.instruction, dataset.licence) if dataset else ("", "")
     with whole_folder(settings.out) as folder:
-        FORMATS[settings.format](folder, task, found, lambda done: watch(done, count), *told)
+        find_writer(settings.format)(folder, task, found, lambda done: watch(done, count), *told)
         written = [path for path in folder.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in written)
     return ExportedData(settings.out, task.name, count, frames, len(written), size)

@@ -1,4 +1,4 @@
-"""Judge one model, somebody else's policy or a yardstick in the episodes of a trial, and log what came out."""
+"""Judge one model, somebody else's policy or a yardstick in the episodes of a protocol, and log what came out."""
 
 import math
 import tempfile
@@ -71,7 +71,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Trial:
+class EvaluationSpec:
     """How models are evaluated."""
 
     task: str  # as it is named on the command line: each process finds it
@@ -104,26 +104,26 @@ class Judged:
 
 
 def judge_file(
-    path: Path, tokenizer: str, trial: Trial, report: Report, act: Mapping[str, Any] | None = None
+    path: Path, tokenizer: str, spec: EvaluationSpec, report: Report, act: Mapping[str, Any] | None = None
 ) -> Judged:
     """Evaluate a model file on one thread, acting by `act`. Without a simulator only its plans can be judged.
 
-    Its plans are compared with the expert's chunks in the test split of the trial's pairs, if it was trained on these
-    pairs or has no provenance, as the reference system's weights.
+    Its plans are compared with the expert's chunks in the test split of the pairs, if it was trained on these or has no
+    provenance, as the reference system's weights.
     """
     torch.set_num_threads(1)
-    task, protocol, pairs = find_task(trial.task), trial.protocol, trial.pairs
+    task, protocol, pairs = find_task(spec.task), spec.protocol, spec.pairs
     policy = load_for(task, path, tokenizer, act)
     name = " ".join([policy.name, *(f"{name}={value}" for name, value in (act or {}).items())])
     if task.world is None:
         check_held_out(task, str(path), policy, pairs, file_digest(pairs))
         held_out = hold_out(task, pairs, protocol.episodes)
         return Judged(name, policy.method, *evaluate_plans(policy, held_out, protocol.seed, report), task.action)
-    episodes = trial.episodes(task)
+    episodes = spec.episodes(task)
     planner = policy_planner(policy, episodes, protocol.seed, *protocol.stream)
     evaluation = evaluate_planner(planner, episodes, 1, report)
     chunks = None
-    if trial.block is None and pairs.is_file() and is_trained_on(policy, file_digest(pairs)):
+    if spec.block is None and pairs.is_file() and is_trained_on(policy, file_digest(pairs)):
         expert = load_action_pairs(pairs)
         rows = spread(split_pairs(expert.trajectory, len(expert.state)).test, COMPARED)
         if expert.action_chunk.shape[1:] == (policy.horizon, policy.action_dim):
@@ -133,32 +133,32 @@ def judge_file(
 
 
 def judge_run(
-    run_id: str, trial: Trial, report: Report, act: Mapping[str, Any] | None = None, log: bool = True
+    run_id: str, spec: EvaluationSpec, report: Report, act: Mapping[str, Any] | None = None, log: bool = True
 ) -> Judged:
     """Evaluate the model of a run; the scores of all episodes are logged to it, unless `act` chooses how it acts."""
     client = open_store()
     stored = fetch(client, run_id)
     with model_artifact(client, stored) as path:
-        judged = judge_file(path, NONE, trial, report, act)
-    if log and not act and trial.block is None:
-        log_judged(TrackedRun(client, run_id), judged, trial.protocol)
+        judged = judge_file(path, NONE, spec, report, act)
+    if log and not act and spec.block is None:
+        log_judged(TrackedRun(client, run_id), judged, spec.protocol)
     return judged
 
 
-def judge_foreign(place: str, asks: AsksPolicies, call: str, trial: Trial, report: Report) -> Judged:
+def judge_foreign(place: str, asks: AsksPolicies, call: str, spec: EvaluationSpec, report: Report) -> Judged:
     """Evaluate somebody else's policy; its plans are not compared with the expert's: it may have seen them.
 
     It is opened once in a process for each `call` of a command.
     """
-    policy = opened(trial.task, place, asks, call)
+    policy = opened(spec.task, place, asks, call)
     before = policy.faults.copy()
-    evaluation = evaluate_planner(policy.plan, trial.episodes(policy.task), 1, report)
+    evaluation = evaluate_planner(policy.plan, spec.episodes(policy.task), 1, report)
     return Judged(policy.name, "foreign", evaluation, faults=dict(policy.faults - before))
 
 
-def judge_yardstick(name: str, trial: Trial, report: Report) -> Judged:
+def judge_yardstick(name: str, spec: EvaluationSpec, report: Report) -> Judged:
     """Evaluate a yardstick on one thread."""
-    return Judged(name, "yardstick", evaluate_yardstick(name, trial.episodes(find_task(trial.task)), 1))
+    return Judged(name, "yardstick", evaluate_yardstick(name, spec.episodes(find_task(spec.task)), 1))
 
 
 def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
@@ -185,7 +185,7 @@ def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
             hardest = paths[-protocol.episodes :][:MOST_PATHS]
             np.savez(folder / PATHS_FILE, paths=hardest)
             run.file(folder / PATHS_FILE, FOLDER)
-    earlier = fetch(open_store(), run.run_id).metrics
+    earlier = fetch(run.client, run.run_id).metrics
     kinds = (CHUNK_MAE, CHUNK_MSE, f"{PLANNED}/", f"{REBUILT}/")
     stale = {name for name in earlier if name.endswith(f"/{MEAN}") or name.startswith(kinds)}
     run.metrics({name: value for name, value in metrics.items() if math.isfinite(value)}, model_id=run.model_id)

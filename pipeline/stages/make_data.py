@@ -7,7 +7,7 @@ from pipeline.data.lock import data_lock
 from pipeline.data.pairs import ActionPairs, load_action_pairs, load_token_pairs
 from pipeline.errors import DataError
 from pipeline.files import file_digest
-from pipeline.methods.settings import Pi0FastSettings, TrainSettings
+from pipeline.methods.settings import TrainSettings
 from pipeline.names import PAIRS_SHA256
 from pipeline.stages.collect import BEGIN_AS, CUT_FROM, collect
 from pipeline.stages.say import Say
@@ -25,7 +25,7 @@ def make_missing_data(settings: TrainSettings, task: Task, say: Say) -> None:
     are missing and the task has no demonstrator.
     """
     chosen = {"task": settings.task, "horizon": settings.horizon, "data": settings.data}
-    own = {"scheme": settings.scheme} if isinstance(settings, Pi0FastSettings) else {}
+    own = settings.model_dump(include={"scheme"})
     default = at_task(make(type(settings), chosen | own), task)
     names = [name for name in ("pairs", "tokenizer") if name in type(settings).model_fields]
     if any(getattr(settings, name) != getattr(default, name) for name in names):

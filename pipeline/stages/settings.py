@@ -1,14 +1,20 @@
 """The settings of the stages."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.config import ALL, AUTO, BARE, FLAGS, MAX_SEED, NAME_PATTERN, NONE, Settings
 from pipeline.data.sources.registry import FORMATS
+from pipeline.data.targets.registry import FORMATS as TARGETS
 from pipeline.executors.settings import RunsJobs
 from pipeline.tasks.settings import ABOUT, ForData, ForTask, WithHorizon
+
+if TYPE_CHECKING:
+    Target = str
+else:
+    Target = Literal[tuple(TARGETS)]
 
 NOT_USED: dict[str, tuple[str, ...]] = {
     "fast": (),
@@ -255,6 +261,6 @@ class ImportSettings(WithHorizon):
 class ExportDataSettings(ForData, WithHorizon):
     """Write demonstrations in a format that other systems read, with the statistics that they train by."""
 
-    format: Literal["lerobot"] = Field("lerobot", description="LeRobot's, version 3.0")
+    format: Target = Field("lerobot", description="format; lerobot is LeRobot's, version 3.0")
     trajectories: Path = Field(Path("data/trajectories.npz"), description="the demonstrations")
     out: Path = Field(description="folder to write, which must not exist yet")

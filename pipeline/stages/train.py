@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -55,30 +55,65 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place
         elif place is None:
             say_what_was_left(say)
         torch.set_num_threads(settings.threads)
-        device = choose_device(settings)
+        choose_device(settings)  # refuses one that is absent before data are made
         settings, task = settle(settings)
         make_missing_data(settings, task, say)
         prepared = prepare(method, settings, task)
         STAGES.debug("the data is read and split")
         for warning in (*prepared.warnings, *training_warnings(settings, prepared)):
             say(f"warning: {warning}")
-        with global_torch_stream(settings.seed, "weights"):
-            network = method.build(settings, prepared.interface).to(device)
-        run, mirror, snapshot = begin(method, settings, prepared, place, unfinished)
-        assert run.journal is not None, "a run that is begun has its journal"
-        STAGES.debug("the run %s is started, in %s", run.run_id, run.journal.folder)
-        keeper = Keeper(run.journal.snapshot)
-        problem = problem_of(method, network, prepared, settings)
+        under_way = start_training(method, task, settings, prepared, place, unfinished, say)
         try:
-            training = Training(
-                method=method, task=task, settings=settings, prepared=prepared, problem=problem,
-                run=run, mirror=mirror, account=account_of(snapshot), say=say,
-            )  # fmt: skip
-            with system_metrics(run), faults_said():
-                return _fit(training, snapshot, keeper, watch)
+            with system_metrics(under_way.training.run), faults_said():
+                return _fit(under_way, watch)
         except BaseException as error:
-            end_unfinished(run, mirror, keeper, error, say)
+            under_way.end(error)
             raise
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """A training under way, what keeps its snapshots, and the one it goes on from, if it does."""
+
+    training: Training
+    keeper: Keeper
+    snapshot: Snapshot | None
+
+    def end(self, error: BaseException) -> None:
+        """End its run by an error."""
+        end_unfinished(self.training.run, self.training.mirror, self.keeper, error, self.training.say)
+
+
+def start_training(
+    method: Method,
+    task: Task,
+    settings: TrainSettings,
+    prepared: Prepared,
+    place: Place | None,
+    unfinished: Unfinished | None,
+    say: Say,
+    together: int = 0,
+) -> UnderWay:
+    """Build the network, and begin the run of its training; what fails once this is begun ends it.
+
+    `together` is how many models are trained at once, 0 for one alone.
+    """
+    with global_torch_stream(settings.seed, "weights"):
+        network = method.build(settings, prepared.interface).to(choose_device(settings))
+    problem = problem_of(method, network, prepared, settings)
+    run, mirror, snapshot = begin(method, settings, prepared, place, unfinished, together)
+    assert run.journal is not None, "a run that is begun has its journal"
+    STAGES.debug("the run %s is started, in %s", run.run_id, run.journal.folder)
+    keeper = Keeper(run.journal.snapshot)
+    try:
+        training = Training(
+            method=method, task=task, settings=settings, prepared=prepared, problem=problem,
+            run=run, mirror=mirror, account=account_of(snapshot), say=say, together=together,
+        )  # fmt: skip
+    except BaseException as error:
+        end_unfinished(run, mirror, keeper, error, say)
+        raise
+    return UnderWay(training, keeper, snapshot)
 
 
 def begin(
@@ -87,12 +122,9 @@ def begin(
     prepared: Prepared,
     place: Place | None,
     unfinished: Unfinished | None,
-    together: int = 0,
+    together: int,
 ) -> tuple[TrackedRun, Mirror, Snapshot | None]:
-    """Start a run with its files and its journal, or take up an unfinished one, from its snapshot if it has one.
-
-    `together` is how many models are trained at once, 0 for one alone.
-    """
+    """Start a run with its files and its journal, or take up an unfinished one, from its snapshot if it has one."""
     client = open_store()
     if unfinished:
         unfinished.require_same_data(prepared.digests)
@@ -150,20 +182,22 @@ def prepare(method: Method, settings: TrainSettings, task: Task) -> Prepared:
     return replace(prepared, interface=replace(interface, task=facts_of(task)))
 
 
-def _fit(training: Training, snapshot: Snapshot | None, keeper: Keeper, watch: Watch) -> Trained:
-    take_up(training, snapshot, keeper)
+def _fit(under_way: UnderWay, watch: Watch) -> Trained:
+    take_up(under_way)
+    training = under_way.training
     account = training.account
     before, begun = account.seconds, time.perf_counter()
-    for event in fit(training.problem, training.settings, snapshot):
+    for event in fit(training.problem, training.settings, under_way.snapshot):
         account.seconds = before + time.perf_counter() - begun
         if isinstance(event, Step):
             watch(event)
-        take_down(training, event, keeper)
+        take_down(under_way, event)
     return finish(training)
 
 
-def take_up(training: Training, snapshot: Snapshot | None, keeper: Keeper) -> None:
+def take_up(under_way: UnderWay) -> None:
     """Open the run's log, or go on with it."""
+    training, snapshot = under_way.training, under_way.snapshot
     account, mirror = training.account, training.mirror
     mirror.rewrite(account.lines)
     if snapshot:
@@ -174,11 +208,12 @@ def take_up(training: Training, snapshot: Snapshot | None, keeper: Keeper) -> No
     # logged once it is in a snapshot on disk, or a run that goes on from an older one would log it as of two times.
     for row in account.epochs:
         training.log_epoch(row)
-    keeper.logged = training.log_steps(0)
+    under_way.keeper.logged = training.log_steps(0)
 
 
-def take_down(training: Training, event: Step | Epoch, keeper: Keeper) -> None:
+def take_down(under_way: UnderWay, event: Step | Epoch) -> None:
     """Log an event, and keep a snapshot if it is time to."""
+    training, keeper = under_way.training, under_way.keeper
     account = training.account
     if isinstance(event, Step):
         account.add_step(event)

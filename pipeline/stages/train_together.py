@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import torch
 
@@ -11,33 +10,17 @@ from pipeline.errors import DivergedError
 from pipeline.methods.method import Method
 from pipeline.methods.settings import TrainSettings
 from pipeline.names import TOGETHER
-from pipeline.stages.account import Keeper, Training, account_of
 from pipeline.stages.finish import finish
 from pipeline.stages.make_data import make_missing_data
 from pipeline.stages.say import Say
-from pipeline.stages.train import begin, end_unfinished, prepare, take_down, take_up
+from pipeline.stages.train import UnderWay, prepare, start_training, take_down, take_up
 from pipeline.stages.unfinished import going_on
-from pipeline.streams import global_torch_stream
 from pipeline.tasks.settings import settle
 from pipeline.tracking.begin import Place, system_metrics
 from pipeline.training.device import choose_device, faults_said
-from pipeline.training.fit import Step, problem_of
-from pipeline.training.state import Snapshot
+from pipeline.training.fit import Step
 from pipeline.training.together import Broken, fit_together, require_alike
 from pipeline.versions import code_digest
-
-
-@dataclass(frozen=True)
-class Member:
-    """A model under way: its training, what keeps its snapshots, and the one it goes on from."""
-
-    training: Training
-    keeper: Keeper
-    snapshot: Snapshot | None
-
-    def end(self, error: BaseException) -> None:
-        """End its run by an error."""
-        end_unfinished(self.training.run, self.training.mirror, self.keeper, error, self.training.say)
 
 
 def train_together(
@@ -61,22 +44,13 @@ def train_together(
         settings, task = [each for each, _ in settled], settled[0][1]
         require_alike(method.stacked, settings)
         torch.set_num_threads(settings[0].threads)
-        device = choose_device(settings[0])
+        choose_device(settings[0])  # refuses one that is absent before data are made
         make_missing_data(settings[0], task, say)
         prepared = prepare(method, settings[0], task)
-        members: list[Member] = []
+        members: list[UnderWay] = []
         try:
             for each, (_, place), one in zip(settings, asked, left, strict=True):
-                with global_torch_stream(each.seed, "weights"):
-                    network = method.build(each, prepared.interface).to(device)
-                run, mirror, snapshot = begin(method, each, prepared, place, one, len(asked))
-                assert run.journal is not None, "a run that is begun has its journal"
-                training = Training(
-                    method=method, task=task, settings=each, prepared=prepared,
-                    problem=problem_of(method, network, prepared, each), run=run, mirror=mirror,
-                    account=account_of(snapshot), say=say, together=len(asked),
-                )  # fmt: skip
-                members.append(Member(training, Keeper(run.journal.snapshot), snapshot))
+                members.append(start_training(method, task, each, prepared, place, one, say, len(asked)))
             with faults_said(), ExitStack() as stack:
                 for member in members:
                     stack.enter_context(system_metrics(member.training.run))
@@ -87,9 +61,9 @@ def train_together(
             raise
 
 
-def _fit(members: Sequence[Member], watch: Callable[[float], None]) -> dict[int, Exception]:
+def _fit(members: Sequence[UnderWay], watch: Callable[[float], None]) -> dict[int, Exception]:
     for member in members:
-        take_up(member.training, member.snapshot, member.keeper)
+        take_up(member)
         if member.snapshot:  # fewer may go on than have begun
             member.training.run.tags({TOGETHER: str(len(members))})
     trainings = [member.training for member in members]
@@ -111,7 +85,7 @@ def _fit(members: Sequence[Member], watch: Callable[[float], None]) -> dict[int,
         if isinstance(event, Step):
             fractions[number] = event.steps_done / event.steps_total
             watch(sum(fractions) / len(members))
-        take_down(training, event, member.keeper)
+        take_down(member, event)
     for number, member in enumerate(members):
         if number in failures:
             continue

@@ -12,20 +12,10 @@ from pipeline.executors.run import machines_of
 from pipeline.methods.method import Method, Prepared
 from pipeline.methods.preset import read_preset
 from pipeline.methods.registry import METHODS
-from pipeline.methods.settings import TrainSettings
+from pipeline.methods.settings import NOT_THE_RECIPE, TrainSettings
 from pipeline.names import DATA_ASKED, DEVICE, GROUP, METHOD, PAIRS, SEED, SHA256, TASK
 from pipeline.studies.settings import EnsembleSettings
 from pipeline.training.device import choose_device
-
-NOT_THE_RECIPE = {
-    "seed",
-    "run_name",
-    "resume",
-    "preset",
-    "experiment",
-    "threads",
-    "deterministic",
-}  # models of a group may differ in these
 
 
 @dataclass(frozen=True)
@@ -51,7 +41,7 @@ class Group:
     def recipe(self, prepared: Prepared) -> dict[str, str]:
         """Return what all its models share, as text: the settings without the seed, and the digests of the data."""
         files = set(prepared.files) | {PAIRS, DATA_ASKED}  # names and paths may differ: the digests count
-        values = self.settings.model_dump(mode="json", exclude=NOT_THE_RECIPE | files)
+        values = self.settings.model_dump(mode="json", exclude={*NOT_THE_RECIPE, *files})
         digests = {what + SHA256: digest for what, digest in prepared.digests.items()}
         values[TASK] = prepared.interface.task.name  # however its file is named
         return {name: str(value) for name, value in values.items()} | digests | {DEVICE: self.device}

@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from pipeline.names import (
     Kind,
 )
 from pipeline.policies.ensemble import MOST_MEMBERS, members_digest
-from pipeline.stages.judging import Judged, Trial, judge_file, judge_yardstick
+from pipeline.stages.judging import EvaluationSpec, Judged, judge_file, judge_yardstick
 from pipeline.stages.unfinished import end_abandoned
 from pipeline.studies.groups import Member, member_name
 from pipeline.studies.study_plan import Beside
@@ -43,7 +43,7 @@ from pipeline.studies.work import (
 from pipeline.tasks.registry import find_task
 from pipeline.tracking.begin import Place
 from pipeline.tracking.journal import journal_of
-from pipeline.tracking.query import StoredRun, group_of, is_acting, is_model, search_study
+from pipeline.tracking.query import RUNNING, StoredRun, group_of, is_acting, is_model, search, search_study
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store
 from pipeline.training.together import stacks_of
@@ -70,11 +70,20 @@ class Earlier:
     """What earlier calls have left in the store."""
 
     runs: Sequence[StoredRun]  # finished ones of the study's jobs
-    trial: Trial
+    evaluation: EvaluationSpec
+
+    @cached_property
+    def made(self) -> dict[str, list[StoredRun]]:
+        """Those of members, by their name, the newest last."""
+        found: dict[str, list[StoredRun]] = {}
+        for run in self.runs:
+            if is_model(run) or is_acting(run):
+                found.setdefault(job_name(run), []).append(run)
+        return found
 
     def model(self, name: str) -> StoredRun | None:
         """The newest model of a member's name."""
-        found = [run for run in self.runs if is_model(run) and job_name(run) == name]
+        found = [run for run in self.made.get(name, ()) if is_model(run)]
         return found[-1] if found else None
 
     def member(self, name: str, weights: str = "") -> StoredRun | None:
@@ -82,23 +91,22 @@ class Earlier:
 
         A model counts in both cases: an earlier call may have had other groups.
         """
-        found = [run for run in self.runs if (is_model(run) or is_acting(run)) and job_name(run) == name]
-        found = [run for run in found if weights in ("", run.tags[WEIGHTS_SHA256])]
+        found = [run for run in self.made.get(name, ()) if weights in ("", run.tags[WEIGHTS_SHA256])]
         return found[-1] if found else None
 
     def is_judged(self, run: StoredRun) -> bool:
         """Whether a run is evaluated by the study's protocol."""
-        return protocol_of(run.tags) == self.trial.protocol
+        return protocol_of(run.tags) == self.evaluation.protocol
 
     def has(self, kind: Kind, name: str) -> bool:
         """Whether a run of this kind and name is evaluated by the study's protocol."""
         return any((run.tags[KIND], run.name) == (kind, name) and self.is_judged(run) for run in self.runs)
 
 
-def find_earlier(store: Store, study: str, experiment: str, trial: Trial) -> Earlier:
+def find_earlier(store: Store, study: str, experiment: str, spec: EvaluationSpec) -> Earlier:
     """The finished runs of a study's jobs."""
     found = search_study(store, study, experiment)
-    return Earlier([run for run in found if run.status == "FINISHED" and run.tags.get(KIND) in JOB_KINDS], trial)
+    return Earlier([run for run in found if run.status == "FINISHED" and run.tags.get(KIND) in JOB_KINDS], spec)
 
 
 def job_name(run: StoredRun) -> str:
@@ -122,22 +130,22 @@ def missing_jobs(
     `needs` tells what a training of each group needs. `measured` is the digest of the pairs whose trade-off FAST was
     measured on by an earlier call.
     """
-    trial = earlier.trial
+    spec = earlier.evaluation
     jobs: list[Job[str]] = []
 
     def judge(kind: Kind, name: str, work: Callable[[Report], Judged]) -> None:
         if not earlier.has(kind, name):
             place = runs.place(runs.study, kind, {})
-            jobs.append(Job(name, kind, partial(judge_beside, work, place, trial.protocol)))
+            jobs.append(Job(name, kind, partial(judge_beside, work, place, spec.protocol)))
 
-    if beside.tokenizer is not None and measured != (digest := file_digest(trial.pairs)):
-        work = partial(log_tradeoff, runs.study.run_id, trial.pairs, digest, beside.tokenizer.summary)
+    if beside.tokenizer is not None and measured != (digest := file_digest(spec.pairs)):
+        work = partial(log_tradeoff, runs.study.run_id, spec.pairs, digest, beside.tokenizer.summary)
         jobs.append(Job("FAST trade-off", "tokenizer", work))
     for path, tokenizer in beside.originals:
         judge(
             Kind.ORIGINAL,
             f"original {path.stem}",
-            partial(judge_file, path, tokenizer, trial),
+            partial(judge_file, path, tokenizer, spec),
         )
     reused = 0
     at_once: dict[str, list[tuple[Member, Place]]] = {}
@@ -153,9 +161,9 @@ def missing_jobs(
             at_once.setdefault(member.group, []).append((member, place))
             continue
         work = (
-            partial(judge_again, made.run_id, trial)
+            partial(judge_again, made.run_id, spec)
             if made
-            else partial(make_member, member, place, trial, runs.study.experiment_id)
+            else partial(make_member, member, place, spec, runs.study.experiment_id)
         )
         jobs.append(Job(member.name, member.group, work, needs=Resources() if made else needs[member.group]))
     trained: list[Job[str]] = []
@@ -165,8 +173,8 @@ def missing_jobs(
             names = tuple(member.name for member, _ in stack)
             name = kind if len(stacks) == 1 else f"{kind}, {len(stack)} from seed {stack[0][0].settings.seed}"
             trained.append(Job(name, kind, work, needs=needs[group], makes=names))
-    for name in find_task(trial.task).yardsticks:
-        judge(Kind.YARDSTICK, name, partial(judge_yardstick, name, trial))
+    for name in find_task(spec.task).yardsticks:
+        judge(Kind.YARDSTICK, name, partial(judge_yardstick, name, spec))
     return [*trained, *jobs], reused
 
 
@@ -191,7 +199,7 @@ def judging_jobs(members: Sequence[Member], earlier: Earlier) -> list[Job[str]]:
     """The jobs that evaluate models which were trained together."""
     made = [(member, earlier.model(member.name)) for member in members if member.trained == member.group]
     return [
-        Job(member.name, member.group, partial(judge_again, run.run_id, earlier.trial))
+        Job(member.name, member.group, partial(judge_again, run.run_id, earlier.evaluation))
         for member, run in made
         if run is not None and not earlier.is_judged(run)
     ]
@@ -200,7 +208,7 @@ def judging_jobs(members: Sequence[Member], earlier: Earlier) -> list[Job[str]]:
 def acting_jobs(members: Sequence[Member], runs: Runs, earlier: Earlier) -> list[Job[str]]:
     """The jobs of members that act with the weights of another group's, once these are trained."""
     jobs: list[Job[str]] = []
-    trial = earlier.trial
+    spec = earlier.evaluation
     for member in members:
         model = earlier.model(member.model) if member.trained != member.group else None
         if model is None:
@@ -211,7 +219,7 @@ def acting_jobs(members: Sequence[Member], runs: Runs, earlier: Earlier) -> list
         training = {tag: model.tags[tag] for tag in OF_TRAINING if tag in model.tags}
         tags = member.tags | {TRAINED: model.run_id} | training
         place = runs.place(runs.groups[member.group], Kind.ACTING, tags, member.name)
-        work = partial(judge_again, made.run_id, trial) if made else partial(make_acting, member, model, place, trial)
+        work = partial(judge_again, made.run_id, spec) if made else partial(make_acting, member, model, place, spec)
         jobs.append(Job(member.name, member.group, work))
     return jobs
 
@@ -222,7 +230,7 @@ def average_jobs(runs: Runs, earlier: Earlier) -> list[Job[str]]:
     It plans the mean of their chunks. Other models, as after a study has grown, are another average: a run of its own.
     """
     jobs: list[Job[str]] = []
-    trial = earlier.trial
+    spec = earlier.evaluation
     for group, parent in runs.groups.items():
         found = {run.params[SEED]: run for run in earlier.runs if is_model(run) and group_of(run) == group}
         members = sorted(found.values(), key=lambda run: int(run.params[SEED]))
@@ -236,7 +244,7 @@ def average_jobs(runs: Runs, earlier: Earlier) -> list[Job[str]]:
         tags = {GROUP: group, METHOD: members[0].tags[METHOD], MEMBERS: digest}
         place = runs.place(parent, Kind.AVERAGE, tags)
         work = (
-            partial(judge_again, made[-1].run_id, trial) if made else partial(make_average, name, members, place, trial)
+            partial(judge_again, made[-1].run_id, spec) if made else partial(make_average, name, members, place, spec)
         )
         jobs.append(Job(name, Kind.AVERAGE, work))
     return jobs
@@ -250,7 +258,7 @@ def end_failed(store: Store, study: str, experiment: str, job: Job[Any], reason:
 
 def end_orphans(store: Store, study: str, experiment: str, reason: str, names: Collection[str] | None = None) -> None:
     """End runs of a study's jobs, or those of some names, whose process is gone."""
-    for run in search_study(store, study, experiment):
+    for run in search(store, {STUDY: study}, experiment, RUNNING):
         ours = names is None or job_name(run) in names
-        if run.status == "RUNNING" and run.tags.get(KIND) in JOB_KINDS and ours:
+        if run.tags.get(KIND) in JOB_KINDS and ours:
             end_abandoned(TrackedRun(store, run.run_id), run.tags.get(NAME, run.name), reason)

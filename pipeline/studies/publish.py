@@ -32,14 +32,14 @@ def publish(store: Store, plan: Plan, runs: Runs, say: Say) -> tuple[Gathered | 
     except SettingsError:  # no model is finished
         return None, ()
     folder = REPORTS / plan.study
-    digest = _digest(find_earlier(store, plan.study, plan.experiment, plan.trial).runs, plan)
+    digest = _digest(find_earlier(store, plan.study, plan.experiment, plan.evaluation).runs, plan)
     files = tuple(sorted(folder.glob("[!.]*")))
     run_id = runs.study.run_id
     if files and fetch(store, run_id).tags.get(PUBLISHED) == digest and holds_report_of(store, run_id, folder):
         say("the report and the registered models are up to date")
         return gathered, files
     say("writing tables and figures")
-    written, _missing = write_files(store, gathered, folder, runs.study.run_id)
+    written, _missing = write_files(store, gathered, folder)
     for path in written:
         runs.study.file(path, FOLDER)
     for group in gathered.comparison.of_kind("model"):

@@ -4,19 +4,16 @@ Trials have numbers, and all that is true of them stands in MLflow's runs, so a 
 trials of an undisturbed one.
 """
 
-import contextlib
 import json
 import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import NONE
-from pipeline.errors import RunError, StoreError, one_line
 from pipeline.executors.run import Watch
 from pipeline.files import whole_file
 from pipeline.methods.preset import Preset, preset_of, write_preset
@@ -48,9 +45,16 @@ from pipeline.studies.settings import SearchSettings
 from pipeline.studies.space import log_settings
 from pipeline.studies.verdict import NOTE, as_note
 from pipeline.tracking.begin import experiment_of
-from pipeline.tracking.run import status_of
 from pipeline.tracking.store import Store, open_store
-from pipeline.tracking.study import as_tag, describe_call, one_at_a_time, open_group, open_study
+from pipeline.tracking.study import (
+    as_tag,
+    describe_call,
+    end_all,
+    ended_by_errors,
+    one_at_a_time,
+    open_group,
+    open_study,
+)
 
 MOST_SCORES = 400  # that a preset tells, of the first trials: their digest is of all
 
@@ -89,18 +93,12 @@ def _run_search(settings: SearchSettings, say: Say, watch: Watch) -> Made:
         require_same_terms(plan, known)
         run = open_study(store, plan.study, plan.experiment, Kind.SEARCH)
         runs = Runs(plan.study, plan.task.name, run, {})
-        try:
+        with ended_by_errors(store, run, runs.groups, f"search '{settings.search}'"):
             describe(store, plan, known, runs)
             finished = run_rounds(store, plan, runs, watch, say)
             searched = report_of(plan, finished)
             files, presets = publish(plan, runs, searched)
-        except BaseException as error:
-            end_all(runs, status_of(error))
-            if isinstance(error, StoreError):
-                text = f"search '{settings.search}': {one_line(error)} The same command continues it."
-                raise RunError(text) from error
-            raise
-        end_all(runs, "FINISHED")
+        end_all(store, run, runs.groups, "FINISHED")
     return Made(run.run_id, run.url, searched, files, presets, time.monotonic() - started)
 
 
@@ -115,7 +113,7 @@ def describe(store: Store, plan: Plan, known: Mapping[str, Any], runs: Runs) -> 
             TASK: plan.task.name,
             SEARCH: plan.settings.search,
             "search.score": plan.task.primary,
-            EPISODES: str(plan.trial.protocol),
+            EPISODES: str(plan.evaluation.protocol),
             "search.seeds": seeds,
             "search.max_seconds": limits_text(plan.settings),  # no param: calls may differ in it
         }
@@ -147,7 +145,7 @@ def report_of(plan: Plan, finished: Finished) -> Searched:
     terms = (
         f"Each method: {settings.trials} trials by {settings.sampler}, {sizes} searched settings, "
         f"{settings.seeds_per_trial} seeds from {settings.base_seed}, rounds of {settings.parallel}, pruning "
-        f"{settings.pruning}; longest training of a winner {limits_text(settings)}; {plan.trial.protocol}."
+        f"{settings.pruning}; longest training of a winner {limits_text(settings)}; {plan.evaluation.protocol}."
         + (f" Trained together: {', '.join(sorted(plan.together))}." if plan.together else "")
     )
     return Searched(settings.search, plan.task.name, plan.task.scores[plan.task.primary], terms, tuple(found))
@@ -213,17 +211,10 @@ def preset_for_winner(plan: Plan, runs: Runs, each: Found, won: Tried) -> Preset
         "seeds": [*plan.seeds],
         "train_seconds": round(won.cost, 2),
         "max_seconds": each.limit,
-        "episodes": str(plan.trial.protocol),
+        "episodes": str(plan.evaluation.protocol),
         "trials": {state: states.count(state) for state in (COMPLETE, PRUNED, FAILED)},
         "trials_sha256": sha256(json.dumps(tried, sort_keys=True).encode()).hexdigest(),
         "tried": tried[: max(1, MOST_SCORES // len(plan.seeds))],
     }
     group = plan.settings_of(each.method, dict(won.params))
     return preset_of(group.method, group.settings, found)
-
-
-def end_all(runs: Runs, status: str) -> None:
-    """End the runs of the search and of its methods."""
-    with contextlib.ExitStack() as stack:  # one that fails does not keep the others from their end
-        for run in (*runs.groups.values(), runs.study):
-            stack.callback(partial(run.end, status))

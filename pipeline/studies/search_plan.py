@@ -12,7 +12,7 @@ from pipeline.errors import SettingsError
 from pipeline.evaluation.protocol import Protocol
 from pipeline.executors.jobs import Resources
 from pipeline.names import KIND, STUDY, TASK, Kind
-from pipeline.stages.judging import Trial
+from pipeline.stages.judging import EvaluationSpec
 from pipeline.stages.say import Say
 from pipeline.studies.groups import Group, plan_groups, together_groups
 from pipeline.studies.settings import SearchSettings
@@ -48,10 +48,12 @@ class Plan:
         return tag_of(self.settings.search, Kind.SEARCH)
 
     @property
-    def trial(self) -> Trial:
+    def evaluation(self) -> EvaluationSpec:
         """How everything is evaluated."""
         settings = self.settings
-        return Trial(settings.task, Protocol(settings.episodes, settings.seed, purpose=PURPOSE), settings.pairs)
+        return EvaluationSpec(
+            settings.task, Protocol(settings.episodes, settings.seed, purpose=PURPOSE), settings.pairs
+        )
 
     @property
     def needs(self) -> dict[str, Resources]:

@@ -26,7 +26,7 @@ from pipeline.studies.jobs import (
 )
 from pipeline.studies.sampler import is_hopeless
 from pipeline.studies.search_plan import Plan
-from pipeline.studies.search_trials import Finished, Try, close, find_trials, open_tries
+from pipeline.studies.search_trials import Finished, Trial, close, find_trials, open_trials
 from pipeline.studies.work import judge_again, make_member, make_together, require_none
 from pipeline.tracking.begin import Place
 from pipeline.tracking.run import status_of
@@ -35,7 +35,7 @@ from pipeline.training.together import in_common, stacks_of
 
 GONE = "the search's process was gone"
 
-Wanted = Sequence[tuple[Try, Member]]
+Wanted = Sequence[tuple[Trial, Member]]
 """Members that are to be trained and evaluated, each with its trial."""
 
 Reasons = dict[str, str]
@@ -49,36 +49,36 @@ def run_rounds(store: Store, plan: Plan, runs: Runs, watch: Watch, say: Say) -> 
     finished, begun = find_trials(store, plan)
     for first in range(0, settings.trials, settings.parallel):
         numbers = range(first, min(first + settings.parallel, settings.trials))
-        tries = open_tries(store, plan, runs, finished, begun, numbers)
+        trials = open_trials(store, plan, runs, finished, begun, numbers)
         try:
-            train_seeds(store, plan, runs, tries, plan.seeds[:1], watch)
-            for each in tries:
+            train_seeds(store, plan, runs, trials, plan.seeds[:1], watch)
+            for each in trials:
                 earlier = [one.scores[0] for one in finished[each.method].values() if one.number < first and one.scores]
                 pruned = settings.pruning == "median" and not each.reason and len(plan.seeds) > 1
                 each.hopeless = pruned and is_hopeless(each.scores[0], earlier)
-            going_on = [each for each in tries if not (each.hopeless or each.reason)]
+            going_on = [each for each in trials if not (each.hopeless or each.reason)]
             train_seeds(store, plan, runs, going_on, plan.seeds[1:], watch)
-            for each in tries:
+            for each in trials:
                 finished[each.method][each.number] = close(plan, each, say)
         except BaseException as error:
-            for each in tries:
+            for each in trials:
                 with contextlib.suppress(Exception):  # what cannot be told now, doctor or the next call tells
                     each.run.end(status_of(error))
             raise
     return finished
 
 
-def train_seeds(store: Store, plan: Plan, runs: Runs, tries: Sequence[Try], seeds: range, watch: Watch) -> None:
+def train_seeds(store: Store, plan: Plan, runs: Runs, trials: Sequence[Trial], seeds: range, watch: Watch) -> None:
     """Train and evaluate the models of these seeds that are missing; raises `RunError` if one fails unforeseen."""
-    wanted = [(each, member) for each in tries for member in each.members if member.settings.seed in seeds]
-    earlier = partial(find_earlier, store, plan.study, plan.experiment, plan.trial)
+    wanted = [(each, member) for each in trials for member in each.members if member.settings.seed in seeds]
+    earlier = partial(find_earlier, store, plan.study, plan.experiment, plan.evaluation)
     failures: list[str] = []
     for jobs_of in (stack_jobs, single_jobs) if plan.together else (single_jobs,):  # evaluated one by one
         go_on = True
         while go_on:  # without those whose settings make no model: in their stacks others may have failed otherwise
-            before = sum(bool(each.reason) for each in tries)
+            before = sum(bool(each.reason) for each in trials)
             told = run_jobs(store, plan, jobs_of(plan, runs, wanted, earlier()), wanted, watch)
-            go_on = not told and sum(bool(each.reason) for each in tries) > before
+            go_on = not told and sum(bool(each.reason) for each in trials) > before
         failures += told
     if failures:
         raise RunError(
@@ -125,9 +125,9 @@ def single_jobs(plan: Plan, runs: Runs, wanted: Wanted, earlier: Earlier) -> lis
             continue
         place = place_of(plan, runs, each, member)
         work: Callable[[Report], str] = (
-            partial(judge_again, made.run_id, plan.trial)
+            partial(judge_again, made.run_id, plan.evaluation)
             if made
-            else partial(make_member, member, place, plan.trial, runs.study.experiment_id)
+            else partial(make_member, member, place, plan.evaluation, runs.study.experiment_id)
         )
         needs = Resources() if made else plan.needs[each.method]
         jobs.append(Job(member.name, each.method, partial(attempt, member.name, work), needs=needs))
@@ -148,7 +148,7 @@ def run_jobs(store: Store, plan: Plan, jobs: Sequence[Job[Reasons]], wanted: Wan
     return run_all(told, watch, plan.settings.executor, plan.settings.workers, failed, take).failures
 
 
-def place_of(plan: Plan, runs: Runs, each: Try, member: Member) -> Place:
+def place_of(plan: Plan, runs: Runs, each: Trial, member: Member) -> Place:
     """Where the run of a trial's model goes."""
     tags = member.tags | {TRIAL: str(each.number), SEARCH: plan.settings.search}
     return runs.place(each.run, Kind.MODEL, tags, member.name)

@@ -35,7 +35,7 @@ class Begun:
 
 
 @dataclass
-class Try:
+class Trial:
     """A trial under way."""
 
     method: str
@@ -85,19 +85,19 @@ def find_trials(store: Store, plan: Plan) -> tuple[Finished, dict[tuple[str, int
     return finished, begun
 
 
-def open_tries(
+def open_trials(
     store: Store,
     plan: Plan,
     runs: Runs,
     finished: Finished,
     begun: Mapping[tuple[str, int], Begun],
     numbers: range,
-) -> list[Try]:
+) -> list[Trial]:
     """The trials of a round that are not finished, each with its run; what it tries is there before it is trained.
 
     One that was begun goes on with what it tried, whatever would be suggested now.
     """
-    tries = []
+    trials = []
     for method in plan.groups:
         before = [finished[method][number] for number in range(numbers[0])]
         beside: list[Params] = []
@@ -108,11 +108,11 @@ def open_tries(
                 known = Begun(suggest(plan.spaces[method], plan.settings.sampler, seed, number, before, beside))
             beside.append(known.params)
             if number not in finished[method]:
-                tries.append(_open(store, plan, runs, method, number, known))
-    return tries
+                trials.append(_open(store, plan, runs, method, number, known))
+    return trials
 
 
-def _open(store: Store, plan: Plan, runs: Runs, method: str, number: int, begun: Begun) -> Try:
+def _open(store: Store, plan: Plan, runs: Runs, method: str, number: int, begun: Begun) -> Trial:
     name = f"{method} trial {number}"
     tags = {GROUP: name, METHOD: method, TRIAL: str(number), SEARCH: plan.settings.search}
     run = open_group(store, runs.groups[method], runs.place(runs.groups[method], Kind.TRIAL, tags))
@@ -122,11 +122,11 @@ def _open(store: Store, plan: Plan, runs: Runs, method: str, number: int, begun:
         group = replace(plan.settings_of(method, begun.params), name=name, trained=name)
         members = [group.member(seed) for seed in plan.seeds]
     except SettingsError as error:
-        return Try(method, number, begun.params, run, [], one_line(error))
-    return Try(method, number, begun.params, run, members, begun.reason)
+        return Trial(method, number, begun.params, run, [], one_line(error))
+    return Trial(method, number, begun.params, run, members, begun.reason)
 
 
-def close(plan: Plan, each: Try, say: Say) -> Tried:
+def close(plan: Plan, each: Trial, say: Say) -> Tried:
     """Log what came of a trial, and end its run."""
     made = each.finished()
     for number, score in enumerate(made.scores):

@@ -3,14 +3,13 @@
 What runs of the same study in the store have done already is not done again.
 """
 
-import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from pipeline.errors import RunError, SettingsError, StoreError, one_line
+from pipeline.errors import SettingsError
 from pipeline.executors.jobs import Job
 from pipeline.executors.run import Watch, is_elsewhere, run_all
 from pipeline.names import COMPLETE, FAILURES, GROUP, KIND, METHOD, STUDY, TASK, Kind
@@ -40,11 +39,18 @@ from pipeline.studies.settings import EnsembleSettings
 from pipeline.studies.study_plan import Beside, Plan, files_read, find_originals, prepare_data, require_same_recipes
 from pipeline.tasks.settings import at_task, settle
 from pipeline.tracking.begin import experiment_of, system_metrics
-from pipeline.tracking.owner import is_ours
 from pipeline.tracking.query import fetch, search
-from pipeline.tracking.run import TrackedRun, status_of
+from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store, open_store
-from pipeline.tracking.study import as_tag, describe_call, one_at_a_time, open_group, open_study
+from pipeline.tracking.study import (
+    as_tag,
+    describe_call,
+    end_all,
+    ended_by_errors,
+    one_at_a_time,
+    open_group,
+    open_study,
+)
 
 GROWS = {  # not params: calls differ
     "n_models", "executor", "workers", "ray_address", "together", "episodes", "evaluation_seed", "set", "methods",
@@ -120,19 +126,12 @@ def _run_study(settings: EnsembleSettings, say: Say, watch: Watch, suite: Tracke
         require_same_recipes(store, plan)
         study = open_study(store, settings.study, plan.experiment, suite=suite)
         runs = Runs(settings.study, task.name, study, {})
-        try:
-            with system_metrics(study):
-                describe(store, plan, runs, say)
-                tally = run_jobs(store, plan, runs, watch, say)
-                gathered, files = publish(store, plan, runs, say)
-                study.tags({COMPLETE: "yes"})
-        except BaseException as error:
-            with contextlib.suppress(Exception):  # what cannot be told now, doctor or the next call tells
-                end_all(store, runs, status_of(error))
-            if isinstance(error, StoreError):
-                raise RunError(f"study '{settings.study}': {one_line(error)} The same command continues it.") from error
-            raise
-        end_all(store, runs, "FAILED" if tally.failures or gathered is None else "FINISHED")
+        with ended_by_errors(store, study, runs.groups, f"study '{settings.study}'"), system_metrics(study):
+            describe(store, plan, runs, say)
+            tally = run_jobs(store, plan, runs, watch, say)
+            gathered, files = publish(store, plan, runs, say)
+            study.tags({COMPLETE: "yes"})
+        end_all(store, study, runs.groups, "FAILED" if tally.failures or gathered is None else "FINISHED")
     seconds = time.monotonic() - started
     return Study(study.run_id, study.url, tally.done, tally.reused, tuple(tally.failures), seconds, gathered, files)
 
@@ -169,7 +168,7 @@ def run_jobs(store: Store, plan: Plan, runs: Runs, watch: Watch, say: Say) -> Ta
     """
     end_orphans(store, plan.study, plan.experiment, "the study's process was gone")
     tally, before = Tally(), 0
-    earlier = partial(find_earlier, store, plan.study, plan.experiment, plan.trial)
+    earlier = partial(find_earlier, store, plan.study, plan.experiment, plan.evaluation)
     for look in plan.looks:
         first, last = (plan.settings.base_seed + count for count in (before, look))
         members = [member for member in plan.members if first <= member.settings.seed < last]
@@ -208,11 +207,3 @@ def _run(store: Store, plan: Plan, jobs: Sequence[Job[str]], watch: Watch, tally
     outcome = run_all(with_files(jobs, plan.files, left), watch, plan.settings.executor, plan.settings.workers, failed)
     tally.done += len(outcome.results)
     tally.failures += outcome.failures
-
-
-def end_all(store: Store, runs: Runs, status: str) -> None:
-    """End the runs of the study and of its groups, unless another machine has taken the study over."""
-    ours = is_ours(store, runs.study.run_id)
-    with contextlib.ExitStack() as stack:  # one that fails does not keep the others from their end
-        for run in (*runs.groups.values(), runs.study):
-            stack.callback(partial(run.end, status) if ours else run.leave)

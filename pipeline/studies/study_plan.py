@@ -16,7 +16,7 @@ from pipeline.own_code import files_of
 from pipeline.policies.load import load_policy
 from pipeline.report.design import Design
 from pipeline.stages.held_out import most_episodes
-from pipeline.stages.judging import Trial
+from pipeline.stages.judging import EvaluationSpec
 from pipeline.stages.make_data import (
     default_pairs,
     make_missing_data,
@@ -63,9 +63,9 @@ class Plan:
         return self.settings.study
 
     @property
-    def trial(self) -> Trial:
+    def evaluation(self) -> EvaluationSpec:
         """How everything is evaluated."""
-        return Trial(self.settings.task, Protocol(self.design.episodes, self.design.seed), self.settings.pairs)
+        return EvaluationSpec(self.settings.task, Protocol(self.design.episodes, self.design.seed), self.settings.pairs)
 
     @property
     def needs(self) -> dict[str, Resources]:

@@ -25,9 +25,17 @@ from pipeline.tasks.registry import find_task
 from pipeline.tasks.settings import at_task
 from pipeline.tracking.begin import experiment_of
 from pipeline.tracking.query import search
-from pipeline.tracking.run import TrackedRun, status_of
+from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store, open_store
-from pipeline.tracking.study import as_tag, describe_call, is_at_its_end, one_at_a_time, open_study
+from pipeline.tracking.study import (
+    as_tag,
+    describe_call,
+    end_all,
+    ended_by_errors,
+    is_at_its_end,
+    one_at_a_time,
+    open_study,
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ def _run_suite(settings: SuiteSettings, say: Say, watch: Watch) -> Suite:
     experiment = experiment_of(store, settings.experiment)
     with one_at_a_time(settings.suite, Kind.SUITE):
         suite = open_study(store, settings.suite, experiment, Kind.SUITE)
-        try:
+        with ended_by_errors(store, suite, {}, f"suite '{settings.suite}'"):
             describe_call(suite, settings.model_dump(mode="json"), {"suite", "base_seed", "experiment"})
             comparisons, failures = _run_studies(studies, say, watch, suite)
             comparisons = with_earlier(store, settings, experiment, comparisons)
@@ -67,10 +75,7 @@ def _run_suite(settings: SuiteSettings, say: Say, watch: Watch) -> Suite:
             for path in files:
                 suite.file(path, FOLDER)
             suite.tags({FAILURES: as_tag("; ".join(failures))})
-        except BaseException as error:
-            suite.end(status_of(error))
-            raise
-        suite.end("FAILED" if failures else "FINISHED")
+        end_all(store, suite, {}, "FAILED" if failures else "FINISHED")
     return Suite(suite.run_id, suite.url, comparisons, tuple(failures), time.monotonic() - started, files)
 
 

@@ -22,7 +22,8 @@ from pipeline.names import CHUNK, KIND, METHOD, NAME, SEED, STUDY, Kind
 from pipeline.policies.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.policies.ensemble import save_ensemble
 from pipeline.results.figures import TRADEOFF_FILE, TRADEOFF_TAG
-from pipeline.stages.judging import Judged, Trial, judge_file, judge_run, log_judged
+from pipeline.stages.judging import EvaluationSpec, Judged, judge_file, judge_run, log_judged
+from pipeline.stages.say import silent
 from pipeline.stages.train import train
 from pipeline.stages.train_together import train_together
 from pipeline.stages.unfinished import can_resume
@@ -39,7 +40,7 @@ TRAINING_SHARE = 0.9  # of a member's time; the rest is its evaluation
 TRADEOFF_CHUNKS = 10_000  # of each part of the split: enough for two digits
 
 
-def make_member(member: Member, place: Place, trial: Trial, experiment_id: str, report: Report) -> str:
+def make_member(member: Member, place: Place, spec: EvaluationSpec, experiment_id: str, report: Report) -> str:
     """Train a member and evaluate it; returns the run's id.
 
     A run of the study that has trained it already counts, and one that was interrupted is resumed. Raises `RunError` if
@@ -48,7 +49,7 @@ def make_member(member: Member, place: Place, trial: Trial, experiment_id: str, 
     earlier = _earlier_runs([member], place, experiment_id, {SEED: place.tags[SEED]})[member.name]
     finished = _finished(earlier)
     run_id = finished[-1] if finished else _train_member(member, place, earlier, report)
-    judge_run(run_id, trial, lambda share: report(TRAINING_SHARE + (1 - TRAINING_SHARE) * share))
+    judge_run(run_id, spec, lambda share: report(TRAINING_SHARE + (1 - TRAINING_SHARE) * share))
     return run_id
 
 
@@ -76,7 +77,7 @@ def make_together(members: Sequence[tuple[Member, Place]], experiment_id: str, r
             asked.append((member.settings.model_copy(update={"resume": resume}), place))
     if not asked:
         return {}
-    errors = train_together(METHODS[first.method], asked, lambda _line: None, report)
+    errors = train_together(METHODS[first.method], asked, silent, report)
     return {names[number]: errors[number] for number in sorted(errors)}
 
 
@@ -113,41 +114,41 @@ def _train_member(member: Member, place: Place, earlier: Sequence[StoredRun], re
     made = train(
         METHODS[member.method],
         member.settings.model_copy(update={"resume": resumable[-1] if resumable else NONE}),
-        lambda _line: None,  # the lines are in the run's log
+        silent,  # the lines are in the run's log
         lambda step: report(TRAINING_SHARE * step.steps_done / step.steps_total),
         place,
     )
     return made.run_id
 
 
-def make_acting(member: Member, model: StoredRun, place: Place, trial: Trial, report: Report) -> str:
+def make_acting(member: Member, model: StoredRun, place: Place, spec: EvaluationSpec, report: Report) -> str:
     """Write a trained model as one that acts as the member does, evaluate it, and log both; returns the run's id."""
     method = METHODS[member.method]
     with TemporaryDirectory() as folder, model_artifact(open_store(), model) as trained:
         checkpoint = load_checkpoint(trained).acting_by(method.acting(member.settings).model_dump())
         file = Path(folder) / f"{file_name(member.name)}.pth"
         save_checkpoint(file, replace(checkpoint, provenance=checkpoint.provenance | {NAME: file.stem}))
-        judge = partial(judge_file, file, NONE, trial)
+        judge = partial(judge_file, file, NONE, spec)
         params = checkpoint.settings.model_dump(mode="json", exclude={"resume"})
-        return judge_beside(judge, place, trial.protocol, report, file, params)
+        return judge_beside(judge, place, spec.protocol, report, file, params)
 
 
-def judge_again(run_id: str, trial: Trial, report: Report) -> str:
+def judge_again(run_id: str, spec: EvaluationSpec, report: Report) -> str:
     """Evaluate the model of a run and log the scores to it; returns the run's id."""
-    judge_run(run_id, trial, report)
+    judge_run(run_id, spec, report)
     return run_id
 
 
-def make_average(name: str, members: Sequence[StoredRun], place: Place, trial: Trial, report: Report) -> str:
+def make_average(name: str, members: Sequence[StoredRun], place: Place, spec: EvaluationSpec, report: Report) -> str:
     """Write the members' files as one policy, evaluate it, and log both as a run; returns the run's id."""
     store = open_store()
     with ExitStack() as stack:
         file = Path(stack.enter_context(TemporaryDirectory())) / f"{file_name(name)}.pth"
         files = [stack.enter_context(model_artifact(store, run)) for run in members]
         save_ensemble(file, name, files)
-        judge = partial(judge_file, file, NONE, trial)
+        judge = partial(judge_file, file, NONE, spec)
         chunk = {CHUNK: members[0].tags[CHUNK]} if CHUNK in members[0].tags else {}  # older runs have none
-        return judge_beside(judge, place, trial.protocol, report, file, tags=chunk)
+        return judge_beside(judge, place, spec.protocol, report, file, tags=chunk)
 
 
 def file_name(name: str) -> str:

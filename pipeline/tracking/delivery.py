@@ -19,8 +19,10 @@ BRIEFLY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT"
 WITH_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
 PATIENCE_SECONDS, PAUSE_SECONDS = 60.0, 0.5  # for calls that cannot wait on disk
 
-# What trying again would not change.
+# What trying again would not change,
 FINAL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
+# nor waiting, but somebody may: what cannot be delivered until then is kept.
+DENIED = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 
 T = TypeVar("T")
 
@@ -42,7 +44,8 @@ def patiently(call: Callable[[], T]) -> T:
             with mlflow_settings(BRIEFLY):
                 return call()
         except Exception as error:
-            if not is_away(error) or time.monotonic() > end:
+            denied = isinstance(error, MlflowException) and error.error_code in DENIED
+            if denied or not is_away(error) or time.monotonic() > end:
                 raise
         time.sleep(PAUSE_SECONDS)
 

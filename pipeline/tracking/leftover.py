@@ -7,29 +7,17 @@ without conda, say, it never does, and leaves the run RUNNING.
 import getpass
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import psutil
+import yaml
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
+from pipeline.config import ROOT
 from pipeline.tracking.journal import journal_of
 from pipeline.tracking.owner import JOURNAL_TAG, is_shared, journal_place, namesake
-from pipeline.tracking.query import StoredRun, search
-from pipeline.tracking.store import Store
+from pipeline.tracking.query import RUNNING, StoredRun
 
-ENTRY_POINTS = frozenset(  # of MLproject
-    [
-        "collect",
-        "tokenize",
-        "ensemble",
-        "suite",
-        "search",
-        "train_pi0",
-        "train_pi0_fast",
-        "train_regression",
-        "train_binning",
-        "main",
-    ]
-)
 PROJECT = {MLFLOW_SOURCE_TYPE: "PROJECT"}  # the tag of runs that `mlflow run` has begun
 CLOCKS_SECONDS = 5.0  # between the clock of a run's start and that of a process's
 
@@ -42,17 +30,11 @@ class Leftover:
     obstacle: str  # why it is not to be ended from here; empty if it is
 
 
-def candidates(store: Store) -> list[StoredRun]:
-    """The runs among which leftovers can be; the oldest first. Raises `StoreError`."""
-    found = search(store, {JOURNAL_TAG: journal_place()}) + search(store, PROJECT)
-    return sorted({run.run_id: run for run in found}.values(), key=lambda run: run.started)
-
-
 def find_leftovers(runs: Iterable[StoredRun]) -> list[Leftover]:
     """Those of `runs` that nobody works on; so looks one that is being started just now and has no journal yet."""
     found = []
     for run in runs:
-        if run.status != "RUNNING":
+        if run.status != RUNNING:
             continue
         if journal_of(run.run_id).folder.exists():
             if _journal_is_free(run.run_id):
@@ -76,9 +58,16 @@ def _journal_is_free(run_id: str) -> bool:
     return free
 
 
+@cache
+def entry_points() -> frozenset[str]:
+    """The commands of ours that `mlflow run` can begin."""
+    project = ROOT / "MLproject"
+    return frozenset(yaml.safe_load(project.read_text())["entry_points"]) if project.exists() else frozenset()
+
+
 def _is_launched(run: StoredRun) -> bool:
     """Whether `mlflow run` has begun a run for one of our commands."""
-    return run.tags.items() >= PROJECT.items() and run.tags.get(MLFLOW_PROJECT_ENTRY_POINT) in ENTRY_POINTS
+    return run.tags.items() >= PROJECT.items() and run.tags.get(MLFLOW_PROJECT_ENTRY_POINT) in entry_points()
 
 
 def _why_leave(run: StoredRun) -> str:

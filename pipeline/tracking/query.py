@@ -39,6 +39,7 @@ from pipeline.tracking.delivery import patiently
 from pipeline.tracking.store import advice, ui_command
 
 PAGE = 1000
+RUNNING = "RUNNING"  # the status of a run that has not ended
 T = TypeVar("T")
 
 
@@ -91,11 +92,14 @@ def chunk_of(run: StoredRun, task: Task) -> int:
 
 
 def search(
-    client: MlflowClient, tags: Mapping[str, str] | None = None, experiment: str | None = None
+    client: MlflowClient, tags: Mapping[str, str] | None = None, experiment: str | None = None, status: str = ""
 ) -> list[StoredRun]:
-    """All runs of all experiments, deleted ones aside, that have these tags; the oldest first. Raises `StoreError`."""
+    """All runs, deleted ones aside, that have these tags; of one experiment or status if it is named.
+
+    The oldest are first. Raises `StoreError`.
+    """
     with _listing("runs"):
-        return patiently(lambda: _search(client, tags or {}, experiment))
+        return patiently(lambda: _search(client, tags or {}, experiment, status))
 
 
 @contextmanager
@@ -109,8 +113,9 @@ def _listing(what: str) -> Iterator[None]:
         ) from error
 
 
-def _search(client: MlflowClient, tags: Mapping[str, str], experiment: str | None) -> list[StoredRun]:
-    wanted = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
+def _search(client: MlflowClient, tags: Mapping[str, str], experiment: str | None, status: str) -> list[StoredRun]:
+    wanted = [f"tags.{name} = {_quoted(value)}" for name, value in tags.items()]
+    wanted += [f"attributes.status = '{status}'"] if status else []
     if experiment is None:
         found = all_pages(client.search_experiments)
     else:
@@ -119,8 +124,13 @@ def _search(client: MlflowClient, tags: Mapping[str, str], experiment: str | Non
     ids = [each.experiment_id for each in found]
     if not ids:
         return []
-    runs = all_pages(partial(client.search_runs, ids, wanted))
+    runs = all_pages(partial(client.search_runs, ids, " and ".join(wanted)))
     return sorted(map(_stored, runs), key=lambda run: run.started)
+
+
+def _quoted(value: str) -> str:
+    """A value in a filter of MLflow's, which knows two kinds of quotes and no escapes."""
+    return f'"{value}"' if "'" in value else f"'{value}'"
 
 
 def all_pages(search: Callable[..., PagedList[T]]) -> list[T]:

@@ -4,7 +4,8 @@ Every run of a study has the tags `study`, its name, and `kind` (see `names.Kind
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from filelock import Timeout
@@ -12,14 +13,14 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from pipeline.config import NONE
-from pipeline.errors import SettingsError
+from pipeline.errors import RunError, SettingsError, StoreError, one_line
 from pipeline.locks import file_lock
 from pipeline.names import COMPLETE, CONTINUED, GROUP, KIND, SETTINGS_FILE, SETTINGS_USED, STUDY, Kind
 from pipeline.tracking.begin import Place, go_on, launched_run, start_run
 from pipeline.tracking.delivery import patiently
 from pipeline.tracking.owner import is_ours, namesake, owner_elsewhere
 from pipeline.tracking.query import StoredRun, fetch, search
-from pipeline.tracking.run import TrackedRun
+from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import home
 
 LONGEST_TAG = 5000  # characters
@@ -39,7 +40,7 @@ def open_study(
     earlier = search(client, {STUDY: name, KIND: kind}, experiment)
     for each in earlier:
         if (who := owner_elsewhere(each) or namesake(each)) is not None:
-            raise _running(name, who)
+            raise _running(name, kind, who)
     if not earlier:
         _require_free(client, name, experiment, kind)
         tags = {KIND: kind, STUDY: name}
@@ -50,7 +51,7 @@ def open_study(
         if first.run_id != run.run_id:
             run.tags({KIND: Kind.CONTINUATION, CONTINUED: first.run_id})
             run.end("KILLED")
-            raise _running(name, owner_elsewhere(first) or first.run_id)
+            raise _running(name, kind, owner_elsewhere(first) or first.run_id)
         return run
     run_id = earlier[-1].run_id
     if suite is None and (launched := patiently(lambda: launched_run(client))):
@@ -62,8 +63,34 @@ def open_study(
         run.tags({MLFLOW_PARENT_RUN_ID: suite.run_id})
     if not is_ours(client, run_id):
         run.leave()
-        raise _running(name, owner_elsewhere(fetch(client, run_id)) or run_id)
+        raise _running(name, kind, owner_elsewhere(fetch(client, run_id)) or run_id)
     return run
+
+
+@contextmanager
+def ended_by_errors(
+    client: MlflowClient, study: TrackedRun, groups: Mapping[str, TrackedRun], what: str
+) -> Iterator[None]:
+    """Within it, an error ends the runs of a study, suite or search, which a message calls `what`, and of its groups.
+
+    Raises `RunError` where the store does not answer: what is done is kept, so the same command continues.
+    """
+    try:
+        yield
+    except BaseException as error:
+        with suppress(Exception):  # what cannot be told now, doctor or the next call tells
+            end_all(client, study, groups, status_of(error))
+        if isinstance(error, StoreError):
+            raise RunError(f"{what}: {one_line(error)} The same command continues it.") from error
+        raise
+
+
+def end_all(client: MlflowClient, study: TrackedRun, groups: Mapping[str, TrackedRun], status: str) -> None:
+    """End the runs of a study and of its groups, unless another machine has taken the study over."""
+    ours = is_ours(client, study.run_id)
+    with ExitStack() as stack:  # one that fails does not keep the others from their end
+        for run in (*groups.values(), study):
+            stack.callback(partial(run.end, status) if ours else run.leave)
 
 
 def is_at_its_end(study: StoredRun) -> bool:
@@ -95,9 +122,14 @@ def tag_of(name: str, kind: Kind) -> str:
     return f"{Kind.SEARCH}:{name}" if kind == Kind.SEARCH else name
 
 
+def name_of(tag: str) -> str:
+    """What a person calls the study, suite or search with this tag."""
+    return tag.removeprefix(tag_of("", Kind.SEARCH))
+
+
 def _require_free(client: MlflowClient, tag: str, experiment: str, kind: Kind) -> None:
     """Raise `SettingsError` if something of another kind has the name: they would share a folder of reports."""
-    name = tag.removeprefix(tag_of("", Kind.SEARCH))
+    name = name_of(tag)
     for other in (Kind.STUDY, Kind.SUITE, Kind.SEARCH):
         if other != kind and search(client, {STUDY: tag_of(name, other), KIND: other}, experiment):
             raise SettingsError(
@@ -106,8 +138,8 @@ def _require_free(client: MlflowClient, tag: str, experiment: str, kind: Kind) -
             )
 
 
-def _running(name: str, who: str) -> SettingsError:
-    return SettingsError(f"study: '{name}' is running already: {who}. Wait, or name another with --study.")
+def _running(tag: str, kind: Kind, who: str) -> SettingsError:
+    return SettingsError(f"{kind}: '{name_of(tag)}' is running already: {who}. Wait, or name another with --{kind}.")
 
 
 def open_group(client: MlflowClient, study: TrackedRun, place: Place) -> TrackedRun:
@@ -128,11 +160,10 @@ def one_at_a_time(study: str, kind: Kind = Kind.STUDY) -> Iterator[None]:
     It stands beside an sqlite store. For a tracking server it stands in this folder: `open_study` keeps others away.
     """
     home().mkdir(parents=True, exist_ok=True)
-    name = study.removeprefix(tag_of("", Kind.SEARCH))
     try:
         with file_lock(home() / f".study-{study}.lock", blocking=False):
             yield
     except Timeout as error:
         raise SettingsError(
-            f"{kind}: '{name}' is running already in another process. Wait, or name another."
+            f"{kind}: '{name_of(study)}' is running already in another process. Wait, or name another with --{kind}."
         ) from error

@@ -22,7 +22,7 @@ from pipeline.tasks.facts import BEFORE
 from pipeline.tasks.project import DEFAULT, TASKS
 from pipeline.tasks.registry import find_task
 from pipeline.tasks.task import Channel
-from pipeline.tracking.query import StoredRun, search
+from pipeline.tracking.query import RUNNING, StoredRun, search
 from pipeline.tracking.store import database_file, open_store
 
 DIGESTS = frozenset((DATA_SHA256, PAIRS_SHA256))
@@ -136,14 +136,14 @@ def users(found: Found, runs: Sequence[StoredRun]) -> tuple[list[StoredRun], lis
     return now, [run for run in runs if found.names(run) and not found.on_now(run) and DIGESTS & run.tags.keys()]
 
 
-def stored_runs() -> list[StoredRun]:
-    """All runs of the store, which is not created if there is none yet; raises `StoreError`."""
+def stored_runs(status: str = "") -> list[StoredRun]:
+    """The runs of the store, of any status or one; it is not created if there is none yet. Raises `StoreError`."""
     database = database_file()
-    return [] if database and not database.exists() else search(open_store())
+    return [] if database and not database.exists() else search(open_store(), status=status)
 
 
 def _require_unused(found: Found) -> None:
-    running = [run for run in stored_runs() if run.status == "RUNNING" and (found.on_now(run) or found.names(run))]
+    running = [run for run in stored_runs(RUNNING) if found.on_now(run) or found.names(run)]
     if running:
         raise SettingsError(
             f"data: '{found.words}' is used by {running[0].name} ({running[0].run_id}), which is RUNNING. Wait for it, "

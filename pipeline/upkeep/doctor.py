@@ -6,17 +6,17 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.config import DATA
 from pipeline.errors import one_line
 from pipeline.files import IN_THE_MAKING
 from pipeline.names import KIND, METHOD, NAME, SEED, TOGETHER
-from pipeline.stages.settings import CollectSettings
 from pipeline.stages.unfinished import GONE, end_abandoned
 from pipeline.tracking.delivery import WITH_RETRIES
-from pipeline.tracking.journal import ENDED, PLACE, Journal, journal_of, journals_folder, left_journals, starting
-from pipeline.tracking.leftover import candidates, find_leftovers
+from pipeline.tracking.journal import ENDED, PLACE, Journal, journal_of, left_journals, starting
+from pipeline.tracking.leftover import find_leftovers
 from pipeline.tracking.mirror import MIRROR
 from pipeline.tracking.owner import JOURNAL_TAG, is_of_elsewhere
-from pipeline.tracking.query import StoredRun, fetch
+from pipeline.tracking.query import RUNNING, StoredRun, fetch, search
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store, home, open_store
 
@@ -39,7 +39,8 @@ def doctor() -> list[Finding]:
     store = open_store()
     findings = [examine(store, journal) for journal in left_journals()]
     with starting():  # else a run that is just being started would have no journal yet
-        left = find_leftovers(run for run in candidates(store) if not journal_of(run.run_id).folder.exists())
+        running = search(store, status=RUNNING)
+        left = find_leftovers(run for run in running if not journal_of(run.run_id).folder.exists())
     for each in left:
         run = each.run
         if each.obstacle:
@@ -83,7 +84,7 @@ def mend(store: Store, journal: Journal) -> Finding:
     delivered, waiting = tracked.deliver_waiting()
     done = [f"{delivered} calls delivered"] if delivered else []
     done += [f"{waiting} calls still wait"] if waiting else []
-    status = about.get(ENDED) or (run.status if run.status != "RUNNING" else None)
+    status = about.get(ENDED) or (run.status if run.status != RUNNING else None)
     if status is None and not waiting:
         journal.own()  # ending it lets go of the journal once
         end_abandoned(tracked, str(about.get(NAME, run.name)), GONE, "KILLED")
@@ -110,7 +111,7 @@ def label(run: StoredRun) -> str:
 
 def remove_unfinished_files() -> int:
     """Remove old files in the making from the folders that are ours to write to; returns how many."""
-    folders = [MIRROR, CollectSettings().out, home(), journals_folder()]
+    folders = [MIRROR, DATA, home()]  # the journals are below the last
     removed = 0
     for path in {path for folder in folders for path in folder.rglob(f"{IN_THE_MAKING}*")}:
         with contextlib.suppress(FileNotFoundError):  # it has become whole just now

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from pipeline.config import DATA
 from pipeline.data.npz import read_npz
 from pipeline.errors import UserError, one_line, reason, shown_uri
 from pipeline.evaluation.protocol import VERSION
@@ -12,7 +13,6 @@ from pipeline.evaluation.stored import protocol_of
 from pipeline.files import file_digest
 from pipeline.names import EVALUATION, KIND, METHOD, STUDY, Kind
 from pipeline.stages.changed import changed_data
-from pipeline.stages.settings import CollectSettings
 from pipeline.tracking.journal import journals_folder
 from pipeline.tracking.leftover import find_leftovers
 from pipeline.tracking.mirror import MIRROR, MODELS
@@ -20,7 +20,6 @@ from pipeline.tracking.query import StoredRun, experiments_of, group_of, is_mode
 from pipeline.tracking.store import DEFAULT_STORE, database_file, open_store, tracking_uri
 
 Rows = list[tuple[str, str]]
-DATA = CollectSettings().out
 REPORT = "python -m pipeline report"
 
 
@@ -90,10 +89,13 @@ def describe_studies(experiments: Mapping[str, str], runs: Sequence[StoredRun]) 
     """Describe each study's progress; of those with one name also its experiment, whose names are given by id."""
     lines = []
     studies = dict.fromkeys((run.experiment_id, run.tags[STUDY]) for run in runs if run.tags.get(KIND) == Kind.STUDY)
+    trainings: dict[tuple[str, str], list[StoredRun]] = {study: [] for study in studies}
+    for run in runs:
+        place = run.experiment_id, run.tags.get(STUDY, "")
+        if place in trainings and is_training(run):
+            trainings[place].append(run)
     twice = Counter(name for _, name in studies)
-    for experiment, name in studies:
-        own = [run for run in runs if (run.experiment_id, run.tags.get(STUDY)) == (experiment, name)]
-        members = [run for run in own if is_training(run)]
+    for (experiment, name), members in trainings.items():
         study = f"{name} of {experiments[experiment]}" if twice[name] > 1 else name
         done = [run for run in members if run.status == "FINISHED" and is_model(run)]
         evaluated = sum((found := protocol_of(run.tags)) is not None and found.version == VERSION for run in done)

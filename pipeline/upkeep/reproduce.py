@@ -11,14 +11,26 @@ import torch
 from pipeline.config import make
 from pipeline.errors import RunError, SettingsError
 from pipeline.methods.registry import METHODS
-from pipeline.names import LOCK_FILE, METHOD, SETTINGS_FILE, TOGETHER, TRAINED, WEIGHTS_SHA256
+from pipeline.methods.settings import TrainSettings
+from pipeline.names import (
+    DEVICE,
+    LOCK_FILE,
+    METHOD,
+    SAME_BITS,
+    SETTINGS_FILE,
+    TOGETHER,
+    TRAINED,
+    WEIGHTS_SHA256,
+)
 from pipeline.policies.checkpoint import weights_digest
 from pipeline.stages.models import require_finished
 from pipeline.stages.say import Say
+from pipeline.stages.train import prepare
 from pipeline.streams import global_torch_stream
-from pipeline.tracking.query import artifact, fetch, is_acting, is_model
+from pipeline.tasks.settings import settle
+from pipeline.tracking.query import StoredRun, artifact, fetch, is_acting, is_model
 from pipeline.tracking.store import open_store
-from pipeline.training.device import choose_device
+from pipeline.training.device import NO_PROMISE, choose_device
 from pipeline.training.fit import Epoch, Step, fit, problem_of
 from pipeline.upkeep.settings import ReproduceSettings
 from pipeline.versions import lock
@@ -57,16 +69,19 @@ def reproduce(settings: ReproduceSettings, say: Say, watch: Callable[[Step], Non
         )
     method = METHODS[run.tags[METHOD]]
     with artifact(store, run.run_id, SETTINGS_FILE) as path:
-        chosen = make(method.settings_type, _read(path))
+        chosen, task = settle(make(method.settings_type, _read(path)))
     with artifact(store, run.run_id, LOCK_FILE) as path:
         then = _read(path)
+    chosen, device = on_its_device(chosen, run)
+    if run.tags.get(SAME_BITS) == "no":
+        say(f"note: {NO_PROMISE}")
     torch.set_num_threads(chosen.threads)
-    prepared = method.prepare(chosen)
+    prepared = prepare(method, chosen, task)
     differences = compare(then, lock(prepared.digests))
     for name, before, now in differences:
         say(f"note: {name} has changed: {before} then, {now} now")
     with global_torch_stream(chosen.seed, "weights"):
-        network = method.build(chosen, prepared.interface).to(choose_device(chosen))
+        network = method.build(chosen, prepared.interface).to(device)
     best: dict[str, torch.Tensor] = {}
     for event in fit(problem_of(method, network, prepared, chosen), chosen):
         if isinstance(event, Step):
@@ -76,6 +91,21 @@ def reproduce(settings: ReproduceSettings, say: Say, watch: Callable[[Step], Non
     if not best:
         raise RunError("training: expected a finite validation loss in some epoch, found none.")
     return Reproduced(run.name, run.tags[WEIGHTS_SHA256], weights_digest(best), differences)
+
+
+def on_its_device(chosen: TrainSettings, run: StoredRun) -> tuple[TrainSettings, torch.device]:
+    """The settings with the device that a run was trained on, and this device: another has other bits.
+
+    Runs of early versions do not tell theirs. Raises `SettingsError` if this machine has none.
+    """
+    chosen = chosen.model_copy(update={DEVICE: run.tags.get(DEVICE, chosen.device)})
+    try:
+        return chosen, choose_device(chosen)
+    except SettingsError as error:
+        raise SettingsError(
+            f"run: expected one that was trained on a device of this machine, found '{run.name}', trained on "
+            f"{chosen.device}. Reproduce it where there is one."
+        ) from error
 
 
 def compare(then: dict[str, Any], now: dict[str, Any]) -> tuple[tuple[str, str, str], ...]:
