@@ -216,8 +216,8 @@ class TestStudy:
         models = {group["name"]: len(group["models"]) for group in found["groups"] if group["kind"] == "model"}
         assert models == {"pi0": 2, "pi0 start_noise=1": 2}
         assert [(each["first"], each["second"]) for each in found["differences"]] == [("pi0", "pi0 start_noise=1")]
-        note = "pi0 start_noise=1: its models are those of pi0 and act by another rule."
-        assert any(each.startswith(note) for each in found["notes"])
+        note = "pi0 start_noise=1: its models are those of pi0 and act by another rule. The two are compared model by "
+        assert f"{note}model." in found["notes"] and found["differences"][0]["verdict"]["paired"]
         everything = report(capsys)
         models = {group["name"]: len(group["models"]) for group in everything["groups"] if group["kind"] == "model"}
         assert models == {"pi0 start_noise=0": 2, "pi0 start_noise=1": 2}

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium
@@ -283,6 +284,16 @@ def test_sampled_plans_do_not_depend_on_the_count_or_the_batch() -> None:
     assert_array_equal(plans[0].actions, plans[1].actions)
     for different in (plans[2].actions[0], plans[0].actions[1], other.actions[0]):  # step, episode, seed
         assert not np.array_equal(plans[0].actions[0], different)
+    # what a policy draws first is as if it drew no more, and what it draws next, as an average's members do, is other
+    for number in range(2):
+        draws = replace(
+            policy,
+            _act=lambda states, noise, n=number: Plans(
+                [0.3 * noise((len(states), 20, 1)).numpy() for _ in range(2)][n]
+            ),
+        )
+        again = policy_planner(draws, episodes, 0)(states, due, 0)
+        assert np.array_equal(again.actions, plans[0].actions) == (number == 0)
 
 
 @pytest.mark.parametrize("method", ["pi0", "pi0_fast"])

@@ -172,7 +172,7 @@ def test_a_plan_is_for_as_many_pairs_as_its_study_judges() -> None:
 def test_where_one_looks_early_the_interval_says_what_the_verdict_says() -> None:
     """An undecided look offers only looks that are left, though more models and fewer episodes would do as well."""
     early = verdict(ten(0.1, replace(DESIGN, looks="4,8,12")))  # 2 of 70 relabellings are more than look 1 may spend
-    assert [look.word for look in early.looks] == ["undecided", "better"] and early.left == (12,)
+    assert [look.verdict for look in early.looks] == ["undecided", "better"] and early.left == (12,)
     models = [each for group in ten(0.1).groups for each in group.models if each.seed < 4]
     first = verdict(compared(models, design=replace(DESIGN, looks="4,8,12")))
     assert first.word == "undecided" and first.ahead is None and 0.05 / 3 < first.p < 0.03

@@ -395,26 +395,26 @@ def test_names_share_a_letter_if_they_are_not_different(matrix: np.ndarray) -> N
 def test_a_look_by_hand() -> None:
     first, second = np.arange(9) + 100.0, np.arange(9.0)
     early = judge_looks(first, second, (5, 7, 9), 0.1, +1)
-    assert len(early) == 1 and early[0].models == 5 and early[0].word == "better"
+    assert len(early) == 1 and early[0].models == 5 and early[0].verdict == "better"
     assert early[0].p == pytest.approx(2 / 252) and early[0].spent == pytest.approx(0.05 / 3)
-    assert judge_looks(first, second, (5, 7, 9), 0.1, -1)[0].word == "worse"
+    assert judge_looks(first, second, (5, 7, 9), 0.1, -1)[0].verdict == "worse"
     assert judge_looks(first[:4], second, (5, 7, 9), 0.1, +1) == []
     # with 4 and 4 models the smallest p, 2 / 70, is more than half of alpha; at the next look 4 of 70 * 6 reach it
     late = judge_looks(first, second, (4, 6), 0.1, +1)
-    assert [look.word for look in late] == ["undecided", "better"] and late[1].p == pytest.approx(2 / 420)
+    assert [look.verdict for look in late] == ["undecided", "better"] and late[1].p == pytest.approx(2 / 420)
     # models are exchanged within their stage: a method that trained 3 more models late is no reason to differ
     alike = judge_looks(drawn(0, 9, 2000), drawn(1, 9, 2000), (5, 7, 9), 0.1, +1)
-    assert [look.word for look in alike] == ["equivalent"]
+    assert [look.verdict for look in alike] == ["equivalent"]
     # the interval of a look is for all looks: one that leaves out zero at 95% only is not enough
     look = judge_looks(drawn(0, 9, 40) + 0.25, drawn(1, 9, 40), (5, 7, 9), 0.0, +1)[0]
     assert look.p <= look.spent and look.estimate is not None and 0.05 / 3 < look.estimate.p < 0.05
-    assert not look.differs and look.word == "undecided"
+    assert not look.differs and look.verdict == "undecided"
     assert [least_share(stages) for stages in ([4], [4, 2])] == [2 / 70, 2 / 420]
     apart = judge_looks(drawn(0, 9, 40) + 9, drawn(1, 9, 40), (2, 3, 6, 9), 0.1, +1)
-    assert [(look.models, look.word) for look in apart] == [(2, "undecided"), (3, "undecided"), (6, "better")]
+    assert [(look.models, look.verdict) for look in apart] == [(2, "undecided"), (3, "undecided"), (6, "better")]
     assert blind_looks((2, 3, 6, 9)) == (2, 3) and blind_looks((8, 12, 16, 20), 0.05 / 45) == () == blind_looks(())
     assert [fewest_models(*each) for each in ((1,), (4,), (4, 0.05 / 10))] == [4, 5, 7]  # 2 in 70, 252 and 3432
-    assert judge_looks(np.ones((9, 50)), np.ones((9, 50)), (5, 9), 0.1, +1)[-1].word == "undecided"
+    assert judge_looks(np.ones((9, 50)), np.ones((9, 50)), (5, 9), 0.1, +1)[-1].verdict == "undecided"
 
 
 def test_looks_cannot_use_models_to_come() -> None:
@@ -433,7 +433,7 @@ def test_looks_are_wrong_as_seldom_as_they_say(kind: str) -> None:
             y -= 30 * (random.random((2, 7)) < 0.1)
         if kind == "few values":
             y = y.round()
-        wrong += judge_looks(*y, (5, 7), 0.0, +1)[-1].word != "undecided"
+        wrong += judge_looks(*y, (5, 7), 0.0, +1)[-1].verdict != "undecided"
     assert wrong / repetitions <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / repetitions)
 
 
@@ -444,7 +444,7 @@ def test_looks_do_not_take_the_draw_of_episodes_for_a_difference() -> None:
     for _ in range(repetitions):
         y = random.normal(size=(2, 7, 30)) + random.normal(size=(2, 1, 30))
         looks = judge_looks(*y, (5, 7), 0.0, +1)
-        wrong += looks[-1].word != "undecided"
+        wrong += looks[-1].verdict != "undecided"
         by_models += any(look.p <= look.spent for look in looks)
     assert wrong / repetitions <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / repetitions) < 0.3 < by_models / repetitions
 

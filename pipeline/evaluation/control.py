@@ -6,6 +6,7 @@ A action, D decisions of a task with several ways.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -112,12 +113,17 @@ def plan_in_blocks(
 ) -> Plans:
     """Plan for `observed (B, S)` in blocks in which a plan has the same bits in any company.
 
-    `stream(number)` gives the noise of the state with that one of `numbers (B,)`.
+    `stream(number)` gives the noise of the state with that one of `numbers (B,)`. A policy that draws again, as the
+    members of an average do, draws on.
     """
 
     def plan_block(rows: Ints) -> Plans:
+        @cache
+        def streams() -> list[torch.Generator]:
+            return [stream(each) for each in numbers[rows].tolist()]
+
         def noise(shape: tuple[int, ...]) -> Tensor:
-            return torch.stack([torch.randn(shape[1:], generator=stream(each)) for each in numbers[rows].tolist()])
+            return torch.stack([torch.randn(shape[1:], generator=each) for each in streams()])
 
         return policy.plan(observed[rows], noise)
 

@@ -56,7 +56,7 @@ class Look:
     spent: float  # of alpha by now: the methods differ if p is no more
     estimate: Estimate | None  # of first minus second
     differs: bool  # whether a difference is shown, however small
-    word: Word
+    verdict: Word
 
 
 def judge_looks(

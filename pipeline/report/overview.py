@@ -36,7 +36,8 @@ UNIT = (
     "part of the standard deviation that the draw of episodes alone explains. Where outcomes are too much alike for an "
     "interval, an exact bound (Clopper-Pearson) for these models on new episodes stands with an asterisk, and how many "
     "episodes have a model below 1 (as a failure), or above 0, or in a difference models that come out differently. "
-    "The primary score decides. All other differences are one family: their intervals and p-values are by Holm's procedure."
+    "The primary score decides. All other differences are one family: their intervals and p-values are by Holm's "
+    "procedure."
 )
 
 

@@ -149,7 +149,7 @@ def _judge_looks(two: Two, planned: tuple[int, ...], terms: Terms) -> Verdict:
     last = looks[-1]
     seen = two.up_to(last.models)
     found = Difference(mean_difference(seen.first, seen.second), last.estimate, last.p)
-    return _verdict(seen, found, Decision(last.word, last.differs, level, level), terms, planned, looks)
+    return _verdict(seen, found, Decision(last.verdict, last.differs, level, level), terms, planned, looks)
 
 
 def _verdict(
