@@ -157,8 +157,10 @@ def pair_table(found: Sequence[tuple[str, Pair]]) -> Table:
                 needs_text(pair),
             )
         )
-    columns = ("task", "pair", "difference, 95% interval", "whole study", "the same", "undecided", "contradicts")
-    columns += ("other mean ahead", "would take")
+    columns = (
+        "task", "pair", "difference, 95% interval", "whole study", "the same", "undecided", "contradicts",
+        "other mean ahead", "would take",
+    )  # fmt: skip
     return Table(f"{MODELS} models on {EPISODES} episodes, beside the whole study", columns, rows)
 
 

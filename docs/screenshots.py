@@ -169,7 +169,7 @@ def artifact(page: Page, uri: str, experiment: str, run: str, path: str) -> Loca
     return picture
 
 
-def main(database: Path, folder: Path, study: str = "ensemble") -> None:
+def main(database: Path, folder: Path, study: str) -> None:
     """Draw the pictures of the README: losses overlaid, members below their study, a figure of the report."""
     with tempfile.TemporaryDirectory() as place:
         copy = Path(shutil.copy(database, place))  # the server may write to its store
@@ -191,5 +191,6 @@ def main(database: Path, folder: Path, study: str = "ensemble") -> None:
 
 
 if __name__ == "__main__":
-    given = [Path(word) for word in sys.argv[1:]]
-    main(*given, *(Path("mlruns/mlflow.db"), Path("docs"))[len(given) :])
+    given = sys.argv[1:]
+    database, folder, study = (*given, *("mlruns/mlflow.db", "docs", "ensemble")[len(given) :])
+    main(Path(database), Path(folder), study)

@@ -162,7 +162,7 @@ def models_of(words: Iterable[str], stack: ExitStack) -> dict[str, Models]:
                 if is_model(run) and group_of(run) == method:
                     path = stack.enter_context(model_artifact(store, run))
                     found[task][method].append(path)
-    chosen = {task: found[task] for task in TASKS if task in found}
+    chosen: dict[str, Models] = {task: found[task] for task in TASKS if task in found}
     if not chosen:
         raise SettingsError(f"two_answers: expected a suite or model files of {' or '.join(TASKS)}, found none.")
     return chosen

@@ -87,6 +87,11 @@ class TokenActing(Acting):
     )
 
 
+def acting_names() -> str:
+    """The settings of all rules of acting, in words."""
+    return ", ".join(name for rule in Acting.__subclasses__() for name in rule.model_fields)
+
+
 class TokenRecipe(Settings):
     """Settings of methods that predict the chunk as tokens."""
 

@@ -34,10 +34,9 @@ class Bets:
     """What is known of the mean of differences d in [-1, 1] after `count` of them, of one sequence or of many, `(...)`.
 
     Against each mean `means (M,)` two bettors play, on a larger and on a smaller one. A mean is left out as soon as
-    either has turned 1 into 2 / alpha.
+    either has turned 1 into 2 / ALPHA.
     """
 
-    alpha: float
     means: Floats  # (M,), ascending
     count: int
     total: Floats  # (...), sum of d
@@ -53,13 +52,15 @@ class Bets:
         return Interval(float(self.low), float(self.high))
 
 
-def first_bets(margin: float, alpha: float = ALPHA, steps: int = STEPS, shape: tuple[int, ...] = ()) -> Bets:
-    """Return the state before the first difference, of sequences `shape`. The grid of means has zero and +-margin."""
+def first_bets(margin: float, steps: int = STEPS, shape: tuple[int, ...] = ()) -> Bets:
+    """Return the state before the first difference, of sequences `shape`: several only in simulations.
+
+    The grid of means has zero and +-margin.
+    """
     half = np.union1d(np.arange(steps + 1) / steps, [margin])
     means = np.concatenate([-half[:0:-1], half])  # symmetric to the bit: first and second can be exchanged
     capital = np.zeros((*shape, len(means)))
     return Bets(
-        alpha=alpha,
         means=means,
         count=0,
         total=np.zeros(shape),
@@ -83,14 +84,14 @@ def bet(bets: Bets, difference: ArrayLike) -> Bets:
     if not (np.abs(d) <= 1).all():  # also NaN
         raise ValueError(f"expected differences in [-1, 1], found {d.min():g} to {d.max():g}")
     t = bets.count + 1
-    stake = np.sqrt(2 * log(2 / bets.alpha) / (bets.spread * log(1 + t)))[..., None]
+    stake = np.sqrt(2 * log(2 / ALPHA) / (bets.spread * log(1 + t)))[..., None]
     with np.errstate(divide="ignore"):  # at the ends -1 and 1: no bound on the stake
         stake_up = np.minimum(stake, LARGEST_STAKE / (1 + bets.means))
         stake_down = np.minimum(stake, LARGEST_STAKE / (1 - bets.means))
     above = d[..., None] - bets.means
     up, down = bets.up + np.log1p(stake_up * above), bets.down + np.log1p(-stake_down * above)
     total = bets.total + d
-    target = log(2 / bets.alpha)
+    target = log(2 / ALPHA)
     return replace(
         bets,
         count=t,

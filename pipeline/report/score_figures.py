@@ -176,17 +176,17 @@ def _yardstick_line(panel: Panel, group: Group, line: str) -> None:
 
 @plain()
 def draw_steps(
-    title: str, event: str, conditions: Sequence[tuple[float, int]], steps: Mapping[str, Floats], horizon: int
+    title: str, event: str, conditions: Sequence[tuple[float, int]], steps: Mapping[str, Floats], episode_steps: int
 ) -> Figure:
     """Share of all episodes in which an event, such as "converged", has come by each step.
 
     `steps[group]`, `(models, C, S)`, holds its step in each episode of the C `conditions`, noise and replan interval;
-    `horizon` where it never comes.
+    `episode_steps` where it never comes.
     """
     noises, replans = sorted({noise for noise, _ in conditions}), sorted({replan for _, replan in conditions})
     figure = Figure(figsize=(3.4 * len(replans) + 0.6, 2.5 * len(noises) + 0.8), layout="constrained")
     panels = figure.subplots(len(noises), len(replans), sharex=True, sharey=True, squeeze=False)
-    at = np.arange(horizon)
+    at = np.arange(episode_steps)
     for (row, noise), (column, replan) in ((a, b) for a in enumerate(noises) for b in enumerate(replans)):
         axes = panels[row, column]
         if (noise, replan) not in conditions:

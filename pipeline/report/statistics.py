@@ -229,12 +229,12 @@ def summarise(y: Floats, names: Sequence[str], better: int, share: bool = False)
     )
 
 
-def outlier(values: Sequence[float], alpha: float = 0.01) -> int | None:
-    """Return which of the values is too far from the others for a normal distribution, by Grubbs' test (1950)."""
+def outlier(values: Sequence[float]) -> int | None:
+    """Return which of the values is too far from the others for a normal distribution, by Grubbs' test (1950) at 1%."""
     x, n = np.array(values), len(values)
     if n < 3 or (spread := float(x.std(ddof=1))) <= ROUNDING * float(np.abs(x).max()):
         return None
-    t = float(special.stdtrit(n - 2, alpha / (2 * n))) ** 2
+    t = float(special.stdtrit(n - 2, 0.01 / (2 * n))) ** 2
     far = int(np.abs(x - x.mean()).argmax())
     return far if abs(x[far] - x.mean()) / spread > (n - 1) / math.sqrt(n) * math.sqrt(t / (n - 2 + t)) else None
 
@@ -268,9 +268,9 @@ def components(y: Floats) -> Components | None:
 
 
 @cache  # a report asks the same again and again, and the search for the ends takes a millisecond
-def exact_bound(failures: int, count: int, confidence: float = 1 - ALPHA) -> Interval:
-    """Return the interval of Clopper and Pearson (1934) of a share of which `failures` of `count` were seen."""
-    found = stats.binomtest(failures, count).proportion_ci(confidence, method="exact")
+def exact_bound(failures: int, count: int) -> Interval:
+    """Return the 95% interval of Clopper and Pearson (1934) of a share of which `failures` of `count` were seen."""
+    found = stats.binomtest(failures, count).proportion_ci(1 - ALPHA, method="exact")
     return Interval(float(found.low), float(found.high))
 
 
@@ -319,19 +319,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in adjusted]
 
 
-def holm_levels(p_values: Sequence[float], alpha: float = ALPHA) -> list[float]:
-    """Return the level of the interval to print for each of m cells, so that it agrees with Holm's verdict.
+def holm_levels(p_values: Sequence[float]) -> list[float]:
+    """Return the level of the interval to print for each of m cells, so that it agrees with Holm's verdict at ALPHA.
 
     An interval of confidence 1 - level leaves zero out if and only if Holm rejects. A rejected cell of rank k, from 0,
-    has level alpha / (m - k), the others alpha / (m - k0), with k0 the first rank that is not rejected. The chance of
-    any false difference is alpha; the intervals of rejected cells do not hold all at once.
+    has level ALPHA / (m - k), the others ALPHA / (m - k0), with k0 the first rank that is not rejected. The chance of
+    any false difference is ALPHA; the intervals of rejected cells do not hold all at once.
     """
     m = len(p_values)
     adjusted = holm(p_values)
-    rejected = sum(p < alpha for p in adjusted)
+    rejected = sum(p < ALPHA for p in adjusted)
     levels = np.empty(m)
     for rank, index in enumerate(np.argsort(p_values)):
-        levels[index] = alpha / (m - min(rank, rejected))
+        levels[index] = ALPHA / (m - min(rank, rejected))
     return [float(level) for level in levels]
 
 

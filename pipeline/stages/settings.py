@@ -9,6 +9,7 @@ from pipeline.config import ALL, AUTO, BARE, FLAGS, MAX_SEED, NAME_PATTERN, NONE
 from pipeline.data.sources.registry import FORMATS
 from pipeline.data.targets.registry import FORMATS as TARGETS
 from pipeline.executors.settings import RunsJobs
+from pipeline.methods.settings import acting_names
 from pipeline.tasks.settings import ABOUT, ForData, ForTask, WithHorizon
 
 if TYPE_CHECKING:
@@ -86,9 +87,7 @@ class TokenizerReportSettings(ForData, WithHorizon):
 class ChoosesActing(Settings):
     """Settings of commands that choose anew how a model acts."""
 
-    act: tuple[str, ...] = Field(
-        (), description="another rule of acting: NAME=VALUE, of flow_steps, start_noise, decoding"
-    )
+    act: tuple[str, ...] = Field((), description=f"another rule of acting: NAME=VALUE, of {acting_names()}")
 
     @model_validator(mode="after")
     def _act_names_values(self) -> Self:
@@ -168,9 +167,7 @@ class CompareSettings(ChoosesActing, AsksPolicies, ForTask):
     """
 
     policy: tuple[str, ...] = Field((), description="two policies, A and B", json_schema_extra=BARE)
-    act: tuple[str, ...] = Field(
-        (), description="another rule of acting for B: NAME=VALUE, of flow_steps, start_noise, decoding"
-    )
+    act: tuple[str, ...] = Field((), description=f"another rule of acting for B: NAME=VALUE, of {acting_names()}")
     csv: str = Field(NONE, min_length=1, description="a table of results instead of policies; its margin may exceed 1")
     score: str = Field(AUTO, min_length=1, description="a score in [0, 1]; auto: the task's primary score")
     margin: float = Field(0.02, gt=0, le=1e9, description="differences within it do not matter")

@@ -58,7 +58,7 @@ class Epoch:
     test_loss: float
     lr: float  # of the last step
     grad_norm: float  # mean over the steps, before clipping
-    samples_per_second: float  # training only, since the start or resumption
+    samples_per_second: float  # of the steps alone, since the start or resumption; of models together each one's share
     weights: dict[str, Tensor] | None  # the averaged weights, if this is the best validation loss so far
     snapshot: Callable[[], Snapshot]
 
@@ -101,22 +101,22 @@ def fit(problem: Problem, settings: TrainSettings, resumed: Snapshot | None = No
     device = next(problem.network.parameters()).device
     steps_per_epoch = epoch_steps(problem.train, settings)
     steps_total = settings.epochs * steps_per_epoch
+    samples, seconds = 0, 0.0
 
     while at.goes_on(settings):
         at.network.train()
         at.order_before = at.order.get_state()
         batches = torch.split(draw_order(problem.weights, at.order), settings.batch_size)
         done_before = at.step - (at.epoch - 1) * steps_per_epoch
-        begun = shown = time.perf_counter()
-        samples = 0
+        shown = time.perf_counter()
         for batch in batches[done_before:]:
+            begun = time.perf_counter()
             loss = take_step(at, problem, settings, to_device(problem.train, batch, device), steps_total)
-            samples += len(batch)
             now = time.perf_counter()
+            samples, seconds = samples + len(batch), seconds + now - begun
             if at.step % STEP_EVENTS == 0 or now - shown > STEP_SECONDS:
                 shown = now
-                yield Step(at.step, steps_total, loss, samples / (now - begun), at.snapshot)
-        seconds = time.perf_counter() - begun
+                yield Step(at.step, steps_total, loss, samples / seconds, at.snapshot)
 
         val_loss = evaluate(at.averaged, settings, problem.loss, problem.val)
         test_loss = evaluate(at.averaged, settings, problem.loss, problem.test)
