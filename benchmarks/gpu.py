@@ -33,7 +33,7 @@ from pipeline.methods.method import Method, Prepared
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import TrainSettings
 from pipeline.streams import global_torch_stream
-from pipeline.training.device import choose_device
+from pipeline.training.device import use_device
 from pipeline.training.fit import Epoch, Problem, fit, problem_of
 from pipeline.training.together import Broken, fit_together
 
@@ -70,7 +70,7 @@ class Bench:
         found = []
         for seed in range(count):
             settings = make(method.settings_type, self.values[name] | {"seed": seed} | values)
-            device = choose_device(settings)
+            device = use_device(settings)
             with global_torch_stream(seed, "weights"):
                 network = method.build(settings, prepared.interface).to(device)
             found.append((problem_of(method, network, prepared, settings), settings))

@@ -22,7 +22,7 @@ from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import Pi0Settings, TrainSettings
 from pipeline.policies.checkpoint import weights_digest
 from pipeline.streams import derive, global_torch_stream, torch_stream
-from pipeline.training.device import choose_device, faults_said, same_bits
+from pipeline.training.device import faults_said, find_device, same_bits, use_device
 from pipeline.training.fit import (
     Epoch,
     Problem,
@@ -308,20 +308,22 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *words, **named: asked.append((words, named)))
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
-    assert choose_device(Pi0Settings()).type == "cpu" and asked == []
+    assert find_device(Pi0Settings()).type == "cpu" and asked == []
     with pytest.raises(SettingsError, match="expected one that this machine has, found 'cuda'"):
-        choose_device(Pi0Settings(device="cuda"))
+        find_device(Pi0Settings(device="cuda"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_device(Pi0Settings()).type == "cuda" and asked == [((True,), {"warn_only": True})]
-    assert choose_device(Pi0Settings(device="cpu")).type == "cpu" and len(asked) == 1
+    assert find_device(Pi0Settings()).type == "cuda" and asked == []  # a question changes nothing
     assert [same_bits(Pi0Settings(device=device)) for device in ("cuda", "cpu")] == [False, True]
-    assert same_bits(Pi0Settings(deterministic="yes")) and asked[-1] == ((True,), {"warn_only": False})
+    assert same_bits(Pi0Settings(deterministic="yes")) and asked == []
+    assert use_device(Pi0Settings()).type == "cuda" and asked == [((True,), {"warn_only": True})]
+    assert use_device(Pi0Settings(device="cpu")).type == "cpu" and len(asked) == 1
+    assert use_device(Pi0Settings(deterministic="yes")).type == "cuda" and asked[-1] == ((True,), {"warn_only": False})
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert choose_device(Pi0Settings(device="mps")).type == "mps"
+    assert find_device(Pi0Settings(device="mps")).type == "mps"
     with pytest.raises(SettingsError, match="dropout: expected 0 on the device mps"):
-        choose_device(Pi0Settings(device="mps", dropout=0.1))
+        find_device(Pi0Settings(device="mps", dropout=0.1))
     with pytest.raises(SettingsError, match="deterministic: expected 'no' on the device mps"):
-        choose_device(Pi0Settings(device="mps", deterministic="yes"))
+        find_device(Pi0Settings(device="mps", deterministic="yes"))
 
 
 def test_faults_of_a_device_are_one_line_with_what_to_do() -> None:

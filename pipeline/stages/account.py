@@ -41,7 +41,7 @@ from pipeline.tasks.dataset import set_of, told_in
 from pipeline.tasks.task import Task
 from pipeline.tracking.mirror import Mirror
 from pipeline.tracking.run import TrackedRun
-from pipeline.training.device import NO_PROMISE, choose_device, same_bits
+from pipeline.training.device import NO_PROMISE, find_device, same_bits
 from pipeline.training.fit import STEP_EVENTS, Epoch, Problem, Step
 from pipeline.training.snapshots import save_snapshot
 from pipeline.training.state import Snapshot
@@ -195,7 +195,7 @@ class Training:
         digests = {what + SHA256: digest for what, digest in prepared.digests.items()}
         tags = {KIND: Kind.MODEL, METHOD: self.method.name, NAME: self.mirror.name, TASK: self.task.name}
         tags |= {COMMIT: commit, TREE: tree}
-        tags |= {SPLIT_DIGEST: prepared.split.digest, DEVICE: choose_device(settings).type, **digests}
+        tags |= {SPLIT_DIGEST: prepared.split.digest, DEVICE: find_device(settings).type, **digests}
         tags |= {TOGETHER: str(self.together)} if self.together else {}
         tags |= {SAME_BITS: "yes" if self.together or same_bits(settings) else "no"}
         tags |= {PAIRS_SHA256: prepared.pairs_sha256} if prepared.pairs_sha256 else {}

@@ -30,7 +30,7 @@ from pipeline.tracking.begin import Place, resume_run, start_run, system_metrics
 from pipeline.tracking.mirror import MIRROR, Mirror, reserve
 from pipeline.tracking.run import TrackedRun, status_of
 from pipeline.tracking.store import open_store
-from pipeline.training.device import choose_device, faults_said
+from pipeline.training.device import faults_said, find_device, use_device
 from pipeline.training.fit import Epoch, Step, fit, problem_of, training_warnings
 from pipeline.training.snapshots import load_snapshot
 from pipeline.training.state import Snapshot
@@ -55,7 +55,7 @@ def train(method: Method, settings: TrainSettings, say: Say, watch: Watch, place
         elif place is None:
             say_what_was_left(say)
         torch.set_num_threads(settings.threads)
-        choose_device(settings)  # refuses one that is absent before data are made
+        use_device(settings)  # refuses one that is absent before data are made
         settings, task = settle(settings)
         make_missing_data(settings, task, say)
         prepared = prepare(method, settings, task)
@@ -99,7 +99,7 @@ def start_training(
     `together` is how many models are trained at once, 0 for one alone.
     """
     with global_torch_stream(settings.seed, "weights"):
-        network = method.build(settings, prepared.interface).to(choose_device(settings))
+        network = method.build(settings, prepared.interface).to(find_device(settings))
     problem = problem_of(method, network, prepared, settings)
     run, mirror, snapshot = begin(method, settings, prepared, place, unfinished, together)
     assert run.journal is not None, "a run that is begun has its journal"
@@ -142,7 +142,7 @@ def begin(
             METHOD: method.name,
             "settings": settings.model_dump(mode="json"),
             "code": code_digest(),
-            DEVICE: choose_device(settings).type,
+            DEVICE: find_device(settings).type,
         }
         about |= {NAME: mirror.name, "files": prepared.digests} | ({TOGETHER: together} if together else {})
         run = start_run(client, settings.experiment, name, chosen, place, about)

@@ -17,7 +17,7 @@ from pipeline.stages.train import UnderWay, prepare, start_training, take_down, 
 from pipeline.stages.unfinished import going_on
 from pipeline.tasks.settings import settle
 from pipeline.tracking.begin import Place, system_metrics
-from pipeline.training.device import choose_device, faults_said
+from pipeline.training.device import faults_said, use_device
 from pipeline.training.fit import Step
 from pipeline.training.together import Broken, fit_together, require_alike
 from pipeline.versions import code_digest
@@ -44,7 +44,7 @@ def train_together(
         settings, task = [each for each, _ in settled], settled[0][1]
         require_alike(method.stacked, settings)
         torch.set_num_threads(settings[0].threads)
-        choose_device(settings[0])  # refuses one that is absent before data are made
+        use_device(settings[0])  # refuses one that is absent before data are made
         make_missing_data(settings[0], task, say)
         prepared = prepare(method, settings[0], task)
         members: list[UnderWay] = []

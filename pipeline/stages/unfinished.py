@@ -100,11 +100,11 @@ def can_resume(run_id: str, settings: TrainSettings, together: bool = False) -> 
 
 def _is_same_device(about: Mapping[str, Any], settings: TrainSettings) -> bool:
     """Whether settings mean the device that a run was begun on: "auto" means one of the others."""
-    from pipeline.training.device import choose_device  # it imports torch
+    from pipeline.training.device import find_device  # it imports torch
 
     if DEVICE not in about:  # an early version began it
         return bool(about["settings"]["device"] == settings.device)
-    return bool(about[DEVICE] == choose_device(settings).type)
+    return bool(about[DEVICE] == find_device(settings).type)
 
 
 def _unfinished(method: "Method", settings: TrainSettings, journal: Journal, together: bool) -> Unfinished:

@@ -15,7 +15,7 @@ from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import NOT_THE_RECIPE, TrainSettings
 from pipeline.names import DATA_ASKED, DEVICE, GROUP, METHOD, PAIRS, SEED, SHA256, TASK
 from pipeline.studies.settings import EnsembleSettings
-from pipeline.training.device import choose_device
+from pipeline.training.device import find_device
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def device_for(settings: TrainSettings, machines: Sequence[Resources] | None) ->
     the models of a group would be trained on several. Raises `SettingsError` if this machine is to train, and cannot.
     """
     if machines is None:
-        return choose_device(settings).type, settings
+        return find_device(settings).type, settings
     gpu = any(each.gpus >= 1 for each in machines)
     device = settings.device if settings.device != AUTO else "cuda" if gpu else "cpu"
     return device, settings.model_copy(update={"device": device})

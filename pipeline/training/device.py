@@ -13,12 +13,10 @@ from pipeline.methods.settings import TrainSettings
 NO_PROMISE = "only on the CPU, or with --deterministic yes on CUDA, does one seed give the same bits each time"
 
 
-def choose_device(settings: TrainSettings) -> torch.device:
+def find_device(settings: TrainSettings) -> torch.device:
     """Return the device that `settings.device` names; "auto" takes a GPU if there is one.
 
-    On CUDA, torch uses deterministic algorithms where it has them; with `settings.deterministic` it uses no others, and
-    raises where it has none. (Otherwise it takes a faster gradient of masked attention, pi0-FAST's, whose sums run in
-    any order.) Raises `SettingsError` if the device is absent, or cannot train with these settings.
+    Raises `SettingsError` if the device is absent, or cannot train with these settings.
     """
     name = settings.device
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -36,17 +34,28 @@ def choose_device(settings: TrainSettings) -> torch.device:
             "deterministic: expected 'no' on the device mps, whose sums run in any order, found 'yes'. "
             "Use --device cpu."
         )
-    if name == "cuda":
+    return torch.device(name)
+
+
+def use_device(settings: TrainSettings) -> torch.device:
+    """Make this process ready to train on the device, and return it; raises `SettingsError` as `find_device` does.
+
+    On CUDA, torch uses deterministic algorithms where it has them; with `settings.deterministic` it uses no others, and
+    raises where it has none. (Otherwise it takes a faster gradient of masked attention, pi0-FAST's, whose sums run in
+    any order.)
+    """
+    device = find_device(settings)
+    if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
         torch.use_deterministic_algorithms(True, warn_only=settings.deterministic == "no")
         # Torch would fill what is about to be written: twice the launches, to find nothing but faults.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    return torch.device(name)
+    return device
 
 
 def same_bits(settings: TrainSettings) -> bool:
     """Whether a training alone with these settings gives the same bits each time."""
-    return choose_device(settings).type == "cpu" or settings.deterministic == "yes"
+    return find_device(settings).type == "cpu" or settings.deterministic == "yes"
 
 
 @contextmanager

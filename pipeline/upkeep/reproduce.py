@@ -30,7 +30,7 @@ from pipeline.streams import global_torch_stream
 from pipeline.tasks.settings import settle
 from pipeline.tracking.query import StoredRun, artifact, fetch, is_acting, is_model
 from pipeline.tracking.store import open_store
-from pipeline.training.device import NO_PROMISE, choose_device
+from pipeline.training.device import NO_PROMISE, use_device
 from pipeline.training.fit import Epoch, Step, fit, problem_of
 from pipeline.upkeep.settings import ReproduceSettings
 from pipeline.versions import lock
@@ -100,7 +100,7 @@ def on_its_device(chosen: TrainSettings, run: StoredRun) -> tuple[TrainSettings,
     """
     chosen = chosen.model_copy(update={DEVICE: run.tags.get(DEVICE, chosen.device)})
     try:
-        return chosen, choose_device(chosen)
+        return chosen, use_device(chosen)
     except SettingsError as error:
         raise SettingsError(
             f"run: expected one that was trained on a device of this machine, found '{run.name}', trained on "
