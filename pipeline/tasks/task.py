@@ -120,6 +120,11 @@ class Yardstick:
     Then there may be several controllers: the plan is the mean of theirs. Otherwise it acts in every step."""
 
 
+def zero_action(action_dim: int) -> Yardstick:
+    """Return the yardstick that never acts: it shows that a task is not trivial."""
+    return Yardstick(lambda _states: [lambda _step, states: np.zeros((len(states), action_dim))], planned=False)
+
+
 def unscored(_states: Array, _actions: Array) -> Columns:
     """Raise `SettingsError`: the `score` of a task that declares none."""
     raise SettingsError("score: expected a function that gives the columns of own_scores, found none.")

@@ -5,7 +5,7 @@ import numpy as np
 from pipeline.tasks.avoiding.course import GAPS, WAYS, follow, plan_course
 from pipeline.tasks.avoiding.demonstrator import SPEED
 from pipeline.tasks.avoiding.world import ACTION_DIM, ROWS
-from pipeline.tasks.task import Array, Controller, Yardstick
+from pipeline.tasks.task import Array, Controller, Yardstick, zero_action
 
 AHEAD = 0.5  # of the way to the next row along the present heading: courses bend upright towards it
 
@@ -30,13 +30,9 @@ def _follow(gaps: Array, states: Array) -> Controller:
     )
 
 
-def _zero(_step: int, states: Array) -> Array:
-    return np.zeros((len(states), ACTION_DIM))
-
-
 YARDSTICKS = {
     "demonstrator, closed loop": Yardstick(lambda states: [_follow(nearest_gaps(states), states)], planned=False),
     "demonstrator, planned": Yardstick(lambda states: [_follow(nearest_gaps(states), states)]),
     "mean of all ways": Yardstick(lambda states: [_follow(gaps, states) for gaps in WAYS]),
-    "zero action": Yardstick(lambda _states: [_zero], planned=False),
+    "zero action": zero_action(ACTION_DIM),
 }
