@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from docs import published, renew_results
-from docs.findings import PUBLISHED, findings, versus
+from docs.findings import PUBLISHED, findings, gap_to_planner, versus
 from docs.renew_results import Found, labelled, main, pages_of
 from docs.result_pages import front_table, reading, section, summary
 from pipeline.config import make
@@ -54,6 +54,17 @@ def suite() -> Suite:
         name: made_up(find_task(name), dict(zip(GROUPS, means, strict=True)), models=3, **YARDSTICKS[name])
         for name, means in MEANS.items()
     }
+
+
+def test_a_yardstick_is_ahead_of_all_methods_only_where_that_is_shown(suite: Suite) -> None:
+    gaps = {name: gap_to_planner(comparison) for name, comparison in suite.items()}
+    assert gaps.pop("double_pendulum") is None  # one method is better
+    assert gaps == {
+        name: pytest.approx(gap, abs=0.02)
+        for name, gap in {"pendulum": 0.1, "swing_up": 0.05, "reacher": 0.15, "avoiding": 0.52}.items()
+    }
+    near = made_up(find_task("pendulum"), {"pi0": 0.8, "regression": 0.5}, models=3, **{"LQR, planned": 0.803})
+    assert gap_to_planner(near) is None  # it has the larger mean, which may be chance
 
 
 def test_sentences_say_what_the_verdicts_say(suite: Suite) -> None:
