@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.config import NONE, describe_fault
 from pipeline.errors import SettingsError, reason
-from pipeline.files import whole_file
+from pipeline.files import write_text
 from pipeline.methods.settings import TrainSettings
 from pipeline.parse import small_text, yaml_values
 
@@ -71,8 +71,7 @@ def preset_text(preset: Preset) -> str:
 
 def write_preset(path: Path, preset: Preset) -> None:
     """Write a preset as a whole file."""
-    with whole_file(path) as temporary:
-        temporary.write_text(preset_text(preset), encoding="utf-8")
+    write_text(path, preset_text(preset))
 
 
 def read_yaml(path: Path, what: str) -> Any:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.files import whole_file
+from pipeline.files import write_text
 from pipeline.report.comparison import Comparison
 from pipeline.report.plotting import save
 from pipeline.report.suite import suite_csv, suite_markdown, suite_values
@@ -19,8 +19,7 @@ def write_suite(name: str, comparisons: Mapping[str, Comparison], folder: Path) 
         "suite.csv": suite_csv(comparisons),
     }
     for file, text in texts.items():
-        with whole_file(folder / file) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(folder / file, text)
     picture = folder / "suite.png"
     save(draw_suite(f"Suite {name}", comparisons), picture)
     return (*(folder / file for file in texts), picture)

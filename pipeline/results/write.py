@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from pipeline.files import whole_file
+from pipeline.files import write_text
 from pipeline.report.overview import as_markdown
 from pipeline.report.plotting import save
 from pipeline.report.values import as_csv, as_values
@@ -27,6 +27,5 @@ def write_files(store: Store, gathered: Gathered, folder: Path, html: bool = Fal
     if html:
         texts["report.html"] = make_page(store, gathered, drawn, missing)
     for file, text in texts.items():
-        with whole_file(folder / file) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(folder / file, text)
     return [*(folder / file for file in texts), *(folder / f"{name}.png" for name in drawn)], missing

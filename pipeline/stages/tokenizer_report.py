@@ -15,7 +15,7 @@ from pipeline.errors import DataError, TokenizerError
 from pipeline.evaluation.control import Evaluation, Planner, draw_episodes, evaluate_planner
 from pipeline.evaluation.expert import spread
 from pipeline.evaluation.yardsticks import yardstick_planner
-from pipeline.files import check_folder, whole_file
+from pipeline.files import check_folder, write_text
 from pipeline.methods.method import Plans
 from pipeline.report.tokenizer_cost import Fitted, TokenizerCost
 from pipeline.stages.settings import TokenizerReportSettings, TokenizeSettings
@@ -87,10 +87,8 @@ def tokenizer_report(settings: TokenizerReportSettings, watch: Watch) -> tuple[T
     )
     settings.out.mkdir(parents=True, exist_ok=True)
     files = tuple(settings.out / f"tokenizer_report.{ending}" for ending in ("md", "json", "png"))
-    with whole_file(files[0]) as path:
-        path.write_text(found.markdown(), encoding="utf-8")
-    with whole_file(files[1]) as path:
-        path.write_text(json.dumps(found.values(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(files[0], found.markdown())
+    write_text(files[1], json.dumps(found.values(), indent=1, allow_nan=False) + "\n")
     draw_tokenizer_cost(found, files[2])
     return found, files
 

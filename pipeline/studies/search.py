@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.config import NONE
 from pipeline.executors.run import Watch
-from pipeline.files import whole_file
+from pipeline.files import write_text
 from pipeline.methods.preset import Preset, preset_of, write_preset
 from pipeline.names import FAILURES, GROUP, METHOD, SEARCH, TASK, Kind
 from pipeline.report.plotting import save
@@ -164,8 +164,7 @@ def publish(plan: Plan, runs: Runs, searched: Searched) -> tuple[tuple[Path, ...
     folder = REPORTS / plan.settings.search
     texts = {"search.md": search_markdown(searched), "trials.csv": search_csv(searched)}
     for name, text in texts.items():
-        with whole_file(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
     drawn = draw_searched(searched)
     for name, figure in drawn.items():
         save(figure, folder / f"{name}.png")

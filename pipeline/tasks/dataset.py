@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.config import DATA
 from pipeline.errors import DataError, SettingsError, UserError, one_line, reason
-from pipeline.files import whole_file
+from pipeline.files import write_text
 from pipeline.parse import json_object, small_text
 from pipeline.tasks.check_record import check_record
 from pipeline.tasks.facts import NAME
@@ -124,8 +124,7 @@ def write_dataset(dataset: DataSet, folder: Path | None = None) -> None:
     Raises `SettingsError` as `dataset_text` does.
     """
     text = dataset_text(dataset)
-    with whole_file((folder or folder_of(dataset.name)) / FILE) as path:
-        path.write_text(text, encoding="utf-8")
+    write_text((folder or folder_of(dataset.name)) / FILE, text)
 
 
 def maker_of(file: Path) -> str:

@@ -37,7 +37,7 @@ from tokenizers import Tokenizer
 
 from pipeline.data.normalisation import Normalisation
 from pipeline.errors import TokenizerError
-from pipeline.files import whole_file
+from pipeline.files import write_text
 
 BOS, EOS, PAD = 0, 1, 2
 SPECIALS = ("[BOS]", "[EOS]", "[PAD]")
@@ -211,8 +211,7 @@ class FastTokenizer:
 
     def save(self, path: Path) -> None:
         """Write the JSON text to `path`."""
-        with whole_file(path) as temporary:
-            temporary.write_text(self.to_json(), encoding="utf-8")
+        write_text(path, self.to_json())
 
 
 def _json(fields: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipeline.errors import StoreError
-from pipeline.files import whole_file, writing
+from pipeline.files import whole_file, write_text, writing
 from pipeline.locks import file_lock
 from pipeline.tracking.store import home
 
@@ -86,8 +86,7 @@ class Journal:
 
     def describe(self, about: dict[str, Any]) -> None:
         """Write down what is needed to go on with the run."""
-        with whole_file(self._about) as temporary:
-            temporary.write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        write_text(self._about, json.dumps(about, indent=1, sort_keys=True) + "\n")
 
     def about(self) -> dict[str, Any]:
         """What `describe` wrote; nothing where nothing readable is."""

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pipeline.errors import StoreError, reason
-from pipeline.files import whole_file, writing
+from pipeline.files import write_text, writing
 
 MIRROR = Path("train")
 KEPT_AT = "TINYPI_KEPT_AT"  # set for a worker on another machine: the host and the folder where its journals are kept
@@ -51,8 +51,7 @@ class Mirror:
 
     def rewrite(self, lines: Sequence[str]) -> None:
         """Begin the hidden log again with these lines."""
-        with whole_file(self.hidden_log) as temporary:
-            temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        write_text(self.hidden_log, "".join(line + "\n" for line in lines))
 
     def publish_log(self) -> None:
         """Show the log under its name."""
