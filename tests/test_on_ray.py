@@ -19,8 +19,8 @@ from pipeline.config import make
 from pipeline.errors import RunError, SettingsError
 from pipeline.executors import cluster, run
 from pipeline.executors.cluster import joining
+from pipeline.executors.job_files import InputFile, JobFolder, KeptFiles, digest_of, unpack
 from pipeline.executors.jobs import ATTEMPTS, Done, Failed, Job, Planned, Report, Resources, Running
-from pipeline.executors.luggage import JobFolder, Keeping, Parcel, digest_of, unpack
 from pipeline.executors.on_ray import SEND_SECONDS, Mailbox, run_jobs
 from pipeline.executors.run import machines_of, require_room, run_all
 from pipeline.files import arrays_digest
@@ -193,9 +193,9 @@ def test_what_a_job_reads_is_there_and_what_it_leaves_comes_back(
         fetched.append(content)
         return b"data"
 
-    parcel = Parcel("data/pairs.npz", digest_of(b"data"), "reference")
+    file = InputFile("data/pairs.npz", digest_of(b"data"), "reference")
     for number in range(2):
-        job = unpack(folder / str(number), [parcel], {"kept/a": b"old", "kept/lock": b""}, copies, fetch)
+        job = unpack(folder / str(number), [file], {"kept/a": b"old", "kept/lock": b""}, copies, fetch)
     assert fetched == ["reference"]  # once for all jobs of a machine
     assert (job.folder / "data/pairs.npz").read_bytes() == b"data" and not (job.folder / "kept/lock").exists()
     assert job.changed() == {}
@@ -203,17 +203,17 @@ def test_what_a_job_reads_is_there_and_what_it_leaves_comes_back(
         (job.folder / name).write_bytes(content)
     assert job.changed() == {"kept/a": b"new", "b": b"b", "kept/lock": b""} and job.changed() == {}
     monkeypatch.chdir(home)
-    keeping = Keeping()
-    keeping.keep(3, {"kept/a": b"new", "b": b"b", "kept/lock": b""})
+    kept = KeptFiles()
+    kept.keep(3, {"kept/a": b"new", "b": b"b", "kept/lock": b""})
     assert is_held(Path("kept/lock")) and Path("kept/a").read_bytes() == b"new"
-    assert keeping.left(3, [Path("earlier")]) == {"b": b"b", "kept/a": b"new"}
-    keeping.keep(3, {"kept/a": None, "kept/lock": None})
-    assert not Path("kept").exists() and keeping.left(3, []) == {"b": b"b"}
+    assert kept.left(3, [Path("earlier")]) == {"b": b"b", "kept/a": b"new"}
+    kept.keep(3, {"kept/a": None, "kept/lock": None})
+    assert not Path("kept").exists() and kept.left(3, []) == {"b": b"b"}
 
 
 def test_a_file_elsewhere_has_to_be_on_every_machine(tmp_path: Path) -> None:
     (tmp_path / "there").write_bytes(b"data")
-    same, other = (Parcel(str(tmp_path / "there"), digest_of(content), None) for content in (b"data", b"other"))
+    same, other = (InputFile(str(tmp_path / "there"), digest_of(content), None) for content in (b"data", b"other"))
     assert unpack(tmp_path / "job", [same], {}, tmp_path / "copies", lambda _: b"").folder == tmp_path / "job"
     with pytest.raises(RunError, match="expected the same file on every machine, or one below the folder"):
         unpack(tmp_path / "job", [other], {}, tmp_path / "copies", lambda _: b"")

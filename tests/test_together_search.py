@@ -128,13 +128,14 @@ def test_an_interrupted_search_ends_with_the_trials_of_an_undisturbed_one(
     """It is interrupted in the stack of the second seeds, after an epoch."""
     moments = [1_000_001]
 
-    def take_down(training: Any, event: Any, keeper: Any) -> None:
-        if isinstance(event, Epoch) and event.epoch == 2 and training.settings.seed in moments:
-            moments.remove(training.settings.seed)
+    def record(under_way: train.UnderWay, event: Any) -> None:
+        seed = under_way.training.settings.seed
+        if isinstance(event, Epoch) and event.epoch == 2 and seed in moments:
+            moments.remove(seed)
             raise KeyboardInterrupt
-        train.take_down(training, event, keeper)
+        train.record(under_way, event)
 
-    monkeypatch.setattr("pipeline.stages.train_together.take_down", take_down)
+    monkeypatch.setattr("pipeline.stages.train_together.record", record)
     monkeypatch.setattr("pipeline.training.together.STEP_EVENTS", 1)
     assert [search(), search()] == [EXIT_INTERRUPTED, 0]
     resumed = {(run.data.params["seed"], run.data.tags.get("resumed")) for run in of_kind("model")}

@@ -1,6 +1,7 @@
 """Jobs on a Ray cluster: one task for each attempt, whose process or machine may die without harm to the others.
 
-Workers need no disk of ours: see `luggage`. An actor on our machine takes their messages, and we take them from there.
+Workers need no disk of ours: see `job_files`. An actor on our machine takes their messages, and we take them from
+there.
 """
 
 import os
@@ -16,8 +17,8 @@ from typing import Any
 
 from pipeline.errors import RunError, one_line
 from pipeline.executors.cluster import joined, joining, machines
+from pipeline.executors.job_files import InputFile, JobFolder, KeptFiles, Left, digest_of, unpack
 from pipeline.executors.jobs import ATTEMPTS, Done, Events, Executor, Failed, Job, Planned, R, Running
-from pipeline.executors.luggage import JobFolder, Keeping, Left, Parcel, digest_of, unpack
 
 TICK_SECONDS = 0.25
 SEND_SECONDS = 1.0  # between two messages of a job
@@ -67,7 +68,7 @@ class Mailbox:
 
 
 @dataclass(frozen=True)
-class Errand:
+class RemoteJob:
     """What a worker gets with an attempt."""
 
     attempt: Attempt
@@ -75,7 +76,7 @@ class Errand:
     mailbox: Any
     environment: Mapping[str, str]
     folder: str  # to work in; empty: one of its own
-    parcels: tuple[Parcel, ...]
+    inputs: tuple[InputFile, ...]
     left: Left
 
 
@@ -88,17 +89,17 @@ def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Events[R]:
         return
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ray, cluster, keeping = _ray(), joined(), Keeping()
+    ray, cluster, kept = _ray(), joined(), KeptFiles()
     here = NodeAffinitySchedulingStrategy(cluster.node, soft=False)
     mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
-    task = ray.remote(run_errand)
+    task = ray.remote(run_remote)
     anywhere = {"max_retries": 0, "scheduling_strategy": here if cluster.shares else "DEFAULT"}
     yield Planned(
         tuple(job.name for job in jobs),
         tuple(job.kind for job in jobs),
         min(workers or _cores(), len(jobs)),
     )
-    parcels = {} if cluster.shares else _parcels(jobs, ray.put)
+    inputs = {} if cluster.shares else _input_files(jobs, ray.put)
     attempts, waiting = [0] * len(jobs), list(range(len(jobs)))
     pending: dict[Any, int] = {}
     started: dict[int, float] = {}
@@ -108,28 +109,28 @@ def run_jobs(jobs: Sequence[Job[R]], workers: int) -> Events[R]:
         job = jobs[number]
         attempts[number] += 1
         attempt = number, attempts[number]
-        errand = Errand(
+        sent = RemoteJob(
             attempt, ray.cloudpickle.dumps(job.work), mailbox, cluster.environment,
             str(Path.cwd()) if cluster.shares else "",
-            tuple(parcels[path] for path in job.files if path in parcels),
-            {} if cluster.shares else keeping.left(number, job.left),
+            tuple(inputs[path] for path in job.files if path in inputs),
+            {} if cluster.shares else kept.left(number, job.left),
         )  # fmt: skip
         ray.get(mailbox.expect.remote(attempt))
         needs = {"num_cpus": job.needs.cpus, "num_gpus": job.needs.gpus}
-        pending[task.options(**anywhere, **needs, name=job.name).remote(errand)] = number
+        pending[task.options(**anywhere, **needs, name=job.name).remote(sent)] = number
 
     def take() -> None:
         told, left = ray.get(mailbox.take.remote())
         for number, files in left.items():
-            keeping.keep(number, files)
+            kept.keep(number, files)
         fractions.clear()
         fractions.update(told)
         for number in fractions:
             started.setdefault(number, time.monotonic())
 
     def end(number: int) -> None:
-        keeping.keep(number, ray.get(mailbox.end.remote((number, attempts[number]))))
-        keeping.let_go(number)
+        kept.keep(number, ray.get(mailbox.end.remote((number, attempts[number]))))
+        kept.let_go(number)
         fractions.pop(number, None)
 
     try:
@@ -182,12 +183,12 @@ def _cores() -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
-def _parcels(jobs: Sequence[Job[Any]], put: Callable[[bytes], object]) -> dict[Path, Parcel]:
+def _input_files(jobs: Sequence[Job[Any]], put: Callable[[bytes], object]) -> dict[Path, InputFile]:
     """Put each file that a job reads into the cluster's store, once."""
-    found: dict[Path, Parcel] = {}
+    found: dict[Path, InputFile] = {}
     for path in {path: None for job in jobs for path in job.files if path.is_file()}:
         content = path.read_bytes()
-        found[path] = Parcel(str(path), digest_of(content), [put(content)])
+        found[path] = InputFile(str(path), digest_of(content), [put(content)])
     return found
 
 
@@ -215,13 +216,13 @@ def _interrupt(references: list[Any], take: Callable[[], None]) -> None:
         ray.cancel(reference, force=True)
 
 
-def run_errand(errand: Errand) -> Any:
+def run_remote(job: RemoteJob) -> Any:
     """On a worker: do the work of an attempt in its place, and tell the mailbox how far it is."""
-    os.environ.update(errand.environment)
-    if errand.folder:
-        return _work(errand, Path(errand.folder), None)
+    os.environ.update(job.environment)
+    if job.folder:
+        return _work(job, Path(job.folder), None)
     with tempfile.TemporaryDirectory(dir=_place("jobs"), ignore_cleanup_errors=True) as name:
-        return _work(errand, Path(name), _place("files"))
+        return _work(job, Path(name), _place("files"))
 
 
 def _place(name: str) -> Path:
@@ -234,19 +235,19 @@ def _place(name: str) -> Path:
     return folder
 
 
-def _work(errand: Errand, folder: Path, copies: Path | None) -> Any:
+def _work(job: RemoteJob, folder: Path, copies: Path | None) -> Any:
     ray = _ray()
 
     def fetch(content: Any) -> bytes:
         return bytes(ray.get(content[0]))
 
-    luggage: JobFolder | None = None
+    job_folder: JobFolder | None = None
     told = time.monotonic()
 
     def tell(fraction: float | None) -> None:
-        left = luggage.changed() if luggage else {}
+        left = job_folder.changed() if job_folder else {}
         try:
-            goes_on = ray.get(errand.mailbox.put.remote(errand.attempt, fraction, left))
+            goes_on = ray.get(job.mailbox.put.remote(job.attempt, fraction, left))
         except ray.exceptions.RayError as error:
             raise KeyboardInterrupt("who gave this job is gone") from error
         if not goes_on:
@@ -260,11 +261,11 @@ def _work(errand: Errand, folder: Path, copies: Path | None) -> Any:
 
     try:
         if copies is not None:
-            luggage = unpack(folder, errand.parcels, errand.left, copies, fetch)
+            job_folder = unpack(folder, job.inputs, job.left, copies, fetch)
         with _inside(folder):
             tell(0.0)
             try:
-                return pickle.loads(errand.work)(report)
+                return pickle.loads(job.work)(report)
             finally:
                 tell(None)
     except Exception as error:  # as text: not every exception can be pickled

@@ -110,7 +110,7 @@ def account_of(snapshot: Snapshot | None) -> Account:
     return Account(**snapshot.values["account"], best=best)
 
 
-class Keeper:
+class SnapshotWriter:
     """Keeps snapshots of a run: a fresh one in memory, and one on disk that is not too old."""
 
     def __init__(self, path: Path) -> None:

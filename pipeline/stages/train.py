@@ -15,7 +15,7 @@ from pipeline.errors import DataError, one_line
 from pipeline.methods.method import Method, Prepared
 from pipeline.methods.settings import TrainSettings
 from pipeline.names import DEVICE, METHOD, NAME, TOGETHER
-from pipeline.stages.account import Keeper, Training, account_of
+from pipeline.stages.account import SnapshotWriter, Training, account_of
 from pipeline.stages.finish import Trained, finish
 from pipeline.stages.make_data import make_missing_data
 from pipeline.stages.say import Say
@@ -76,12 +76,12 @@ class UnderWay:
     """A training under way, what keeps its snapshots, and the one it goes on from, if it does."""
 
     training: Training
-    keeper: Keeper
+    snapshots: SnapshotWriter
     snapshot: Snapshot | None
 
     def end(self, error: BaseException) -> None:
         """End its run by an error."""
-        end_unfinished(self.training.run, self.training.mirror, self.keeper, error, self.training.say)
+        end_unfinished(self.training.run, self.training.mirror, self.snapshots, error, self.training.say)
 
 
 def start_training(
@@ -104,16 +104,16 @@ def start_training(
     run, mirror, snapshot = begin(method, settings, prepared, place, unfinished, together)
     assert run.journal is not None, "a run that is begun has its journal"
     STAGES.debug("the run %s is started, in %s", run.run_id, run.journal.folder)
-    keeper = Keeper(run.journal.snapshot)
+    snapshots = SnapshotWriter(run.journal.snapshot)
     try:
         training = Training(
             method=method, task=task, settings=settings, prepared=prepared, problem=problem,
             run=run, mirror=mirror, account=account_of(snapshot), say=say, together=together,
         )  # fmt: skip
     except BaseException as error:
-        end_unfinished(run, mirror, keeper, error, say)
+        end_unfinished(run, mirror, snapshots, error, say)
         raise
-    return UnderWay(training, keeper, snapshot)
+    return UnderWay(training, snapshots, snapshot)
 
 
 def begin(
@@ -152,14 +152,14 @@ def begin(
     return run, mirror, None
 
 
-def end_unfinished(run: TrackedRun, mirror: Mirror, keeper: Keeper, error: BaseException, say: Say) -> None:
+def end_unfinished(run: TrackedRun, mirror: Mirror, snapshots: SnapshotWriter, error: BaseException, say: Say) -> None:
     """End the run as KILLED or FAILED, whatever else goes wrong on the way, with the reason in its log."""
     if run.ended:  # it was interrupted after all was done
         return
     status = status_of(error)
     log = partial(_publish_log, run, mirror, f"{status.lower()}: {one_line(error)}")
     end = partial(run.end, status, resumable=True)
-    for what, store in (("its snapshot", keeper.write), ("its log", log), (f"that it is {status}", end)):
+    for what, store in (("its snapshot", snapshots.write), ("its log", log), (f"that it is {status}", end)):
         try:
             store()
         except Exception as second:
@@ -183,7 +183,7 @@ def prepare(method: Method, settings: TrainSettings, task: Task) -> Prepared:
 
 
 def _fit(under_way: UnderWay, watch: Watch) -> Trained:
-    take_up(under_way)
+    open_or_resume(under_way)
     training = under_way.training
     account = training.account
     before, begun = account.seconds, time.perf_counter()
@@ -191,11 +191,11 @@ def _fit(under_way: UnderWay, watch: Watch) -> Trained:
         account.seconds = before + time.perf_counter() - begun
         if isinstance(event, Step):
             watch(event)
-        take_down(under_way, event)
+        record(under_way, event)
     return finish(training)
 
 
-def take_up(under_way: UnderWay) -> None:
+def open_or_resume(under_way: UnderWay) -> None:
     """Open the run's log, or go on with it."""
     training, snapshot = under_way.training, under_way.snapshot
     account, mirror = training.account, training.mirror
@@ -208,18 +208,18 @@ def take_up(under_way: UnderWay) -> None:
     # logged once it is in a snapshot on disk, or a run that goes on from an older one would log it as of two times.
     for row in account.epochs:
         training.log_epoch(row)
-    under_way.keeper.logged = training.log_steps(0)
+    under_way.snapshots.logged = training.log_steps(0)
 
 
-def take_down(under_way: UnderWay, event: Step | Epoch) -> None:
+def record(under_way: UnderWay, event: Step | Epoch) -> None:
     """Log an event, and keep a snapshot if it is time to."""
-    training, keeper = under_way.training, under_way.keeper
+    training, snapshots = under_way.training, under_way.snapshots
     account = training.account
     if isinstance(event, Step):
         account.add_step(event)
     else:
         training.note(account.add_epoch(event))
-    if keeper.keep(partial(account.snapshot, event), at_once=isinstance(event, Epoch)):
-        keeper.logged = training.log_steps(keeper.logged)
+    if snapshots.keep(partial(account.snapshot, event), at_once=isinstance(event, Epoch)):
+        snapshots.logged = training.log_steps(snapshots.logged)
     if isinstance(event, Epoch):
         training.log_epoch(account.epochs[-1])

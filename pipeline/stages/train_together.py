@@ -13,7 +13,7 @@ from pipeline.names import TOGETHER
 from pipeline.stages.finish import finish
 from pipeline.stages.make_data import make_missing_data
 from pipeline.stages.say import Say
-from pipeline.stages.train import UnderWay, prepare, start_training, take_down, take_up
+from pipeline.stages.train import UnderWay, open_or_resume, prepare, record, start_training
 from pipeline.stages.unfinished import going_on
 from pipeline.tasks.settings import settle
 from pipeline.tracking.begin import Place, system_metrics
@@ -63,7 +63,7 @@ def train_together(
 
 def _fit(members: Sequence[UnderWay], watch: Callable[[float], None]) -> dict[int, Exception]:
     for member in members:
-        take_up(member)
+        open_or_resume(member)
         if member.snapshot:  # fewer may go on than have begun
             member.training.run.tags({TOGETHER: str(len(members))})
     trainings = [member.training for member in members]
@@ -85,7 +85,7 @@ def _fit(members: Sequence[UnderWay], watch: Callable[[float], None]) -> dict[in
         if isinstance(event, Step):
             fractions[number] = event.steps_done / event.steps_total
             watch(sum(fractions) / len(members))
-        take_down(member, event)
+        record(member, event)
     for number, member in enumerate(members):
         if number in failures:
             continue

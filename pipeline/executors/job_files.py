@@ -25,7 +25,7 @@ Left = dict[str, bytes | None]
 
 
 @dataclass(frozen=True)
-class Parcel:
+class InputFile:
     """A file that a job reads: its path, the sha256 of its bytes, and what stands for these until they are needed."""
 
     path: str
@@ -67,27 +67,27 @@ class JobFolder:
 
 
 def unpack(
-    folder: Path, parcels: Sequence[Parcel], left: Left, copies: Path, fetch: Callable[[object], bytes]
+    folder: Path, inputs: Sequence[InputFile], left: Left, copies: Path, fetch: Callable[[object], bytes]
 ) -> JobFolder:
     """Put what a job needs into its folder; files that are there to be read come from `copies`, of all jobs here.
 
     Raises `RunError` for a file outside the folder, unless it is on this machine too.
     """
     copies.mkdir(parents=True, exist_ok=True)
-    for parcel in parcels:
-        if not is_inside(parcel.path):
-            if not (is_file(Path(parcel.path)) and file_digest(Path(parcel.path)) == parcel.digest):
+    for file in inputs:
+        if not is_inside(file.path):
+            if not (is_file(Path(file.path)) and file_digest(Path(file.path)) == file.digest):
                 raise RunError(
-                    f"{parcel.path}: expected the same file on every machine, or one below the folder where the "
+                    f"{file.path}: expected the same file on every machine, or one below the folder where the "
                     "command is given, named by its path from there."
                 )
             continue
-        copy = copies / parcel.digest
-        with file_lock(copies / f"{parcel.digest}.lock"):
+        copy = copies / file.digest
+        with file_lock(copies / f"{file.digest}.lock"):
             if not copy.exists():
                 with whole_file(copy) as temporary:
-                    temporary.write_bytes(fetch(parcel.content))
-        place = folder / parcel.path
+                    temporary.write_bytes(fetch(file.content))
+        place = folder / file.path
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(copy)
     for name, content in left.items():
@@ -100,7 +100,7 @@ def unpack(
 
 
 @dataclass
-class Keeping:
+class KeptFiles:
     """What the jobs of a list have left in the current folder, on the side of who gave them; by a job's number."""
 
     paths: dict[int, set[str]] = field(default_factory=dict)
