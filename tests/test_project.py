@@ -238,10 +238,11 @@ def test_a_folder_that_no_store_can_be_in_is_refused(name: str, makefile: Path) 
 
 
 def test_no_tracked_file_is_large() -> None:
-    """Every clone has all that ever was committed."""
+    """Every clone has all that ever was committed. The episodes behind the pages may be larger: they rarely change."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     sizes = {name: (ROOT / name).stat().st_size for name in listed.split("\0") if (ROOT / name).is_file()}
-    assert sizes and {name for name, size in sizes.items() if size > 2**20} == set()
+    most = {name: (5 if name.startswith("docs/episodes/") else 1) * 2**20 for name in sizes}
+    assert sizes and {name for name, size in sizes.items() if size > most[name]} == set()
 
 
 def test_make_study_keeps_tracked_files(makefile: Path) -> None:

@@ -53,10 +53,12 @@ class Mailbox:
         self._stopped = True
 
     def put(self, attempt: Attempt, fraction: float | None, left: Left) -> bool:
-        """Take a message; returns whether the job is to go on."""
+        """Take a message, the last one without a fraction; returns whether the job is to go on."""
         if attempt not in self._expected:
             return False
-        if fraction is not None:
+        if fraction is None:
+            self._fractions.pop(attempt[0], None)
+        else:
             self._fractions[attempt[0]] = fraction
         self._left.setdefault(attempt[0], {}).update(left)
         return not self._stopped
