@@ -176,9 +176,13 @@ def test_a_job_learns_that_it_is_to_end_from_its_messages() -> None:
     mailbox = Mailbox()
     mailbox.expect((0, 1))
     assert mailbox.put((0, 1), 0.5, {"a": b"a"}) and not mailbox.put((0, 2), 0.5, {})
+    assert mailbox.take() == ({0: 0.5}, {0: {"a": b"a"}})
     mailbox.stop()
     assert not mailbox.put((0, 1), None, {"b": b"b"})
-    assert mailbox.take() == ({0: 0.5}, {0: {"a": b"a", "b": b"b"}})  # what it leaves is taken all the same
+    assert mailbox.take() == (
+        {},
+        {0: {"b": b"b"}},
+    )  # its last: it runs no more, and what it leaves is taken all the same
 
 
 def test_what_a_job_reads_is_there_and_what_it_leaves_comes_back(
