@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import functools
 import os
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,13 +91,18 @@ def store(workplace: Path) -> MlflowClient:
 
 @functools.cache
 def empty_store() -> bytes:
-    """MLflow's own empty store, made once for all: its migrations take seconds of a core and of the disk."""
+    """MLflow's own empty store, made once for all: its migrations take seconds of a core and of the disk.
+
+    Its first experiment is in the folder of whoever uses it, and not in that of the process which made it.
+    """
     from mlflow.tracking import MlflowClient
 
     empty = warm.place.with_name("empty.db")
     with FileLock(f"{empty}.lock"):
         if not empty.exists():
             MlflowClient(f"sqlite:///{empty}.unfinished").search_experiments()
+            with closing(sqlite3.connect(f"{empty}.unfinished")) as database, database:
+                database.execute("UPDATE experiments SET artifact_location = 'mlruns/0'")
             Path(f"{empty}.unfinished").rename(empty)
     return empty.read_bytes()
 

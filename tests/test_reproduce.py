@@ -27,9 +27,17 @@ def test_a_run_is_reproduced_to_the_bit(run: Run, run_anew: Run, workplace: Path
     assert result.returncode == 0 and "match bit for bit" in result.stdout, result.stderr
     assert result.stdout.count(made.data.tags["weights_sha256"]) == 2 and "other " not in result.stdout
     assert len(runs_of(workplace)) == 1  # it leaves nothing
-    store(workplace).set_tag(made.info.run_id, "device", "mps")  # it is not trained again on whatever there is
-    result = run("pipeline", "reproduce", made.info.run_id)
-    assert result.returncode == 2 and "trained on mps. Reproduce it where there is one." in result.stderr
+    for device in ("mps", "toaster"):  # it is not trained again on whatever there is
+        store(workplace).set_tag(made.info.run_id, "device", device)
+        result = run("pipeline", "reproduce", made.info.run_id)
+        assert result.returncode == 2 and f"trained on {device}. Reproduce it where there is one." in result.stderr
+    store(workplace).set_tag(made.info.run_id, "device", "cpu")
+    for name, content in (("lock.json", "{}"), ("settings.json", '{"lr": '), ("settings.json", "[1]")):
+        (file,) = (workplace / "mlruns").rglob(f"{made.info.run_id}/artifacts/{name}")
+        file.write_text(content)
+        result = run("pipeline", "reproduce", made.info.run_id)
+        assert result.returncode == 2 and result.stderr.startswith(f"error: {name} of ")
+        assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.usefixtures("with_store")

@@ -4,7 +4,7 @@ Shapes: n models, C conditions, S starts. All models meet the same starts in eve
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Literal
@@ -164,8 +164,8 @@ def compare_models(
     better = task.scores[design.primary].better
     starts = {group.name: over_starts(group, design.primary) for group in groups if group.kind == "model"}
     outcomes = {name: y for name, y in starts.items() if y is not None}
-    having = {group.name: [each for each in group.models if design.primary in each.episodes] for group in groups}
-    paired = [(a.name, b.name) for a, b in pairs if same_weights(having[a.name], having[b.name])]
+    judged = {group.name: scored(group.models, design.primary) for group in groups}
+    paired = [(a.name, b.name) for a, b in pairs if same_weights(judged[a.name], judged[b.name])]
     # a primary score lies in [0, 1]
     verdicts = judge_pairs(outcomes, design.margin, better, design.planned, largest=1, paired=paired)
     of_pair = {(each.first, each.second): each for each in verdicts}
@@ -177,10 +177,14 @@ def compare_models(
     return Comparison(task, title, protocol, design, tuple(groups), contrasts, shared, tuple(notes))
 
 
-def _stack(group: Group | Sequence[Model], name: str) -> Floats | None:
-    """The episodes of a group's models that have a score, `(n, C, S)`; None if none has."""
-    models = group.models if isinstance(group, Group) else group
-    found = [model.episodes[name] for model in models if name in model.episodes]
+def scored(models: Iterable[Model], name: str) -> list[Model]:
+    """The models that have a score."""
+    return [model for model in models if name in model.episodes]
+
+
+def _stack(models: Iterable[Model], name: str) -> Floats | None:
+    """The episodes of the models that have a score, `(n, C, S)`; None if none has."""
+    found = [model.episodes[name] for model in scored(models, name)]
     return np.stack(found) if found else None
 
 
@@ -191,7 +195,7 @@ def same_weights(first: Sequence[Model], second: Sequence[Model]) -> bool:
 
 def over_starts(group: Group, name: str) -> Floats | None:
     """The means over the conditions of a group's models, `(n, S)`."""
-    y = _stack(group, name)
+    y = _stack(group.models, name)
     return None if y is None else over_conditions(y)
 
 
@@ -199,7 +203,7 @@ def _summarise(models: Sequence[Model], table: Scores) -> Group:
     models = sorted(models, key=lambda model: (model.seed is None, model.seed or 0, model.name))
     scores: dict[str, dict[Where, Summary]] = {}
     for name, score in table.items():
-        having = [model for model in models if name in model.episodes]
+        having = scored(models, name)
         if (y := _stack(having, name)) is None:
             continue
         labels = [model.label for model in having]
@@ -234,12 +238,12 @@ def _cells(pairs: Sequence[tuple[Group, Group]], table: Scores, primary: str) ->
 
     for number, (first, second) in enumerate(pairs):
         for name, score in table.items():
-            a, b = _stack(first, name), _stack(second, name)
+            a, b = _stack(first.models, name), _stack(second.models, name)
             if a is None or b is None or not score.better:
                 continue
-            having = [[model for model in group.models if name in model.episodes] for group in (first, second)]
-            paired = same_weights(*having)
-            for c, condition in enumerate(having[0][0].conditions):
+            having = scored(first.models, name)
+            paired = same_weights(having, scored(second.models, name))
+            for c, condition in enumerate(having[0].conditions):
                 add(number, name, condition, a[:, c], b[:, c], paired)
             if name != primary:
                 add(number, name, None, over_conditions(a), over_conditions(b), paired)

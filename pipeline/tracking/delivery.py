@@ -19,9 +19,9 @@ BRIEFLY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT"
 WITH_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
 PATIENCE_SECONDS, PAUSE_SECONDS = 60.0, 0.5  # for calls that cannot wait on disk
 
-# What trying again would not change,
+# What trying again would not change.
 FINAL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
-# nor waiting, but somebody may: what cannot be delivered until then is kept.
+# Who may not is told at once. A journal keeps what waits, for somebody may grant the right.
 DENIED = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 
 T = TypeVar("T")

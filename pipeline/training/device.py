@@ -22,7 +22,7 @@ def find_device(settings: TrainSettings) -> torch.device:
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == AUTO:
         name = next(device for device in ("cuda", "mps", "cpu") if available[device])
-    if not available[name]:
+    if not available.get(name):  # a run's record may name any
         raise SettingsError(f"device: expected one that this machine has, found '{name}'. Use --device auto.")
     if name == "mps" and settings.dropout:
         raise SettingsError(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from pipeline.config import make
-from pipeline.errors import RunError, SettingsError
+from pipeline.errors import RunError, SettingsError, one_line
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import TrainSettings
 from pipeline.names import (
@@ -77,7 +77,12 @@ def reproduce(settings: ReproduceSettings, say: Say, watch: Callable[[Step], Non
         say(f"note: {NO_PROMISE}")
     torch.set_num_threads(chosen.threads)
     prepared = prepare(method, chosen, task)
-    differences = compare(then, lock(prepared.digests))
+    try:
+        differences = compare(then, lock(prepared.digests))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SettingsError(
+            f"{LOCK_FILE} of run {run.run_id}: expected the record of a training, found another ({one_line(error)})."
+        ) from error
     for name, before, now in differences:
         say(f"note: {name} has changed: {before} then, {now} now")
     with global_torch_stream(chosen.seed, "weights"):
@@ -126,7 +131,12 @@ def compare(then: dict[str, Any], now: dict[str, Any]) -> tuple[tuple[str, str, 
 
 
 def _read(path: Path) -> dict[str, Any]:
-    found = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SettingsError(
+            f"{path.name} of the run: expected JSON, found a damaged file ({one_line(error)})."
+        ) from error
     if not isinstance(found, dict):
-        raise SettingsError(f"{path.name}: expected an object, found {type(found).__name__}.")
+        raise SettingsError(f"{path.name} of the run: expected an object, found {type(found).__name__}.")
     return found
