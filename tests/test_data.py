@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from pipeline.data.normalisation import Normalisation
+from pipeline.data.npz import read_npz, read_shapes, write_npz
 from pipeline.data.pairs import load_action_pairs, load_token_pairs, save_action_pairs
 from pipeline.data.split import split_pairs
 from pipeline.data.trajectories import cut_pairs, load_trajectories
@@ -142,6 +143,20 @@ def test_short_trajectories_cannot_be_cut(data: Path) -> None:
     short = dataclasses.replace(trajectories, states=trajectories.states[:, :90], actions=trajectories.actions[:, :90])
     with pytest.raises(DataError, match="at least 98 steps"):
         cut_pairs(short, PENDULUM.pair_steps, 50, {})
+
+
+def test_shapes_are_read_without_the_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    write_npz(path, {"x": np.zeros((3, 0, 2)), "y": np.full(9999, 7)}, {"seed": 1})
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(np.full(9999, 7).tobytes(), np.full(9999, 8).tobytes()))
+    assert read_shapes(path) == {"x": (3, 0, 2), "y": (9999,)}
+    with pytest.raises(DataError, match=r"a\.npz: expected an \.npz file.* found a damaged or foreign file"):
+        read_npz(path, "remake")
+    for damaged in (b"", whole[:-9], whole.replace(b"(3, 0, 2)", b"(3, 9, 2)")):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"a\.npz: expected an \.npz file of plain arrays, found"):
+            read_shapes(path)
 
 
 def test_normalisation() -> None:

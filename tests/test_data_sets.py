@@ -349,7 +349,7 @@ def test_pairs_beside_tokens_are_theirs_only_if_these_were_made_from_them(place:
     tokenize(TokenizeSettings(pairs=mine, out=beside.parent))
     files = {"pairs": beside.with_name("training_pairs_fast.npz"), "tokenizer": beside.with_name("fast_tokenizer.json")}
     prepared = METHODS["pi0_fast"].prepare(make(Pi0FastSettings, files))
-    assert pairs_beside(prepared) is None and prepared.pairs_sha256 == file_digest(mine)
+    assert pairs_beside(prepared) is None and prepared.source.pairs_sha256 == file_digest(mine)
     tags = {"tokenizer_sha256": "0", "pairs_sha256": file_digest(mine)}
     run = StoredRun("a", "a", "FINISHED", 0, {"pairs": str(files["pairs"])}, {}, tags, "1", False)
     assert changed_data([run]) == []

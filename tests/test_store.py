@@ -33,7 +33,7 @@ from pipeline.tracking.begin import experiment_of, start_run
 from pipeline.tracking.delivery import patiently
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.query import artifact
-from pipeline.tracking.registry import versions_of
+from pipeline.tracking.registry import CHAMPION, champion_of, numbered_version, set_alias, versions_of
 from pipeline.tracking.relocate import relocate
 from pipeline.tracking.store import AT_START, database_file, experiment_id, open_store, store_name, ui_command
 from pipeline.tracking.study import describe_call, open_study
@@ -264,7 +264,14 @@ def test_lists_are_read_to_their_end(workplace: Path, monkeypatch: pytest.Monkey
         assert [each.run_id for each in query.search(client, {"study": name})] == [run]
         client.delete_run(run)
     assert len(query.registered_models(client)) == 5
-    assert [version.number for version in versions_of(client, "model 0")] == [1, 2, 3, 4, 5]
+    versions = versions_of(client, "model 0")
+    assert [version.number for version in versions] == [1, 2, 3, 4, 5]
+    for version in versions:
+        assert numbered_version(client, "model 0", version.number) == version
+    assert numbered_version(client, "model 0", 6) is numbered_version(client, "none", 1) is None
+    assert champion_of(client, "model 0") is champion_of(client, "none") is None
+    set_alias(client, CHAMPION, versions[2])
+    assert champion_of(client, "model 0") == versions_of(client, "model 0")[2] != versions[2]
     with pytest.raises(SettingsError, match=r"found it in later 0, later 1, .*Name one with --experiment"):
         query.search_study(client, "s")
     assert len(query.search_study(client, "s", "later 3")) == 1

@@ -130,6 +130,19 @@ def read_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Header:
     return Header(shape, fortran, dtype, offset)
 
 
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the arrays of `path` from their headers: the numbers are neither read nor checked.
+
+    Raises `DataError` if it is not an npz.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive, warnings.catch_warnings(action="ignore"):
+            found = {member.filename: read_header(archive, member).shape for member in archive.infolist()}
+    except Exception as error:  # as in `read_npz`
+        raise DataError(f"{path}: expected an .npz file of plain arrays, found {reason(error)[:200]}.") from error
+    return {name.removesuffix(".npy"): shape for name, shape in found.items() if name != f"{METADATA}.npy"}
+
+
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
     read_header(archive, member)
     with archive.open(member) as stream:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pipeline.config import make
 from pipeline.data.lock import data_lock
 from pipeline.data.normalisation import Normalisation
-from pipeline.data.pairs import load_action_pairs
+from pipeline.data.pairs import ActionPairs, TokenPairs, load_action_pairs
 from pipeline.data.split import Split, split_pairs
 from pipeline.errors import SettingsError
 from pipeline.files import file_digest
@@ -90,6 +90,16 @@ class Interface:
     task: TaskFacts = UNKNOWN
 
 
+@dataclass(frozen=True)
+class Source:
+    """The files that rows are from."""
+
+    files: dict[str, Path]  # by role: "data", "tokenizer"
+    digests: dict[str, str]  # sha256 of these files at the time of reading
+    arrays: dict[str, NDArray[Any]]  # of the data, for the tracking store's record of the dataset
+    pairs_sha256: str | None  # of the action pairs that the rows were made from, if recorded
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
     """A method's data, loaded and checked: the three parts of the split, and the interface measured on `train`."""
@@ -100,10 +110,7 @@ class Prepared:
     test: Rows
     starts: Tensor  # bool, per row of `train`: it is known to be the first pair of its trajectory
     split: Split
-    arrays: dict[str, NDArray[Any]]  # the file's arrays, for the tracking store's record of the dataset
-    files: dict[str, Path]  # the files that were read, by role: "data", "tokenizer"
-    digests: dict[str, str]  # sha256 of these files at the time of reading
-    pairs_sha256: str | None  # of the action pairs that the rows were made from, if recorded
+    source: Source
     warnings: tuple[str, ...]
 
 
@@ -162,12 +169,26 @@ def prepare_actions(settings: TrainSettings, path: Path) -> Prepared:
         Normalisation.of(pairs.action_chunk[split.train]),
         task=pairs.task,
     )
-    rows = (
-        torch.from_numpy(interface.state.apply(pairs.state)),
-        torch.from_numpy(interface.action.apply(pairs.action_chunk)),
+    source = Source(
+        {"data": path}, {"data": digest}, {"state": pairs.state, "action_chunk": pairs.action_chunk}, digest
     )
+    chunks = torch.from_numpy(interface.action.apply(pairs.action_chunk))
+    return prepare_rows(settings, pairs, chunks, split, interface, source)
+
+
+def prepare_rows(
+    settings: TrainSettings,
+    pairs: ActionPairs | TokenPairs,
+    targets: Tensor,
+    split: Split,
+    interface: Interface,
+    source: Source,
+) -> Prepared:
+    """Split rows of standardised states `(N, S)` and `targets (N, ...)`, with the warnings that all methods share."""
+    path = source.files["data"]
+    states = torch.from_numpy(interface.state.apply(pairs.state))
     starts = split_starts(pairs.trajectory, pairs.step, split)
-    train, val, test = split_rows(rows, split)
+    train, val, test = split_rows((states, targets), split)
     return Prepared(
         interface=interface,
         train=train,
@@ -175,10 +196,7 @@ def prepare_actions(settings: TrainSettings, path: Path) -> Prepared:
         test=test,
         starts=starts,
         split=split,
-        arrays={"state": pairs.state, "action_chunk": pairs.action_chunk},
-        files={"data": path},
-        digests={"data": digest},
-        pairs_sha256=digest,
+        source=source,
         warnings=(*split_warning(path, split), *starts_warning(path, settings, starts)),
     )
 

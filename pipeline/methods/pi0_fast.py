@@ -5,7 +5,7 @@ Shapes: B batch, H horizon, A action, C = H*A coefficients, L tokens, V vocabula
 
 import math
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,13 +26,11 @@ from pipeline.methods.method import (
     Plans,
     Prepared,
     Rows,
+    Source,
     Stacked,
     draw_nothing,
+    prepare_rows,
     refuse_unused,
-    split_rows,
-    split_starts,
-    split_warning,
-    starts_warning,
 )
 from pipeline.methods.pi0_fast_graph import MIN_P, pi0_fast_graph
 from pipeline.methods.pi0_fast_stacked import stacked_loss
@@ -61,26 +59,10 @@ def prepare(settings: TokenSettings) -> Prepared:
     split = split_pairs(pairs.trajectory, len(pairs.state))
     state = Normalisation.of(pairs.state[split.train])
     interface = Interface(tokenizer.horizon, state, tokenizer.actions, tokenizer, pairs.task)
-    states = torch.from_numpy(interface.state.apply(pairs.state))
-    starts = split_starts(pairs.trajectory, pairs.step, split)
-    train, val, test = split_rows((states, torch.from_numpy(sequences)), split)
-    return Prepared(
-        interface=interface,
-        train=train,
-        val=val,
-        test=test,
-        starts=starts,
-        split=split,
-        arrays={"state": pairs.state, "token_seq": pairs.token_seq},
-        files=files,
-        digests=digests,
-        pairs_sha256=pairs.metadata.get(PAIRS_SHA256),
-        warnings=(
-            *split_warning(settings.pairs, split),
-            *starts_warning(settings.pairs, settings, starts),
-            *warnings,
-        ),
-    )
+    arrays: dict[str, NDArray[Any]] = {"state": pairs.state, "token_seq": pairs.token_seq}
+    source = Source(files, digests, arrays, pairs.metadata.get(PAIRS_SHA256))
+    prepared = prepare_rows(settings, pairs, torch.from_numpy(sequences), split, interface, source)
+    return replace(prepared, warnings=(*prepared.warnings, *warnings))
 
 
 def check_tokens(pairs: TokenPairs, tokenizer: FastTokenizer, settings: TokenSettings) -> tuple[Ints, tuple[str, ...]]:

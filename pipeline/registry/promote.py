@@ -43,10 +43,10 @@ from pipeline.tracking.registry import (
     Version,
     champion_of,
     model_file,
+    numbered_version,
     set_alias,
     tag_version,
     version_of_run,
-    versions_of,
 )
 from pipeline.tracking.store import Store, home, open_store
 
@@ -218,7 +218,7 @@ def find_candidate(store: Store, task: Task, name: str, settings: PromoteSetting
 
 def version_numbered(store: Store, name: str, number: int) -> Version:
     """The version with this number; raises `SettingsError` if there is none, or no run has left it."""
-    version = next((each for each in versions_of(store, name) if each.number == number), None)
+    version = numbered_version(store, name, number)
     if version is None:
         raise SettingsError(f"candidate: expected a version of {name}, found none with the number {number}.")
     if not version.run_id:

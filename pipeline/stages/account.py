@@ -171,8 +171,8 @@ class Training:
             self.note(f"note: one of {self.together} that are trained together: other bits than alone")
         for key, value in settings.model_dump(mode="json", exclude={"resume"}).items():
             self.note(f"  {key} = {value}", aloud=False)
-        for what, path in prepared.files.items():
-            self.note(f"{what}: {path}, sha256 {prepared.digests[what][:16]}")
+        for what, path in prepared.source.files.items():
+            self.note(f"{what}: {path}, sha256 {prepared.source.digests[what][:16]}")
         sizes = " / ".join(f"{len(rows[0]):,}" for rows in (prepared.train, prepared.val, prepared.test))
         by = "trajectory" if prepared.split.by_trajectory else "pair"
         self.note(f"split: {sizes} pairs to train / validate / test, by {by}, digest {prepared.split.digest[:16]}")
@@ -192,16 +192,16 @@ class Training:
     def _describe(self) -> dict[str, Any]:
         settings, prepared, run = self.settings, self.prepared, self.run
         commit, tree = code_state()
-        digests = {what + SHA256: digest for what, digest in prepared.digests.items()}
+        digests = {what + SHA256: digest for what, digest in prepared.source.digests.items()}
         tags = {KIND: Kind.MODEL, METHOD: self.method.name, NAME: self.mirror.name, TASK: self.task.name}
         tags |= {COMMIT: commit, TREE: tree}
         tags |= {SPLIT_DIGEST: prepared.split.digest, DEVICE: find_device(settings).type, **digests}
         tags |= {TOGETHER: str(self.together)} if self.together else {}
         tags |= {SAME_BITS: "yes" if self.together or same_bits(settings) else "no"}
-        tags |= {PAIRS_SHA256: prepared.pairs_sha256} if prepared.pairs_sha256 else {}
+        tags |= {PAIRS_SHA256: prepared.source.pairs_sha256} if prepared.source.pairs_sha256 else {}
         tags |= {MADE_FROM: str(pairs)} if (pairs := pairs_beside(prepared)) else {}
         tags[CHUNK] = str(prepared.interface.horizon)
-        folder = prepared.files["data"].parent
+        folder = prepared.source.files["data"].parent
         dataset = told_in(folder)
         told = {DATA_SET: set_of(folder), LICENCE: dataset.licence if dataset else ""}
         tags |= {name: text for name, text in told.items() if text}
@@ -220,7 +220,7 @@ class Training:
                 f"note: MLflow started this run in the experiment '{run.experiment}', not '{settings.experiment}': "
                 "with 'mlflow run', choose it by --experiment-name"
             )
-        run.dataset(prepared.arrays, prepared.files["data"], digests[DATA_SHA256], "train, val, test")
+        run.dataset(prepared.source.arrays, prepared.source.files["data"], digests[DATA_SHA256], "train, val, test")
         run.json(SETTINGS_FILE, shown)
-        run.json(LOCK_FILE, lock(prepared.digests))
+        run.json(LOCK_FILE, lock(prepared.source.digests))
         return tags | {"run_id": run.run_id, "versions": environment()}

@@ -1,6 +1,6 @@
 """Runs whose data has changed since they were trained."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +13,10 @@ from pipeline.tracking.query import StoredRun
 if TYPE_CHECKING:  # it imports torch
     from pipeline.methods.method import Prepared
 
+Digest = Callable[[Path], str]
 
-def changed_data(runs: Iterable[StoredRun]) -> list[str]:
+
+def changed_data(runs: Iterable[StoredRun], digest: Digest = file_digest) -> list[str]:
     """One line for each file that is another now than the one that runs were trained on.
 
     Of tokens that are still the same, the action pairs beside them are looked at if they were made from these. A file
@@ -23,7 +25,7 @@ def changed_data(runs: Iterable[StoredRun]) -> list[str]:
 
     @cache
     def now(path: Path) -> str | None:
-        return file_digest(path) if is_file(path) else None
+        return digest(path) if is_file(path) else None
 
     trained: dict[tuple[Path, str], list[str]] = {}  # names, by file and digest
     for run in runs:
@@ -38,10 +40,10 @@ def changed_data(runs: Iterable[StoredRun]) -> list[str]:
 
 def pairs_beside(prepared: "Prepared") -> Path | None:
     """The action pairs beside the tokens of a training, if these were made from them: others may lie there."""
-    path = prepared.files["data"].with_name(PAIRS_FILE)
-    if "tokenizer" not in prepared.files or not is_file(path):
+    path = prepared.source.files["data"].with_name(PAIRS_FILE)
+    if "tokenizer" not in prepared.source.files or not is_file(path):
         return None
-    return path if file_digest(path) == prepared.pairs_sha256 else None
+    return path if file_digest(path) == prepared.source.pairs_sha256 else None
 
 
 def _files(run: StoredRun) -> Iterator[tuple[Path, str]]:

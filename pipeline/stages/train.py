@@ -127,7 +127,7 @@ def begin(
     """Start a run with its files and its journal, or take up an unfinished one, from its snapshot if it has one."""
     client = open_store()
     if unfinished:
-        unfinished.require_same_data(prepared.digests)
+        unfinished.require_same_data(prepared.source.digests)
         path = unfinished.journal.snapshot
         snapshot = load_snapshot(path) if path.exists() else None
         run = resume_run(client, unfinished.journal, in_study=place is not None)
@@ -144,7 +144,7 @@ def begin(
             "code": code_digest(),
             DEVICE: find_device(settings).type,
         }
-        about |= {NAME: mirror.name, "files": prepared.digests} | ({TOGETHER: together} if together else {})
+        about |= {NAME: mirror.name, "files": prepared.source.digests} | ({TOGETHER: together} if together else {})
         run = start_run(client, settings.experiment, name, chosen, place, about)
     except BaseException:
         mirror.hidden_log.unlink()
@@ -175,7 +175,7 @@ def _publish_log(run: TrackedRun, mirror: Mirror, last_line: str) -> None:
 def prepare(method: Method, settings: TrainSettings, task: Task) -> Prepared:
     """Load and check a training's data; raises `UserError` kinds if they are not of the task, or of other chunks."""
     prepared = method.prepare(settings)
-    interface, where = prepared.interface, str(prepared.files["data"])
+    interface, where = prepared.interface, str(prepared.source.files["data"])
     sizes = len(interface.state.mean), len(interface.action.mean)
     require_fit(where, interface.task, sizes, task, DataError, REBUILD)
     require_horizon(where, interface.horizon, settings, task)

@@ -40,9 +40,9 @@ class Group:
 
     def recipe(self, prepared: Prepared) -> dict[str, str]:
         """Return what all its models share, as text: the settings without the seed, and the digests of the data."""
-        files = set(prepared.files) | {PAIRS, DATA_ASKED}  # names and paths may differ: the digests count
+        files = set(prepared.source.files) | {PAIRS, DATA_ASKED}  # names and paths may differ: the digests count
         values = self.settings.model_dump(mode="json", exclude={*NOT_THE_RECIPE, *files})
-        digests = {what + SHA256: digest for what, digest in prepared.digests.items()}
+        digests = {what + SHA256: digest for what, digest in prepared.source.digests.items()}
         values[TASK] = prepared.interface.task.name  # however its file is named
         return {name: str(value) for name, value in values.items()} | digests | {DEVICE: self.device}
 

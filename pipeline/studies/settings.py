@@ -38,16 +38,48 @@ def split_words(given: object) -> object:
     return tuple(word for word in words if word not in ("", NONE))
 
 
-class TrainsTogether(RunsJobs):
-    """Where the jobs of a command run that trains many models, and whether a job trains several."""
+class TrainsMany(RunsJobs):
+    """Settings of commands that train many models: which ones, and how and where."""
 
+    set: tuple[str, ...] = Field((), description="training settings: NAME=VALUE or METHOD.NAME=VALUE, also A,B")
+    base_seed: int = Field(0, ge=0, le=MAX_SEED, description="the first seed; the models' seeds count up from it")
+    experiment: str = Field(
+        "tinypi", pattern=f"^{NAME_PATTERN}$", description="MLflow experiment", json_schema_extra=EXPERIMENT_NAME
+    )
     together: Literal["auto", "yes", "no"] = Field(
         "auto",
         description="train models that can be one stack (of a group, of a search's round) at once; auto: on CUDA",
     )
 
+    _split_set = field_validator("set", mode="before")(split_words)
 
-class EnsembleSettings(ForData, WithHorizon, TrainsTogether):
+
+class ComparesGroups(TrainsMany):
+    """Settings of commands that compare groups of models."""
+
+    methods: str = Field(
+        "pi0,pi0_fast",
+        pattern=f"^{GROUP}(, *{GROUP})*$",
+        examples=["pi0,pi0_fast", "pi0 width=64,pi0 width=128"],
+        description="groups to compare: pi0, pi0_fast, regression, binning, also as 'pi0 width=64,pi0 width=128'",
+    )
+    n_models: int = Field(10, ge=1, le=10_000, description="models per group")
+    preset: tuple[str, ...] = Field((), description="recipes of methods: files that search has written, also A,B")
+    margin: float = Field(MARGIN, gt=0, le=1, description="differences of the primary score below it do not matter")
+
+    _split_preset = field_validator("preset", mode="before")(split_words)
+
+
+class WithPairs(ForData, WithHorizon):
+    """Settings of commands that train groups on the data of one task."""
+
+    pairs: Path = Field(
+        Path("data/training_pairs_original.npz"),
+        description="action pairs, for methods without tokens and for the expert",
+    )
+
+
+class EnsembleSettings(ComparesGroups, WithPairs):
     """Train, evaluate and compare groups of models: one method and several seeds per group.
 
     A group is a method with its defaults, such as pi0, or with other settings, such as "pi0 width=128"; this is also
@@ -62,16 +94,6 @@ class EnsembleSettings(ForData, WithHorizon, TrainsTogether):
         description="name; an existing study of that name is continued",
         json_schema_extra=RUN_NAME,
     )
-    n_models: int = Field(10, ge=1, le=10_000, description="models per group")
-    methods: str = Field(
-        "pi0,pi0_fast",
-        pattern=f"^{GROUP}(, *{GROUP})*$",
-        examples=["pi0,pi0_fast", "pi0 width=64,pi0 width=128"],
-        description="groups to compare: pi0, pi0_fast, regression, binning, also as 'pi0 width=64,pi0 width=128'",
-    )
-    set: tuple[str, ...] = Field((), description="training settings: NAME=VALUE or METHOD.NAME=VALUE, also A,B")
-    preset: tuple[str, ...] = Field((), description="recipes of methods: files that search has written, also A,B")
-    base_seed: int = Field(0, ge=0, le=MAX_SEED, description="the first seed; the models' seeds count up from it")
     until: Literal["trained", "decided"] = Field(
         "trained", description="stop when all models are trained, or at the first look that decides"
     )
@@ -81,7 +103,6 @@ class EnsembleSettings(ForData, WithHorizon, TrainsTogether):
         examples=["8,12,16,20", "10"],
         description="models per group at each look, with until=decided; the last replaces n_models",
     )
-    margin: float = Field(MARGIN, gt=0, le=1, description="differences of the primary score below it do not matter")
     episodes: int = Field(1000, ge=1, le=1_000_000, description="episodes per condition")
     evaluation_seed: str = Field(
         AUTO,
@@ -90,15 +111,6 @@ class EnsembleSettings(ForData, WithHorizon, TrainsTogether):
         description="seed of the episodes, the same for all models; auto: from the recipes, new for a new recipe",
     )
     originals: str = Field(NONE, description="folder with weights of the reference system, to evaluate as well")
-    pairs: Path = Field(
-        Path("data/training_pairs_original.npz"),
-        description="action pairs, for methods without tokens and for the expert",
-    )
-    experiment: str = Field(
-        "tinypi", pattern=f"^{NAME_PATTERN}$", description="MLflow experiment", json_schema_extra=EXPERIMENT_NAME
-    )
-
-    _split = field_validator("set", "preset", mode="before")(split_words)
 
     @field_validator("looks")
     @classmethod
@@ -131,7 +143,7 @@ class EnsembleSettings(ForData, WithHorizon, TrainsTogether):
         return self
 
 
-class SuiteSettings(TrainsTogether):
+class SuiteSettings(ComparesGroups):
     """Compare the same groups of models on several tasks: a study per task, below one run, and one report.
 
     The study of a task is called SUITE-TASK, and is one as `ensemble` makes it. The same command with the same name
@@ -145,12 +157,6 @@ class SuiteSettings(TrainsTogether):
         json_schema_extra=RUN_NAME,
     )
     tasks: str = Field(ALL, min_length=1, description=f"all, or some, separated by commas: {ABOUT}")
-    methods: str = Field(
-        "pi0,pi0_fast",
-        pattern=f"^{GROUP}(, *{GROUP})*$",
-        examples=["pi0,pi0_fast", "pi0 width=64,pi0 width=128"],
-        description="groups to compare, as of ensemble",
-    )
     n_models: int = Field(3, ge=1, le=10_000, description="models per group")
     episodes: str = Field(
         "100",
@@ -158,16 +164,7 @@ class SuiteSettings(TrainsTogether):
         examples=["300", f"300,{DEFAULT}=1000"],
         description="episodes per condition: N, and TASK=N for a task with another number",
     )
-    base_seed: int = Field(0, ge=0, le=MAX_SEED, description="the first seed; the models' seeds count up from it")
-    set: tuple[str, ...] = Field((), description="training settings: NAME=VALUE or METHOD.NAME=VALUE, also A,B")
-    preset: tuple[str, ...] = Field((), description="recipes of methods: files that search has written, also A,B")
-    margin: float = Field(MARGIN, gt=0, le=1, description="differences of the primary score below it do not matter")
     originals: str = Field(NONE, description=f"folder with weights of the reference system, to evaluate on {DEFAULT}")
-    experiment: str = Field(
-        "tinypi", pattern=f"^{NAME_PATTERN}$", description="MLflow experiment", json_schema_extra=EXPERIMENT_NAME
-    )
-
-    _split = field_validator("set", "preset", mode="before")(split_words)
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -200,7 +197,7 @@ class SuiteSettings(TrainsTogether):
         return make(EnsembleSettings, shared | own)
 
 
-class SearchSettings(ForData, WithHorizon, TrainsTogether):
+class SearchSettings(TrainsMany, WithPairs):
     """Search a recipe for each method, with the same budget for all: trials, searched settings, seeds.
 
     A trial is a recipe: it trains a model for each seed, and its score is the task's primary score on episodes that are
@@ -238,21 +235,13 @@ class SearchSettings(ForData, WithHorizon, TrainsTogether):
         (),
         description="longest training of a winner: SECONDS or METHOD=SECONDS, also A,B; slower ones are only told",
     )
-    set: tuple[str, ...] = Field((), description="settings of all trials: NAME=VALUE or METHOD.NAME=VALUE, also A,B")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the samplers and of the search's episodes")
     base_seed: int = Field(
         1_000_000, ge=0, le=MAX_SEED - 1000, description="first training seed of every trial; studies begin at 0"
     )
     episodes: int = Field(100, ge=1, le=1_000_000, description="episodes per condition")
-    pairs: Path = Field(
-        Path("data/training_pairs_original.npz"),
-        description="action pairs, for methods without tokens and for the expert",
-    )
-    experiment: str = Field(
-        "tinypi", pattern=f"^{NAME_PATTERN}$", description="MLflow experiment", json_schema_extra=EXPERIMENT_NAME
-    )
 
-    _split = field_validator("set", "max_seconds", mode="before")(split_words)
+    _split_limits = field_validator("max_seconds", mode="before")(split_words)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -97,21 +97,21 @@ def prepare_data(
         say(f"warning: {warning}")
     expert = load_action_pairs(settings.pairs)  # whatever the methods
     if len({one.split.digest for one in prepared.values()}) > 1:
-        files = " and ".join(str(one.files["data"]) for one in prepared.values())
+        files = " and ".join(str(one.source.files["data"]) for one in prepared.values())
         raise DataError(f"{files}: expected the same trajectories, found others: the groups would not compare.")
     for group in groups:
         one, pairs = prepared[group.name], settings.pairs
         if one.interface.horizon != expert.action_chunk.shape[1]:
-            pairs = one.files["data"] if one.interface.tokenizer is None else default_pairs(group.settings, task)
+            pairs = one.source.files["data"] if one.interface.tokenizer is None else default_pairs(group.settings, task)
             require_same_trajectories(pairs, settings.pairs, expert)
         if one.interface.tokenizer is not None:
-            require_same_data(one.files["data"], pairs)
+            require_same_data(one.source.files["data"], pairs)
     return prepared, most_episodes(task, settings.pairs, expert)
 
 
 def files_read(settings: EnsembleSettings, prepared: Iterable[Prepared], beside: Beside) -> tuple[Path, ...]:
     """The files that the jobs of a study read."""
-    found = [path for one in prepared for path in one.files.values()] + [settings.pairs]
+    found = [path for one in prepared for path in one.source.files.values()] + [settings.pairs]
     found += [Path(name) for original in beside.originals for name in original if name != NONE]
     return tuple(dict.fromkeys([*found, *files_of(settings.task)]))
 

@@ -8,12 +8,13 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version as installed
 from pathlib import Path
+from typing import TypeVar
 
 import mlflow
 import numpy as np
@@ -43,6 +44,7 @@ CODE = (
     "data", "models", "tokenizer", "methods", "policies",
 )  # fmt: skip
 MODEL_FILE, POLICY, CARD, ARTIFACTS = "served_model.py", "policy", "card", "artifacts"
+T = TypeVar("T")
 logging.getLogger("mlflow.models.model").setLevel(logging.ERROR)  # it would have us infer what we state
 logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)
 
@@ -88,17 +90,28 @@ def versions_of(client: MlflowClient, name: str) -> list[Version]:
 
 def version_of_run(client: MlflowClient, name: str, run_id: str) -> Version | None:
     """The version that was registered from a run; None if there is none."""
-    return next((each for each in versions_of(client, name) if each.run_id == run_id), None)
+    with registry_errors(f"model '{name}'"):
+        found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'", max_results=1)
+        return _version(found[0], aliases_of(client, name)) if found else None
+
+
+def numbered_version(client: MlflowClient, name: str, number: int) -> Version | None:
+    """The version with this number; None if there is none."""
+    with registry_errors(f"version {number} of model '{name}'"):
+        found = _if_any(lambda: client.get_model_version(name, str(number)))
+        return _version(found, aliases_of(client, name)) if found else None
 
 
 def aliases_of(client: MlflowClient, name: str) -> dict[str, int]:
-    """The aliases of a registered model, and the versions that they stand for."""
-    return {alias: int(number) for alias, number in client.get_registered_model(name).aliases.items()}
+    """The aliases of a registered model, and the versions that they stand for; none if there is no such model."""
+    with registry_errors(f"model '{name}'"):
+        found = _if_any(lambda: client.get_registered_model(name))
+    return {alias: int(number) for alias, number in found.aliases.items()} if found else {}
 
 
 def champion_of(client: MlflowClient, name: str) -> Version | None:
     """The version that is the champion; None if there is none."""
-    return next((each for each in versions_of(client, name) if CHAMPION in each.aliases), None)
+    return _aliased(client, name, CHAMPION)
 
 
 def named_version(client: MlflowClient, uri: str) -> Version:
@@ -107,10 +120,25 @@ def named_version(client: MlflowClient, uri: str) -> Version:
     if found is None:
         raise SettingsError(f"model: expected {MODELS}NAME@ALIAS or {MODELS}NAME/NUMBER, found '{uri}'.")
     name, alias, number = found.groups()
-    for version in versions_of(client, name):
-        if alias in version.aliases or str(version.number) == number:
-            return version
-    raise SettingsError(f"model: expected a version of MLflow's registry, found none called '{uri}'.")
+    version = _aliased(client, name, alias) if alias else numbered_version(client, name, int(number))
+    if version is None:
+        raise SettingsError(f"model: expected a version of MLflow's registry, found none called '{uri}'.")
+    return version
+
+
+def _aliased(client: MlflowClient, name: str, alias: str) -> Version | None:
+    number = aliases_of(client, name).get(alias)
+    return None if number is None else numbered_version(client, name, number)
+
+
+def _if_any(get: Callable[[], T]) -> T | None:
+    """What MLflow gives, or None where it has no such thing."""
+    try:
+        return get()
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
 
 
 def set_alias(client: MlflowClient, alias: str, version: Version) -> None:

@@ -3,16 +3,17 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 from pipeline.config import DATA
-from pipeline.data.npz import read_npz
+from pipeline.data.npz import read_shapes
 from pipeline.errors import UserError, one_line, reason, shown_uri
 from pipeline.evaluation.protocol import VERSION
 from pipeline.evaluation.stored import protocol_of
 from pipeline.files import file_digest
 from pipeline.names import EVALUATION, KIND, METHOD, STUDY, Kind
-from pipeline.stages.changed import changed_data
+from pipeline.stages.changed import Digest, changed_data
 from pipeline.tracking.journal import journals_folder
 from pipeline.tracking.leftover import find_leftovers
 from pipeline.tracking.mirror import MIRROR, MODELS
@@ -30,27 +31,28 @@ def info() -> Rows:
     found = [path for pattern in patterns for path in DATA.glob(pattern)]
     files = sorted(path for path in found if path.is_file())
     exported = list((MIRROR / MODELS).glob("*.onnx"))
+    digest = cache(file_digest)  # files may be large
+    changed = changed_data(filter(is_training, runs), digest)
     return [
-        ("data", "\n".join(map(describe_file, files)) or f"none in {DATA}/"),
+        ("data", "\n".join(describe_file(file, digest) for file in files) or f"none in {DATA}/"),
         *rows,
-        *([("data changed", "\n".join(changed))] if (changed := changed_data(filter(is_training, runs))) else []),
+        *([("data changed", "\n".join(changed))] if changed else []),
         ("exported", f"{len(exported)} models in {MIRROR / MODELS}/" if exported else "none"),
         ("disk", ", ".join(f"{place}/ {megabytes(place)}" for place in (DATA, DEFAULT_STORE.parent, MIRROR))),
         ("next", next_step(bool(list(DATA.glob("training_pairs*.npz"))), runs)),
     ]
 
 
-def describe_file(path: Path) -> str:
+def describe_file(path: Path, digest: Digest) -> str:
     """Describe a data file: name, date, digest and arrays."""
     content = ""
     if path.suffix == ".npz":
         try:
-            arrays, _ = read_npz(path, "python -m pipeline collect")
-            content = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+            content = ", ".join(f"{name} {shape}" for name, shape in read_shapes(path).items())
         except UserError as error:
             content = f"cannot be read: {reason(error)[:200]}"
     date = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
-    return f"{path}  {date}  sha256 {file_digest(path)[:12]}" + (f"\n    {content}" if content else "")
+    return f"{path}  {date}  sha256 {digest(path)[:12]}" + (f"\n    {content}" if content else "")
 
 
 def stored_runs() -> tuple[list[StoredRun], Rows]:

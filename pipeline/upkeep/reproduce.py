@@ -78,7 +78,7 @@ def reproduce(settings: ReproduceSettings, say: Say, watch: Callable[[Step], Non
     torch.set_num_threads(chosen.threads)
     prepared = prepare(method, chosen, task)
     try:
-        differences = compare(then, lock(prepared.digests))
+        differences = compare(then, lock(prepared.source.digests))
     except (KeyError, TypeError, AttributeError) as error:
         raise SettingsError(
             f"{LOCK_FILE} of run {run.run_id}: expected the record of a training, found another ({one_line(error)})."
