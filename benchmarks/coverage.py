@@ -1,20 +1,22 @@
 """How often do the report's intervals hold the truth? Simulated coverage of every interval that it prints.
 
-    python -m benchmarks.coverage [REPETITIONS]
+    python -m benchmarks.coverage [REPETITIONS] [--outcome NAME ...]
 
+All outcomes by default; those of some are kept from the last call if others are named.
 The interval of a group and of a difference, in one condition and for the mean over three conditions with common starts,
 and the exact bound where no interval is printed: for 2 to 20 models and 100, 900 and 3,000 episodes. Of differences
 over the conditions also the 90% interval, which says that two groups are equivalent, and that of 99.2%, which is Holm's
 for the first of six pairs. And the interval over models alone, of losses and costs: a number of each model. An outcome
 is a function of a normal number: the sum of effects of the model, of the start, of method and episode, and of what is
 left. So the truth is integrated, not simulated. Cells are parts of one draw: the first models and episodes of it. Of
-two thousand some come out below what is promised by chance: those are drawn again, ten times as often.
+two thousand some come out below what is promised by chance: those are drawn again, ten times as often. Outcomes called
+"same weights" are of two groups that share their models, and are compared model by model.
 
 Prints a table, writes benchmarks/results/coverage.json, and renews the table in docs/explanation/evaluation.md.
 """
 
+import argparse
 import json
-import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -75,6 +77,7 @@ class Outcome:
     starts: float
     own: float  # of a method in an episode
     rest: float
+    correlation: float | None = None  # of a model's two effects, where both groups have the same models
 
     @property
     def sd(self) -> float:
@@ -161,6 +164,10 @@ OUTCOMES = (
     Outcome("at the ceiling", step, step_truth, at(0.9999, 1), at(0.999, 1), 0.04, starts=0.6, own=0.3, rest=0.74),
     Outcome("no difference", step, step_truth, at(0.93, 1), at(0.93, 1), 0.04, starts=0.67, own=0, rest=0.74),
     Outcome("one policy twice", share, share_truth, 0.9, 0.9, models=0.0, starts=0.3, own=0, rest=0.25),
+    Outcome(
+        "same weights, alike", share, share_truth, 0.92, 0.9, 0.05, starts=0.3, own=0.1, rest=0.25, correlation=0.9
+    ),
+    Outcome("same weights, opposed", share, share_truth, 0.92, 0.9, 0.05, 0.3, own=0.1, rest=0.25, correlation=-0.5),
 )
 
 BEYOND = (
@@ -182,6 +189,7 @@ def simulate(
     n, count, conditions = max(models), max(episodes), len(EASIER)
     centres = [mean + EASIER * outcome.sd for mean in (outcome.first, outcome.second)]
     truths = [outcome.truth(centre, outcome.sd) for centre in centres]
+    paired, rho = outcome.correlation is not None, outcome.correlation or 0.0
     held: dict[tuple[str, int, int, float], list[bool]] = {}
 
     def note(
@@ -193,9 +201,13 @@ def simulate(
 
     for _ in range(repetitions):
         starts = outcome.starts * random.standard_normal(count)
-        effects, groups = [], []
+        effects: list[Floats] = []
+        groups = []
         for centre in centres:
-            effects.append(outcome.models * random.standard_normal(n))
+            drawn = outcome.models * random.standard_normal(n)
+            if effects and paired:
+                drawn = rho * effects[0] + np.sqrt(1 - rho**2) * drawn
+            effects.append(drawn)
             own = outcome.own * random.standard_normal((conditions, count))
             z = outcome.rest * random.standard_normal((n, conditions, count), dtype=np.float32)
             groups.append(outcome.score(z + effects[-1][:, None, None] + (centre[:, None] + own + starts)))
@@ -210,7 +222,7 @@ def simulate(
                     ("one condition", [y[:, 0] for y in both], slice(1)),
                     ("mean of conditions", [over_conditions(y) for y in both], slice(None)),
                 ):
-                    group, difference = group_estimate(first), difference_estimate(first, second)
+                    group, difference = group_estimate(first), difference_estimate(first, second, paired)
                     by_method = [float(truth[index].mean()) for truth in truths]
                     note(f"group, {where}", (k, e), group.interval() if group else None, by_method[0])
                     wanted = by_method[0] - by_method[1]
@@ -294,15 +306,27 @@ def page_part(cells: list[Cell], repetitions: int) -> str:
 
 
 def main() -> None:
-    """Simulate all outcomes."""
-    repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else REPETITIONS
-    every = [*OUTCOMES, *BEYOND]
+    """Simulate the outcomes that are asked for."""
+    by_name = {outcome.name: outcome for outcome in (*OUTCOMES, *BEYOND)}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("repetitions", type=int, nargs="?", default=REPETITIONS)
+    parser.add_argument("--outcome", choices=by_name, action="append")
+    words = parser.parse_args()
+    repetitions = words.repetitions
+    every = [by_name[name] for name in words.outcome or by_name]
+    kept: list[Cell] = []
+    if words.outcome:
+        published = json.loads(RESULTS.read_text())
+        assert published["repetitions"] == repetitions, "kept cells are of as many repetitions"
+        kept = [cell for each in published["cells"] if (cell := Cell(**each)).outcome not in words.outcome]
     with ProcessPoolExecutor() as pool:
         cells = [cell for cells in pool.map(simulate, every, [repetitions] * len(every)) for cell in cells]
         promised = {outcome.name for outcome in OUTCOMES}
         chosen = [number for number, cell in enumerate(cells) if below(cell) and cell.outcome in promised]
         for number, cell in zip(chosen, pool.map(drawn_again, [cells[each] for each in chosen]), strict=True):
             cells[number] = cell
+    order = list(by_name)
+    cells = sorted([*kept, *cells], key=lambda cell: order.index(cell.outcome))
     OUT.print(table(cells).text(), markup=False)
     lines = ",\n".join(json.dumps(asdict(cell)) for cell in cells)
     with whole_file(RESULTS) as temporary:
