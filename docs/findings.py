@@ -128,7 +128,7 @@ def _with(comparison: Comparison) -> list[Verdict]:
 
 def _fast_and_bins(suite: Suite, _settings: Settings) -> str:
     said = versus(suite, "pi0_fast", "binning")
-    return said and f"**FAST or a token per action**: {said}"
+    return said and f"**FAST or a token per action** (recipe and decoding differ too): {said}"
 
 
 def _pi0_published(suite: Suite, _settings: Settings) -> str:
@@ -148,7 +148,10 @@ def _yardsticks(suite: Suite, _settings: Settings) -> str:
         return ""
     by = f", by {spanned([*ahead.values()], 2)}" if ahead else ""
     where = places([*ahead], gaps) if ahead else "no task"
-    return f"**Yardsticks**: on {where} a controller that plans in the true simulator is better than every method{by}."
+    return (
+        f"**Yardsticks**, which need no training: on {where} a controller that plans in the true simulator is better "
+        f"than every method{by}."
+    )
 
 
 def gap_to_planner(comparison: Comparison) -> float | None:
@@ -171,8 +174,8 @@ def _one_recipe(_suite: Suite, settings: Settings) -> str:
     if settings.get("set") or settings.get("preset"):
         return ""
     return (
-        "**Not shown**: what a method can do at its best. Each has one recipe, searched on the pendulum and tuned on "
-        "no other task."
+        "**Not shown**: what a method can do at its best. Each has one recipe, searched on the pendulum. No training "
+        "setting is tuned on another task."
     )
 
 

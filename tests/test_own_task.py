@@ -98,7 +98,7 @@ def test_the_task_of_a_model_through_both_trainings(own: Path, capsys: pytest.Ca
     mlflow_run(own, "-e", "collect", "-P", "task=mine/slide.py:SLIDE", "-P", "trajectories=40")
     task = "--task", "project/mine/slide.py:SLIDE"
     for script in ("train.train_pi0", "train.train_pi0_fast"):
-        assert "a first look" in call(own, script, *task, *TINY)
+        assert "a first check" in call(own, script, *task, *TINY)
     models = sorted(map(str, (own / "train/trained_models").glob("*.pth")))
     assert ["tinypi0_slide_" in models[0], "tinypi0fast_slide_" in models[1]] == [True, True]
     assert main(COMMANDS, ["play", models[1], *task, "--lockstep", "--out", "slide.gif"]) == 0

@@ -149,7 +149,7 @@ def test_the_chunk_of_a_run_is_that_of_its_data_whatever_its_version_told(
 
 def test_the_best_of_a_study_is_chosen_by_the_tasks_own_scores() -> None:
     assert choosing(PENDULUM) == ("calm", "success", "converge") and choosing(PUCK)[0] == PUCK.primary
-    assert chosen_by(PUCK).startswith("by near, then success, in the first look")
+    assert chosen_by(PUCK).startswith("by near, then success, in the first check")
     assert registered_name("pendulum", "pi0") == "pi0" and registered_name("puck", "pi0") == "puck-pi0"
 
 

@@ -33,7 +33,7 @@ def train(method_name: str, settings: TrainSettings) -> None:
     looked = ", ".join(f"{name} {value:.2f}" for name, value in made.check.items())
     rows = [
         ("loss", f"{losses}, at epoch {made.best_epoch}"),
-        ("control", f"{looked} (a first look)" if looked else "not judged: the task has no simulator"),
+        ("control", f"{looked} (a first check)" if looked else "not judged: the task has no simulator"),
         ("training", f"{metrics[TRAIN_SECONDS]:.1f} s"),
         ("model", str(made.mirror.model)),
         ("loss curves", str(made.mirror.picture)),

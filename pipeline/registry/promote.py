@@ -5,7 +5,7 @@ primary score, as `compare` judges two policies: on the same starts and noise, a
 until it is decided. What is shown is that this model is better than that one, not that its recipe is.
 
 The episodes are drawn for these two models alone, by a stream named after their files: they are others than those of
-any evaluation, of the first look that chooses a study's best, and of other promotions. There is one decision for each
+any evaluation, of the first check that chooses a study's best, and of other promotions. There is one decision for each
 candidate and champion: it is kept in a tag of the candidate's version, and trying again is no second chance.
 """
 

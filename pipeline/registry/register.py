@@ -1,6 +1,6 @@
 """Registering trained models in MLflow's model registry, and choosing a study's best.
 
-The best member of a method is the one that controls best in the first look after its training: by `check_SCORE` of the
+The best member of a method is the one that controls best in the first check after its training: by `check_SCORE` of the
 task's primary score, then of its other scores in [0, 1], then by the lower validation loss. Those 100 episodes are not
 the ones that an evaluation reports, so that the scores of the best are not flattered by the choice; neither test loss
 nor reported scores have a say. Without a simulator there is no look: the validation loss alone chooses. Where the seeds
@@ -55,7 +55,7 @@ from pipeline.tracking.registry import (
 from pipeline.tracking.store import Store, home, open_store
 
 CHOSEN_BY = (
-    "by {scores}, in the first look after training ({episodes} episodes, action noise {noise:g}, replan {replan}), "
+    "by {scores}, in the first check after training ({episodes} episodes, action noise {noise:g}, replan {replan}), "
     "which are not the episodes reported below, then by validation loss"
 )
 

@@ -17,7 +17,7 @@ from pipeline.tracking.mirror import Mirror
 from pipeline.tracking.registry import log_model
 from pipeline.tracking.store import mlflow_settings
 
-# A first look at control after training, on other episodes than an evaluation meets, unless it is given this seed.
+# A first check of control after training, on other episodes than an evaluation meets, unless it is given this seed.
 CHECK_SEED, CHECK_EPISODES = 1_000_003, 100
 
 CHECK = "check_"  # before the names of scores
@@ -35,7 +35,7 @@ class Trained:
     url: str  # of the run, below the UI's address
     best_epoch: int
     metrics: dict[str, float]
-    check: dict[str, float]  # scores of a first look at control, by their names; none without a simulator
+    check: dict[str, float]  # scores of a first check of control, by their names; none without a simulator
     weights_digest: str
     undelivered: int  # calls that wait for a store that is away
 
@@ -81,16 +81,16 @@ def finish(training: Training) -> Trained:
 
 
 def first_look(task: Task, policy: Policy, threads: int) -> tuple[dict[str, float], str]:
-    """Return scores of a first look at control by name, and what is told of it; none without a simulator."""
+    """Return scores of a first check of control by name, and what is told of it; none without a simulator."""
     if task.world is None:
-        return {}, "no first look: the task has no simulator. 'evaluate' judges its plans"
+        return {}, "no first check: the task has no simulator. 'evaluate' judges its plans"
     condition = task.middle_condition
     episodes = draw_episodes(task, (condition,), CHECK_EPISODES, CHECK_SEED)
     planner = policy_planner(policy, episodes, CHECK_SEED)
     (scores,) = mean_scores(evaluate_planner(planner, episodes, threads))
     check = {name: scores[name] for name in shares_of(task.scores)}
     return check, (
-        f"a first look: {', '.join(f'{name} {value:.2f}' for name, value in check.items())} "
+        f"a first check: {', '.join(f'{name} {value:.2f}' for name, value in check.items())} "
         f"({CHECK_EPISODES} episodes, action noise {condition.action_noise:g}, replan {condition.replan})"
     )
 

@@ -213,7 +213,7 @@ class Task:
 
     @property
     def middle_condition(self) -> Condition:
-        """The middle one of all conditions, for a first look at control."""
+        """The middle one of all conditions, for a first check of control."""
         return self.conditions[len(self.conditions) // 2]
 
     @cached_property
