@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.npz import read_npz, write_npz
+from pipeline.data.npz import Arrays, read_npz, write_npz
 from pipeline.errors import DataError, SettingsError, UserError, one_line, reason
+from pipeline.files import arrays_digest
 from pipeline.names import KIND, STUDY, Kind
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.design import Design
@@ -29,6 +30,7 @@ from pipeline.tracking.study import is_at_its_end
 
 FOLDER = Path(__file__).resolve().parent / "episodes"
 UNIT = 1e-4  # scores are rounded to it: an eighth of the size, and pages show no more digits
+SETTINGS = "settings"
 Settings = Mapping[str, Any]
 
 
@@ -89,7 +91,7 @@ def file_of(suite: str, task: str) -> Path:
 
 
 def keep(comparison: Comparison, settings: Settings, file: Path) -> None:
-    """Write what `read` reads."""
+    """Write what `read` reads; a file of the same episodes stays, whatever a later call of the suite was given."""
     models = [model for group in comparison.groups for model in group.models]
     names = dict.fromkeys(name for model in models for name in model.episodes)
     arrays = {name: np.stack([model.episodes[name] for model in models if name in model.episodes]) for name in names}
@@ -99,13 +101,25 @@ def keep(comparison: Comparison, settings: Settings, file: Path) -> None:
         "protocol": comparison.protocol,
         "design": asdict(comparison.design),
         "notes": comparison.notes,
-        "settings": settings,
+        SETTINGS: settings,
         "models": [
             {field.name: getattr(model, field.name) for field in fields(Model)} | {"episodes": list(model.episodes)}
             for model in models
         ],
     }
-    write_npz(file, {name: smallest(np.rint(each / UNIT)) for name, each in arrays.items()}, metadata, compressed=True)
+    whole = {name: smallest(np.rint(each / UNIT)) for name, each in arrays.items()}
+    if not is_kept(file, whole, metadata):
+        write_npz(file, whole, metadata, compressed=True)
+
+
+def is_kept(file: Path, arrays: Arrays, metadata: Mapping[str, Any]) -> bool:
+    """Whether a file has these arrays and this metadata, but for the settings."""
+    try:
+        found, about = read_npz(file, "")
+    except DataError:
+        return False
+    same = json.loads(json.dumps({**metadata, SETTINGS: None})) == {**about, SETTINGS: None}
+    return same and arrays_digest(arrays) == arrays_digest(found)
 
 
 def smallest(whole: NDArray[np.float64]) -> NDArray[np.integer[Any]]:
@@ -120,7 +134,7 @@ def read(file: Path) -> tuple[Comparison, Settings]:
         left = {name: iter(whole * UNIT) for name, whole in arrays.items()}
         models = [as_model(each, left) for each in about["models"]]
         words = about["title"], about["protocol"], Design(**about["design"])
-        return compare_models(find_task(about["task"]), *words, models, about["notes"]), about["settings"]
+        return compare_models(find_task(about["task"]), *words, models, about["notes"]), about[SETTINGS]
     except Exception as error:  # whatever is wrong with a file that somebody else made
         raise DataError(
             f"{file}: expected a study as 'make results' keeps it, found another file ({reason(error)[:200]})."

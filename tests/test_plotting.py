@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.evaluation.record import Record
 from pipeline.report.animation import animate_episode
 from pipeline.report.loss_curves import draw_loss_curves, draw_losses
-from pipeline.report.plotting import as_svg, save
+from pipeline.report.plotting import as_svg, look, save
 from pipeline.report.trajectory_plots import plot_trajectories
 from pipeline.tasks.pendulum import PENDULUM
 from tests.conftest import environment
@@ -36,6 +36,10 @@ def draw_all(folder: Path) -> None:
 
 def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_no_two_groups_look_alike() -> None:
+    assert len({tuple(look(number).items()) for number in range(49)}) == 49
 
 
 def test_settings_of_a_process_do_not_reach_our_pictures(tmp_path: Path) -> None:

@@ -281,6 +281,9 @@ def test_what_is_kept_of_a_study_says_the_same(suite: Suite, tmp_path: Path) -> 
         assert pages[0] == pages[1] and settings == {"n_models": 3}  # but for the last digit of p-values
         published.keep(again, settings, file.with_name("again.npz"))
         assert file.read_bytes() == file.with_name("again.npz").read_bytes(), "kept again, it does not change"
+        before = file.read_bytes()
+        published.keep(comparison, {"n_models": 9}, file)
+        assert file.read_bytes() == before, "nor do the settings of another call change it"
 
 
 def rewritten(file: Path, change: Callable[[dict[str, Any], dict[str, Any]], object]) -> None:

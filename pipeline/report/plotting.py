@@ -69,8 +69,9 @@ def logarithmic(axes: Axes) -> None:
 
 
 def look(number: int) -> dict[str, Any]:
-    """Return colour, marker and line of a group."""
-    return LOOKS[number % len(LOOKS)]
+    """Return colour, marker and line of a group; where colours come again, with another marker and line."""
+    turn, place = divmod(number, len(LOOKS))
+    return LOOKS[(place + turn) % len(LOOKS)] | {"color": LOOKS[place]["color"]}
 
 
 def line_of(number: int) -> dict[str, Any]:

@@ -184,7 +184,7 @@ def draw_steps(
     `episode_steps` where it never comes.
     """
     noises, replans = sorted({noise for noise, _ in conditions}), sorted({replan for _, replan in conditions})
-    figure = Figure(figsize=(3.4 * len(replans) + 0.6, 2.5 * len(noises) + 0.8), layout="constrained")
+    figure = Figure(figsize=(3.4 * len(replans) + 0.6, 2.5 * len(noises) + 1.1), layout="constrained")
     panels = figure.subplots(len(noises), len(replans), sharex=True, sharey=True, squeeze=False)
     at = np.arange(episode_steps)
     for (row, noise), (column, replan) in ((a, b) for a in enumerate(noises) for b in enumerate(replans)):
@@ -206,7 +206,8 @@ def draw_steps(
         axes.set_ylabel("share of all episodes")
     for axes in panels[-1]:
         axes.set_xlabel("step")
-    panels[0, 0].legend(loc="lower right")
+    drawn = [axes.get_legend_handles_labels() for axes in panels.flat if axes.get_visible()]
+    figure.legend(*drawn[0], loc="outside lower center", ncols=4, frameon=False)
     figure.suptitle(
         f"{event.capitalize()} by each step, and not ended early, in {title}: thin lines are models, thick their mean"
     )
