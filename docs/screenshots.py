@@ -183,7 +183,7 @@ def main(database: Path, folder: Path, study: str) -> None:
             listed = nested(page, uri, experiment, study, sorted({model.method for model in models}))
             expect(listed).to_have_count(len(models) + 3)
             page.screenshot(path=folder / "mlflow_study.png")
-            page.set_viewport_size({"width": 1400, "height": 830})
+            page.set_viewport_size({"width": 1400, "height": 1060})
             artifact(page, uri, experiment, run, "report/scores.png")
             stored = page.get_by_text(str(database.absolute().parent), exact=False)  # folders of this machine
             page.wait_for_timeout(1500)  # the tree of artifacts unfolds by a script, without a sign of its end
