@@ -10,7 +10,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 from pipeline.errors import SettingsError
@@ -77,10 +77,11 @@ class Settings(BaseModel):
 
     @field_validator("*")
     @classmethod
-    def _is_a_possible_name(cls, value: Any) -> Any:
-        """Refuse text that no system accepts as a path, before any file is looked for."""
+    def _is_a_possible_name(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse text that no system accepts as a path, before any file is looked for; text of a form is no path."""
+        has_form = any(getattr(each, "pattern", None) for each in cls.model_fields[str(info.field_name)].metadata)
         for text in map(str, value if isinstance(value, tuple) else (value,)):
-            longest = max(len(os.fsencode(part)) for part in text.split("/"))
+            longest = 0 if has_form else max(len(os.fsencode(part)) for part in text.split("/"))
             if "\0" in text or len(text) > MAX_TEXT or longest > MAX_PART:
                 raise ValueError(f"expected text without zero bytes, of at most {MAX_PART} bytes between slashes")
         return value

@@ -9,6 +9,7 @@ from filelock import FileLock
 
 from pipeline.errors import LockError
 
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 

@@ -12,6 +12,8 @@ import pipeline
 from pipeline.errors import CheckpointError
 from pipeline.policies.checkpoint import save_checkpoint
 from pipeline.policies.ensemble import save_ensemble
+from pipeline.policies.states import is_name
+from pipeline.studies.jobs import averaged_name
 from tests.test_export import ACTION_DIM, HORIZON, STATES, random_model
 
 
@@ -56,6 +58,13 @@ def test_it_plans_the_mean_of_its_members(tmp_path: Path, method: str) -> None:
 def test_the_same_members_give_the_same_bytes(tmp_path: Path, ensemble: Path) -> None:
     save_ensemble(tmp_path / "again.pth", "three of them", members(tmp_path, "pi0"))
     assert (tmp_path / "again.pth").read_bytes() == ensemble.read_bytes()
+
+
+def test_the_name_of_an_average_is_one_that_its_file_takes() -> None:
+    assert averaged_name("pi0 width=64", 10) == "pi0 width=64 average of 10"
+    groups = ["pi0 " + "lr=0.001 " * 30 + end for end in ("ema=0.5", "ema=0.9")]
+    names = [averaged_name(group, 10) for group in groups]
+    assert all(map(is_name, names)) and names[0] != names[1] and names[0].endswith(" average of 10")
 
 
 def test_members_that_do_not_fit_are_refused_and_nothing_is_written(tmp_path: Path) -> None:

@@ -4,16 +4,22 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from mlflow.tracking import MlflowClient
+from requests import HTTPError
 
 from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
 from pipeline.tracking.begin import start_run
 from pipeline.tracking.journal import Journal, journal_of, left_journals, open_journal
+from pipeline.tracking.query import search
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import home, open_store
+from pipeline.tracking.study import open_study
 from pipeline.upkeep.doctor import doctor, remove_unfinished_files
 from tests import warm
 from tests.conftest import environment, files_of
@@ -30,9 +36,9 @@ def test_an_outbox_survives_a_line_that_was_broken_off(tmp_path: Path) -> None:
     with (journal.folder / "outbox.jsonl").open("ab") as outbox:
         outbox.write(b'{"what": "te')
     journal.put(item(2))
-    assert journal.waiting() == [item(1), item(2)]
+    assert list(journal.waiting()) == [item(1), item(2)] and journal.count_waiting() == 2
     journal.delivered(1)
-    assert journal.waiting() == [item(2)]
+    assert list(journal.waiting()) == [item(2)]
     journal.delivered(1)
     assert not journal.has_waiting
     (journal.folder / "outbox.jsonl").write_bytes(b"")
@@ -43,11 +49,13 @@ def test_files_that_wait_are_copies(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "run")
     journal.make({})
     original = tmp_path / "log.txt"
-    for text in ("first", "second"):
+    for text in ("first", "second", "third"):
         original.write_text(text)
         journal.put({"what": "file", "values": {"folder": None}, "path": str(original)})
+        if text == "second":
+            journal.delivered(1)
     original.unlink()
-    assert [Path(each["path"]).read_text() for each in journal.waiting()] == ["first", "second"]
+    assert [Path(each["path"]).read_text() for each in journal.waiting()] == ["second", "third"]
     assert {Path(each["path"]).name for each in journal.waiting()} == {"log.txt"}
 
 
@@ -76,6 +84,58 @@ def test_a_journal_has_one_owner_and_a_look_leaves_nothing(workplace: Path) -> N
     assert not journal.own() and not journal.folder.exists() and not journal_of("absent").own()
     assert not journal_of("absent").folder.exists()
     assert [each.run_id for each in left_journals()] == ["two"]
+
+
+def test_a_journal_that_is_closed_to_us_does_not_hide_the_others(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, name in enumerate(("closed", "open")):
+        open_journal(name, {"started": float(number)}).release()
+    own = Journal.own
+
+    def closed(journal: Journal, patience: float = 0) -> bool:
+        if journal.run_id == "closed":
+            raise PermissionError(13, "Permission denied", str(journal.folder))
+        return own(journal, patience)
+
+    monkeypatch.setattr(Journal, "own", closed)
+    assert [each.run_id for each in left_journals()] == ["open"]
+
+
+@pytest.mark.usefixtures("with_store")
+def test_what_a_store_says_against_a_call_is_told(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a proxy before MLflow that takes no large files."""
+    run = start(open_store(), "large")
+
+    def refuse(*_: Any) -> None:
+        raise HTTPError("413 Client Error: Request Entity Too Large")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_artifact", refuse)
+        run.file(Path(__file__))
+        assert run.end("FINISHED") == 2 and "413 Client Error" in run.obstacle
+        (finding,) = doctor()
+        assert finding.waiting == 2 and "2 calls still wait: 413 Client Error" in finding.done
+    (finding,) = doctor()
+    assert finding.waiting == 0 and "2 calls delivered" in finding.done
+
+
+@pytest.mark.usefixtures("with_store")
+def test_a_study_is_found_by_its_tags_though_the_store_was_away(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_batch, tries = MlflowClient.log_batch, []
+
+    def away_once(*given: Any, **named: Any) -> None:
+        tries.append(named)
+        if len(tries) == 1:
+            raise MlflowException("away", error_code=TEMPORARILY_UNAVAILABLE)
+        log_batch(*given, **named)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", away_once)
+    run = open_study(open_store(), "first", "tinypi")
+    assert [each.run_id for each in search(open_store(), {"study": "first"})] == [run.run_id] and len(tries) > 1
+    run.end("FINISHED")
 
 
 def test_doctor_leaves_alone_what_is_not_its_own(workplace: Path) -> None:

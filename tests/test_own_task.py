@@ -249,6 +249,8 @@ OF_TASK = [
     ("conditions=SLIDE.conditions * 2", "conditions: expected different ones"),
     ("pair_steps=()", "pair_steps: expected increasing steps"),
     ("pair_steps=(0, 4, 4)", "pair_steps: expected increasing steps, 0 or more, found [0, 4, 4]"),
+    ("pair_steps=(np.int64(0), 4)", "pair_steps: expected a whole number of the type int, 0 or more, found 0"),
+    ("action=(Channel('force', 'force', '', 0.5),)", "world.simulate: expected twice the limit of an action to act as"),
     ("pair_steps=(-1, 4)", "pair_steps: expected a whole number, 0 or more, found -1"),
     ("pair_steps=(0, 101)", "demonstration_steps: expected at least 151"),
     ("world=None", "conditions: expected no noise where there is no world, found some"),
@@ -351,10 +353,14 @@ for name, options in {
     gymnasium.register(f"tests/{name}-v0", Counter, max_episode_steps=8, kwargs=options)
 
 
+COUNTER: dict[str, Any] = {
+    "name": "counter", "description": "Counts.", "conditions": (Condition(0.5, 3), Condition(0.9, 2)),
+    "control_seconds": 0.1, "horizon": 4,
+}  # fmt: skip
+
+
 def counter(name: str = "Counter", **more: Any) -> Task:
-    about = {"name": "counter", "description": "Counts.", "conditions": (Condition(0.5, 3), Condition(0.9, 2))}
-    about |= {"control_seconds": 0.1, "horizon": 4}
-    return gymnasium_task(f"tests/{name}-v0", **(about | more))
+    return gymnasium_task(f"tests/{name}-v0", **(COUNTER | more))
 
 
 def test_what_an_environment_tells_makes_a_task() -> None:
@@ -362,6 +368,7 @@ def test_what_an_environment_tells_makes_a_task() -> None:
     assert [channel.name for channel in (*task.observation, *task.action)] == ["o0", "o1", "a0", "a1"]
     assert task.limits.tolist() == [1, 3] and (task.episode_steps, task.pair_steps) == (8, tuple(range(8)))
     assert task.primary == "success" and task.demonstration_steps == 7 + 4
+    assert counter(pair_steps=(0, 2)).demonstration_steps == 8, "an episode is demonstrated whole"
     assert task.digest != counter("Long").digest
     check_task(task)
     for name, message in (
@@ -372,6 +379,10 @@ def test_what_an_environment_tells_makes_a_task() -> None:
             check_task(counter(name))
     with pytest.raises(SettingsError, match="expected observations in a flat Box, found Box"):
         counter("Picture")
+    ends = [gymnasium_task("tests/Counter-v0", {"end": end}, **COUNTER).digest for end in (np.int64(3), 3, 4)]
+    assert ends[0] == ends[1] != ends[2]
+    with pytest.raises(SettingsError, match=r"options: expected numbers, texts and lists of them, .*, found object"):
+        gymnasium_world.gymnasium_world("tests/Counter-v0", {"end": object()})
     with pytest.raises(SettingsError, match="expected 2 action channels, found 1"):
         check_task(replace(task, action=task.action[:1]))
 

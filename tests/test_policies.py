@@ -97,7 +97,9 @@ def test_names_of_unknown_states_are_refused() -> None:
         checked_states("x", 3, pd.DataFrame(np.zeros((1, 3)), columns=list("abc")))
 
 
-@pytest.mark.parametrize("states", [[["0.1", "0", "0", "0"]], np.zeros((1, 4), complex), np.zeros((1, 4), "M8[s]")])
+@pytest.mark.parametrize(
+    "states", [[["0.1", "0", "0", "0"]], np.zeros((1, 4), complex), np.zeros((1, 4), "M8[s]"), [[{}, 1.0]]]
+)
 def test_what_is_no_number_is_refused(states: Any) -> None:
     with pytest.raises(ValueError, match="expected numbers as states"):
         checked_states("x", 4, states)

@@ -22,6 +22,7 @@ from pipeline import config
 from pipeline.cli import main as cli
 from pipeline.cli.options import settings_command
 from pipeline.cli.train import train_command
+from pipeline.errors import SettingsError
 from pipeline.methods.settings import BinningSettings, Pi0FastSettings, Pi0Settings, RegressionSettings
 from pipeline.stages.settings import CollectSettings, TokenizeSettings
 from pipeline.studies.settings import EnsembleSettings, SearchSettings, SuiteSettings, shorthands
@@ -79,6 +80,13 @@ def test_mlproject_command_line_and_settings_are_one(name: str) -> None:
     for field, option in options.items():
         assert set(option.opts) == {f"--{field}", f"--{field.replace('_', '-')}"}
         assert fields[field].description and (fields[field].default == () or str(fields[field].default) in option.help)
+
+
+def test_a_list_of_groups_may_be_longer_than_a_name_in_a_path() -> None:
+    methods = ", ".join(f"pi0 width=64 layers=3 heads=2 lr=0.00{number} ema=0.99" for number in range(1, 9))
+    assert len(methods) > 300 and config.make(EnsembleSettings, {"methods": methods}).methods == methods
+    with pytest.raises(SettingsError, match="pairs: expected text without zero bytes, of at most 255 bytes between"):
+        config.make(EnsembleSettings, {"pairs": "x" * 256})
 
 
 def test_both_spellings_reach_the_settings() -> None:

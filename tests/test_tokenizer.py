@@ -211,6 +211,8 @@ def test_summary_is_stored(data: Path) -> None:
 
 def test_vocabulary_must_exceed_the_alphabet(data: Path) -> None:
     chunks = load_action_pairs(data / "training_pairs_original.npz").action_chunk
+    with pytest.raises(TokenizerError, match=r"^scale: expected at most 20,000 integers, .* Lower the scales\.$"):
+        fit_tokenizer(chunks, 100_000)
     with pytest.raises(TokenizerError, match=r"expected more than \d+ entries at scale 2.*found 50"):
         fit_tokenizer(chunks, 2, 50)
 

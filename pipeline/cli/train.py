@@ -44,7 +44,8 @@ def train(method_name: str, settings: TrainSettings) -> None:
         ("open the UI", ui_command()),
     ]
     if made.undelivered:
-        rows.append(("MLflow", f"unreachable: {made.undelivered} calls are pending; upload: 'python -m pipeline sync'"))
+        calls = f"{made.undelivered} calls are pending ({made.obstacle or 'the store does not answer'})"
+        rows.append(("MLflow", f"{calls}; upload: 'python -m pipeline sync'"))
     print_rows(made.mirror.name, rows, "model")
 
 

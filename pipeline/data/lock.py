@@ -1,13 +1,10 @@
 """The lock of a data folder: one process changes it at a time, and none while another reads related files."""
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.locks import file_lock
-
-READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+from pipeline.locks import READ_ONLY, file_lock
 
 
 @contextmanager

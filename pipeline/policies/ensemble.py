@@ -29,7 +29,7 @@ from pipeline.policies.checkpoint import (
     write_pth,
 )
 from pipeline.policies.policy import Policy, policy_of
-from pipeline.policies.states import Floats, is_name
+from pipeline.policies.states import MAX_NAME, Floats, is_name
 
 FORMAT = "tinypi-ensemble-1"
 MOST_MEMBERS = 100
@@ -40,6 +40,7 @@ def save_ensemble(path: Path, name: str, members: Sequence[Path]) -> None:
 
     Raises `CheckpointError` if one of them is damaged, or they do not plan the same kind of chunk by the same method.
     """
+    assert is_name(name), f"a line of at most {MAX_NAME} characters, found {name!r}"
     checkpoints = [load_checkpoint(member) for member in members]
     average(path, name, checkpoints)
     content = {"format": FORMAT, "name": name, "members": [content_of(checkpoint) for checkpoint in checkpoints]}

@@ -30,8 +30,11 @@ def checked_states(
     found = np.asarray(_in_order(name, channels, states))
     if found.dtype.kind not in NUMBERS:
         raise ValueError(f"{name}: expected numbers as states, found the type {found.dtype}.")
-    with np.errstate(over="ignore"):  # values beyond float32 become infinite
-        array = found.astype(np.float32, order="C")  # matrix products round by the order in memory
+    try:
+        with np.errstate(over="ignore"):  # values beyond float32 become infinite
+            array = found.astype(np.float32, order="C")  # matrix products round by the order in memory
+    except TypeError as error:
+        raise ValueError(f"{name}: expected numbers as states, found other objects.") from error
     finite = bool(np.isfinite(array).all())
     if array.ndim != 2 or array.shape[1] != state_dim or not finite:
         raise ValueError(

@@ -38,6 +38,7 @@ class Trained:
     check: dict[str, float]  # scores of a first check of control, by their names; none without a simulator
     weights_digest: str
     undelivered: int  # calls that wait for a store that is away
+    obstacle: str  # what it said
 
 
 def finish(training: Training) -> Trained:
@@ -77,7 +78,7 @@ def finish(training: Training) -> Trained:
         run.file(path)
     _log_model(training, policy)
     undelivered = run.end("FINISHED")
-    return Trained(mirror, run.run_id, run.url, account.best_epoch, metrics, check, digest, undelivered)
+    return Trained(mirror, run.run_id, run.url, account.best_epoch, metrics, check, digest, undelivered, run.obstacle)
 
 
 def first_look(task: Task, policy: Policy, threads: int) -> tuple[dict[str, float], str]:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from pipeline.names import (
     Kind,
 )
 from pipeline.policies.ensemble import MOST_MEMBERS, members_digest
+from pipeline.policies.states import MAX_NAME
 from pipeline.stages.judging import EvaluationSpec, Judged, judge_file, judge_yardstick
 from pipeline.stages.unfinished import end_abandoned
 from pipeline.studies.groups import Member, member_name
@@ -240,7 +242,7 @@ def average_jobs(runs: Runs, earlier: Earlier) -> list[Job[str]]:
         made = [run for run in earlier.runs if run.tags.get(MEMBERS) == digest and group_of(run) == group]
         if any(map(earlier.is_judged, made)):
             continue
-        name = f"{group} average of {len(members)}"
+        name = averaged_name(group, len(members))
         tags = {GROUP: group, METHOD: members[0].tags[METHOD], MEMBERS: digest}
         place = runs.place(parent, Kind.AVERAGE, tags)
         work = (
@@ -248,6 +250,14 @@ def average_jobs(runs: Runs, earlier: Earlier) -> list[Job[str]]:
         )
         jobs.append(Job(name, Kind.AVERAGE, work))
     return jobs
+
+
+def averaged_name(group: str, count: int) -> str:
+    """The name of the average of `count` members; of a group with many settings its end is left out, with a digest."""
+    suffix = f" average of {count}"
+    if len(group) + len(suffix) > MAX_NAME:
+        suffix = f"... {sha256(group.encode()).hexdigest()[:8]}{suffix}"
+    return group[: MAX_NAME - len(suffix)] + suffix
 
 
 def end_failed(store: Store, study: str, experiment: str, job: Job[Any], reason: str) -> None:

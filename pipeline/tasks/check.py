@@ -5,6 +5,7 @@ Shapes: B episodes, T control steps, P state of the simulator, Q start, S observ
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -105,11 +106,27 @@ def _check_world(task: Task, starts: Array) -> Array:
     again, _ = _simulate(task, "controller", lambda _step, _states: zeros, starts[1:2], steps, drawn[1:2])
     expected = "the same states of an episode alone, whether its actions are the controller's or its noise"
     require(np.array_equal(again, states[1:2], equal_nan=True), "world.simulate", expected, "others")
+    _check_limits(task, starts[1:2], largest)
     among, by_itself = _check_scores(task, states, actions), _check_scores(task, states[1:2], actions[1:2])
     for name, column in among.items():
         expected, found = "the same of an episode alone as among others", by_itself[name][0]
         require(column[1] == found, f"score: {name}", f"{expected}, {column[1]}", found)
     return states
+
+
+def _check_limits(task: Task, starts: Array, largest: Array) -> None:
+    """Check that the world applies no action beyond its limit."""
+    beyond = np.where(np.isfinite(task.limits), 2 * largest, largest)
+    at, over = (
+        _simulate(task, "controller", partial(_constant, actions[None]), starts, task.horizon)[0]
+        for actions in (largest, beyond)
+    )
+    expected = "twice the limit of an action to act as the limit does: clip it there (in MuJoCo, by ctrlrange)"
+    require(np.array_equal(at, over, equal_nan=True), "world.simulate", expected, "other states")
+
+
+def _constant(actions: Array, _step: int, _states: Array) -> Array:
+    return actions
 
 
 def _observe(task: Task, states: Array) -> Array:

@@ -84,8 +84,18 @@ def gymnasium_world(env_id: str, options: Mapping[str, Any] | None = None) -> Wo
         simulate=simulate,
         observe=lambda states: states[..., :-BESIDE],
         ended=over,
-        source=json.dumps([env_id, dict(options or {})], sort_keys=True, default=str).encode(),
+        source=json.dumps([env_id, dict(options or {})], sort_keys=True, default=listed).encode(),
         most=MOST,
+    )
+
+
+def listed(option: Any) -> Any:
+    """Return arrays and numbers of NumPy as JSON has them. Raises `SettingsError` for what a digest cannot hold."""
+    if isinstance(option, np.ndarray | np.generic):
+        return option.tolist()
+    raise SettingsError(
+        f"options: expected numbers, texts and lists of them, by which data are known, found {type(option).__name__}. "
+        "Register an id of Gymnasium's that has the object."
     )
 
 
@@ -180,7 +190,8 @@ def gymnasium_task(env_id: str, options: Mapping[str, Any] | None = None, **chos
     if steps:
         horizon = chosen.get("horizon", HORIZON)
         pair_steps = chosen.get("pair_steps", tuple(np.unique(np.linspace(0, steps - 1, PAIRS, dtype=int)).tolist()))
-        told |= {"episode_steps": steps, "pair_steps": pair_steps, "demonstration_steps": pair_steps[-1] + horizon}
+        told |= {"episode_steps": steps, "pair_steps": pair_steps}
+        told["demonstration_steps"] = max(steps, pair_steps[-1] + horizon)
     if "is_success" in info:
         told |= {"own_scores": SUCCESS_SCORES, "score": _success_and_return}
     return Task(**(told | chosen))

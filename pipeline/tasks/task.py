@@ -1,7 +1,7 @@
 """What a task is: a record of data and functions. Everything about a task is said in its record and nowhere else.
 
-Shapes: B episodes side by side, T control steps, P state of the simulator, S observation, A action, H horizon of a
-chunk, G numbers that make a demonstrator's variation, D decisions of a task with several good ways.
+Shapes: B episodes side by side, T control steps, P state of the simulator, Q start, S observation, A action, H horizon of
+a chunk, G numbers that make a demonstrator's variation, D decisions of a task with several good ways.
 """
 
 import json
@@ -114,7 +114,8 @@ class Yardstick:
     """A controller to compare with, which needs no training."""
 
     controllers: Callable[[Array], Sequence[Controller]]
-    """`controllers(states (B, P))`: a controller of B episodes that are in these states."""
+    """`controllers(states (B, P))`: a controller of B episodes that are in these states; with `planned=False` it gets
+    their starts `(B, Q)` instead, as `world.draw_starts` has drawn them."""
     planned: bool = True
     """Whether it plans in the true simulator, as often as a policy, and is executed open-loop as a policy's chunks are.
     Then there may be several controllers: the plan is the mean of theirs. Otherwise it acts in every step."""

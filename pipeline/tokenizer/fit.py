@@ -41,12 +41,16 @@ def fit_tokenizer(
     low, high = int(integers.min()), int(integers.max())
     alphabet = high - low + 1
     vocabulary = vocabulary or alphabet + len(SPECIALS) + MERGES
-    if alphabet > MAX_ALPHABET or alphabet + len(SPECIALS) >= vocabulary:
-        largest = max(scale, fine_scale) if fine else scale
+    largest = max(scale, fine_scale) if fine else scale
+    if alphabet > MAX_ALPHABET:
+        raise TokenizerError(
+            f"scale: expected at most {MAX_ALPHABET:,} integers, found {alphabet:,}, from {low} to {high}, at scale "
+            f"{largest:g}. Lower the scales."
+        )
+    if alphabet + len(SPECIALS) >= vocabulary:
         raise TokenizerError(
             f"vocabulary: expected more than {alphabet + len(SPECIALS)} entries at scale {largest:g} ({alphabet} "
-            f"integers from {low} to {high}, and {len(SPECIALS)} specials; at most {MAX_ALPHABET} integers), "
-            f"found {vocabulary}. "
+            f"integers from {low} to {high}, and {len(SPECIALS)} specials), found {vocabulary}. "
             "Raise --vocabulary or lower the scales."
         )
     unmerged = fine * action_dim

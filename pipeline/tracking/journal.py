@@ -13,6 +13,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -100,7 +101,7 @@ class Journal:
         """Add what could not be delivered; a file that it names is copied, for the original may change."""
         lines = self._lines()
         if "path" in item:
-            copy = self.folder / "files" / str(len(lines)) / Path(item["path"]).name
+            copy = self.folder / "files" / token_hex(8) / Path(item["path"]).name
             with whole_file(copy) as temporary:
                 shutil.copyfile(item["path"], temporary)
             item = item | {"path": str(copy.relative_to(self.folder))}
@@ -111,12 +112,21 @@ class Journal:
     @property
     def has_waiting(self) -> bool:
         """Whether something waits to be delivered."""
-        return bool(self._lines())
+        try:
+            with self._outbox.open("rb") as outbox:
+                return outbox.readline().endswith(b"\n")
+        except FileNotFoundError:
+            return False
 
-    def waiting(self) -> list[Item]:
-        """What is to be delivered, in order."""
-        items = [json.loads(line) for line in self._lines()]
-        return [item | ({"path": str(self.folder / item["path"])} if "path" in item else {}) for item in items]
+    def count_waiting(self) -> int:
+        """How many calls wait to be delivered."""
+        return len(self._lines())
+
+    def waiting(self) -> Iterator[Item]:
+        """What is to be delivered, in order; read as it is asked for, since a store that is away takes none of it."""
+        for line in self._lines():
+            item = json.loads(line)
+            yield item | ({"path": str(self.folder / item["path"])} if "path" in item else {})
 
     def delivered(self, count: int) -> None:
         """Forget the first `count` of what was waiting."""
@@ -172,7 +182,11 @@ def left_journals() -> Iterator[Journal]:
     """The journals that no process owns, the oldest run first; each is ours until the next is asked for."""
     journals = [Journal(folder) for folder in journals_folder().glob("[!.]*") if folder.is_dir()]
     for journal in sorted(journals, key=lambda each: each.about().get("started", 0.0)):
-        if journal.own(patience=0):
+        try:
+            ours = journal.own(patience=0)
+        except OSError:  # another user's, in a folder that is closed to us
+            continue
+        if ours:
             try:
                 yield journal
             finally:

@@ -17,6 +17,7 @@ from mlflow.utils.mlflow_tags import (
 )
 from numpy.typing import NDArray
 
+from pipeline.errors import one_line
 from pipeline.tracking.delivery import BRIEFLY, deliver, is_away, patiently
 from pipeline.tracking.journal import ENDED, Journal
 from pipeline.tracking.owner import let_go
@@ -25,6 +26,7 @@ from pipeline.tracking.store import mlflow_settings
 RETRY_SECONDS = 15.0  # between two tries to reach a store that is away: one may take a few seconds
 MLFLOW_BATCH = 1000  # metrics that the store takes at once
 FLUSH_SECONDS = 5.0  # a batch of metrics costs 10-20 ms on sqlite: this keeps logging far below 2% of training
+OBSTACLE = 200  # characters that are kept of an error
 DATASET_PREVIEW = 1000  # rows MLflow sees for its schema; the whole file's sha256 is the digest
 
 
@@ -46,6 +48,7 @@ class TrackedRun:
         self._metrics: list[list[Any]] = []
         self._flushed = time.monotonic()
         self._tried = -math.inf  # when what waits was last tried
+        self.obstacle = ""  # why what waits could not be delivered then
 
     def _begun(self) -> Run:
         if self._known is None:
@@ -146,7 +149,7 @@ class TrackedRun:
         self.journal.describe(self.journal.about() | {ENDED: status})
         # Somebody waits for a run that they interrupted: a store that did not answer just now is not asked again.
         given_up = status == "KILLED" and time.monotonic() - self._tried < RETRY_SECONDS
-        waiting = len(self.journal.waiting()) if given_up else self.deliver_waiting()[1]
+        waiting = self.journal.count_waiting() if given_up else self.deliver_waiting()[1]
         if waiting or resumable:
             self.journal.release()
         else:
@@ -166,21 +169,21 @@ class TrackedRun:
         Returns how many calls were delivered, and how many still wait.
         """
         assert self.journal is not None, "only runs with a journal have something waiting"
-        waiting = self.journal.waiting()
-        done = 0
+        count, done, self.obstacle = self.journal.count_waiting(), 0, ""
         try:
             with mlflow_settings(self.limits):
-                for item in waiting:
+                for item in self.journal.waiting():
                     deliver(self.client, self.run_id, item)
                     done += 1
         except Exception as error:
             if not is_away(error):
                 raise
+            self.obstacle = one_line(error)[:OBSTACLE]
         finally:
             self._tried = time.monotonic()
             if done:
                 self.journal.delivered(done)
-        return done, len(waiting) - done
+        return done, count - done
 
     def _send(self, what: str, values: dict[str, Any], path: Path | None = None) -> None:
         item = {"what": what, "values": values} | ({"path": str(path)} if path else {})
@@ -198,7 +201,7 @@ class TrackedRun:
         except Exception as error:
             if not is_away(error):
                 raise
-            self._tried = time.monotonic()
+            self._tried, self.obstacle = time.monotonic(), one_line(error)[:OBSTACLE]
             self.journal.put(item)
 
 

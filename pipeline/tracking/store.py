@@ -1,6 +1,5 @@
 """Where MLflow keeps runs: `MLFLOW_TRACKING_URI`, or an sqlite file below `mlruns/` of the current folder."""
 
-import errno
 import logging
 import os
 import shlex
@@ -16,7 +15,7 @@ from sqlalchemy.exc import ArgumentError
 
 from pipeline.errors import StoreError, one_line, shown_uri
 from pipeline.files import whole_file
-from pipeline.locks import file_lock
+from pipeline.locks import READ_ONLY, file_lock
 from pipeline.tracking.places import strayed
 
 Store = MlflowClient
@@ -26,7 +25,6 @@ AT_START = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT
 HTTP = ("http", "https")
 IN_MEMORY = (None, "", ":memory:")
 DAMAGED = ("file is not a database", "database disk image is malformed")  # as sqlite says it
-READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def tracking_uri() -> str:

@@ -9,8 +9,10 @@ from functools import partial
 from typing import Any
 
 from filelock import Timeout
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+from requests import RequestException
 
 from pipeline.config import NONE
 from pipeline.errors import RunError, SettingsError, StoreError, one_line
@@ -21,7 +23,7 @@ from pipeline.tracking.delivery import patiently
 from pipeline.tracking.owner import is_ours, namesake, owner_elsewhere
 from pipeline.tracking.query import StoredRun, fetch, search
 from pipeline.tracking.run import TrackedRun, status_of
-from pipeline.tracking.store import home
+from pipeline.tracking.store import advice, home
 
 LONGEST_TAG = 5000  # characters
 
@@ -45,7 +47,13 @@ def open_study(
         _require_free(client, name, experiment, kind)
         tags = {KIND: kind, STUDY: name}
         run = start_run(client, experiment, name, chosen=True, place=Place(suite.run_id, tags) if suite else None)
-        run.tags(tags)
+        try:
+            TrackedRun(client, run.run_id).tags(tags)  # they may not wait in the journal: by them the study is found
+        except (MlflowException, RequestException) as error:
+            run.end("FAILED")
+            raise StoreError(
+                f"{name}: expected MLflow to take the {kind}'s tags, found: {one_line(error)[:300]}. {advice(error)}"
+            ) from error
         begun = search(client, {STUDY: name, KIND: kind}, experiment)
         first = min(begun, key=lambda each: (each.started, each.run_id))
         if first.run_id != run.run_id:

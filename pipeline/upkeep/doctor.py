@@ -63,7 +63,7 @@ def examine(store: Store, journal: Journal) -> Finding:
     try:
         return mend(store, journal)
     except Exception as error:
-        return Finding(f"run {journal.run_id}", "could not be mended", one_line(error)[:300], len(journal.waiting()))
+        return Finding(f"run {journal.run_id}", "could not be mended", one_line(error)[:300], journal.count_waiting())
 
 
 def mend(store: Store, journal: Journal) -> Finding:
@@ -83,7 +83,7 @@ def mend(store: Store, journal: Journal) -> Finding:
     tracked.journal, tracked.limits = journal, WITH_RETRIES
     delivered, waiting = tracked.deliver_waiting()
     done = [f"{delivered} calls delivered"] if delivered else []
-    done += [f"{waiting} calls still wait"] if waiting else []
+    done += [f"{waiting} calls still wait: {tracked.obstacle}"] if waiting else []
     status = about.get(ENDED) or (run.status if run.status != RUNNING else None)
     if status is None and not waiting:
         journal.own()  # ending it lets go of the journal once

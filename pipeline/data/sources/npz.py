@@ -40,7 +40,7 @@ def open_npz(path: Path, keys: Sequence[str]) -> Source:
             for member in archive.infolist()
             if member.filename.endswith(".npy") and member.filename != f"{METADATA}.npy"
         }
-        ends = _read_whole(archive, ENDS, headers[ENDS]) if ENDS in headers else None
+        ends = _read_whole(archive, ENDS) if ENDS in headers else None
     if ends is not None:
         if ends.ndim != 1 or ends.dtype.kind not in "iu" or not len(ends) or int(ends.max()) > np.iinfo(np.int64).max:
             raise fault(path, f"'{ENDS}' to be whole numbers (N,)", f"{ends.dtype} of the shape {ends.shape}")
@@ -120,8 +120,8 @@ class _Rows:
 
     def __init__(self, archive: zipfile.ZipFile, key: str, header: Header, size: int, stack: ExitStack) -> None:
         self.dtype, self.size = header.dtype, size
-        self.left = math.prod(header.shape) // size
-        self.array = _read_whole(archive, key, header).reshape(-1, size) if header.fortran else None
+        self.total = math.prod(header.shape) // size
+        self.array = _read_whole(archive, key).reshape(-1, size) if header.fortran else None
         self.stream: IO[bytes] = stack.enter_context(archive.open(f"{key}.npy"))
         self.stream.read(header.offset)
         self.done = 0
@@ -132,12 +132,12 @@ class _Rows:
             return self.array[first : self.done]
         wanted = count * self.size * self.dtype.itemsize
         content = self.stream.read(wanted)
-        if len(content) < wanted or (self.done == self.left and self.stream.read(1)):  # its end is checked there
+        if len(content) < wanted or (self.done == self.total and self.stream.read(1)):  # its end is checked there
             raise ValueError("an array of another length than it claims")
         return np.frombuffer(content, self.dtype).reshape(count, self.size)
 
 
-def _read_whole(archive: zipfile.ZipFile, key: str, header: Header) -> NDArray[Any]:
+def _read_whole(archive: zipfile.ZipFile, key: str) -> NDArray[Any]:
     with archive.open(f"{key}.npy") as stream:
         array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
     return array
