@@ -187,11 +187,14 @@ def main() -> None:
     parser.add_argument("scales", type=int, nargs="*", default=[1, 10, 100])
     parser.add_argument("--format", choices=FORMATS)
     words = parser.parse_args()
-    rows: dict[str, list[dict[str, float]]] = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else {}
     for format in [words.format] if words.format else FORMATS:
         for scale in words.scales:
             with tempfile.TemporaryDirectory(prefix="import-") as name:
                 row = measured(Path(name), format, scale)
+            # read now: another process may have measured another format in the meantime
+            rows: dict[str, list[dict[str, float]]] = (
+                json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else {}
+            )
             kept = [each for each in rows.get(format, []) if each["scale"] != scale]
             rows[format] = sorted([*kept, row], key=lambda each: each["scale"])
             print(f"{format:<12}  {EPISODES * scale:>8,} episodes  {row['peak_mib']:>6} MiB  {row['seconds']:>6} s")
