@@ -1,7 +1,7 @@
 """What a task is: a record of data and functions. Everything about a task is said in its record and nowhere else.
 
-Shapes: B episodes side by side, T control steps, P state of the simulator, Q start, S observation, A action, H horizon of
-a chunk, G numbers that make a demonstrator's variation, D decisions of a task with several good ways.
+Shapes: B episodes side by side, T control steps, P state of the simulator, Q start, S observation, A action, H horizon
+of a chunk, G numbers that make a demonstrator's variation, D decisions of a task with several good ways.
 """
 
 import json
