@@ -44,8 +44,8 @@ def train(method_name: str, settings: TrainSettings) -> None:
         ("open the UI", ui_command()),
     ]
     if made.undelivered:
-        calls = f"{made.undelivered} calls are pending ({made.obstacle or 'the store does not answer'})"
-        rows.append(("MLflow", f"{calls}; upload: 'python -m pipeline sync'"))
+        why = made.obstacle or "the store does not answer"
+        rows.append(("MLflow", f"{made.undelivered} calls are pending ({why}); upload: 'python -m pipeline sync'"))
     print_rows(made.mirror.name, rows, "model")
 
 
