@@ -97,7 +97,7 @@ def test_readers_of_data_that_are_being_built_see_old_or_new_and_never_a_mixture
     settings = method.settings_type(**files_of("pi0_fast", folder))
     seen = set()
     while writer.returncode is None:
-        seen.add(method.prepare(settings).digests["tokenizer"])
+        seen.add(method.prepare(settings).source.digests["tokenizer"])
     assert writer.returncode == 0 and seen <= expected
 
 

@@ -263,7 +263,7 @@ def test_groups_of_a_study_use_one_set(place: Path) -> None:
     settings, task = settle(chosen)
     groups = [replace(group, settings=at_task(group.settings, task)) for group in plan_groups(settings)]
     prepared, _ = prepare_data(task, settings, groups, lambda line: None)
-    assert {one.files["data"].parent for one in prepared.values()} == {Path("data/more")}
+    assert {one.source.files["data"].parent for one in prepared.values()} == {Path("data/more")}
     plain = [group for group in plan_groups(settle(EnsembleSettings())[0]) if group.name == "pi0"]
     same = prepare_data(PENDULUM, EnsembleSettings(), plain, lambda line: None)[0]["pi0"]
     assert groups[0].recipe(prepared["pi0"]) == plain[0].recipe(same)  # the digests count, not the names

@@ -62,14 +62,14 @@ def test_a_group_of_another_horizon_has_its_own_data_of_the_same_demonstrations(
     make_short()
     found = prepared(methods=BOTH)
     assert [one.interface.horizon for one in found.values()] == [50, 25, 50, 25]
-    assert [one.files["data"].parent for one in found.values()] == [Path("data"), SHORT, Path("data"), SHORT]
+    assert [one.source.files["data"].parent for one in found.values()] == [Path("data"), SHORT, Path("data"), SHORT]
     assert len({one.split.digest for one in found.values()}) == 1
     long, short = (load_action_pairs(folder / "training_pairs_original.npz") for folder in (Path("data"), SHORT))
     assert np.array_equal(long.state, short.state)
     assert np.array_equal(long.action_chunk[:, :25], short.action_chunk)
     # Of a study of short plans, a group may have the task's own.
     other = prepared(methods="regression patch=5,regression patch=5 horizon=50", horizon=25)
-    assert [one.files["data"].parent for one in other.values()] == [SHORT, Path("data")]
+    assert [one.source.files["data"].parent for one in other.values()] == [SHORT, Path("data")]
 
 
 @pytest.mark.usefixtures("own_data")

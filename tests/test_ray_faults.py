@@ -145,6 +145,7 @@ def test_what_is_killed_is_made_good(
         if what == "node":
             cluster.add(number)
     each_was_trained_once(place, range(1, 3))
+    place.tidy()
     place.has_all_files()
 
 
