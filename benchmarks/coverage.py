@@ -2,7 +2,8 @@
 
     python -m benchmarks.coverage [REPETITIONS] [--outcome NAME ...]
 
-All outcomes by default; those of some are kept from the last call if others are named.
+All outcomes by default. With --outcome the figures of all others are kept.
+
 The interval of a group and of a difference, in one condition and for the mean over three conditions with common starts,
 and the exact bound where no interval is printed: for 2 to 20 models and 100, 900 and 3,000 episodes. Of differences
 over the conditions also the 90% interval, which says that two groups are equivalent, and that of 99.2%, which is Holm's
@@ -189,7 +190,7 @@ def simulate(
     n, count, conditions = max(models), max(episodes), len(EASIER)
     centres = [mean + EASIER * outcome.sd for mean in (outcome.first, outcome.second)]
     truths = [outcome.truth(centre, outcome.sd) for centre in centres]
-    paired, rho = outcome.correlation is not None, outcome.correlation or 0.0
+    rho, paired = outcome.correlation or 0.0, outcome.correlation is not None
     held: dict[tuple[str, int, int, float], list[bool]] = {}
 
     def note(
@@ -317,7 +318,8 @@ def main() -> None:
     kept: list[Cell] = []
     if words.outcome:
         published = json.loads(RESULTS.read_text())
-        assert published["repetitions"] == repetitions, "kept cells are of as many repetitions"
+        if published["repetitions"] != repetitions:
+            parser.error(f"repetitions: expected {published['repetitions']}, as of the others, found {repetitions}")
         kept = [cell for each in published["cells"] if (cell := Cell(**each)).outcome not in words.outcome]
     with ProcessPoolExecutor() as pool:
         cells = [cell for cells in pool.map(simulate, every, [repetitions] * len(every)) for cell in cells]

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, TEMPORARILY_UNAVAILABLE
 from mlflow.tracking import MlflowClient
 from requests import HTTPError
 
+from pipeline.errors import StoreError
 from pipeline.methods.registry import METHODS
 from pipeline.policies.checkpoint import Checkpoint, save_checkpoint
 from pipeline.tracking.begin import start_run
@@ -136,6 +137,15 @@ def test_a_study_is_found_by_its_tags_though_the_store_was_away(
     run = open_study(open_store(), "first", "tinypi")
     assert [each.run_id for each in search(open_store(), {"study": "first"})] == [run.run_id] and len(tries) > 1
     run.end("FINISHED")
+
+    def denied(*_: Any, **__: Any) -> None:
+        raise MlflowException("not yours", error_code=PERMISSION_DENIED)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", denied)
+        with pytest.raises(StoreError, match=r"second: expected MLflow to take the study's tags, found: .*not yours"):
+            open_study(open_store(), "second", "tinypi")
+    assert not search(open_store(), status="RUNNING") and not search(open_store(), {"study": "second"})
 
 
 def test_doctor_leaves_alone_what_is_not_its_own(workplace: Path) -> None:

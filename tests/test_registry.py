@@ -297,7 +297,7 @@ def test_versions_that_are_no_models_of_ours_are_no_candidates(
     assert "expected a finished training run, found 'by hand'" in promote(capsys, *words, 2, code=2)
 
 
-def test_models_without_a_first_look_are_registered_though_none_is_the_best(here: Path) -> None:
+def test_models_without_a_first_check_are_registered_though_none_is_the_best(here: Path) -> None:
     """As those of early versions are."""
     client = open_store()
     run = fetch(client, run_id(here, "weak"))

@@ -33,7 +33,7 @@ from pipeline.tracking.begin import experiment_of, start_run
 from pipeline.tracking.delivery import patiently
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.query import artifact
-from pipeline.tracking.registry import CHAMPION, champion_of, numbered_version, set_alias, versions_of
+from pipeline.tracking.registry import CHAMPION, champion_of, named_version, numbered_version, set_alias, versions_of
 from pipeline.tracking.relocate import relocate
 from pipeline.tracking.store import AT_START, database_file, experiment_id, open_store, store_name, ui_command
 from pipeline.tracking.study import describe_call, open_study
@@ -272,6 +272,9 @@ def test_lists_are_read_to_their_end(workplace: Path, monkeypatch: pytest.Monkey
     assert champion_of(client, "model 0") is champion_of(client, "none") is None
     set_alias(client, CHAMPION, versions[2])
     assert champion_of(client, "model 0") == versions_of(client, "model 0")[2] != versions[2]
+    for uri in (f"models:/model 0/{10**20}", "models:/model 0@none", "models:/o'brien@x", "models:/none/1"):
+        with pytest.raises(SettingsError, match=f"^model: expected .*, found .*{uri}"):
+            named_version(client, uri)
     with pytest.raises(SettingsError, match=r"found it in later 0, later 1, .*Name one with --experiment"):
         query.search_study(client, "s")
     assert len(query.search_study(client, "s", "later 3")) == 1

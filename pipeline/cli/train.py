@@ -44,8 +44,8 @@ def train(method_name: str, settings: TrainSettings) -> None:
         ("open the UI", ui_command()),
     ]
     if made.undelivered:
-        why = made.obstacle or "the store does not answer"
-        rows.append(("MLflow", f"{made.undelivered} calls are pending ({why}); upload: 'python -m pipeline sync'"))
+        calls = f"{made.undelivered} calls are pending ({made.obstacle}); upload: 'python -m pipeline sync'"
+        rows.append(("MLflow", calls))
     print_rows(made.mirror.name, rows, "model")
 
 

@@ -180,7 +180,7 @@ def decide(
 def find_candidate(store: Store, task: Task, name: str, settings: PromoteSettings) -> Candidate:
     """What `settings.candidate` names; raises `SettingsError` if there is no such model of the method and the task."""
     method, wanted = settings.model, settings.candidate
-    version = version_numbered(store, name, int(wanted)) if wanted.isdecimal() and len(wanted) < 10 else None
+    version = version_to_promote(store, name, int(wanted)) if wanted.isdecimal() and len(wanted) < 10 else None
     if version:
         run = fetch(store, version.run_id)
     elif wanted == BEST:
@@ -216,7 +216,7 @@ def find_candidate(store: Store, task: Task, name: str, settings: PromoteSetting
     return Candidate(run, name, version or version_of_run(store, name, run.run_id))
 
 
-def version_numbered(store: Store, name: str, number: int) -> Version:
+def version_to_promote(store: Store, name: str, number: int) -> Version:
     """The version with this number; raises `SettingsError` if there is none, or no run has left it."""
     version = numbered_version(store, name, number)
     if version is None:

@@ -3,7 +3,7 @@
 The best member of a method is the one that controls best in the first check after its training: by `check_SCORE` of the
 task's primary score, then of its other scores in [0, 1], then by the lower validation loss. Those 100 episodes are not
 the ones that an evaluation reports, so that the scores of the best are not flattered by the choice; neither test loss
-nor reported scores have a say. Without a simulator there is no look: the validation loss alone chooses. Where the seeds
+nor reported scores have a say. Without a simulator there is no check: the validation loss alone chooses. Where seeds
 of a method differ little, 100 episodes do not tell them apart, and the best is one of equals.
 """
 

@@ -57,7 +57,7 @@ def finish(training: Training) -> Trained:
     interface = training.prepared.interface
     checkpoint = Checkpoint(training.method, training.settings, interface, account.best, provenance)
     policy = policy_of(checkpoint)
-    check, told = first_look(training.task, policy, training.settings.threads)
+    check, told = first_check(training.task, policy, training.settings.threads)
     final |= {f"{CHECK}{name}": value for name, value in check.items()}
     metrics = final | {TRAIN_SECONDS: account.seconds}
     parameters = float(sum(weight.numel() for weight in account.best.values()))
@@ -81,7 +81,7 @@ def finish(training: Training) -> Trained:
     return Trained(mirror, run.run_id, run.url, account.best_epoch, metrics, check, digest, undelivered, run.obstacle)
 
 
-def first_look(task: Task, policy: Policy, threads: int) -> tuple[dict[str, float], str]:
+def first_check(task: Task, policy: Policy, threads: int) -> tuple[dict[str, float], str]:
     """Return scores of a first check of control by name, and what is told of it; none without a simulator."""
     if task.world is None:
         return {}, "no first check: the task has no simulator. 'evaluate' judges its plans"

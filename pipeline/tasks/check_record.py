@@ -118,5 +118,4 @@ def all_are(kind: type, where: str, values: Sequence[Any]) -> None:
 
 def whole(where: str, value: Any, least: int) -> None:
     good = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    kind = f" of the type numpy.{type(value).__name__}" if isinstance(value, np.generic) else ""
-    require(good, where, f"a whole number{' of the type int' if kind else ''}, {least} or more", f"{value}{kind}")
+    require(good, where, f"a whole number, {least} or more", repr(value) if isinstance(value, np.generic) else value)

@@ -84,12 +84,12 @@ def gymnasium_world(env_id: str, options: Mapping[str, Any] | None = None) -> Wo
         simulate=simulate,
         observe=lambda states: states[..., :-BESIDE],
         ended=over,
-        source=json.dumps([env_id, dict(options or {})], sort_keys=True, default=listed).encode(),
+        source=json.dumps([env_id, dict(options or {})], sort_keys=True, default=as_json).encode(),
         most=MOST,
     )
 
 
-def listed(option: Any) -> Any:
+def as_json(option: Any) -> Any:
     """Return arrays and numbers of NumPy as JSON has them. Raises `SettingsError` for what a digest cannot hold."""
     if isinstance(option, np.ndarray | np.generic):
         return option.tolist()

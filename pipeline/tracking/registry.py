@@ -35,7 +35,7 @@ from pipeline.tracking.query import all_pages
 from pipeline.tracking.store import advice, mlflow_settings
 
 CHAMPION, MODELS = "champion", "models:/"
-VERSION_URI = re.compile(r"models:/([^/@]+)(?:@([^/@]+)|/([1-9]\d*))")
+VERSION_URI = re.compile(r"models:/([^/@]+)(?:@([^/@]+)|/([1-9]\d{0,8}))")
 # What acting needs: the packages, and the part of our code that MLflow copies into each model.
 REQUIREMENTS = ("mlflow", "torch", "numpy", "scipy", "tokenizers", "pydantic")
 CODE = (
