@@ -76,7 +76,7 @@ def test_a_checkpoint_has_a_record_of_acting(tmp_path: Path) -> None:
         ("pi0", {"width": 8}, "found 'width'"),
         ("regression", {"flow_steps": 1}, "act: expected a setting of how regression acts (none), found 'flow_steps'"),
         ("pi0", {"flow_steps": 0}, "flow_steps: expected 1 or more, found 0"),
-        ("binning", {"decoding": "likely"}, "decoding: expected 'expected' or 'greedy', found 'likely'"),
+        ("binning", {"decoding": "likely"}, "decoding: expected 'expected', 'greedy' or 'sampled', found 'likely'"),
     ],
 )
 def test_a_rule_that_a_method_lacks_is_refused(tmp_path: Path, method: str, act: dict[str, Any], message: str) -> None:
@@ -102,6 +102,11 @@ def test_exports_act_as_they_were_exported(tmp_path: Path, capsys: pytest.Captur
         pipeline.load_policy(exported, act={"flow_steps": 2})
     assert main(COMMANDS, ["play", "--policy", "http://127.0.0.1:1", "--act", "flow_steps=2"]) == 2
     assert "act: expected none with --policy" in capsys.readouterr().err
+
+
+def test_sampled_tokens_are_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(COMMANDS, ["export", str(saved(tmp_path, "pi0_fast", decoding="sampled"))]) == 2
+    assert "an exported policy draws no tokens, found sampled" in capsys.readouterr().err
 
 
 def test_the_originals_weights_act_as_published_only(tmp_path: Path) -> None:

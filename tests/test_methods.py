@@ -23,6 +23,7 @@ from pipeline.methods.settings import (
     Pi0FastSettings,
     Pi0Settings,
     RegressionSettings,
+    TokenActing,
     TrainSettings,
 )
 from pipeline.models.original import OriginalTokenTransformer
@@ -217,11 +218,9 @@ def tokenizer(data: Path) -> FastTokenizer:
     return load_tokenizer(data / "fast_tokenizer.json")
 
 
-@given(seed=st.integers(0, 10_000), original=st.booleans(), expected=st.booleans())
-@settings(max_examples=15, deadline=None)
-def test_every_decoded_sequence_fills_the_chunk(
-    tokenizer: FastTokenizer, seed: int, original: bool, expected: bool
-) -> None:
+@given(seed=st.integers(0, 10_000), original=st.booleans(), rule=st.sampled_from(["expected", "greedy", "sampled"]))
+@settings(max_examples=20, deadline=None)
+def test_every_decoded_sequence_fills_the_chunk(tokenizer: FastTokenizer, seed: int, original: bool, rule: str) -> None:
     torch.manual_seed(seed)  # an untrained network: no help from learning
     network = (
         OriginalTokenTransformer(4, tokenizer.vocabulary, 51)
@@ -230,17 +229,16 @@ def test_every_decoded_sequence_fills_the_chunk(
     ).eval()
     for parameter in network.parameters():
         parameter.data *= 3
+    chance = torch.rand(8, 50).round(decimals=1) if rule == "sampled" else None  # 0 and 1 are among them
     with torch.inference_mode():
-        sequences = pi0_fast.decode(network, tokenizer, 3 * torch.randn(8, 4), expected)
+        sequences = pi0_fast.decode(network, tokenizer, 3 * torch.randn(8, 4), rule == "expected", chance)
     assert tokenizer.decode(sequences).shape == (8, 50)  # raises if one is not full
     assert all(len(sequence) <= 50 for sequence in sequences)
 
 
-@pytest.mark.parametrize("expected", [False, True])
+@pytest.mark.parametrize("rule", ["expected", "greedy", "sampled"])
 @pytest.mark.parametrize("kind", [TokenTransformer, OriginalTokenTransformer])
-def test_decoding_does_not_depend_on_the_others_in_the_batch(
-    tokenizer: FastTokenizer, kind: type, expected: bool
-) -> None:
+def test_decoding_does_not_depend_on_the_others_in_the_batch(tokenizer: FastTokenizer, kind: type, rule: str) -> None:
     torch.manual_seed(1)
     if kind is TokenTransformer:
         network = TokenTransformer(4, tokenizer.pieces, np.ones(50), width=8, layers=2, heads=2, dropout=0.0).eval()
@@ -249,10 +247,15 @@ def test_decoding_does_not_depend_on_the_others_in_the_batch(
         network = OriginalTokenTransformer(4, tokenizer.vocabulary, 51).eval()
     for parameter in network.parameters():
         parameter.data *= 3
-    states = 3 * torch.randn(20, 4)
-    with torch.inference_mode():
-        together = pi0_fast.decode(network, tokenizer, states, expected)
-        alone = [pi0_fast.decode(network, tokenizer, state, expected)[0] for state in states.split(1)]
+    states, chance = 3 * torch.randn(20, 4), torch.rand(20, 50)
+
+    @torch.inference_mode()
+    def decode(rows: slice) -> list[list[int]]:
+        drawn_by = chance[rows] if rule == "sampled" else None
+        return pi0_fast.decode(network, tokenizer, states[rows], rule == "expected", drawn_by)
+
+    together = decode(slice(None))
+    alone = [decode(slice(row, row + 1))[0] for row in range(20)]
     assert together == alone
     assert len({len(sequence) for sequence in together}) > 1  # so rows are dropped on the way
 
@@ -276,24 +279,59 @@ def test_decoding_takes_the_likeliest_token_that_fits(tokenizer: FastTokenizer) 
     assert sequence[alone : alone + fits] == [longest] * fits
 
 
+class Always(nn.Module):
+    """The same probabilities of the next token, by token, whatever came before."""
+
+    def __init__(self, tokenizer: FastTokenizer, shares: dict[int, float]) -> None:
+        super().__init__()
+        self.logits = torch.full((1, tokenizer.vocabulary), 1e-12).log()
+        self.logits[0, list(shares)] = torch.tensor(list(shares.values())).log()
+
+    def start(self, state: Tensor) -> None:
+        return None
+
+    def next_logits(self, token: Tensor, cache: None) -> Tensor:
+        return self.logits.expand(len(token), -1)
+
+
 def test_expected_decoding_goes_on_near_the_expectation(tokenizer: FastTokenizer) -> None:
     single = {piece[0]: token for token, piece in enumerate(tokenizer.pieces) if len(piece) == 1}
 
-    class Broad(nn.Module):
-        """The likeliest integer is 9, three quarters are about -3. Of what is likely, -2 is next to the mean, 0.13."""
-
-        def start(self, state: Tensor) -> None:
-            return None
-
-        def next_logits(self, token: Tensor, cache: None) -> Tensor:
-            shares = torch.full((len(token), tokenizer.vocabulary), 1e-12)
-            shares[:, [single[9], single[-4], single[-3], single[-2]]] = torch.tensor([0.26, 0.24, 0.25, 0.25])
-            return shares.log()
-
+    # The likeliest integer is 9, three quarters are about -3. Of what is likely, -2 is next to the mean, 0.13.
+    broad = Always(tokenizer, {single[9]: 0.26, single[-4]: 0.24, single[-3]: 0.25, single[-2]: 0.25})
     free = dataclasses.replace(tokenizer, ranges=None)
-    greedy, expected = (pi0_fast.decode(Broad(), free, torch.zeros(1, 4), rule)[0] for rule in (False, True))
+    greedy, expected = (pi0_fast.decode(broad, free, torch.zeros(1, 4), rule)[0] for rule in (False, True))
     assert greedy == [single[9]] * 50
     assert expected == [single[-2]] * 50
+
+
+def test_sampled_decoding_draws_from_the_distribution(tokenizer: FastTokenizer) -> None:
+    tokens = sorted(token for token, piece in enumerate(tokenizer.pieces) if len(piece) == 1)[:3]
+    network = Always(tokenizer, dict(zip(tokens, (0.2, 0.5, 0.3), strict=True)))
+    free = dataclasses.replace(tokenizer, ranges=None)
+    chance = torch.tensor([0.0, 0.19, 0.21, 0.69, 0.71, 1.0]).repeat(1, 9)[:, :50]
+    first, second, third = tokens
+    (sequence,) = pi0_fast.decode(network, free, torch.zeros(1, 4), False, chance)
+    assert sequence == ([first, first, second, second, third, third] * 9)[:50]
+
+
+def test_sampled_tokens_come_from_the_noise_of_their_plan(data: Path) -> None:
+    prepared, settings = prepare("pi0_fast", data)
+    torch.manual_seed(0)
+    network = pi0_fast.build(settings, prepared.interface).eval()
+    states = np.zeros((2, 4), np.float32)
+
+    @torch.inference_mode()
+    def act(decoding: str, seed: int) -> np.ndarray:
+        noise = noise_of(torch_stream(seed, "act"))
+        return pi0_fast.act(
+            network, make(TokenActing, {"decoding": decoding}), prepared.interface, states, noise
+        ).actions
+
+    assert (act("greedy", 1) == act("greedy", 2)).all()
+    assert (act("sampled", 1) == act("sampled", 1)).all() and (act("sampled", 1) != act("sampled", 2)).any()
+    one, two = act("sampled", 1)
+    assert (one != two).any(), "each plan has its own noise"
 
 
 def prepare(name: str, data: Path, **values: object) -> tuple[Prepared, TrainSettings]:

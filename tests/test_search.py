@@ -38,10 +38,10 @@ from pipeline.studies.groups import plan_groups
 from pipeline.studies.sampler import importances, is_hopeless, suggest
 from pipeline.studies.search import limits_text
 from pipeline.studies.settings import EnsembleSettings, SearchSettings
-from pipeline.studies.space import Choices, Range, find_space, read_spaces
+from pipeline.studies.space import Choices, Range, find_space, read_spaces, space_text
 from pipeline.tasks.pendulum import PENDULUM
 from tests import warm
-from tests.conftest import environment, put_store, runs_of, store
+from tests.conftest import ROOT, environment, put_store, runs_of, store
 
 SPACE = {"lr": Range(0.001, 0.1, True, False, 3), "near": Range(1, 9, False, True, 3), "patch": Choices((5, 10))}
 TINY_SPACE = """
@@ -54,7 +54,7 @@ pi0:
 """
 WORDS = ["--space", "space.yaml", "--set", "epochs=1", "width=8", "layers=1", "batch_size=512", "--episodes", "1",
          "--executor", "serial", "--methods", "regression"]  # fmt: skip
-FILES = {"search.md", "trials.csv", "history.png", "importance.png", "parallel.png"}
+FILES = {"search.md", "trials.csv", "space.yaml", "history.png", "importance.png", "parallel.png"}
 
 
 def tried(number: int, score: float, state: str = COMPLETE, seconds: float = 1.0, **params: Any) -> Tried:
@@ -191,6 +191,15 @@ def test_the_default_space_gives_every_method_as_much() -> None:
         for setting in space:
             same = [each[setting] for each in spaces.values() if setting in each]
             assert len(set(same)) == 1, f"{setting} has ranges of several sizes"
+
+
+@pytest.mark.parametrize("space", ["default", *map(str, sorted((ROOT / "docs/search").glob("*/space.yaml")))])
+def test_a_space_is_written_as_it_is_read(space: str, tmp_path: Path) -> None:
+    path = find_space(space)
+    around = [(METHODS[name], METHODS[name].settings_type()) for name in yaml.safe_load(path.read_text())]
+    spaces = read_spaces(path, around)
+    (tmp_path / "again.yaml").write_text(space_text(spaces))
+    assert read_spaces(tmp_path / "again.yaml", around) == spaces
 
 
 BAD = {

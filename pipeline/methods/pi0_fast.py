@@ -44,6 +44,7 @@ from pipeline.tokenizer.stored import load_tokenizer
 Ints = NDArray[np.int64]
 
 SHRINK = 0.8  # if fewer than this share of a batch still generates, the finished ones are dropped from it
+BELOW_ONE = 1 - 1e-6
 FOREIGN_SHORT = 0.5  # foreign files may have incomplete sequences; a larger share means another tokenizer
 
 
@@ -153,13 +154,15 @@ def loss(network: nn.Module, settings: TokenSettings, rows: Rows, generator: tor
     return total, len(targets)
 
 
-def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor, expected: bool) -> list[list[int]]:
+def decode(
+    network: nn.Module, tokenizer: FastTokenizer, state: Tensor, expected: bool, chance: Tensor | None = None
+) -> list[list[int]]:
     """Generate tokens for `state (B, S)`, one per step, until every chunk is full; ids without BOS and EOS.
 
     Greedy decoding takes the likeliest token. `expected` decoding takes the likeliest token that begins with the
     integer nearest to the expectation of the next coefficient: the peak of a broad distribution is random, its mean is
-    well determined. (In flow matching, the equivalent is to start from zero instead of noise.) Tokens less likely than
-    `MIN_P` times the likeliest are excluded from the expectation and from the choice.
+    well determined. (In flow matching, the equivalent is to start from zero instead of noise.) With `chance (B, C)`,
+    numbers in [0, 1], token i is drawn by number i of its row.
     Tokens are masked that do not fit (`FastTokenizer.fits`). EOS comes exactly when the chunk is full. So every
     sequence decodes to C coefficients; it has C tokens at most, and the network has a position for each.
     """
@@ -175,12 +178,9 @@ def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor, expected
     for position in range(tokenizer.coefficients):
         logits = network.next_logits(token, cache) + mask[remaining]  # type: ignore[operator]
         if expected:
-            least = logits.amax(1, keepdim=True) + math.log(MIN_P)
-            logits = torch.where(logits >= least, logits, -torch.inf)
-            mean = logits.softmax(1) @ first  # NaN if no token is allowed: the sequence has ended
-            distance = torch.where(logits == -torch.inf, torch.inf, (first - mean[:, None]).abs_())
-            logits = torch.where(first == first[distance.argmin(1)][:, None], logits, -torch.inf)
-        token = torch.where(remaining > 0, logits.argmax(1), EOS)
+            logits = near_expectation(logits, first)
+        chosen = logits.argmax(1) if chance is None else drawn(logits, chance[rows, position])
+        token = torch.where(remaining > 0, chosen, EOS)
         remaining = remaining - lengths[token]
         generated[rows, position] = token
         unfinished = remaining.nonzero()[:, 0]
@@ -192,6 +192,26 @@ def decode(network: nn.Module, tokenizer: FastTokenizer, state: Tensor, expected
     return [[token for token in row if token != EOS] for row in generated.tolist()]
 
 
+def near_expectation(logits: Tensor, first: Tensor) -> Tensor:
+    """Keep the logits `(B, V)` of tokens that begin with the integer nearest to the next coefficient's expectation.
+
+    Tokens less likely than `MIN_P` times the likeliest are excluded from the expectation and from the choice.
+    `first (V,)` are the first integers of the tokens.
+    """
+    least = logits.amax(1, keepdim=True) + math.log(MIN_P)
+    logits = torch.where(logits >= least, logits, -torch.inf)
+    mean = logits.softmax(1) @ first  # NaN if no token is allowed: the sequence has ended
+    distance = torch.where(logits == -torch.inf, torch.inf, (first - mean[:, None]).abs_())
+    return torch.where(first == first[distance.argmin(1)][:, None], logits, -torch.inf)
+
+
+def drawn(logits: Tensor, chance: Tensor) -> Tensor:
+    """Draw a token `(B,)` from each row of `logits (B, V)` by `chance (B,)` in [0, 1]: where the cumulative sum is."""
+    below = logits.softmax(1).cumsum(1)
+    wanted = chance.clamp(max=BELOW_ONE) * below[:, -1]  # below the last sum, so no token without probability is drawn
+    return torch.searchsorted(below, wanted[:, None], right=True)[:, 0]
+
+
 def act(
     network: nn.Module,
     acting: TokenActing,
@@ -199,10 +219,13 @@ def act(
     states: NDArray[np.float32],
     noise: Noise,
 ) -> Plans:
-    """Plan chunks for `states (B, S)`; no noise is drawn."""
+    """Plan chunks for `states (B, S)`; noise is drawn only for sampled tokens."""
     tokenizer = _tokenizer(interface)
     state = torch.from_numpy(interface.state.apply(states)).to(next(network.parameters()).device)
-    sequences = decode(network, tokenizer, state, acting.decoding == "expected")
+    chance = None
+    if acting.decoding == "sampled":
+        chance = torch.special.ndtr(noise((len(states), tokenizer.coefficients))).to(state.device)
+    sequences = decode(network, tokenizer, state, acting.decoding == "expected", chance)
     actions = tokenizer.dequantise(tokenizer.decode(sequences))  # raises if a sequence is not a full chunk
     return Plans(actions, np.array([len(sequence) for sequence in sequences]), np.zeros(len(sequences), dtype=bool))
 

@@ -36,8 +36,12 @@ MIN_P = 1e-3  # tokens less likely than this share of the likeliest are left out
 def pi0_fast_graph(graph: Graph, network: nn.Module, acting: TokenActing, interface: Interface) -> str:
     """Add the nodes from "state" `(B, S)` to actions `(B, H, A)` in physical units, and return the actions' name.
 
-    Raises `SettingsError` for the reference system's network, which has no graph.
+    Raises `SettingsError` for sampled tokens and for the reference system's network, which have no graph.
     """
+    if acting.decoding == "sampled":
+        raise SettingsError(
+            "decoding: an exported policy draws no tokens, found sampled; choose --act decoding=expected."
+        )
     if not isinstance(network, TokenTransformer):
         raise SettingsError("arch: only the small network can be exported, found the original's.")
     tokenizer = interface.tokenizer

@@ -82,8 +82,8 @@ class FlowActing(Acting):
 class TokenActing(Acting):
     """How methods with tokens act."""
 
-    decoding: Literal["expected", "greedy"] = Field(
-        "expected", description="next token when acting: nearest to the expected coefficient, or likeliest"
+    decoding: Literal["expected", "greedy", "sampled"] = Field(
+        "expected", description="next token when acting: nearest to the expected coefficient, likeliest, or drawn"
     )
 
 

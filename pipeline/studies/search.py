@@ -42,7 +42,7 @@ from pipeline.studies.search_plan import EPISODES, PLAN_FILE, Plan, known_terms,
 from pipeline.studies.search_rounds import run_rounds
 from pipeline.studies.search_trials import Finished
 from pipeline.studies.settings import SearchSettings
-from pipeline.studies.space import log_settings
+from pipeline.studies.space import log_settings, space_text
 from pipeline.studies.verdict import NOTE, as_note
 from pipeline.tracking.begin import experiment_of
 from pipeline.tracking.store import Store, open_store
@@ -162,7 +162,11 @@ def limits_text(settings: SearchSettings) -> str:
 def publish(plan: Plan, runs: Runs, searched: Searched) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     """Write report, figures and presets into the mirror and the search's run; returns reports, and presets."""
     folder = REPORTS / plan.settings.search
-    texts = {"search.md": search_markdown(searched), "trials.csv": search_csv(searched)}
+    texts = {
+        "search.md": search_markdown(searched),
+        "trials.csv": search_csv(searched),
+        "space.yaml": space_text(plan.spaces),
+    }
     for name, text in texts.items():
         write_text(folder / name, text)
     drawn = draw_searched(searched)

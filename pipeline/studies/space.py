@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from pydantic import Field
 
 from pipeline.config import Settings, make
@@ -132,6 +133,18 @@ def as_values(space: Space) -> dict[str, Any]:
         else [entry.low, entry.high, entry.points, "log" if entry.log else ""]
         for name, entry in space.items()
     }
+
+
+def space_text(spaces: Mapping[str, Space]) -> str:
+    """Write the spaces of methods as a file that `read_spaces` reads."""
+    found = {method: {name: _as_entry(entry) for name, entry in space.items()} for method, space in spaces.items()}
+    return yaml.dump(found, sort_keys=False, default_flow_style=None, width=100)
+
+
+def _as_entry(entry: Range | Choices) -> dict[str, Any]:
+    if isinstance(entry, Choices):
+        return {"choices": [*entry.values]}
+    return {"low": entry.low, "high": entry.high, "log": entry.log, "points": entry.points}
 
 
 def _load(path: Path) -> dict[Any, Any]:
