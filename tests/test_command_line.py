@@ -67,8 +67,11 @@ def test_help_teaches(
         assert flags or re.search(rf"^  --{field.replace('_', '-')} ?[\w|]*", text, re.MULTILINE), field
         assert flags or f"--{field}" in text or "_" in field
     assert not re.search(r" --\w+_", text)  # each in one spelling
+    assert "Undefined" not in text
     assert text.count("[required]") == sum(
-        info.is_required() for info in ALL[name].settings_type.model_fields.values() if not info.json_schema_extra
+        info.is_required()
+        for info in ALL[name].settings_type.model_fields.values()
+        if info.json_schema_extra not in (ARGUMENT, FLAGS)
     )
     assert "--quiet" in text and "--verbose" in text and "\nExamples:\n" in text
 

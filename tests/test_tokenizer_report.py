@@ -98,6 +98,10 @@ def test_the_recommendation_has_the_fewest_tokens_of_the_exact_enough() -> None:
     )  # fmt: skip
     assert found.recommended is rows[1]
     assert found.recommendation.startswith("Take '--scale 2 --fine 0', 7.0 tokens a chunk: the fewest of those where")
+    halved = replace(rows[1].cost, error_by_frequency=np.array([[0.5, 0.0]] * 2 + [[1.0, 0.5]] * 6))
+    lost = replace(found, rows=(Fitted(rows[1].tokenizer, halved, None),)).tables()[-1]
+    assert lost.columns == ("action", "0", "1", "2-3", "4-7")
+    assert lost.rows == [("a", *2 * ["25.00%"], *2 * ["100.00%"]), ("b", *2 * ["0.00%"], *2 * ["25.00%"])]
     none = replace(found, rows=rows[:1])
     assert none.recommended is None and none.recommendation.startswith("None of these is exact enough")
     clipped = replace(found, rows=(Fitted(tokenizer, replace(rows[1].cost, clipped=4), None),))

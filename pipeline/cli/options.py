@@ -159,10 +159,10 @@ def _named_options(field: str, info: FieldInfo, spellings: list[str]) -> list[cl
         ]  # fmt: skip
     metavar = "|".join(get_args(kind)) if get_origin(kind) else kind.__name__.upper()
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-    required = info.is_required() and not extra.get("bare")
+    required = info.is_required() and not extra.get("bare")  # a bare word may give it instead
     variable = variable_of(info)
     value = AUTO if info.default is None else info.default
-    default = "required" if required else f"default {f'${variable} or ' if variable else ''}{value}"
+    default = "required" if info.is_required() else f"default {f'${variable} or ' if variable else ''}{value}"
     help_text = f"{info.description} [{'; '.join(filter(None, (default, bounds_of(info))))}]"
     return [
         click.Option(

@@ -98,8 +98,9 @@ class TokenizerCost:
         return self.held_out * self.shown.tokenizer.coefficients
 
     def tables(self) -> tuple[Table, ...]:
-        """All tokenizers; then of the one that is shown, errors by action dimension and by frequency."""
-        return self._overview(), self._dimensions(), self._frequencies()
+        """All tokenizers; then of the one that is shown, errors by action dimension, by frequency, and by both."""
+        both = (self._both(),) if len(self.channels) > 1 else ()
+        return self._overview(), self._dimensions(), self._frequencies(), *both
 
     def _overview(self) -> Table:
         heads: tuple[str, ...] = (
@@ -152,12 +153,31 @@ class TokenizerCost:
         rows = []
         for first, last in bands(horizon):
             there, lost = (_mean_square(part[first : last + 1]) for part in (cost.spectrum, cost.error_by_frequency))
-            numbers = str(first) if first == last else f"{first}-{last}"
             high = last / (2 * horizon * self.control_seconds)
-            rows.append((numbers, f"{high:.2f}", f"{there**0.5:.4f}", f"{lost**0.5:.4f}", _share(lost, there)))
+            rows.append(
+                (_band((first, last)), f"{high:.2f}", f"{there**0.5:.4f}", f"{lost**0.5:.4f}", _share(lost, there))
+            )
         heads = ("frequencies", "up to, Hz", "chunks", "error", "lost")
         note = "Root mean square of a coefficient, standard deviations; lost: the error's share of the square."
         return Table(f"Error by frequency, {self.shown.options}", heads, rows, note)
+
+    def _both(self) -> Table:
+        cost = self.shown.cost
+        edges = bands(self.shown.tokenizer.horizon)
+        lost = [
+            [
+                _share(
+                    *(_mean_square(part[first : last + 1, number]) for part in (cost.error_by_frequency, cost.spectrum))
+                )
+                for first, last in edges
+            ]
+            for number in range(len(self.channels))
+        ]
+        rows = [(channel.label, *cells) for channel, cells in zip(self.channels, lost, strict=True)]
+        note = "The error's share of the square of the coefficients."
+        return Table(
+            f"Lost by action dimension and frequency, {self.shown.options}", ("action", *map(_band, edges)), rows, note
+        )
 
     def markdown(self) -> str:
         """Return the report as Markdown."""
@@ -216,6 +236,11 @@ def bands(horizon: int) -> list[tuple[int, int]]:
     """Return the first and last frequency of each band: 0, 1, 2-3, 4-7, ... up to `horizon - 1`."""
     starts = [0, *(2**power for power in range(horizon.bit_length()) if 2**power < horizon)]
     return [(first, last - 1) for first, last in zip(starts, [*starts[1:], horizon], strict=True)]
+
+
+def _band(band: tuple[int, int]) -> str:
+    first, last = band
+    return str(first) if first == last else f"{first}-{last}"
 
 
 def _mean_square(values: NDArray[np.float64]) -> float:

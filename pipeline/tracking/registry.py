@@ -250,7 +250,7 @@ def _save(folder: Path, model: Model, policy: Policy, path: Path, card: str) -> 
     card_file = folder / "model_card.md"
     card_file.write_text(card, encoding="utf-8")
     # Inputs are not declared: MLflow would drop the names of columns, or refuse arrays without, and all other types
-    # of number. The model checks them itself; what its columns are called stands in the example and the metadata.
+    # of number. The model checks them itself. The metadata name the channels of both, for tensors have no such names.
     channels = policy.task.observation
     actions = TensorSpec(np.dtype(np.float32), (-1, policy.horizon, policy.action_dim))
     example = np.zeros((1, policy.state_dim))
@@ -262,7 +262,7 @@ def _save(folder: Path, model: Model, policy: Policy, path: Path, card: str) -> 
         code_paths=[str(code)],
         signature=ModelSignature(outputs=Schema([actions])),
         input_example=pd.DataFrame(example, columns=channels) if channels else example,
-        metadata={"state": list(channels)},
+        metadata={"state": list(channels), "action": list(policy.task.action)},
         pip_requirements=[f"{package}=={installed(package)}" for package in REQUIREMENTS],
     )
 
