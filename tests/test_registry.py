@@ -127,7 +127,8 @@ def test_a_registered_model(here: Path, capsys: pytest.CaptureFixture[str], monk
         "code/pipeline/policies/load.py",
     } <= files
     about = mlflow.models.Model.load(str(place))
-    assert about.signature.inputs is None and about.metadata == {"state": ["x", "theta", "v", "omega"], "action": ["force"]}
+    assert about.signature.inputs is None
+    assert about.metadata == {"state": ["x", "theta", "v", "omega"], "action": ["force"]}
     assert list(about.load_input_example(str(place)).columns) == about.metadata["state"]
     assert about.signature.outputs.to_dict()[0]["tensor-spec"] == {"dtype": "float32", "shape": (-1, 50, 1)}
     pins = (place / "requirements.txt").read_text().split()
