@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.evaluation.record import Record
 from pipeline.report.animation import animate_episode
+from pipeline.report.group_styles import styles_of
 from pipeline.report.loss_curves import draw_loss_curves, draw_losses
 from pipeline.report.plotting import as_svg, look, save
 from pipeline.report.trajectory_plots import plot_trajectories
@@ -24,7 +25,9 @@ def draw_all(folder: Path) -> None:
     folder.mkdir()
     losses = {"train": [1.0, 0.5], "val": [1.1, 0.6], "test": [1.2, 0.7]}
     draw_loss_curves(folder / "curves.png", "a run", losses, 2, "loss")
-    figure = draw_losses("a study", {"pi0": {name: [values] for name, values in losses.items()}})
+    figure = draw_losses(
+        "a study", {"pi0": {name: [values] for name, values in losses.items()}}, styles_of({"pi0": "pi0"})
+    )
     save(figure, folder / "losses.png")
     (folder / "losses.svg").write_bytes(as_svg(figure))
     states, noise = np.zeros((13, 4)), np.zeros((12, 1))

@@ -31,7 +31,6 @@ from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.comparison_tables import verdict_table
 from pipeline.report.design import Design, earlier_of
 from pipeline.report.overview import as_markdown, as_text, verdicts
-from pipeline.report.score_figures import draw_scores
 from pipeline.report.scores import COSTS
 from pipeline.report.statistics import outlier
 from pipeline.report.tables import Table
@@ -307,30 +306,6 @@ def test_originals_and_yardsticks_stand_beside() -> None:
     comparison = compared([*beside, *(model("a", seed, 0.9) for seed in range(3))])
     assert [group.name for group in comparison.groups] == ["a", "original a", "PID"] and comparison.contrasts == ()
     assert comparison.groups[1].scores["calm"][None].best[0] == "first"
-
-
-@pytest.mark.parametrize(
-    ("average", "groups", "colours"),
-    [
-        ("pi0", ("pi0", "pi0_fast"), ("#0072B2", "#D55E00")),
-        ("pi0", ("pi0 width=64", "pi0_fast lr=0.001"), ("#0072B2", "#D55E00")),
-        ("pi0", ("pi0 width=32", "pi0 width=64", "pi0_fast"), ("0.6", "#009E73")),
-        ("pi0 width=64", ("pi0 width=32", "pi0 width=64", "pi0_fast"), ("#D55E00", "#009E73")),
-    ],
-)
-def test_every_averaged_ensemble_has_its_star(average: str, groups: tuple[str, ...], colours: tuple[str, ...]) -> None:
-    """Beside the models that it is of, where these can be told."""
-    models = [model(group, seed, 0.5, method=group.split()[0]) for group in groups for seed in range(2)]
-    of = {f"{average} average of 2": average, "pi0_fast average of 2": "pi0_fast"}
-    names = tuple(of)
-    averages = [
-        model(name, 0, 0.6, kind="average", seed=None, averages=group, method=group.split()[0])
-        for name, group in of.items()
-    ]
-    figure = draw_scores(compared(models + averages))
-    for axes in figure.axes:
-        stars = {line.get_label(): line.get_color() for line in axes.lines if line.get_marker() == "*"}
-        assert stars == dict(zip(names, colours, strict=True))
 
 
 def test_all_formats_say_the_same() -> None:

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.design import Design
+from pipeline.report.group_styles import ORIGINAL, styles_in, styles_of
 from pipeline.report.headline import headline
 from pipeline.report.leaders import best_of, leaders_of, verdict_of
 from pipeline.report.overview import as_markdown, as_text, told
@@ -27,7 +28,7 @@ from pipeline.report.suite import (
     suite_text,
     suite_values,
 )
-from pipeline.report.suite_figure import draw_suite, looks_of, spread
+from pipeline.report.suite_figure import draw_suite, spread
 from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tasks.score import shares_of
 from pipeline.tasks.task import Task
@@ -154,13 +155,24 @@ def test_the_figure_has_a_method_in_one_place_and_colour(suite: dict[str, Compar
                 assert shown[row] == (colours[method], pytest.approx(mean))
 
 
-def test_a_methods_second_group_has_its_colour_and_an_open_mark() -> None:
-    looks = looks_of({"pi0": "pi0", "as published": "pi0", "regression": "regression"})
-    assert looks["pi0"]["color"] == looks["as published"]["color"] != looks["regression"]["color"]
-    assert [look["markerfacecolor"] == look["color"] for look in looks.values()] == [True, False, True]
+def test_groups_of_a_method_have_its_colour_and_marks_of_their_own() -> None:
+    styles = styles_of({"pi0": "pi0", "as published": "pi0", "regression": "regression", "two steps": "pi0"})
+    assert len({styles[name]["color"] for name in ("pi0", "as published", "two steps")}) == 1
+    assert styles["pi0"]["color"] != styles["regression"]["color"]
+    assert styles["as published"]["markerfacecolor"] == "white"
+    for told_apart in ("markerfacecolor", "linestyle"):
+        assert len({styles[name][told_apart] for name in ("pi0", "as published", "two steps")}) == 3
     widths = dict.fromkeys(("pi0", "pi0 width=64"), "pi0")
-    for groups in (widths, widths | {"pi0 width=32": "pi0", "regression": "regression"}):
-        assert len({look["markerfacecolor"] for look in looks_of(groups).values()}) == len(groups)
+    more = dict.fromkeys(("pi0 width=32", "pi0 width=16"), "pi0")
+    for groups in (widths, widths | more | {"regression": "regression"}):
+        assert len({style["color"] for style in styles_of(groups).values()}) == len(groups)
+
+
+def test_weights_of_the_reference_system_are_grey() -> None:
+    comparison = made_up(PENDULUM, {"pi0": 0.5}, models=2)
+    original = replace(comparison.groups[0], name="original pi0", kind="original")
+    styles = styles_in(replace(comparison, groups=(*comparison.groups, original)))
+    assert styles["original pi0"] == {**ORIGINAL, "marker": styles["pi0"]["marker"]}
 
 
 def test_nothing_in_the_figure_overlaps() -> None:

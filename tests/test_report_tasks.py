@@ -16,11 +16,12 @@ from pipeline.evaluation.yardsticks import evaluate_yardstick
 from pipeline.registry.register import choosing, chosen_by, registered_name
 from pipeline.report.comparison import Comparison
 from pipeline.report.comparison_tables import averages_table
+from pipeline.report.group_styles import styles_of
 from pipeline.report.headline import headline
 from pipeline.report.model_card import model_card, training_facts
 from pipeline.report.overview import as_markdown, as_text
 from pipeline.report.page import Page, captions_of, main_tables, render_page
-from pipeline.report.path_figures import draw_paths
+from pipeline.report.path_figures import Beneath, draw_paths
 from pipeline.report.plan_figures import Plans, draw_plans
 from pipeline.report.plotting import as_svg
 from pipeline.report.score_figures import draw_scores
@@ -37,6 +38,8 @@ from pipeline.tracking.query import StoredRun, chunk_of
 from pipeline.tracking.store import open_store
 from tests.puck import PUCK, WITHOUT_SCENE
 from tests.test_report_suite import made_up
+
+STYLES = styles_of({"pi0": "pi0"})
 
 
 @pytest.fixture
@@ -65,7 +68,7 @@ def test_scores_and_plans_are_drawn_of_every_dimension(compared: Comparison) -> 
     assert [axes.get_ylabel() for axes in figure.axes[::2]] == ["near", "success"], "those that were scored"
     chance = np.random.default_rng(0)
     plans = {"pi0": Plans(*(chance.normal(size=shape) for shape in ((3, 10, 2), (2, 3, 10, 2), (2, 10))))}
-    figure = draw_plans("x", plans, {"pi0": "MAE 1"}, tuple(map(str, PUCK.action)), PUCK.control_seconds)
+    figure = draw_plans("x", plans, {"pi0": "MAE 1"}, tuple(map(str, PUCK.action)), PUCK.control_seconds, STYLES)
     assert [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()] == [
         "push along, N",
         "push across, N",
@@ -73,7 +76,7 @@ def test_scores_and_plans_are_drawn_of_every_dimension(compared: Comparison) -> 
     ]
     assert "actions" not in figure.get_suptitle()
     more = {"pi0": Plans(*(chance.normal(size=shape) for shape in ((1, 10, 5), (1, 1, 10, 5), (1, 10))))}
-    assert ", actions 1 to 3 of 5: thin lines" in draw_plans("x", more, {}, "abcde", 0.1).get_suptitle()
+    assert ", actions 1 to 3 of 5: thin lines" in draw_plans("x", more, {}, "abcde", 0.1, STYLES).get_suptitle()
     drawn = figure.axes[3].lines[-1]
     assert drawn.get_label() == "expert" and (drawn.get_ydata() == plans["pi0"].expert[0, :, 1]).all()
 
@@ -85,10 +88,11 @@ def test_long_names_of_groups_stay_in_the_figures() -> None:
     plans = {
         name: Plans(*(chance.normal(size=shape) for shape in ((4, 50, 1), (2, 4, 50, 1), (2, 50)))) for name in names
     }
+    paths, styles = {name: chance.normal(size=(3, 5, 2)) for name in names}, styles_of({name: name for name in names})
     figures = [
         draw_scores(made_up(PENDULUM, dict.fromkeys(names, 0.5), models=2)),
-        draw_plans("x", plans, dict.fromkeys(names, "MAE 1"), ("force",), 0.04),
-        draw_paths("x", {name: chance.normal(size=(3, 5, 2)) for name in names}, dict.fromkeys(names, "entropy")),
+        draw_plans("x", plans, dict.fromkeys(names, "MAE 1"), ("force",), 0.04, styles),
+        draw_paths("x", paths, dict.fromkeys(names, "entropy"), styles, Beneath()),
     ]
     for figure in figures:
         figure.draw_without_rendering()
@@ -106,11 +110,23 @@ def test_paths_lie_over_those_of_the_demonstrators() -> None:
     assert 60 < (sides > 0).sum() < 140
     ending = demonstrated[:5].copy()
     ending[:, 12:] = np.nan
-    figure = draw_paths("x", {"a": demonstrated[:50], "b": ending}, {"a": "entropy 1.000"}, demonstrated, scene)
+    paths, notes, styles = (
+        {"a": demonstrated[:50], "b": ending},
+        {"a": "entropy 1.000"},
+        styles_of({"a": "a", "b": "b"}),
+    )
+    figure = draw_paths("x", paths, notes, styles, Beneath(demonstrated, scene))
     assert [axes.get_title() for axes in figure.axes] == ["a\nentropy 1.000", "b"]
     (cross,) = [line for line in figure.axes[1].lines if line.get_marker() == "x"]
     assert (np.stack(cross.get_data(), 1) == ending[:, 11]).all()
     assert len(figure.axes[0].patches) == 2 and b"<svg" in as_svg(figure)
+    assert not {*figure.axes[0].get_xlim()} - {scene.left, scene.right}
+    named = draw_paths("x", paths, notes, styles, Beneath(demonstrated, axes=("distance, m", "side, m")))
+    assert (named.get_supxlabel(), named.get_supylabel()) == ("distance, m", "side, m")
+    for axes in named.axes:  # all that demonstrators do is in sight
+        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+        assert left < demonstrated[..., 0].min() < demonstrated[..., 0].max() < right
+        assert bottom < demonstrated[..., 1].min() < demonstrated[..., 1].max() < top
     few = demonstrated_paths(replace(PUCK, world=replace(PUCK.world, most=7)))
     assert few is not None and (few == demonstrated).all(), "in a world with room for few episodes the same"
     assert demonstrated_paths(PENDULUM) is None and backdrop(WITHOUT_SCENE) is None
@@ -172,7 +188,7 @@ def add_run(client: MlflowClient, experiment: str, group: str, seed: int, task: 
         write_episodes(Path(folder, EPISODES_FILE), kind, judged.by_condition())
         client.log_artifact(run, f"{folder}/{EPISODES_FILE}", FOLDER)
         if judged.paths is not None:
-            np.savez(Path(folder, PATHS_FILE), paths=judged.paths[-8:])
+            np.savez(Path(folder, PATHS_FILE), paths=judged.paths[8:16], condition=(0.02, 10))
             client.log_artifact(run, f"{folder}/{PATHS_FILE}", FOLDER)
     client.set_terminated(run)
 
@@ -199,6 +215,8 @@ def test_a_study_is_of_the_task_in_its_tag(workplace: Path) -> None:
     assert set(drawn) == {"scores", "paths"} and missing == []
     (axes,) = drawn["paths"].axes
     assert axes.get_title() == "pi0\nentropy 0.000 of the demonstrators'", "always the same way"
+    assert "noise ±0.02, replan 10: paths" in drawn["paths"].get_suptitle(), "the least noise, the longest plans"
+    assert len([line for line in axes.lines if line.get_marker() == "None"]) == 200 + 16, "all that is kept"
     assert "converge_steps" in draw_figures(client, before, None)[0]
     assert captions_of(PENDULUM)["converge_steps"].title == "When episodes have converged"
     assert list(captions_of(PENDULUM))[:3] == ["verdicts", "scores", "converge_steps"]

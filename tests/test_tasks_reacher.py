@@ -142,7 +142,9 @@ def test_sides_by_hand() -> None:
     states = np.zeros((4, 3, 8))
     states[:, -1, 1] = [-1.5, 1.5, 0.9, -0.9]
     assert_array_equal(WAYS.taken(states), [[0], [1], [-1], [-1]])
-    assert_allclose(WAYS.path(states)[:, 0], [[0.21, 0]] * 4)
+    assert_allclose(WAYS.path(states)[:, -1, 1], [1.5, -1.5, -0.9, 0.9])  # bent up is above 0
+    states[..., 2:4] = [0.21, 0.0]
+    assert_allclose(WAYS.path(states)[:, 0], [[0, 0]] * 4, atol=1e-12)
 
 
 def test_a_plan_is_on_the_side_where_it_ends() -> None:

@@ -4,7 +4,8 @@ evaluation/episodes.csv   a row per condition and episode, with its scores: what
 evaluation/scores.json    {"columns": ["action_noise", "replan", SCORE, ...], "data": [a row per condition]}: the means,
                           which MLflow's UI shows as a table
 evaluation/plans.npz      planned chunks and the expert's, if its chunks are known, and errors by step and dimension
-evaluation/paths.npz      of a task with several ways: the paths of some episodes of the hardest condition
+evaluation/paths.npz      of a task with several ways: paths of episodes, and the condition they are of: that in which
+                          the choice is most the policy's own
 
 Shapes: C conditions, S starts, which are the same in all conditions.
 """
@@ -28,6 +29,12 @@ FOLDER, SCORES_FILE, EPISODES_FILE, PLANS_FILE = "evaluation", "scores.json", "e
 PATHS_FILE, MOST_PATHS = "paths.npz", 200
 CONDITION_COLUMNS = ("action_noise", "replan")
 EPISODE_COLUMNS = (*CONDITION_COLUMNS, "episode")
+
+
+def clearest(conditions: Sequence[Condition]) -> Condition:
+    """Return the condition in which a choice of way is most the policy's own: little noise, and plans that last."""
+    return min(conditions, key=lambda each: (each.action_noise, -each.replan))
+
 
 UNFINISHED = "unfinished"  # the tag EVALUATION while results are being logged
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.report.plotting import Figure, MaxNLocator, look, plain, save
+from pipeline.report.group_styles import Style
+from pipeline.report.plotting import Figure, MaxNLocator, plain, save
 
 # Okabe and Ito's colours, which the colour-blind can distinguish; line styles and markers differ as well.
 STYLES = {
@@ -55,24 +56,27 @@ CURVES = {"train": ":", "val": "-", "test": "--"}
 
 
 @plain()
-def draw_losses(title: str, curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> Figure:
+def draw_losses(
+    title: str, curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]], styles: Mapping[str, Style]
+) -> Figure:
     """Loss curves of all models, thin, and their mean, thick: `curves[group]["val"]` has one list per model."""
     figure = Figure(figsize=(5.4 * len(curves), 4.2), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(curves)))
-    for number, (axes, (group, parts)) in enumerate(zip(panels, curves.items(), strict=True)):
+    for axes, (group, parts) in zip(panels, curves.items(), strict=True):
+        colour = styles[group]["color"]
         for part, line in CURVES.items():
             members = [values for values in parts.get(part, ()) if len(values)]
             for values in members:
                 epochs = range(1, len(values) + 1)
-                axes.plot(epochs, values, line, color=look(number)["color"], linewidth=0.6, alpha=0.5)
+                axes.plot(epochs, values, line, color=colour, linewidth=0.6, alpha=0.5)
             if members:
                 longest = max(map(len, members))
                 table = np.array([[*values, *[np.nan] * (longest - len(values))] for values in members])
                 mean = np.nanmean(table, axis=0)
                 marker = {"train": "^", "val": "o", "test": "s"}[part]
                 axes.plot(
-                    range(1, longest + 1), mean, line, color=look(number)["color"], linewidth=2.2, marker=marker,
-                    markersize=5, label=f"{part}, mean of {len(members)}",
+                    range(1, longest + 1), mean, line, color=colour, linewidth=2.2, marker=marker, markersize=5,
+                    label=f"{part}, mean of {len(members)}",
                 )  # fmt: skip
         every = [value for members in parts.values() for values in members for value in values]
         if is_wide(every):

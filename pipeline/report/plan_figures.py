@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.report.plotting import Axes, Figure, line_of, plain
+from pipeline.report.group_styles import Style, lines_of
+from pipeline.report.plotting import Axes, Figure, plain
 from pipeline.report.statistics import Floats
 from pipeline.tasks.task import Channel
 
@@ -28,7 +29,12 @@ class Plans:
 
 @plain()
 def draw_plans(
-    title: str, plans: Mapping[str, Plans], errors: Mapping[str, str], labels: Sequence[str], seconds: float
+    title: str,
+    plans: Mapping[str, Plans],
+    errors: Mapping[str, str],
+    labels: Sequence[str],
+    seconds: float,
+    styles: Mapping[str, Style],
 ) -> Figure:
     """Plans of every model with the expert's chunks, a row per action dimension, and the error along the chunk.
 
@@ -48,8 +54,8 @@ def draw_plans(
         for example in range(examples):
             axes = figure.add_subplot(grid[action, example], sharey=shared)
             shared = shared or axes
-            for number, (group, found) in enumerate(plans.items()):
-                style = line_of(number)
+            for group, found in plans.items():
+                style = lines_of(styles[group])
                 planned = found.planned[:, example, :, action]
                 for model in planned:
                     axes.plot(time, model, **style, linewidth=0.5, alpha=0.5)
@@ -67,8 +73,8 @@ def draw_plans(
                 axes.legend(loc="upper left", bbox_to_anchor=BESIDE)
     if errors:
         axes = figure.add_subplot(grid[-1, :])
-        for number, (group, found) in enumerate(plans.items()):
-            style = line_of(number)
+        for group, found in plans.items():
+            style = lines_of(styles[group])
             for model in found.mae_by_step:
                 axes.plot(time, model, **style, linewidth=0.5, alpha=0.5)
             axes.plot(time, found.mae_by_step.mean(0), **style, linewidth=2.2, label=f"{group}:\n{errors[group]}")
@@ -80,17 +86,19 @@ def draw_plans(
 
 
 @plain()
-def draw_errors(title: str, plans: Mapping[str, Plans], action: Sequence[Channel], seconds: float) -> Figure:
+def draw_errors(
+    title: str, plans: Mapping[str, Plans], action: Sequence[Channel], seconds: float, styles: Mapping[str, Style]
+) -> Figure:
     """The error of plans along the chunk, a panel per action, in its own unit; `seconds` is that of a step."""
     columns = min(len(action), 3)
     rows = -(-len(action) // columns)
     figure = Figure(figsize=(max(7.5, 4.4 * columns), 3.0 * rows + 0.8), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel().tolist()
     for dimension, (channel, axes) in enumerate(zip(action, panels, strict=False)):
-        for number, (group, found) in enumerate(plans.items()):
+        for group, found in plans.items():
             if found.mae_by is None:
                 continue
-            style = line_of(number)
+            style = lines_of(styles[group])
             time = np.arange(found.mae_by.shape[1]) * seconds
             errors = found.mae_by[..., dimension]
             for model in errors:

@@ -36,7 +36,7 @@ if _chosen is not None:
 
 __all__ = [
     "LOOKS", "Axes", "Circle", "Figure", "FigureCanvasAgg", "FixedLocator", "Line2D", "MaxNLocator", "NullLocator",
-    "Polygon", "as_svg", "line_of", "logarithmic", "look", "plain", "save", "to_rgb",
+    "Polygon", "as_svg", "logarithmic", "look", "plain", "save", "to_rgb",
 ]  # fmt: skip
 
 # Okabe and Ito's colours, ordered so that the lightness of neighbours differs clearly.
@@ -72,11 +72,6 @@ def look(number: int) -> dict[str, Any]:
     """Return colour, marker and line of a group; where colours come again, with another marker and line."""
     turn, place = divmod(number, len(LOOKS))
     return LOOKS[(place + turn) % len(LOOKS)] | {"color": LOOKS[place]["color"]}
-
-
-def line_of(number: int) -> dict[str, Any]:
-    """Return colour and line of a group, without its marker."""
-    return {key: look(number)[key] for key in ("color", "linestyle")}
 
 
 @plain()

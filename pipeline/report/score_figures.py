@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.report.comparison import Comparison, Group
-from pipeline.report.plotting import Axes, Figure, FixedLocator, NullLocator, line_of, look, plain
+from pipeline.report.group_styles import Style, lines_of, styles_in
+from pipeline.report.plotting import Axes, Figure, FixedLocator, NullLocator, look, plain
 from pipeline.report.statistics import Floats, Summary
 from pipeline.report.words import interval_name, verdict_label
 
@@ -51,7 +52,7 @@ def draw_scores(comparison: Comparison) -> Figure:
     figure = Figure(figsize=(width, 3 * len(names) + 0.6), layout="constrained")
     panels = figure.subplots(len(names), len(noises), sharex=True, sharey="row", squeeze=False)
     groups, yardsticks = comparison.of_kind("model", "original"), comparison.of_kind("yardstick")
-    averages = comparison.of_kind("average")
+    styles = styles_in(comparison)
     for row, name in enumerate(names):
         for column, noise in enumerate(noises):
             axes = panels[row, column]
@@ -59,9 +60,7 @@ def draw_scores(comparison: Comparison) -> Figure:
             for number, group in enumerate(yardsticks):
                 _yardstick_line(panel, group, YARDSTICK_LINES[number % len(YARDSTICK_LINES)])
             for number, group in enumerate(groups):
-                _score_line(panel, group, number, len(groups))
-            for average in averages:
-                _average_marks(panel, average, _members(average, groups), len(groups))
+                _score_line(panel, group, styles[group.name], panel.beside(number, len(groups)))
             axes.xaxis.set_major_locator(FixedLocator(replans))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.grid(alpha=0.25)
@@ -126,18 +125,15 @@ def _top(groups: Sequence[Group], name: str) -> float:
     return max(1.0, *values) if values else 1.0
 
 
-def _score_line(panel: Panel, group: Group, number: int, groups: int) -> None:
-    """Draw a group's means with intervals, and its models as dots."""
+def _score_line(panel: Panel, group: Group, style: Style, shift: float) -> None:
+    """Draw a group's means with intervals, and its models as dots, `shift` from their replan intervals."""
     axes, unit = panel.axes, panel.unit
-    shift = panel.beside(number, groups)
     found = [(replan + shift, summary) for replan, summary in panel.summaries(group)]
     if not found:
         return
-    style, ours = look(number), group.kind == "model"
     places, means = [x for x, _ in found], [summary.mean for _, summary in found]
     label = f"{group.name} ({len(group.models)} model{'s' if len(group.models) > 1 else ''})"
-    face = style["color"] if ours else "white"
-    axes.plot(places, means, **style, label=label, markersize=6, linewidth=1.6, markerfacecolor=face, zorder=3)
+    axes.plot(places, means, **style, label=label, markersize=6, linewidth=1.6, zorder=3)
     for x, summary in found:
         if summary.interval:
             axes.vlines(x, summary.interval.low, summary.interval.high, color=style["color"], linewidth=2.5, alpha=0.7)
@@ -145,26 +141,6 @@ def _score_line(panel: Panel, group: Group, number: int, groups: int) -> None:
         values = [model.scores.get(panel.score, {}).get((panel.noise, replan)) for model in group.models]
         dots = [value for value in values if value is not None]
         axes.plot([replan + shift + 0.12 * unit] * len(dots), dots, ".", color=style["color"], markersize=3, alpha=0.6)
-
-
-def _members(average: Group, groups: Sequence[Group]) -> int | None:
-    """Return the number of an averaged policy's group or, where that has another name here, its method's only one."""
-    models = [(number, group) for number, group in enumerate(groups) if group.kind == "model"]
-    found = [number for number, group in models if group.name == average.averages]
-    found = found or [number for number, group in models if group.method == average.method]
-    return found[0] if len(found) == 1 else None
-
-
-def _average_marks(panel: Panel, average: Group, number: int | None, groups: int) -> None:
-    """Draw a star for an averaged policy, beside its group's models; grey in the middle if its group is unknown."""
-    found = panel.summaries(average)
-    shift = 0.0 if number is None else panel.beside(number - 0.5, groups)
-    places, means = [replan + shift for replan, _ in found], [summary.mean for _, summary in found]
-    colour = "0.6" if number is None else look(number)["color"]
-    panel.axes.plot(
-        places, means, "*", color=colour, markeredgecolor="black", markeredgewidth=0.6, markersize=10,
-        label=average.name, zorder=4,
-    )  # fmt: skip
 
 
 def _yardstick_line(panel: Panel, group: Group, line: str) -> None:
@@ -176,7 +152,12 @@ def _yardstick_line(panel: Panel, group: Group, line: str) -> None:
 
 @plain()
 def draw_steps(
-    title: str, event: str, conditions: Sequence[tuple[float, int]], steps: Mapping[str, Floats], episode_steps: int
+    title: str,
+    event: str,
+    conditions: Sequence[tuple[float, int]],
+    steps: Mapping[str, Floats],
+    episode_steps: int,
+    styles: Mapping[str, Style],
 ) -> Figure:
     """Share of all episodes in which an event, such as "converged", has come by each step.
 
@@ -192,8 +173,8 @@ def draw_steps(
         if (noise, replan) not in conditions:
             axes.set_visible(False)
             continue
-        for number, (group, by_condition) in enumerate(steps.items()):
-            style = line_of(number)
+        for group, by_condition in steps.items():
+            style = lines_of(styles[group])
             found = by_condition[:, conditions.index((noise, replan)), :, None]  # (models, S, 1)
             shares = (found <= at).mean(1)
             for share in shares:

@@ -2,11 +2,11 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from pipeline.report.comparison import Comparison, Group
+from pipeline.report.group_styles import Style, mark_of, styles_of
 from pipeline.report.leaders import best_of, primary_of, verdict_of
-from pipeline.report.plotting import Axes, Figure, Line2D, look, plain
+from pipeline.report.plotting import Axes, Figure, Line2D, plain
 from pipeline.report.statistics import Interval
 from pipeline.report.suite import Suite, methods_of, planners_of
 
@@ -25,15 +25,15 @@ def draw_suite(title: str, suite: Suite) -> Figure:
     yardsticks that plan as a policy does.
     """
     names = methods_of(suite)
-    looks = looks_of({group.name: group.method for each in suite.values() for group in each.of_kind("model")})
+    styles = styles_of({group.name: group.method for each in suite.values() for group in each.of_kind("model")})
     columns = 4
     height = len(suite) * (0.36 + INCHES * len(names)) + 1 + 0.25 * -(-(len(names) + 1) // columns)
     figure = Figure(figsize=(9.5, height), layout="constrained")
     rows = figure.subplots(max(1, len(suite)), 1, squeeze=False, sharex=True)[:, 0].tolist()
     for axes, (name, comparison) in zip(rows, suite.items(), strict=False):
-        _draw_task(axes, name, comparison, looks)
+        _draw_task(axes, name, comparison, styles)
     rows[-1].set_xlabel("primary score of the task")
-    marks = [Line2D([], [], **looks[name], linestyle="", markersize=8, label=name) for name in names]
+    marks = [Line2D([], [], **mark_of(styles[name]), markersize=8, label=name) for name in names]
     marks.append(Line2D([], [], color=YARDSTICK, linestyle=":", label="a controller that plans in the simulator"))
     legend = figure.legend(handles=marks, loc="outside lower center", ncols=columns, frameon=False)
     for text in legend.get_texts():
@@ -42,23 +42,6 @@ def draw_suite(title: str, suite: Suite) -> Figure:
         f"{title}: mean with 95% interval over models and episodes, a dot per model", fontsize=11, parse_math=False
     )
     return figure
-
-
-def looks_of(methods_by_name: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Return colour and marker of each group, by its method: those of the method, open for its second group.
-
-    Groups of one method alone, and those of a method with more than two, have looks of their own.
-    """
-    names, methods = list(methods_by_name), list(methods_by_name.values())
-    own = len(set(methods)) == 1 or max(map(methods.count, methods), default=0) > 2
-    keys = names if own else methods
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    looks = {}
-    for place, (name, key) in enumerate(zip(names, keys, strict=True)):
-        style = look(numbers[key])
-        face = "white" if key in keys[:place] else style["color"]
-        looks[name] = {"color": style["color"], "marker": style["marker"], "markerfacecolor": face}
-    return looks
 
 
 def spread(places: Sequence[float], widths: Sequence[float], first: float, last: float) -> list[float]:
@@ -76,12 +59,12 @@ def spread(places: Sequence[float], widths: Sequence[float], first: float, last:
     return found
 
 
-def _draw_task(axes: Axes, name: str, comparison: Comparison, looks: Mapping[str, dict[str, Any]]) -> None:
+def _draw_task(axes: Axes, name: str, comparison: Comparison, styles: Mapping[str, Style]) -> None:
     groups, best = {group.name: group for group in comparison.of_kind("model")}, best_of(comparison)
     _draw_yardsticks(axes, comparison)
-    for row, method in enumerate(looks):
+    for row, method in enumerate(styles):
         if method in groups and primary_of(comparison, groups[method]):
-            _draw_method(axes, comparison, groups[method], row, looks[method], method in best)
+            _draw_method(axes, comparison, groups[method], row, styles[method], method in best)
         else:
             axes.text(
                 0.5,
@@ -94,9 +77,9 @@ def _draw_task(axes: Axes, name: str, comparison: Comparison, looks: Mapping[str
                 parse_math=False,
             )
     axes.set_xlim(*AXIS)
-    axes.set_ylim(len(looks) - 0.4, -0.6)
+    axes.set_ylim(len(styles) - 0.4, -0.6)
     what = comparison.primary.short if comparison.task.world else f"{comparison.primary.short}, plans only"
-    axes.set_yticks([(len(looks) - 1) / 2], [f"{name}\n{what}"], fontsize=11, parse_math=False)
+    axes.set_yticks([(len(styles) - 1) / 2], [f"{name}\n{what}"], fontsize=11, parse_math=False)
     verdict = "\n".join(textwrap.wrap(verdict_of(comparison), VERDICT_WIDTH))
     axes.annotate(
         verdict, (1, 0.5), xycoords="axes fraction", xytext=(6, 0), textcoords="offset points", va="center",
@@ -107,9 +90,7 @@ def _draw_task(axes: Axes, name: str, comparison: Comparison, looks: Mapping[str
     axes.tick_params(axis="y", length=0)
 
 
-def _draw_method(
-    axes: Axes, comparison: Comparison, group: Group, row: int, style: Mapping[str, Any], best: bool
-) -> None:
+def _draw_method(axes: Axes, comparison: Comparison, group: Group, row: int, style: Style, best: bool) -> None:
     found = group.scores[comparison.design.primary][None]
     between: Interval | None = found.interval or found.bound
     end = found.mean
@@ -118,7 +99,7 @@ def _draw_method(
         end = max(end, min(between.high, 1.0))
     values = [model.scores[comparison.design.primary][None] for model in group.models if model.episodes]
     axes.plot(values, [row] * len(values), ".", color=style["color"], markersize=4, alpha=0.5)
-    axes.plot(found.mean, row, **style, markersize=8, markeredgewidth=1.6, zorder=3)
+    axes.plot(found.mean, row, **mark_of(style), markersize=8, markeredgewidth=1.6, zorder=3)
     axes.annotate(
         comparison.primary.text(found.mean), (end, row), xytext=(8, 0), textcoords="offset points", va="center",
         fontsize=8, fontweight="bold" if best else "normal", color="black" if best else "0.35",

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import StoreError, one_line
-from pipeline.evaluation.stored import FOLDER, MOST_PATHS, PATHS_FILE, PLANS_FILE
+from pipeline.evaluation.stored import FOLDER, MOST_PATHS, PATHS_FILE, PLANS_FILE, clearest
 from pipeline.names import BEST_VAL_LOSS, CHUNK_MAE, CHUNK_MSE
 from pipeline.report.comparison import Comparison, Group, Model
 from pipeline.report.comparison_tables import mean_text
+from pipeline.report.group_styles import styles_in
 from pipeline.report.loss_curves import draw_losses
-from pipeline.report.path_figures import draw_paths
+from pipeline.report.path_figures import Beneath, draw_paths
 from pipeline.report.plan_figures import Plans, draw_errors, draw_plans
 from pipeline.report.plotting import Figure
 from pipeline.report.score_figures import draw_scores, draw_steps, draw_verdicts
@@ -23,7 +25,7 @@ from pipeline.report.scores import COSTS
 from pipeline.report.tokenizer_figures import draw_tokenizer_tradeoff
 from pipeline.streams import numpy_stream
 from pipeline.tasks.scene import Scene
-from pipeline.tasks.task import Task
+from pipeline.tasks.task import Condition, Task
 from pipeline.tracking.query import artifact, fetch, history
 from pipeline.tracking.store import Store
 
@@ -39,7 +41,7 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
     comparison = literal(comparison)
     title, task = comparison.title, comparison.task
     missing: list[str] = []
-    groups = comparison.of_kind("model")
+    groups, styles = comparison.of_kind("model"), styles_in(comparison)
 
     def read(model: Model, name: str, reader: Callable[[Path], T]) -> T | None:
         try:
@@ -56,16 +58,17 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
         if any(BEST_VAL_LOSS in model.costs for model in group.models)  # or they were trained in another group
     }
     if curves:
-        drawn["losses"] = draw_losses(title, curves)
+        drawn["losses"] = draw_losses(title, curves, styles)
 
     paths: dict[str, NDArray[np.float64]] = {}
     plans: dict[str, Plans] = {}
     for group in comparison.of_kind("model", "original"):
         judged = [model for model in group.models if model.episodes]
         with_paths = judged if task.ways else []
-        ways = [way for model in with_paths if (way := read(model, PATHS_FILE, load_paths)) is not None]
-        if ways:  # as many of each model
-            paths[group.name] = np.concatenate([way[: -(-MOST_PATHS // len(ways))] for way in ways])
+        load = partial(load_paths, condition=clearest(task.conditions))
+        ways = [way for model in with_paths if (way := read(model, PATHS_FILE, load)) is not None]
+        if ways:
+            paths[group.name] = np.concatenate(ways)
         with_plans = [model for model in judged if (CHUNK_MAE in model.costs or model.errors) and group.kind == "model"]
         found_plans = [found for model in with_plans if (found := read(model, PLANS_FILE, load_plans)) is not None]
         if found_plans:
@@ -77,14 +80,14 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
                 plans[group.name] = Plans(expert, **stacked)
     if paths:
         notes = {group.name: _ways(comparison, group) for group in comparison.groups}
-        drawn["paths"] = draw_paths(title, paths, notes, demonstrated_paths(task), backdrop(task))
+        drawn["paths"] = draw_paths(f"{title}, {condition_text(task)}", paths, notes, styles, beneath(task))
     if plans:
         pooled = [group for group in groups if group.name in plans and CHUNK_MAE in group.costs]
         errors_of = {group.name: _errors(group) for group in pooled}
         labels = tuple(dollars(str(channel)) for channel in task.action)
         if task.world is None:
-            drawn["errors"] = draw_errors(title, plans, task.action[:MOST_PANELS], task.control_seconds)
-        drawn["plans"] = draw_plans(title, plans, errors_of, labels, task.control_seconds)
+            drawn["errors"] = draw_errors(title, plans, task.action[:MOST_PANELS], task.control_seconds, styles)
+        drawn["plans"] = draw_plans(title, plans, errors_of, labels, task.control_seconds, styles)
     if study_run is not None and TRADEOFF_TAG in fetch(store, study_run).tags:
         with artifact(store, study_run, f"{FOLDER}/{TRADEOFF_FILE}") as stored:
             found = json.loads(stored.read_text())
@@ -95,7 +98,7 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
 def draw_scored(comparison: Comparison) -> dict[str, Figure]:
     """Draw the figures for which a comparison and its episodes are enough, by name."""
     comparison = literal(comparison)
-    task = comparison.task
+    task, styles = comparison.task, styles_in(comparison)
     drawn: dict[str, Figure] = {}
     if any(contrast.verdict for contrast in comparison.contrasts):
         drawn["verdicts"] = draw_verdicts(comparison)
@@ -110,7 +113,7 @@ def draw_scored(comparison: Comparison) -> dict[str, Figure]:
         }
         by_group = {group: np.stack(episodes) for group, episodes in judged.items() if episodes}  # (models, C, S)
         if by_group:
-            drawn[f"{name}s"] = draw_steps(comparison.title, event, conditions, by_group, task.episode_steps)
+            drawn[f"{name}s"] = draw_steps(comparison.title, event, conditions, by_group, task.episode_steps, styles)
     return drawn
 
 
@@ -131,13 +134,21 @@ def load_plans(path: Path) -> dict[str, NDArray[np.float64]]:
         return {name: arrays[name] for name in ("expert", *PLANS) if name in arrays or name in PLANS[:2]}
 
 
-def load_paths(path: Path) -> NDArray[np.float64]:
-    """Read the paths of a model's episodes `(N, T+1, 2)`."""
+def load_paths(path: Path, condition: Condition) -> NDArray[np.float64]:
+    """Read the paths of a model's episodes `(N, T+1, 2)`; raises `ValueError` if they are of another condition."""
     with np.load(path) as arrays:
+        if "condition" not in arrays or (*arrays["condition"],) != (condition.action_noise, condition.replan):
+            raise ValueError(f"{path.name}: its paths are of another condition. Evaluate again to have them drawn.")
         found: NDArray[np.float64] = arrays["paths"].astype(np.float64)
     if found.ndim != 3 or found.shape[2] != 2 or not len(found):
         raise ValueError(f"{path.name}: expected paths of the shape (N, T+1, 2), found {found.shape}.")
     return found
+
+
+def beneath(task: Task) -> Beneath:
+    """Return what paths of a task are drawn over."""
+    axes = task.ways.axes if task.ways else None
+    return Beneath(demonstrated_paths(task), None if axes else backdrop(task), axes)
 
 
 def demonstrated_paths(task: Task) -> NDArray[np.float64] | None:
@@ -167,10 +178,16 @@ def backdrop(task: Task) -> Scene | None:
     return task.scene(states[0], actions[0])
 
 
+def condition_text(task: Task) -> str:
+    """Say in which condition paths are drawn."""
+    condition = clearest(task.conditions)
+    return f"noise ±{condition.action_noise:g}, replan {condition.replan}"
+
+
 def _ways(comparison: Comparison, group: Group) -> str:
-    """Say how a group chooses among the ways, in the hardest condition."""
-    hardest = comparison.task.conditions[-1]
-    found = group.scores.get("ways", {}).get((hardest.action_noise, hardest.replan))
+    """Say how a group chooses among the ways, in the condition that is drawn."""
+    drawn = clearest(comparison.task.conditions)
+    found = group.scores.get("ways", {}).get((drawn.action_noise, drawn.replan))
     return f"entropy {comparison.scores['ways'].text(found.mean)} of the demonstrators'" if found else ""
 
 

@@ -33,6 +33,7 @@ from pipeline.evaluation.stored import (
     PLANS_FILE,
     SCORES_FILE,
     UNFINISHED,
+    clearest,
     protocol_tags,
     scores_table,
     write_episodes,
@@ -182,8 +183,10 @@ def log_judged(run: TrackedRun, judged: Judged, protocol: Protocol) -> None:
             np.savez(folder / PLANS_FILE, **shown)
             run.file(folder / PLANS_FILE, FOLDER)
         if (paths := judged.evaluation.paths) is not None:
-            hardest = paths[-protocol.episodes :][:MOST_PATHS]
-            np.savez(folder / PATHS_FILE, paths=hardest)
+            condition = clearest(judged.evaluation.conditions)
+            first = judged.evaluation.conditions.index(condition) * protocol.episodes
+            kept = paths[first : first + min(protocol.episodes, MOST_PATHS)]
+            np.savez(folder / PATHS_FILE, paths=kept, condition=(condition.action_noise, condition.replan))
             run.file(folder / PATHS_FILE, FOLDER)
     earlier = fetch(run.client, run.run_id).metrics
     kinds = (CHUNK_MAE, CHUNK_MSE, f"{PLANNED}/", f"{REBUILT}/")

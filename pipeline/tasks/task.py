@@ -106,7 +106,9 @@ class Ways:
     planned: Callable[[Array, Array], Ints]
     """`planned(states (B, P), chunks (B, H, A)) -> (B, D)`: the options that plans lead to, -1 where none."""
     path: Callable[[Array], Array]
-    """`path(states (B, T+1, P)) -> (B, T+1, 2)`: places in the scene, to draw the ways of many episodes."""
+    """`path(states (B, T+1, P)) -> (B, T+1, 2)`: two numbers that tell the ways apart, to draw many episodes."""
+    axes: tuple[str, str] | None = None
+    """What these are, with their units; None: places in the scene, which is drawn beneath."""
 
 
 @dataclass(frozen=True)

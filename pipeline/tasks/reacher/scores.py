@@ -64,6 +64,7 @@ WAYS = Ways(
     entropy=1.0,  # of a coin
     taken=lambda states: side(states[:, -1:]),
     planned=lambda states, chunks: side(carry_out(WORLD, states, chunks)[:, -1:]),
-    path=fingertip,
+    path=lambda states: np.stack((distances(states), -states[..., 1]), -1),
+    axes=("fingertip to target, m", "elbow, rad; bent up above 0"),
 )
 """A way is taken where an episode, or the plan alone in the simulator, ends."""

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from pipeline.tasks.pendulum.world import POLE_LENGTH
 from pipeline.tasks.swing_up.demonstrator import INERTIA, WEIGHT
 from pipeline.tasks.swing_up.scores import UP_ANGLE
 from pipeline.tasks.swing_up.world import WORLD, wrapped
@@ -38,9 +37,8 @@ def planned(states: Array, chunks: Array) -> Ints:
 
 
 def path(states: Array) -> Array:
-    """Return the tip of the pole in states `(..., P)`, m along the rail and above it: `(..., 2)`."""
-    cart, angle = states[..., 0], states[..., 1]
-    return np.stack((cart + POLE_LENGTH * np.sin(angle), POLE_LENGTH * np.cos(angle)), -1)
+    """Return the pole's angle from hanging, rad, and its rate, rad/s, in states `(..., P)`: `(..., 2)`."""
+    return np.stack((states[..., 1] - np.pi, states[..., 3]), -1)
 
 
 WAYS = Ways(
@@ -49,4 +47,5 @@ WAYS = Ways(
     taken=taken,
     planned=planned,
     path=path,
+    axes=("angle from hanging, rad; up at ±3.14", "pole rate, rad/s"),
 )
