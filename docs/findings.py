@@ -13,7 +13,7 @@ from pipeline.report.suite import Suite, planners_of
 from pipeline.report.verdicts import Verdict
 from pipeline.report.words import listed
 
-PUBLISHED = " as published"
+PUBLISHED, SAMPLED = " as published", " sampled"
 MEAN_OF_ANSWERS = "mean of "  # how the names of yardsticks begin that plan the mean of all good answers
 Settings = Mapping[str, Any]
 
@@ -131,9 +131,9 @@ def _fast_and_bins(suite: Suite, _settings: Settings) -> str:
     return said and f"**FAST or a token per action** (recipe and decoding differ too): {said}"
 
 
-def _pi0_published(suite: Suite, _settings: Settings) -> str:
-    said = versus(suite, f"pi0{PUBLISHED}", "pi0")
-    return said and f"**How pi0 acts**, with the same weights: {said}"
+def _acting(suite: Suite, _settings: Settings) -> str:
+    said = [versus(suite, f"pi0{PUBLISHED}", "pi0"), versus(suite, f"pi0_fast{SAMPLED}", "pi0_fast")]
+    return f"**How a model acts**, with the same weights: {' '.join(filter(None, said))}" if any(said) else ""
 
 
 def _fast_published(suite: Suite, _settings: Settings) -> str:
@@ -187,6 +187,6 @@ def _intervals(_suite: Suite, _settings: Settings) -> str:
 
 
 SENTENCES: tuple[Callable[[Suite, Settings], str], ...] = (
-    _leaders, _flow_and_fast, _flow_and_regression, _several_answers, _fast_and_bins, _pi0_published, _fast_published,
+    _leaders, _flow_and_fast, _flow_and_regression, _several_answers, _fast_and_bins, _acting, _fast_published,
     _yardsticks, _one_recipe, _intervals,
 )  # fmt: skip

@@ -37,6 +37,7 @@ RESULTS, FINDINGS = "results", "findings"
 LABELS = {
     "pi0 start_noise=1": f"pi0{findings.PUBLISHED}",
     "pi0_fast scheme=one_scale decoding=greedy": f"pi0_fast{findings.PUBLISHED}",
+    "pi0_fast decoding=sampled": f"pi0_fast{findings.SAMPLED}",
 }
 """What groups are called on the pages."""
 PICTURE = "The score of every method on every task, with intervals over models and episodes, and yardsticks"

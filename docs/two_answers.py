@@ -28,8 +28,8 @@ from pipeline.evaluation.control import draw_episodes
 from pipeline.names import METHOD
 from pipeline.policies.load import load_policy
 from pipeline.policies.policy import noise_of
-from pipeline.report.path_figures import draw_lines
-from pipeline.report.plotting import Figure, plain
+from pipeline.report.path_figures import draw_lines, limits
+from pipeline.report.plotting import Axes, Figure, plain
 from pipeline.report.scenes import draw_back, draw_front
 from pipeline.stages.models import models_of_study
 from pipeline.streams import numpy_stream, torch_stream
@@ -60,6 +60,7 @@ RULES = (
     Rule("pi0 from zero", "pi0", {"start_noise": 0}),
     Rule("pi0-FAST, expected token", "pi0_fast", {"decoding": "expected"}),
     Rule("pi0-FAST, likeliest token", "pi0_fast", {"decoding": "greedy"}),
+    Rule("pi0-FAST, sampled token", "pi0_fast", {"decoding": "sampled"}, draws=True),
     Rule("pi0 from sampled noise", "pi0", {"start_noise": 1}, draws=True),
 )
 Models = Mapping[str, list[Path]]
@@ -70,7 +71,7 @@ Models = Mapping[str, list[Path]]
 class Fan:
     """Plans from one state: N plans of H actions."""
 
-    paths: Array  # (N, H+1, 2), NaN after an early end
+    paths: Array  # (N, H+1, 2), see `Ways.path`; NaN after an early end
     options: Ints  # (N,), what they take at the first decision, -1 for neither
 
 
@@ -114,37 +115,49 @@ def counts(task: Task, fan: Fan) -> dict[int, str]:
 
 
 @plain()
-def draw(fans: Mapping[str, Mapping[str, Fan]], beneath: Mapping[str, Fan]) -> Figure:
-    """A row a task, a panel a rule; `beneath` are the demonstrators' paths by task."""
+def draw(fans: Mapping[str, Mapping[str, Fan]], demonstrators: Mapping[str, Fan]) -> Figure:
+    """A row a task, a panel a rule, over the demonstrators' paths by task."""
     titles = [rule.title for rule in RULES if any(rule.title in found for found in fans.values())]
     figure = Figure(figsize=(2.7 * len(titles), 3.1 * len(fans) + 0.5), layout="constrained")
     figure.suptitle("Where plans lead from one state with two good answers (grey: what demonstrators do from it)")
     panels = figure.subplots(len(fans), len(titles), squeeze=False)
-    drawn = []
+    places = []  # panels that show places in a scene
     for row, (name, found) in zip(panels, fans.items(), strict=True):
         task = find_task(name)
-        assert task.scene is not None
+        assert task.scene is not None and task.ways is not None
         scene = task.scene(first_start(task).repeat(2, 0), np.zeros((1, task.action_dim)))
+        within = limits(np.concatenate([fan.paths for fan in (demonstrators[name], *found.values())]))
         for axes, title in zip(row, titles, strict=True):
             if title not in found:
                 axes.remove()
                 continue
-            axes.set(xlim=(scene.left, scene.right), ylim=(scene.bottom, scene.top), xticks=[], yticks=[])
-            axes.set_aspect("equal")
-            draw_lines(axes, beneath[name].paths, color="0.8", linewidth=0.8)
-            lines, few = counts(task, found[title]), len(found[title].paths) < PLANS
-            style = {"linewidth": 2.2 if few else 1.4, "alpha": 0.6}
-            for number, (option, ink) in enumerate(INKS.items()):
-                draw_lines(axes, found[title].paths[found[title].options == option], color=ink, **style)
-                axes.text(0.03, 0.14 - 0.055 * number, lines[option], color=ink, fontsize=9, transform=axes.transAxes)
+            if task.ways.axes is None:
+                axes.set(xlim=(scene.left, scene.right), ylim=(scene.bottom, scene.top), xticks=[], yticks=[])
+                axes.set_aspect("equal")
+                places.append((axes, scene))
+            else:
+                axes.set(**within, xlabel=task.ways.axes[0])
+                axes.tick_params(labelsize=8, labelleft=axes is row[0])
+            draw_fan(axes, task, found[title], demonstrators[name])
             axes.set_title(title, fontsize=11)
-            drawn.append((axes, scene))
-        row[0].set_ylabel(f"{name}: {' or '.join(task.ways.decisions[0]) if task.ways else ''}", fontsize=11)
+        what = task.ways.axes[1] if task.ways.axes else " or ".join(task.ways.decisions[0])
+        row[0].set_ylabel(f"{name}: {what}", fontsize=11)
     figure.draw_without_rendering()  # the layout must be known, so that lines of the scene have their width
-    for axes, scene in drawn:
+    for axes, scene in places:
         draw_back(axes, scene)
         draw_front(axes, scene, 0, 0.3)
     return figure
+
+
+def draw_fan(axes: Axes, task: Task, fan: Fan, demonstrators: Fan) -> None:
+    """Draw plans in the colours of what they take, and say how many take it."""
+    draw_lines(axes, demonstrators.paths, color="0.8", linewidth=0.8)
+    lines, few = counts(task, fan), len(fan.paths) < PLANS
+    top = 0.14 if task.ways is None or task.ways.axes is None else 0.54  # where nothing is drawn
+    style = {"linewidth": 2.2 if few else 1.4, "alpha": 0.6}
+    for number, (option, ink) in enumerate(INKS.items()):
+        draw_lines(axes, fan.paths[fan.options == option], color=ink, **style)
+        axes.text(0.03, top - 0.055 * number, lines[option], color=ink, fontsize=9, transform=axes.transAxes)
 
 
 def models_of(words: Iterable[str], stack: ExitStack) -> dict[str, Models]:
@@ -173,17 +186,17 @@ def main(words: Sequence[str]) -> int:
     """Draw the picture."""
     with ExitStack() as stack:
         fans: dict[str, dict[str, Fan]] = {}
-        beneath: dict[str, Fan] = {}
+        demonstrators: dict[str, Fan] = {}
         for name, models in models_of(words, stack).items():
             task = find_task(name)
             start = first_start(task)
-            beneath[name] = demonstrated(task, start)
+            demonstrators[name] = demonstrated(task, start)
             fans[name] = {
                 rule.title: planned(task, start, rule, models[rule.method]) for rule in RULES if rule.method in models
             }
-            for title, fan in {"demonstrators": beneath[name], **fans[name]}.items():
+            for title, fan in {"demonstrators": demonstrators[name], **fans[name]}.items():
                 print(f"{name}, {title}: {', '.join(counts(task, fan).values())}")
-    save_small(draw(fans, beneath), PICTURE)
+    save_small(draw(fans, demonstrators), PICTURE)
     return 0
 
 

@@ -165,6 +165,8 @@ def test_evaluate_files_runs_and_studies(study: Path) -> None:
     model = of_kind(study, "model")[0]
     files = sorted((study / "project/train/trained_models").glob("*.pth"))
     seed = of_kind(study, "study")[0].data.tags["design.seed"]
+    by_study = json.loads(command(study, "pipeline", "evaluate", "--study", "ensemble", "--json").stdout)
+    assert str(by_study["seed"]) == seed and by_study["episodes"] == 3, "those of the study"
     words = ("--episodes", 3, "--seed", seed, "--json")
     found = command(study, "pipeline", "evaluate", *files, *words, "--executor", "serial")
     assert ": done in" in found.stderr and found.stdout.count("\n") == 1
@@ -266,6 +268,8 @@ def test_a_study_goes_on_and_refuses_another_recipe(run: Run, workplace: Path) -
     assert "the report and the registered models are up to date" in again.stdout
     more = run(*words, "--n-models", 2)
     assert more.returncode == 0 and "2 jobs run, 1 models reused" in more.stdout
+    told = "The verdict was read with 1, 2 models per group"
+    assert told in (workplace / "train/reports/ensemble/report.md").read_text()
     assert len(of_kind(workplace, "study")) == len(of_kind(workplace, "group")) == 1
     assert of_kind(workplace, "study")[0].data.metrics["pi0/models"] == 2
     assert sorted(run.data.params["seed"] for run in of_kind(workplace, "model")) == ["0", "1"]

@@ -1,6 +1,7 @@
 """Episodes by blocks: the same bits as all at once, on any executor; the table that they make, and who reads it."""
 
 from functools import partial
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -101,8 +102,35 @@ def test_from_the_command_line(model: Path, capsys: pytest.CaptureFixture[str], 
 
 
 def test_entropy_over_ways_is_left_out() -> None:
-    schema = at_scale.schema_of(find_task("avoiding"), Protocol(1, 0))
+    schema = at_scale.schema_of(find_task("avoiding"), Protocol(1, 0), [])
     assert "ways" not in schema.names and "switches" in schema.names
+
+
+@pytest.mark.parametrize("first_done", [0, 1])
+def test_methods_come_as_they_were_named_whichever_is_done_first(first_done: int, tmp_path: Path) -> None:
+    """Which one is A decides the sign and the exit code of `compare --csv`."""
+    task, path = find_task("pendulum"), tmp_path / "a.parquet"
+    named = [Candidate("slow", "b", print), Candidate("old", "a", print), Candidate("fast", "a", print)]  # type: ignore[arg-type]
+    done = [named[0], *named[:0:-1]] if first_done == 0 else [named[2], named[0], named[1]]
+    schema = at_scale.schema_of(task, Protocol(1, 0), named)
+    with pq.ParquetWriter(path, schema) as writer:
+        for each in done:
+            scores = {name: np.full(1, named.index(each) / 10) for name in task.scores if name in schema.names}
+            for number in range(len(task.conditions)):
+                writer.write_table(at_scale.rows_of(schema, task, each, at_scale.Block(number, 0, 1), scores))
+    found = read_recorded(path)
+    assert list(found) == ["b", "a"] and found["a"][:, 0, 0].tolist() == [0.1, 0.2]
+
+
+def test_means_do_not_depend_on_which_block_is_done_first() -> None:
+    blocks = [{"score": np.array([each])} for each in (0.1, 1e16, 0.3, -1e16)]
+    means = set()
+    for order in permutations(blocks):
+        sums = at_scale.Sums()
+        for block in order:
+            sums.add(block)
+        means.add(sums.means()["score"])
+    assert means == {0.1}
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,10 @@ def test_the_task_of_a_model_through_both_trainings(own: Path, capsys: pytest.Ca
     assert ["tinypi0_slide_" in models[0], "tinypi0fast_slide_" in models[1]] == [True, True]
     assert main(COMMANDS, ["play", models[1], *task, "--lockstep", "--out", "slide.gif"]) == 0
     assert "\nslide  " in capsys.readouterr().out and (own / "slide.gif").stat().st_size > 10_000
+    assert main(COMMANDS, ["evaluate", models[0], *task, "--episodes", "2", "--yardsticks", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["models"]) > 1
+    assert main(COMMANDS, ["report", *task]) == 0
+    assert "pi0_fast" in capsys.readouterr().out
     assert main(COMMANDS, ["evaluate", *models]) == 2
     assert "expected one of the task 'pendulum', found one of 'slide'" in capsys.readouterr().err
 

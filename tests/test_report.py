@@ -182,14 +182,18 @@ def test_where_one_looks_early_the_interval_says_what_the_verdict_says() -> None
     # after 2 and 1 models no p is below 2 / 12: such a look can find equivalence only
     never = verdict(compared(models[:2] + models[4:6], design=replace(DESIGN, looks="2,3")))
     assert never.left == (3,) and not never.needs and "would probably not decide" in verdict_sentence(never, "calm", 3)
-    said = [caution(replace(DESIGN, looks=looks), groups) for looks, groups in (("2,3,6", 2), ("4,9", 3))]
+    trained = (("2,3,6", "ab"), ("4,9", "abc"), ("8,12,16,20", "aab"))
+    said = [caution(replace(DESIGN, looks=looks), groups) for looks, groups in trained]
     assert said == [
         "looks: at 2 and 3 models per group equivalence can be shown but no difference: for two groups and 3 looks the "
         "permutation test needs 5 models at the first.",
         "looks: at 4 models per group equivalence can be shown but no difference: for 3 pairs of groups and 2 looks "
         "the permutation test needs 5 models at the first.",
+        "looks: at 8 models per group equivalence can be shown but no difference between groups of the same models: "
+        "for 3 pairs of groups and 4 looks the permutation test needs 9 models at the first.",
     ]
-    assert caution(replace(DESIGN, looks="2,3,6"), 1) is caution(DESIGN, 3) is caution(replace(DESIGN, looks="6"), 3)
+    assert caution(replace(DESIGN, looks="2,3,6"), "a") is caution(DESIGN, "abc") is None
+    assert caution(replace(DESIGN, looks="6"), "abc") is None
     text = as_text(compared(models, design=replace(DESIGN, looks="4,8,12")))
     assert "95% interval (looks): 95% for all pairs and looks together, 98.3% for one by itself." in text
 
@@ -206,8 +210,10 @@ def test_terms_that_had_no_verdict_keep_none() -> None:
 def test_what_stands_beside_several_studies_is_taken_once() -> None:
     """Two studies of one protocol have evaluated the same yardstick and the same weights: these are no two models."""
 
-    def run(number: int, kind: str, name: str, group: str = "", experiment: str = "1") -> StoredRun:
-        tags = {"kind": kind, "study": "s", "group": group}
+    def run(
+        number: int, kind: str, name: str, group: str = "", experiment: str = "1", study: str = "s", weights: str = ""
+    ) -> StoredRun:
+        tags = {"kind": kind, "study": study, "group": group, "weights_sha256": weights}
         return StoredRun(str(number), name, "FINISHED", number, {}, {}, tags, experiment, False)
 
     runs = [
@@ -216,6 +222,9 @@ def test_what_stands_beside_several_studies_is_taken_once() -> None:
         run(7, "average", "average of 2", "pi0", experiment="2"), run(8, "yardstick", "PID"),
     ]  # fmt: skip
     assert [each.run_id for each in newest(newest_averages(runs))] == ["4", "5", "6", "7", "8"]
+    replaced = [run(1, "original", "original pi0", weights="a"), run(2, "original", "original pi0", weights="b")]
+    beside = run(3, "original", "original pi0", weights="a", study="t")
+    assert [each.run_id for each in newest([*replaced, beside])] == ["2", "3"], "other files of one name in two studies"
 
 
 def test_earlier_terms_fit_in_a_tag() -> None:

@@ -1,5 +1,6 @@
 """A run is trained again from its record in MLflow; differences are named."""
 
+import json
 import re
 import signal
 import subprocess
@@ -32,12 +33,19 @@ def test_a_run_is_reproduced_to_the_bit(run: Run, run_anew: Run, workplace: Path
         result = run("pipeline", "reproduce", made.info.run_id)
         assert result.returncode == 2 and f"trained on {device}. Reproduce it where there is one." in result.stderr
     store(workplace).set_tag(made.info.run_id, "device", "cpu")
-    for name, content in (("lock.json", "{}"), ("settings.json", '{"lr": '), ("settings.json", "[1]")):
+    settings = store(workplace).download_artifacts(made.info.run_id, "settings.json", str(workplace))
+    own = json.dumps(json.loads(Path(settings).read_text()) | {"task": "evil.py:TASK"})
+    (workplace / "evil.py").write_text("from pathlib import Path\nPath('ran').touch()\n")
+    for name, content in (
+        ("lock.json", "{}"), ("settings.json", '{"lr": '), ("settings.json", "[1]"), ("settings.json", own)
+    ):  # fmt: skip
         (file,) = (workplace / "mlruns").rglob(f"{made.info.run_id}/artifacts/{name}")
         file.write_text(content)
         result = run("pipeline", "reproduce", made.info.run_id)
-        assert result.returncode == 2 and result.stderr.startswith(f"error: {name} of ")
+        said = "is of your own task 'evil.py:TASK': name it by --task" if content == own else f"error: {name} of "
+        assert result.returncode == 2 and said in result.stderr, "what a record names is not run"
         assert result.stderr.count("\n") == 1
+    assert not (workplace / "ran").exists()
 
 
 @pytest.mark.usefixtures("with_store")

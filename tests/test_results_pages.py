@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from docs import published, renew_results
-from docs.findings import PUBLISHED, findings, gap_to_planner, versus
+from docs.findings import PUBLISHED, SAMPLED, findings, gap_to_planner, versus
 from docs.renew_results import Found, labelled, main, pages_of
 from docs.result_pages import front_table, reading, section, summary
 from pipeline.config import make
@@ -80,7 +80,10 @@ def test_sentences_say_what_the_verdicts_say(suite: Suite) -> None:
     assert answers.endswith("and another method is better on 3 of 3.")
     assert "on pendulum, swing_up, reacher and avoiding a controller that plans" in said["Yardsticks"]
     assert "; pi0_fast on double_pendulum; " in said["No method is in front on all tasks"]
+    assert said["How a model acts"].startswith(", with the same weights: pi0 as published is better than pi0 on ")
     assert len(findings(suite, {})) == 10
+    sampled = made_up(find_task("reacher"), {"pi0_fast": 0.5, f"pi0_fast{SAMPLED}": 0.6}, models=3)
+    assert ": pi0_fast sampled is better than pi0_fast on reacher, by " in "".join(findings({"reacher": sampled}, {}))
 
 
 def test_sentences_of_what_is_not_there_are_left_out(suite: Suite) -> None:

@@ -91,14 +91,21 @@ def test_a_report_has_the_tasks_of_earlier_calls_too(monkeypatch: pytest.MonkeyP
         return Gathered(made_up(find_task(task), {"pi0": 0.5}), None)
 
     def searched(_store: object, tags: dict[str, str], _experiment: str) -> list[StoredRun]:
-        broken_off = tags["study"] == "s-swing_up"
-        status, ended = ("FAILED", "no") if broken_off else ("FAILED", "yes")
-        return [StoredRun("1", "s", status, 0, {}, {}, {"complete": ended}, "1", False)]
+        assert tags == {"kind": "study"}
+        named = [(task, f"s-{task}") for task in (*TASKS, "theirs")] + [("reacher", "another")]
+        ended = [{"complete": "no" if task == "swing_up" else "yes"} for task, _ in named]  # one was broken off
+        return [
+            StoredRun("1", "s", "FAILED", 0, {}, {}, {"study": name, "task": task, **end}, "1", False)
+            for (task, name), end in zip(named, ended, strict=True)
+        ]
 
     monkeypatch.setattr(suite, "gather", gathered)
     monkeypatch.setattr(suite, "search", searched)
     own = made_up(find_task("reacher"), {"pi0": 0.8})
-    found = with_earlier(None, make(SuiteSettings, {"suite": "s"}), "tinypi", {"mine": own, "reacher": own})  # type: ignore[arg-type]
+    said: list[str] = []
+    settings = make(SuiteSettings, {"suite": "s"})
+    found = with_earlier(None, settings, "tinypi", {"mine": own, "reacher": own}, said.append)  # type: ignore[arg-type]
+    assert said == ["task theirs: its study is left out of the report: name the task again by --tasks"]
     assert list(found) == ["pendulum", "reacher", "avoiding", "mine"] and found["reacher"] is own
 
 
@@ -116,16 +123,18 @@ def test_a_study_decides_only_where_all_groups_can_be_judged(monkeypatch: pytest
         assert study.is_decided(None, plan, 6, lambda _line: None) == decided  # type: ignore[arg-type]
 
 
-def test_make_suite_compares_all_methods_and_both_as_published() -> None:
+def test_make_suite_compares_all_methods_both_as_published_and_sampled_tokens() -> None:
     line = next(line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("COMPARED := "))
     studies = plan_studies(make(SuiteSettings, {"methods": line.removeprefix("COMPARED := ")}))
     assert list(studies) == list(TASKS)
     groups = {group.name: group for group in plan_groups(studies["avoiding"])}
-    published = {name: group.settings for name, group in groups.items() if name not in METHODS}
-    assert METHODS.keys() == groups.keys() - published.keys()
-    assert published == {
+    others = {name: group.settings for name, group in groups.items() if name not in METHODS}
+    assert METHODS.keys() == groups.keys() - others.keys()
+    assert others == {
         "pi0 start_noise=1": Pi0Settings(task="avoiding", start_noise=1),
         "pi0_fast scheme=one_scale decoding=greedy": Pi0FastSettings(
             task="avoiding", scheme="one_scale", decoding="greedy"
         ),
+        "pi0_fast decoding=sampled": Pi0FastSettings(task="avoiding", decoding="sampled"),
     }
+    assert groups["pi0_fast decoding=sampled"].trained == "pi0_fast"

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from pipeline.cli.command import BARE, EXIT_CODES, Command
 from pipeline.cli.console import be_quiet, be_verbose
-from pipeline.config import AUTO, VARIABLE, S, bound_text, fields_of, make, value_type
+from pipeline.config import AUTO, NONE, VARIABLE, S, bound_text, fields_of, make, value_type
 from pipeline.errors import SettingsError
 
 STARTS_RUNS = "starts_runs"
@@ -54,7 +54,7 @@ def settings_command(
         flags = click.get_current_context().obj
         flags[STARTS_RUNS] = starts_runs
         context = click.get_current_context()
-        if values.get("resume"):  # a run goes on as it was started, whatever the environment says now
+        if values.get("resume") not in (None, NONE):  # it goes on as it was started, whatever the environment says now
             values = {
                 field: None if context.get_parameter_source(field) == ParameterSource.ENVIRONMENT else value
                 for field, value in values.items()

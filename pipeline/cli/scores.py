@@ -7,6 +7,7 @@ from pipeline.evaluation.control import mean_scores
 from pipeline.evaluation.expert import ChunkErrors
 from pipeline.report.comparison_tables import where_heading, where_text
 from pipeline.report.tables import Table
+from pipeline.stages.evaluate import protocol_for
 from pipeline.stages.evaluate_to_file import Streamed
 from pipeline.stages.foreign import faults_text
 from pipeline.stages.judging import Judged
@@ -121,7 +122,7 @@ def as_values(settings: EvaluateSettings, judged: Sequence[Judged]) -> dict[str,
         "format": "tinypi-evaluation-2",
         "judged": "control" if find_task(settings.task).world else "plans",
         "episodes": episodes_of(judged),
-        "seed": settings.seed,
+        "seed": protocol_for(settings, None).seed,
         "models": models,
     }
 

@@ -35,8 +35,8 @@ def run(settings: SuiteSettings) -> None:
     print_rows(f"suite {settings.suite}", rows, "report")
     if suite.failures:
         raise RunError(
-            f"suite '{settings.suite}': {len(suite.failures)} parts failed, the first: {suite.failures[0]} "
-            "Run the same command again to retry."
+            f"suite '{settings.suite}': {len(suite.failures)} parts failed, the first: "
+            f"{suite.failures[0].removesuffix('.')}. Run the same command again to retry."
         )
 
 

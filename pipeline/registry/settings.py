@@ -35,5 +35,5 @@ class PromoteSettings(ForTask):
     study: str = Field("ensemble", pattern=f"^{NAME_PATTERN}$", description="the study of best and average")
     experiment: str = Field(ALL, pattern=f"^{NAME_PATTERN}$", description="MLflow experiment of the study; all: any")
     margin: float = Field(0.02, gt=0, lt=1, description="a difference of the primary score within it does not matter")
-    max_episodes: int = Field(20_000, ge=9, le=10_000_000, description="episodes of each model, at most")
+    max_episodes: int = Field(20_000, ge=1, le=10_000_000, description="episodes of each model, at most")
     dry_run: bool = Field(False, description="show what would be done, and change nothing")

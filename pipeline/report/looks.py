@@ -107,9 +107,9 @@ def blind_looks(looks: Sequence[int], alpha: float = ALPHA, paired: bool = False
     return tuple(look for n, look in enumerate(looks) if least_share(stages[: n + 1], paired) > spent[n])
 
 
-def fewest_models(looks: int, alpha: float = ALPHA) -> int:
+def fewest_models(looks: int, alpha: float = ALPHA, paired: bool = False) -> int:
     """Return how many models of each method the first of so many looks needs to be able to show a difference."""
-    return next(models for models in count(2) if least_share([models]) <= alpha / looks)
+    return next(models for models in count(2) if least_share([models], paired) <= alpha / looks)
 
 
 def _distances(first: Floats, second: Floats, rows: Sequence[Floats]) -> tuple[Floats, int]:

@@ -128,27 +128,34 @@ def _figures(searched: Searched, each: Tried) -> tuple[str, str, str]:
 
 
 def failures(searched: Searched) -> list[str]:
+    """Return a line for each trial that failed."""
+    return [
+        f"{each.method} trial {one.number} failed: {one.reason}"
+        for each in searched.found
+        for one in each.tried
+        if one.state == FAILED
+    ]
+
+
+def notes(searched: Searched) -> list[str]:
     """Return a line for each trial that failed, and for each that won but for the limit of time."""
-    lines = []
-    for each in searched.found:
-        lines += [f"{each.method} trial {one.number} failed: {one.reason}" for one in each.tried if one.state == FAILED]
-        lines += [
-            f"{each.method} trial {one.number} has {searched.score.text(one.value)}, and is not taken: it trained for "
-            f"{one.cost:.1f} s, and the limit is {each.limit:g} s"
-            for one in each.slower
-        ]
-    return lines
+    return failures(searched) + [
+        f"{each.method} trial {one.number} has {searched.score.text(one.value)}, and is not taken: it trained for "
+        f"{one.cost:.1f} s, and the limit is {each.limit:g} s"
+        for each in searched.found
+        for one in each.slower
+    ]
 
 
 def search_text(searched: Searched) -> str:
     """Return the tables for a terminal."""
-    parts = [winners_table(searched).text(), best_table(searched).text(), "\n".join(failures(searched))]
+    parts = [winners_table(searched).text(), best_table(searched).text(), "\n".join(notes(searched))]
     return "\n\n".join(part for part in parts if part)
 
 
 def search_markdown(searched: Searched) -> str:
     """Return the report as Markdown."""
-    lines = [f"- {line}" for line in failures(searched)]
+    lines = [f"- {line}" for line in notes(searched)]
     parts = [f"# Search {searched.name}", f"Task {searched.task}.", winners_table(searched).markdown()]
     parts += [best_table(searched).markdown(), "\n".join(lines)]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -12,7 +12,20 @@ from pipeline.config import ALL, AUTO
 from pipeline.errors import SettingsError, StoreError, one_line
 from pipeline.evaluation.protocol import VERSION, Protocol
 from pipeline.evaluation.stored import EPISODES_FILE, FOLDER, protocol_of, read_episodes
-from pipeline.names import BEST_TEST_LOSS, KIND, LOOKED, METHOD, SEARCH, SEED, STUDY, TRAINED, WEIGHTS_SHA256, Kind
+from pipeline.names import (
+    BEST_TEST_LOSS,
+    CHUNK_MAE,
+    CHUNK_MSE,
+    KIND,
+    LOOKED,
+    METHOD,
+    SEARCH,
+    SEED,
+    STUDY,
+    TRAINED,
+    WEIGHTS_SHA256,
+    Kind,
+)
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.design import MARGIN, NO_LOOKS, PREFIX, Design, design_of, earlier_of
 from pipeline.report.scores import COSTS
@@ -134,8 +147,12 @@ def newest_averages(runs: Sequence[StoredRun]) -> list[StoredRun]:
 
 
 def newest(runs: Sequence[StoredRun]) -> list[StoredRun]:
-    """Drop yardsticks and originals that several studies have evaluated by one protocol, but for the newest."""
-    last = {(run.tags[KIND], run.name, run.tags.get(WEIGHTS_SHA256)): run.run_id for run in runs}
+    """Drop yardsticks and originals that several studies have evaluated by one protocol, but for the newest.
+
+    Of other weights in a file of the same name a study keeps the newest too.
+    """
+    of_study = {(run.tags[KIND], run.name, run.experiment_id, run.tags.get(STUDY)): run for run in runs}
+    last = {(run.tags[KIND], run.name, run.tags.get(WEIGHTS_SHA256)): run.run_id for run in of_study.values()}
     kept = {*last.values()}
     return [run for run in runs if is_average(run) or run.run_id in kept]
 
@@ -210,13 +227,18 @@ def name_beside(run: StoredRun, beside: Sequence[StoredRun]) -> str:
     return f"{run.name} ({run.tags.get(STUDY)})" if is_average(run) and len(studies) > 1 else run.name
 
 
+def is_withdrawn(name: str, value: float) -> bool:
+    """Whether an evaluation without the expert's chunks has taken back what an earlier one measured against them."""
+    return name in (CHUNK_MAE, CHUNK_MSE) and math.isnan(value)
+
+
 def to_model(
     store: Store, run: StoredRun, task: Task, group: str, protocol: Protocol | None, notes: list[str]
 ) -> Model:
     """Read a run's scores, if they are of this protocol, and its costs; unusable values are left out and noted."""
     kind = Kind.MODEL if is_acting(run) else run.tags.get(KIND, Kind.MODEL)
     metrics = {EARLIER_NAMES.get(name, name): value for name, value in run.metrics.items()}
-    costs = {name: metrics[name] for name in COSTS if name in metrics}
+    costs = {name: metrics[name] for name in COSTS if name in metrics and not is_withdrawn(name, metrics[name])}
     odd = [name for name, value in costs.items() if not math.isfinite(value)]
     if odd:
         notes.append(f"{run.name}: left out because they are not finite: {', '.join(odd)}.")

@@ -12,6 +12,7 @@ The entropy over ways is no score of an episode, and left out.
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,7 +33,7 @@ from pipeline.executors.run import Watch
 from pipeline.files import check_folder, whole_file
 from pipeline.stages.evaluate import Candidate, find_contenders, run_judging
 from pipeline.stages.judging import Block, EvaluationSpec, Judged
-from pipeline.stages.recorded import CONDITION, KEYS, PARQUET
+from pipeline.stages.recorded import ABOUT, CONDITION, KEYS, MODELS, PARQUET
 from pipeline.stages.say import Say
 from pipeline.stages.settings import EvaluateSettings
 from pipeline.tasks.registry import find_task
@@ -57,17 +58,17 @@ class Sums:
     """What is known of a model in one condition without its episodes."""
 
     episodes: int = 0
-    totals: dict[str, float] = field(default_factory=dict)  # by score
+    totals: dict[str, list[float]] = field(default_factory=dict)  # by score, of each block
 
     def add(self, columns: dict[str, NDArray[Any]]) -> None:
         """Count the episodes of a block."""
         self.episodes += len(next(iter(columns.values())))
         for name, column in columns.items():
-            self.totals[name] = self.totals.get(name, 0.0) + float(column.sum(dtype=np.float64))
+            self.totals.setdefault(name, []).append(float(column.sum(dtype=np.float64)))
 
     def means(self) -> dict[str, float]:
-        """The mean of each score."""
-        return {name: total / self.episodes for name, total in self.totals.items()}
+        """The mean of each score, with the same bits in whatever order blocks came."""
+        return {name: math.fsum(totals) / self.episodes for name, totals in self.totals.items()}
 
 
 def evaluate_to_file(settings: EvaluateSettings, watch: Watch, say: Say) -> Streamed:
@@ -92,7 +93,7 @@ def stream(settings: EvaluateSettings, contenders: Sequence[Candidate], spec: Ev
     if doubled := {name for name in names if names.count(name) > 1}:
         raise SettingsError(f"out: expected models of different names, found '{min(doubled)}' twice.")
     task = find_task(settings.task)
-    schema = schema_of(task, spec.protocol)
+    schema = schema_of(task, spec.protocol, contenders)
     jobs: list[Job[Judged]] = []
     where: dict[str, tuple[Candidate, Block]] = {}
     for contender in contenders:
@@ -123,14 +124,15 @@ def blocks_of(task: Task, episodes: int) -> Iterator[Block]:
             yield Block(number, first, min(BLOCK, episodes - first))
 
 
-def schema_of(task: Task, protocol: Protocol) -> pa.Schema:
+def schema_of(task: Task, protocol: Protocol, contenders: Sequence[Candidate]) -> pa.Schema:
     """The columns of the file, and what is known about all of it."""
     text = pa.dictionary(pa.int32(), pa.string())
     fields = [(name, text) for name in KEYS] + [("episode", pa.int64()), ("score", pa.float64())]
     fields += [(name, pa.float64()) for name in task.scores if name != OF_ALL]
     about: dict[str, Any] = {"format": FORMAT, "task": task.name, "primary": task.primary}
     about |= {"episodes": protocol.episodes, "seed": protocol.seed, "version": protocol.version}
-    return pa.schema(fields, metadata={"tinypi": json.dumps(about)})
+    about[MODELS] = [[each.method, each.name] for each in contenders]
+    return pa.schema(fields, metadata={ABOUT: json.dumps(about)})
 
 
 def rows_of(

@@ -56,7 +56,7 @@ def play(settings: PlaySettings, watch: Watch) -> Shown:
     name, act = open_policy(task, settings)
     STAGES.debug("policy %s opened", name)
     condition = condition_of(task, settings)
-    episodes = draw_episodes(task, [condition], settings.episode + 1, settings.seed)
+    episodes = draw_episodes(task, [condition], 1, settings.seed, first=settings.episode)
     start, noise = episodes.starts[-1], episodes.noise[-1]
     played = realtime.play(task, ThreadAsking(act), start, noise, condition.replan, settings.lockstep, watch)
 

@@ -6,6 +6,7 @@ score as `score` and all scores after it; `evaluate --out` the same as parquet.
 """
 
 import csv
+import json
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -32,6 +33,7 @@ SCORE = "score"  # the column that is compared unless another is named
 CONDITION = "condition"
 KEYS = ("method", "model", CONDITION)
 PARQUET = ".parquet"
+ABOUT, MODELS = "tinypi", "models"  # what an evaluation's file tells of itself; in it, all methods and models
 Recorded = dict[str, dict[str, dict[str, list[Floats]]]]
 """By method, model and condition: episodes and their scores, `(2, B)` of each block."""
 Where = tuple[str, str]
@@ -98,7 +100,7 @@ def _read_parquet(path: Path, column: str) -> dict[str, Floats]:
     found: Recorded = {}
     try:
         with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
+            names, about = file.schema_arrow.names, (file.schema_arrow.metadata or {}).get(ABOUT.encode(), b"")
             if missing := [name for name in (*COLUMNS, column) if name not in names]:
                 raise DataError(f"{path}: expected a column '{missing[0]}', found {', '.join(names)[:300]}.")
             keys = [name for name in KEYS if name in names]
@@ -115,8 +117,26 @@ def _read_parquet(path: Path, column: str) -> dict[str, Floats]:
             raise
         raise DataError(f"{path}: expected a table as parquet, found: {reason(error)[:200]}.") from error
     require_two(path, found)
+    found = in_order(found, about)
     first = next(iter(next(iter(found.values())).values()))
     return {method: np.stack([_paired(path, first, own) for own in each.values()]) for method, each in found.items()}
+
+
+def in_order(found: Recorded, about: bytes) -> Recorded:
+    """Return methods and models in the order in which they were named, as an evaluation's file tells it.
+
+    Its rows are in the order in which work was done. Files of others have the order of their rows.
+    """
+    try:
+        named = [(str(method), str(model)) for method, model in json.loads(about)[MODELS]]
+    except (ValueError, TypeError, KeyError):
+        return found
+    places: dict[tuple[str, str], int] = {pair: number for number, pair in enumerate(named)}
+    first = {method: min(places.get((method, model), len(named)) for model in found[method]) for method in found}
+    return {
+        method: dict(sorted(found[method].items(), key=lambda each: places.get((method, each[0]), len(named))))
+        for method in sorted(found, key=lambda each: first[each])
+    }
 
 
 def require_two(path: Path, found: Collection[str]) -> None:

@@ -171,7 +171,7 @@ class CompareSettings(ChoosesActing, AsksPolicies, ForTask):
     csv: str = Field(NONE, min_length=1, description="a table of results instead of policies; its margin may exceed 1")
     score: str = Field(AUTO, min_length=1, description="a score in [0, 1]; auto: the task's primary score")
     margin: float = Field(0.02, gt=0, le=1e9, description="differences within it do not matter")
-    max_episodes: int = Field(20_000, ge=9, le=10_000_000, description="episodes of each policy, at most")
+    max_episodes: int = Field(20_000, ge=1, le=10_000_000, description="episodes of each policy, at most")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="of the episodes, which also depend on the two policies")
     tokenizer: str = Field(NONE, description="the tokenizer of the reference system's FAST weights")
     format: Literal["text", "json"] = Field("text", description="tables, or one JSON object", json_schema_extra=FLAGS)

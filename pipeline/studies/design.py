@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from itertools import chain, combinations
 from math import comb
 from textwrap import shorten
 
@@ -41,16 +42,25 @@ def design_for(
     )
 
 
-def caution(design: Design, groups: int) -> str | None:
-    """Say at which looks of a study of so many groups no difference can be shown, if there are such; else None."""
-    pairs, looks = comb(groups, 2), design.planned
-    if not pairs or not (blind := blind_looks(looks, ALPHA / pairs)):
+def caution(design: Design, trained: Sequence[str]) -> str | None:
+    """Say at which looks of a study no difference can be shown, if there are such; else None.
+
+    `trained` names for each group the one that trains its models: groups with the same models are compared in pairs,
+    with fewer relabellings.
+    """
+    pairs, looks = comb(len(trained), 2), design.planned
+    kinds = {first == second for first, second in combinations(trained, 2)}
+    blind = {paired: blind_looks(looks, ALPHA / pairs, paired) for paired in kinds}
+    if not any(blind.values()):
         return None
     which = f"{pairs} pairs of groups" if pairs > 1 else "two groups"
+    fewest = max(fewest_models(len(looks), ALPHA / pairs, paired) for paired in kinds)
     at = f"{len(looks)} looks" if len(looks) > 1 else "one look"
+    where = " and ".join(map(str, sorted({*chain(*blind.values())})))
+    whose = "" if blind.get(False) else " between groups of the same models"
     return (
-        f"looks: at {' and '.join(map(str, blind))} models per group equivalence can be shown but no difference: for "
-        f"{which} and {at} the permutation test needs {fewest_models(len(looks), ALPHA / pairs)} models at the first."
+        f"looks: at {where} models per group equivalence can be shown but no difference{whose}: for {which} and {at} "
+        f"the permutation test needs {fewest} models at the first."
     )
 
 

@@ -176,7 +176,7 @@ def _settings_of(settings: EnsembleSettings, method: Method, chosen: dict[str, A
     of_study = kind.model_fields["pairs"].default == EnsembleSettings.model_fields["pairs"].default
     if of_study and "horizon" not in chosen:  # another horizon has other chunks, in a folder of their own
         values["pairs"] = settings.pairs
-    refused = {"seed", "resume", "run_name", "preset", *shared} & chosen.keys()
+    refused = {"seed", "resume", "run_name", "preset", "experiment", *shared} & chosen.keys()
     if refused:
         raise SettingsError(f"set: expected a setting that all models of a group share, found '{refused.pop()}'.")
     return make(kind, values | chosen)

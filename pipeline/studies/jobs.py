@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from pipeline.config import NONE
 from pipeline.errors import StoreError
 from pipeline.evaluation.stored import protocol_of
 from pipeline.executors.jobs import Job, R, Report, Resources
@@ -100,9 +101,12 @@ class Earlier:
         """Whether a run is evaluated by the study's protocol."""
         return protocol_of(run.tags) == self.evaluation.protocol
 
-    def has(self, kind: Kind, name: str) -> bool:
-        """Whether a run of this kind and name is evaluated by the study's protocol."""
-        return any((run.tags[KIND], run.name) == (kind, name) and self.is_judged(run) for run in self.runs)
+    def has(self, kind: Kind, name: str, tags: Mapping[str, str]) -> bool:
+        """Whether a run of this kind and name, with these tags, is evaluated by the study's protocol."""
+        return any(
+            (run.tags[KIND], run.name) == (kind, name) and tags.items() <= run.tags.items() and self.is_judged(run)
+            for run in self.runs
+        )
 
 
 def find_earlier(store: Store, study: str, experiment: str, spec: EvaluationSpec) -> Earlier:
@@ -135,20 +139,17 @@ def missing_jobs(
     spec = earlier.evaluation
     jobs: list[Job[str]] = []
 
-    def judge(kind: Kind, name: str, work: Callable[[Report], Judged]) -> None:
-        if not earlier.has(kind, name):
-            place = runs.place(runs.study, kind, {})
+    def judge(kind: Kind, name: str, work: Callable[[Report], Judged], tags: Mapping[str, str]) -> None:
+        if not earlier.has(kind, name, tags):
+            place = runs.place(runs.study, kind, tags)
             jobs.append(Job(name, kind, partial(judge_beside, work, place, spec.protocol)))
 
     if beside.tokenizer is not None and measured != (digest := file_digest(spec.pairs)):
         work = partial(log_tradeoff, runs.study.run_id, spec.pairs, digest, beside.tokenizer.summary)
         jobs.append(Job("FAST trade-off", "tokenizer", work))
     for path, tokenizer in beside.originals:
-        judge(
-            Kind.ORIGINAL,
-            f"original {path.stem}",
-            partial(judge_file, path, tokenizer, spec),
-        )
+        weights = {WEIGHTS_SHA256: weights_of(path, tokenizer)}
+        judge(Kind.ORIGINAL, f"original {path.stem}", partial(judge_file, path, tokenizer, spec), weights)
     reused = 0
     at_once: dict[str, list[tuple[Member, Place]]] = {}
     for member in members:
@@ -176,8 +177,14 @@ def missing_jobs(
             name = kind if len(stacks) == 1 else f"{kind}, {len(stack)} from seed {stack[0][0].settings.seed}"
             trained.append(Job(name, kind, work, needs=needs[group], makes=names))
     for name in find_task(spec.task).yardsticks:
-        judge(Kind.YARDSTICK, name, partial(judge_yardstick, name, spec))
+        judge(Kind.YARDSTICK, name, partial(judge_yardstick, name, spec), {})
     return [*trained, *jobs], reused
+
+
+def weights_of(path: Path, tokenizer: str) -> str:
+    """What tells the reference system's weights from others: the digests of their file and of their tokenizer's."""
+    files = [path] if tokenizer == NONE else [path, Path(tokenizer)]
+    return " ".join(map(file_digest, files))
 
 
 def with_files(jobs: Sequence[Job[R]], files: tuple[Path, ...], left: Mapping[str, Sequence[Path]]) -> list[Job[R]]:

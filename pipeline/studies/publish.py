@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.errors import SettingsError, StoreError
 from pipeline.names import EVALUATION, LOOKED, WEIGHTS_SHA256
 from pipeline.registry.register import register_members
+from pipeline.results.figures import TRADEOFF_TAG
 from pipeline.results.gather import Gathered, gather
 from pipeline.results.write import write_files
 from pipeline.stages.say import Say
@@ -31,13 +32,18 @@ def publish(store: Store, plan: Plan, runs: Runs, say: Say) -> tuple[Gathered | 
         gathered = gather(store, plan.study, plan.experiment, plan.settings.task)
     except SettingsError:  # no model is finished
         return None, ()
-    folder = REPORTS / plan.study
-    digest = _digest(find_earlier(store, plan.study, plan.experiment, plan.evaluation).runs, plan)
+    folder, run_id = REPORTS / plan.study, runs.study.run_id
+    tags = fetch(store, run_id).tags
+    told = verdict_tags(gathered.comparison, plan.study, tags.get(LOOKED, ""))
+    earlier = find_earlier(store, plan.study, plan.experiment, plan.evaluation)
+    digest = _digest(earlier.runs, plan, [told[LOOKED], tags.get(TRADEOFF_TAG, "")])
     files = tuple(sorted(folder.glob("[!.]*")))
-    run_id = runs.study.run_id
-    if files and fetch(store, run_id).tags.get(PUBLISHED) == digest and holds_report_of(store, run_id, folder):
+    if files and tags.get(PUBLISHED) == digest and holds_report_of(store, run_id, folder):
         say("the report and the registered models are up to date")
         return gathered, files
+    if told[LOOKED] != tags.get(LOOKED):  # the report notes that the verdict was read at several numbers of models
+        runs.study.tags({LOOKED: told[LOOKED]})
+        gathered = gather(store, plan.study, plan.experiment, plan.settings.task)
     say("writing tables and figures")
     written, _missing = write_files(store, gathered, folder)
     for path in written:
@@ -49,8 +55,6 @@ def publish(store: Store, plan: Plan, runs: Runs, say: Say) -> tuple[Gathered | 
     runs.study.metrics(study_metrics(gathered.comparison))
     runs.study.flush()
     registered = register_members(store, plan.study, plan.experiment, say, plan.settings.task)
-    looked = fetch(store, runs.study.run_id).tags.get(LOOKED, "")
-    told = verdict_tags(gathered.comparison, plan.study, looked)
     runs.study.tags(told | ({PUBLISHED: digest} if registered else {}))
     return gathered, tuple(written)
 
@@ -64,9 +68,11 @@ def holds_report_of(store: Store, run_id: str, folder: Path) -> bool:
         return False
 
 
-def _digest(runs: Sequence[StoredRun], plan: Plan) -> str:
-    """sha256 over all that a report is made from: the runs with their weights and evaluations, and our code."""
+def _digest(runs: Sequence[StoredRun], plan: Plan, of_study: Sequence[str]) -> str:
+    """sha256 over all that a report is made from: the runs with their weights and evaluations, tags of the study's run,
+    and our code.
+    """
     parts: list[Any] = sorted(
         (run.run_id, run.tags.get(WEIGHTS_SHA256, ""), run.tags.get(EVALUATION, "")) for run in runs
     )
-    return sha256(repr([parts, plan.study, plan.design, code_digest()]).encode()).hexdigest()
+    return sha256(repr([parts, plan.study, plan.design, *of_study, code_digest()]).encode()).hexdigest()

@@ -28,6 +28,7 @@ from pipeline.report.search import (
     Tried,
     best_table,
     failures,
+    notes,
     search_csv,
     search_markdown,
     winners_table,
@@ -188,10 +189,10 @@ def publish(plan: Plan, runs: Runs, searched: Searched) -> tuple[tuple[Path, ...
         runs.groups[each.method].flush()
     for path in (*files, *presets):
         runs.study.file(path, FOLDER)
-    notes = "\n".join(f"- {line}" for line in failures(searched))
+    lines = "\n".join(f"- {line}" for line in notes(searched))
     tables = [winners_table(searched).markdown(), best_table(searched).markdown()]
-    told = as_note([f"**Search {searched.name}**", *tables, notes])
-    runs.study.tags({NOTE: told, FAILURES: as_tag(notes)})
+    told = as_note([f"**Search {searched.name}**", *tables, lines])
+    runs.study.tags({NOTE: told, FAILURES: as_tag("; ".join(failures(searched)))})
     return files, tuple(presets)
 
 

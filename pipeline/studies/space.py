@@ -158,7 +158,8 @@ def _entry(where: str, method: Method, settings: TrainSettings, name: str, entry
     fields = method.settings_type.model_fields
     if name not in fields or name in NOT_THE_METHODS:
         raise SettingsError(f"{where}: expected a setting of {method.name} that can be searched, found '{name}'.")
-    if not isinstance(entry, dict) or not ({"choices"} == entry.keys() or {"low", "high"} <= entry.keys()):
+    keys = entry.keys() if isinstance(entry, dict) else set()
+    if not isinstance(entry, dict) or not ({"choices"} == keys or ({"low", "high"} <= keys and "choices" not in keys)):
         raise SettingsError(f"{where}: expected {{low, high}} or {{choices: [...]}}, found {str(entry)[:100]}.")
     found = _choices(where, entry["choices"]) if "choices" in entry else _range(where, fields[name].annotation, entry)
     typed = [_valid(where, type(settings), settings, name, value) for value in found.ends]

@@ -147,7 +147,7 @@ def describe(store: Store, plan: Plan, runs: Runs, say: Say) -> None:
     tags = fetch(store, runs.study.run_id).tags
     if (known := design_of(tags)) is not None and known != plan.design:
         say(f"another verdict of this study, on other terms: {plan.design}. The terms before were {known}")
-    if warning := caution(plan.design, len(plan.groups)):
+    if warning := caution(plan.design, [group.trained for group in plan.groups]):
         say(f"warning: {warning}")
     runs.study.tags(tags_of(plan.design, tags) | {TASK: plan.task.name, COMPLETE: "no"})
     settings = plan.settings.model_dump(mode="json")
@@ -196,7 +196,8 @@ def is_decided(store: Store, plan: Plan, look: int, say: Say) -> bool:
         return False
     verdicts = [each.verdict for each in comparison.contrasts]
     told = [verdict_words(verdict) for verdict in verdicts if verdict is not None]
-    say(f"look at {look} models per group: {'; '.join(told) or 'nothing to compare'}")
+    seen = max((each.models for verdict in verdicts if verdict for each in verdict.looks), default=look)
+    say(f"look at {seen} models per group: {'; '.join(told) or 'nothing to compare'}")
     present = {group.name for group in comparison.of_kind("model")} >= {group.name for group in plan.groups}
     return present and bool(told) and all(verdict and verdict.word != "undecided" for verdict in verdicts)
 

@@ -21,10 +21,10 @@ from pipeline.studies.settings import EnsembleSettings, SuiteSettings
 from pipeline.studies.study import run_study
 from pipeline.studies.study_plan import find_originals
 from pipeline.tasks.project import DEFAULT, TASKS
-from pipeline.tasks.registry import find_task
+from pipeline.tasks.registry import find_task, named_task
 from pipeline.tasks.settings import at_task
 from pipeline.tracking.begin import experiment_of
-from pipeline.tracking.query import search
+from pipeline.tracking.query import search, task_of
 from pipeline.tracking.run import TrackedRun
 from pipeline.tracking.store import Store, open_store
 from pipeline.tracking.study import (
@@ -70,7 +70,7 @@ def _run_suite(settings: SuiteSettings, say: Say, watch: Watch) -> Suite:
         with ended_by_errors(store, suite, {}, f"suite '{settings.suite}'"):
             describe_call(suite, settings.model_dump(mode="json"), {"suite", "base_seed", "experiment"})
             comparisons, failures = _run_studies(studies, say, watch, suite)
-            comparisons = with_earlier(store, settings, experiment, comparisons)
+            comparisons = with_earlier(store, settings, experiment, comparisons, say)
             files = write_suite(settings.suite, comparisons, REPORTS / settings.suite) if comparisons else ()
             for path in files:
                 suite.file(path, FOLDER)
@@ -103,19 +103,24 @@ def plan_studies(settings: SuiteSettings) -> dict[str, EnsembleSettings]:
 
 
 def with_earlier(
-    store: Store, settings: SuiteSettings, experiment: str, comparisons: Mapping[str, Comparison]
+    store: Store, settings: SuiteSettings, experiment: str, comparisons: Mapping[str, Comparison], say: Say
 ) -> dict[str, Comparison]:
     """The comparisons of a call, and of the studies of other tasks that earlier calls brought to their end.
 
-    Tasks are in the project's order.
+    Tasks are in the project's order. Of a user's own task, which must be named for its code to be run, `say` is told
+    that it is left out.
     """
     found = dict(comparisons)
-    for task in TASKS:
-        name = f"{settings.suite}-{task}"
-        studies = [] if task in found else search(store, {STUDY: name, KIND: Kind.STUDY}, experiment)
-        if studies and is_at_its_end(studies[-1]):
-            with contextlib.suppress(SettingsError):  # no model of it is finished
-                found[task] = gather(store, name, experiment, task).comparison
+    studies = {run.tags[STUDY]: run for run in search(store, {KIND: Kind.STUDY}, experiment)}
+    for name, run in studies.items():
+        task = task_of(run)
+        if name != f"{settings.suite}-{task}" or task in found or not is_at_its_end(run):
+            continue
+        if named_task(task) is None:
+            say(f"task {task}: its study is left out of the report: name the task again by --tasks")
+            continue
+        with contextlib.suppress(SettingsError):  # no model of it is finished
+            found[task] = gather(store, name, experiment, task).comparison
     return {task: found[task] for task in dict.fromkeys([*TASKS, *found]) if task in found}
 
 

@@ -6,7 +6,7 @@ environment draws in its reset and afterwards. A state is the observation, then 
 yardsticks act in every step (`planned=False`).
 
 The environments are a plain list that is stepped in a loop. Gymnasium's vector environments begin another episode when
-one is over, and those that use processes would be processes in each of our own.
+one is over or, with that disabled, refuse to step on; those that use processes would be processes in each of our own.
 """
 
 import json

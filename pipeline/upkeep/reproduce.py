@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from pipeline.config import make
+from pipeline.config import NONE, make
 from pipeline.errors import RunError, SettingsError, one_line
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import TrainSettings
@@ -27,6 +27,7 @@ from pipeline.stages.models import require_finished
 from pipeline.stages.say import Say
 from pipeline.stages.train import prepare
 from pipeline.streams import global_torch_stream
+from pipeline.tasks.registry import is_own
 from pipeline.tasks.settings import settle
 from pipeline.tracking.query import StoredRun, artifact, fetch, is_acting, is_model
 from pipeline.tracking.store import open_store
@@ -69,7 +70,8 @@ def reproduce(settings: ReproduceSettings, say: Say, watch: Callable[[Step], Non
         )
     method = METHODS[run.tags[METHOD]]
     with artifact(store, run.run_id, SETTINGS_FILE) as path:
-        chosen, task = settle(make(method.settings_type, _read(path)))
+        kept = make(method.settings_type, _read(path))
+    chosen, task = settle(on_named_task(kept, settings.task, run))
     with artifact(store, run.run_id, LOCK_FILE) as path:
         then = _read(path)
     chosen, device = on_its_device(chosen, run)
@@ -96,6 +98,21 @@ def reproduce(settings: ReproduceSettings, say: Say, watch: Callable[[Step], Non
     if not best:
         raise RunError("training: expected a finite validation loss in some epoch, found none.")
     return Reproduced(run.name, run.tags[WEIGHTS_SHA256], weights_digest(best), differences)
+
+
+def on_named_task(chosen: TrainSettings, named: str, run: StoredRun) -> TrainSettings:
+    """The settings with the user's own task as the command names it: what a record names is not run.
+
+    Raises `SettingsError` if it is not named, or if one is named for a run that is of no such task.
+    """
+    if is_own(chosen.task) and named == NONE:
+        raise SettingsError(
+            f"run: '{run.name}' ({run.run_id}) is of your own task '{chosen.task}': name it by --task, for its code is "
+            "run."
+        )
+    if not is_own(chosen.task) and named not in (NONE, chosen.task):
+        raise SettingsError(f"task: expected none, for '{run.name}' is of the task '{chosen.task}', found '{named}'.")
+    return chosen if named == NONE else chosen.model_copy(update={"task": named})
 
 
 def on_its_device(chosen: TrainSettings, run: StoredRun) -> tuple[TrainSettings, torch.device]:

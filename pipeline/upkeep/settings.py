@@ -21,6 +21,7 @@ class ReproduceSettings(Settings):
     """Train a run again from its record in MLflow, and tell whether the weights match bit for bit."""
 
     run: str = Field(description="id of a finished training run in MLflow", json_schema_extra=ARGUMENT)
+    task: str = Field(NONE, min_length=1, description="your own task, of a run that was trained on it: FILE.py:NAME")
 
 
 class MoveStoreSettings(StoresSettings):
