@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from pipeline.report.comparison import Comparison, over_starts
-from pipeline.report.leaders import best_of, leaders_of, primary_of, verdicts_of
+from pipeline.report.leaders import best_of, leaders_of, primary_summary, verdicts_of
 from pipeline.report.statistics import ALPHA, group_estimate, holm
 from pipeline.report.suite import Suite, planners_of
 from pipeline.report.verdicts import Verdict
@@ -76,7 +76,7 @@ def ambiguous(suite: Suite) -> dict[str, float]:
 def mean_of(comparison: Comparison, name: str) -> float | None:
     """Return a group's primary score over all conditions; None if it was not evaluated."""
     group = next((each for each in comparison.of_kind("model") if each.name == name), None)
-    found = primary_of(comparison, group) if group else None
+    found = primary_summary(comparison, group) if group else None
     return found.mean if found else None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from docs.findings import MEAN_OF_ANSWERS
 from pipeline.report.comparison import Comparison, Group
 from pipeline.report.comparison_tables import between_text, condition_table, mean_text, verdict_table
-from pipeline.report.leaders import best_of, primary_of, verdict_of, verdicts_of
+from pipeline.report.leaders import best_of, primary_summary, verdict_of, verdicts_of
 from pipeline.report.overview import cautions
 from pipeline.report.statistics import Components
 from pipeline.report.suite import Suite, methods_of, planners_of, suite_cell
@@ -50,7 +50,7 @@ def front_table(suite: Suite, folder: str) -> str:
 
 def _front_cell(comparison: Comparison, group: Group | None) -> str:
     """A mean with its letters, and the deviation in a line below it."""
-    if group is None or (found := primary_of(comparison, group)) is None:
+    if group is None or (found := primary_summary(comparison, group)) is None:
         return "-"
     letters = comparison.letters.get(group.name)
     mean = comparison.primary.text(found.mean) + (f"&nbsp;{letters}" if letters else "")
@@ -130,7 +130,7 @@ def folded(title: str, *parts: str) -> str:
 def shown_groups(comparison: Comparison) -> list[Group]:
     """The groups that were evaluated, models first."""
     order = ("model", "average", "original", "yardstick")
-    found = [group for group in comparison.groups if primary_of(comparison, group) and group.name not in LEFT_OUT]
+    found = [group for group in comparison.groups if primary_summary(comparison, group) and group.name not in LEFT_OUT]
     return sorted(found, key=lambda group: order.index(group.kind))
 
 
@@ -190,7 +190,7 @@ def spread_table(comparison: Comparison) -> str:
     digits = comparison.primary.digits + 1
     rows = []
     for group in comparison.of_kind("model"):
-        found = primary_of(comparison, group)
+        found = primary_summary(comparison, group)
         if found is None or found.std is None or found.components is None or found.std_by_episodes is None:
             continue
         parts = [f"{each**0.5:.{digits}f}" for each in _parts(found.components)]

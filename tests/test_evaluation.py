@@ -22,7 +22,7 @@ from pipeline.evaluation.control import (
     mean_scores,
     policy_planner,
 )
-from pipeline.evaluation.expert import compare_chunks, spread
+from pipeline.evaluation.expert import compare_chunks, evenly_spaced
 from pipeline.evaluation.record import record_planner
 from pipeline.evaluation.stored import read_episodes, write_episodes
 from pipeline.evaluation.yardsticks import evaluate_yardstick
@@ -246,8 +246,8 @@ def test_chunks_against_the_expert_by_hand() -> None:
     assert errors.mae == pytest.approx(5 / 3) and errors.mse == pytest.approx(11 / 3)
     assert_allclose(errors.mae_by_step, [1, 1, 3])
     assert errors.expert.shape == errors.planned.shape == (4, 3, 1)
-    assert_array_equal(spread(np.arange(10), 3), [0, 3, 6])
-    assert_array_equal(spread(np.arange(2), 3), [0, 1])
+    assert_array_equal(evenly_spaced(np.arange(10), 3), [0, 3, 6])
+    assert_array_equal(evenly_spaced(np.arange(2), 3), [0, 1])
 
 
 # REFERENCE.md, 500 episodes: converge of the PID and of the LQR planned in the simulator; all survive.
@@ -351,7 +351,7 @@ def test_closed_loop_and_no_control_are_the_ends_of_the_scale() -> None:
     ],
 )
 def test_original_weights_control_as_measured(name: str, rates: tuple[tuple[float, float], ...]) -> None:
-    """REFERENCE.md, means over ten models of which this is one; they spread by up to 0.038 and 0.058."""
+    """REFERENCE.md, means over ten models of which this is one; they evenly_spaced by up to 0.038 and 0.058."""
     episodes = 40
     policy = pipeline.load_policy(REFERENCE / f"{name}.pth", REFERENCE / "original_fast_tokenizer.json")
     drawn = draw_episodes(PENDULUM, (Condition(0.01, 10), Condition(0.03, 13)), episodes, seed=5)

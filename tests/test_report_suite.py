@@ -28,7 +28,7 @@ from pipeline.report.suite import (
     suite_text,
     suite_values,
 )
-from pipeline.report.suite_figure import draw_suite, spread
+from pipeline.report.suite_figure import draw_suite, without_overlap
 from pipeline.tasks.pendulum import PENDULUM
 from pipeline.tasks.score import shares_of
 from pipeline.tasks.task import Task
@@ -193,7 +193,7 @@ def test_nothing_in_the_figure_overlaps() -> None:
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0.001, 0.1)), max_size=8).map(sorted))
 def test_spread_keeps_the_order_and_moves_only_what_is_too_close(things: list[tuple[float, float]]) -> None:
     places, widths = [place for place, _ in things], [width for _, width in things]
-    found = spread(places, widths, 0.0, 1.0)
+    found = without_overlap(places, widths, 0.0, 1.0)
     ends = [(place - width / 2, place + width / 2) for place, width in zip(found, widths, strict=True)]
     assert all(right[0] - left[1] >= -1e-9 for left, right in pairwise(ends))
     assert all(low >= -1e-9 and high <= 1 + 1e-9 for low, high in ends)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.data.pairs import ActionPairs, load_action_pairs, save_action_pairs
-from pipeline.upkeep.reproduce import compare
+from pipeline.upkeep.reproduce import lock_differences
 from tests import warm
 from tests.conftest import Run, mlflow_command, put_store, runs_of, store
 
@@ -76,8 +76,8 @@ def test_locks_are_compared() -> None:
         "command": ["x"],
     }  # fmt: skip
     now = then | {"processor": "two", "packages": {"torch": "1", "new": "3"}, "command": ["y"]}
-    assert compare(then, then) == ()
-    assert compare(then, now) == (
+    assert lock_differences(then, then) == ()
+    assert lock_differences(then, now) == (
         ("processor", "one", "two"),
         ("package gone", "2", "absent"),
         ("package new", "absent", "3"),

@@ -35,7 +35,7 @@ class ChunkErrors:
         return mean
 
 
-def spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def evenly_spaced(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """Return at most `count` of `rows (N,)`, evenly spaced."""
     return rows[np.arange(min(count, len(rows))) * len(rows) // min(count, len(rows))]
 
@@ -48,7 +48,7 @@ def compare_chunks(plan: Callable[[NDArray[np.float64]], Plans], states: Floats,
 def chunk_errors(planned: Floats, states: Floats, chunks: Floats, rebuilt: Floats | None = None) -> ChunkErrors:
     """Compare plans from `states (N, S)`, and the expert's chunks as a tokenizer rebuilds them, with `chunks`."""
     error = (planned - chunks).astype(np.float64)
-    shown = spread(np.arange(len(states)), EXAMPLES)
+    shown = evenly_spaced(np.arange(len(states)), EXAMPLES)
     return ChunkErrors(
         mae=float(np.abs(error).mean()),
         mse=float(np.square(error).mean()),

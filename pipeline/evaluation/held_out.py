@@ -35,7 +35,7 @@ from pipeline.evaluation.control import (
     plan_in_blocks,
     unwatched,
 )
-from pipeline.evaluation.expert import ChunkErrors, chunk_errors, spread
+from pipeline.evaluation.expert import ChunkErrors, chunk_errors, evenly_spaced
 from pipeline.methods.method import Plans, joined
 from pipeline.policies.policy import Policy
 from pipeline.streams import torch_stream
@@ -73,7 +73,7 @@ def hold_out(task: Task, path: Path, episodes: int) -> HeldOut:
     require_fit(str(path), pairs.task, sizes, task, DataError, "Name the task's own by --pairs, or import them again.")
     split = split_pairs(pairs.trajectory, len(pairs.state))
     known = _episodes(path, pairs, split)
-    rows = [spread(known[number], PLANS) for number in spread(np.arange(len(known)), episodes)]
+    rows = [evenly_spaced(known[number], PLANS) for number in evenly_spaced(np.arange(len(known)), episodes)]
     row = np.concatenate(rows)
     std = Normalisation.of(pairs.action_chunk[split.train]).std.astype(np.float64)
     episode = np.repeat(np.arange(len(rows)), [len(each) for each in rows])

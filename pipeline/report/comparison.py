@@ -206,11 +206,10 @@ def _summarise(models: Sequence[Model], table: Scores) -> Group:
         having = scored(models, name)
         if (y := _stack(having, name)) is None:
             continue
-        labels = [model.label for model in having]
+        labels, shares = [model.label for model in having], name in shares_of(table)
         scores[name] = {
-            where: summarise(y[:, c], labels, score.better, score.binary or score.primary)
-            for c, where in enumerate(having[0].conditions)
-        } | {None: summarise(over_conditions(y), labels, score.better, score.binary or score.primary)}
+            where: summarise(y[:, c], labels, score.better, shares) for c, where in enumerate(having[0].conditions)
+        } | {None: summarise(over_conditions(y), labels, score.better, shares)}
     costs = {
         name: summarise(
             np.array([model.costs[name] for model in having]), [model.label for model in having], cost.better

@@ -8,7 +8,7 @@ from pipeline.report.words import as_sentence, listed, verdict_words
 FEW = 3  # pairs of groups that are all told in sentences; of more only those in front, for tables have all
 
 
-def primary_of(comparison: Comparison, group: Group) -> Summary | None:
+def primary_summary(comparison: Comparison, group: Group) -> Summary | None:
     """Return a group's primary score over all conditions; None if it was not evaluated."""
     return group.scores.get(comparison.design.primary, {}).get(None)
 
@@ -21,7 +21,7 @@ def best_of(comparison: Comparison) -> set[str]:
 def leaders_of(comparison: Comparison) -> list[str]:
     """Return the groups of models that no other is shown to be better than, the one with the best mean first."""
     judged = {
-        group.name: found.mean for group in comparison.of_kind("model") if (found := primary_of(comparison, group))
+        group.name: found.mean for group in comparison.of_kind("model") if (found := primary_summary(comparison, group))
     }
     beaten = {loser for _, loser in _shown(comparison)}
     return sorted(judged.keys() - beaten, key=lambda name: (-comparison.primary.better * judged[name], name))

@@ -64,7 +64,7 @@ def draw_scores(comparison: Comparison) -> Figure:
             axes.xaxis.set_major_locator(FixedLocator(replans))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.grid(alpha=0.25)
-        bottom, top = _bottom(groups, name), _top(groups, name)
+        bottom, top = _limits(groups, name)
         room = 0.04 * (top - max(bottom, 0))  # for the markers
         panels[row, 0].set_ylim(-room if bottom < 0 else bottom, top + room)
         panels[row, 0].set_ylabel(comparison.scores[name].short)
@@ -113,16 +113,10 @@ def draw_verdicts(comparison: Comparison) -> Figure:
     return figure
 
 
-def _bottom(groups: Sequence[Group], name: str) -> float:
-    """Return a lower limit of the axis that shows every model, with a margin."""
+def _limits(groups: Sequence[Group], name: str) -> tuple[float, float]:
+    """Return limits of the axis that show every model: below the lowest, and 1 or more where a score exceeds it."""
     values = [value for group in groups for model in group.models for value in model.scores.get(name, {}).values()]
-    return max(-0.04, math.floor(10 * min(values, default=0)) / 10 - 0.1)
-
-
-def _top(groups: Sequence[Group], name: str) -> float:
-    """Return an upper limit of the axis: 1, or more where a score exceeds it."""
-    values = [value for group in groups for model in group.models for value in model.scores.get(name, {}).values()]
-    return max(1.0, *values) if values else 1.0
+    return max(-0.04, math.floor(10 * min(values, default=0)) / 10 - 0.1), max([1.0, *values])
 
 
 def _score_line(panel: Panel, group: Group, style: Style, shift: float) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipeline.report.comparison import Comparison, Group
 from pipeline.report.comparison_tables import mean_text
-from pipeline.report.leaders import best_of, primary_of, verdict_of, verdicts_of
+from pipeline.report.leaders import best_of, primary_summary, verdict_of, verdicts_of
 from pipeline.report.statistics import Summary
 from pipeline.report.tables import Table
 from pipeline.report.words import NO_CONTROL, letters_note
@@ -44,7 +44,7 @@ def suite_table(suite: Suite, bold: bool = False) -> Table:
 
 def suite_cell(comparison: Comparison, group: Group | None) -> str:
     """Return a group's primary score as text: mean, deviation over models, letters; "-" if it was not evaluated."""
-    found = primary_of(comparison, group) if group else None
+    found = primary_summary(comparison, group) if group else None
     if group is None or found is None:
         return "-"
     letters = comparison.letters.get(group.name)
@@ -68,7 +68,7 @@ def yardsticks_of(comparison: Comparison) -> list[tuple[Group, Summary]]:
     found = [
         (group, summary)
         for group in comparison.of_kind("yardstick")
-        if (summary := primary_of(comparison, group)) is not None
+        if (summary := primary_summary(comparison, group)) is not None
     ]
     return sorted(found, key=lambda each: -comparison.primary.better * each[1].mean)
 
@@ -117,7 +117,7 @@ def suite_rows(suite: Suite) -> list[dict[str, Any]]:
         }
         for name, comparison in suite.items()
         for group in comparison.groups
-        if (found := primary_of(comparison, group)) is not None
+        if (found := primary_summary(comparison, group)) is not None
     ]
 
 

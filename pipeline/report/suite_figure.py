@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.report.comparison import Comparison, Group
 from pipeline.report.group_styles import Style, mark_of, styles_of
-from pipeline.report.leaders import best_of, primary_of, verdict_of
+from pipeline.report.leaders import best_of, primary_summary, verdict_of
 from pipeline.report.plotting import Axes, Figure, Line2D, plain
 from pipeline.report.statistics import Interval
 from pipeline.report.suite import Suite, methods_of, planners_of
@@ -44,7 +44,7 @@ def draw_suite(title: str, suite: Suite) -> Figure:
     return figure
 
 
-def spread(places: Sequence[float], widths: Sequence[float], first: float, last: float) -> list[float]:
+def without_overlap(places: Sequence[float], widths: Sequence[float], first: float, last: float) -> list[float]:
     """Move the sorted middles of things so wide between `first` and `last`, so that neighbours do not overlap.
 
     Too many reach below `first`.
@@ -63,7 +63,7 @@ def _draw_task(axes: Axes, name: str, comparison: Comparison, styles: Mapping[st
     groups, best = {group.name: group for group in comparison.of_kind("model")}, best_of(comparison)
     _draw_yardsticks(axes, comparison)
     for row, method in enumerate(styles):
-        if method in groups and primary_of(comparison, groups[method]):
+        if method in groups and primary_summary(comparison, groups[method]):
             _draw_method(axes, comparison, groups[method], row, styles[method], method in best)
         else:
             axes.text(
@@ -111,7 +111,7 @@ def _draw_yardsticks(axes: Axes, comparison: Comparison) -> None:
     """Lines at the yardsticks that plan as a policy does, their names above the row."""
     yardsticks = sorted(planners_of(comparison), key=lambda each: each[1].mean)
     widths = [LETTER * (len(yardstick.name) + 1) for yardstick, _ in yardsticks]
-    places = spread([reached.mean for _, reached in yardsticks], widths, *AXIS)
+    places = without_overlap([reached.mean for _, reached in yardsticks], widths, *AXIS)
     for (yardstick, reached), place in zip(yardsticks, places, strict=True):
         axes.axvline(reached.mean, color=YARDSTICK, linewidth=1.2, linestyle=":", zorder=0)
         axes.annotate(

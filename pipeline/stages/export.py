@@ -50,7 +50,7 @@ def export(settings: ExportSettings) -> Exported:
     states = (checkpoint.interface.state.mean + spread * offsets).astype(np.float32)
     with whole_file(path) as temporary:
         temporary.write_bytes(content)
-        deviation, ties = compare(policy, load_exported(temporary), states, ROUNDING * spread, size)
+        deviation, ties = largest_deviation(policy, load_exported(temporary), states, ROUNDING * spread, size)
         if not deviation <= TOLERANCE:
             raise RunError(
                 f"{path}: not written, because it does not act like {settings.checkpoint}: its actions deviate by up "
@@ -59,7 +59,7 @@ def export(settings: ExportSettings) -> Exported:
     return Exported(policy.name, path, STATES, deviation, ties)
 
 
-def compare(
+def largest_deviation(
     policy: Policy, exported: ExportedPolicy, states: Floats, rounding: Floats, size: Floats
 ) -> tuple[float, int]:
     """Return the largest deviation over `states (B, S)`, in a batch and one at a time, and the number of ties.

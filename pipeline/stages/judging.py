@@ -22,7 +22,7 @@ from pipeline.evaluation.control import (
     mean_scores,
     policy_planner,
 )
-from pipeline.evaluation.expert import COMPARED, ChunkErrors, compare_chunks, spread
+from pipeline.evaluation.expert import COMPARED, ChunkErrors, compare_chunks, evenly_spaced
 from pipeline.evaluation.held_out import evaluate_plans, hold_out
 from pipeline.evaluation.protocol import Protocol
 from pipeline.evaluation.stored import (
@@ -126,7 +126,7 @@ def judge_file(
     chunks = None
     if spec.block is None and pairs.is_file() and is_trained_on(policy, file_digest(pairs)):
         expert = load_action_pairs(pairs)
-        rows = spread(split_pairs(expert.trajectory, len(expert.state)).test, COMPARED)
+        rows = evenly_spaced(split_pairs(expert.trajectory, len(expert.state)).test, COMPARED)
         if expert.action_chunk.shape[1:] == (policy.horizon, policy.action_dim):
             plan = partial(policy.plan, noise=noise_of(torch_stream(protocol.seed, "chunks", "planner")))
             chunks = compare_chunks(plan, expert.state[rows], expert.action_chunk[rows])

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.data.split import split_pairs
 from pipeline.errors import DataError, TokenizerError
 from pipeline.evaluation.control import Evaluation, Planner, draw_episodes, evaluate_planner
-from pipeline.evaluation.expert import spread
+from pipeline.evaluation.expert import evenly_spaced
 from pipeline.evaluation.yardsticks import yardstick_planner
 from pipeline.files import check_folder, write_text
 from pipeline.methods.method import Plans
@@ -53,7 +53,7 @@ def tokenizer_report(settings: TokenizerReportSettings, watch: Watch) -> tuple[T
         require_length(str(settings.pairs), pairs.action_chunk.shape[1], task, DataError, REBUILD)
     split = split_pairs(pairs.trajectory, len(pairs.state))
     chunks = pairs.action_chunk
-    train, held_out = chunks[spread(split.train, MOST_TRAIN)], chunks[spread(split.val, MOST_HELD_OUT)]
+    train, held_out = chunks[evenly_spaced(split.train, MOST_TRAIN)], chunks[evenly_spaced(split.val, MOST_HELD_OUT)]
     STAGES.debug("%s read and split", settings.pairs)
 
     tokenizers = [each for scales in all_scales(chunks.shape[1]) if (each := _fit(train, *scales)) is not None]

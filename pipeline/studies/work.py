@@ -13,7 +13,7 @@ from pipeline.config import NONE
 from pipeline.data.pairs import load_action_pairs
 from pipeline.data.split import split_pairs
 from pipeline.errors import RunError, one_line
-from pipeline.evaluation.expert import spread
+from pipeline.evaluation.expert import evenly_spaced
 from pipeline.evaluation.protocol import Protocol
 from pipeline.evaluation.stored import FOLDER
 from pipeline.executors.jobs import Report
@@ -185,7 +185,8 @@ def log_tradeoff(run_id: str, pairs_file: Path, digest: str, chosen: str, report
     """Measure what FAST trades, fitted on the training split, and log it to the study's run; returns the run's id."""
     pairs = load_action_pairs(pairs_file)
     split = split_pairs(pairs.trajectory, len(pairs.state))
-    train_chunks, held_out = (pairs.action_chunk[spread(rows, TRADEOFF_CHUNKS)] for rows in (split.train, split.val))
+    parts = split.train, split.val
+    train_chunks, held_out = (pairs.action_chunk[evenly_spaced(rows, TRADEOFF_CHUNKS)] for rows in parts)
     rows = []
     for number, scale in enumerate(SCALES):
         report(number / len(SCALES))

@@ -80,7 +80,7 @@ def reproduce(settings: ReproduceSettings, say: Say, watch: Callable[[Step], Non
     torch.set_num_threads(chosen.threads)
     prepared = prepare(method, chosen, task)
     try:
-        differences = compare(then, lock(prepared.source.digests))
+        differences = lock_differences(then, lock(prepared.source.digests))
     except (KeyError, TypeError, AttributeError) as error:
         raise SettingsError(
             f"{LOCK_FILE} of run {run.run_id}: expected the record of a training, found another ({one_line(error)})."
@@ -130,7 +130,7 @@ def on_its_device(chosen: TrainSettings, run: StoredRun) -> tuple[TrainSettings,
         ) from error
 
 
-def compare(then: dict[str, Any], now: dict[str, Any]) -> tuple[tuple[str, str, str], ...]:
+def lock_differences(then: dict[str, Any], now: dict[str, Any]) -> tuple[tuple[str, str, str], ...]:
     """Return the differences of two locks, without command and git state: rows of name, then, now."""
     flat = [
         {
