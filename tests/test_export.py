@@ -185,10 +185,10 @@ class Steps:
 def test_ties_are_told_from_faults() -> None:
     states = np.array([[0.0], [0.25], [0.3]], np.float32)
     rounding, size = np.array([1e-6], np.float32), np.ones(1, np.float32)
-    compare: Any = workflow.compare
-    assert compare(Steps(0.3), Steps(0.3), states, rounding, size) == (0, 0)
-    assert compare(Steps(0.3), Steps(0.3 - 3e-7), states, rounding, size) == (0, 1)
-    assert compare(Steps(0.3), Steps(0.2), states, rounding, size)[0] == 2
+    largest_deviation: Any = workflow.largest_deviation
+    assert largest_deviation(Steps(0.3), Steps(0.3), states, rounding, size) == (0, 0)
+    assert largest_deviation(Steps(0.3), Steps(0.3 - 3e-7), states, rounding, size) == (0, 1)
+    assert largest_deviation(Steps(0.3), Steps(0.2), states, rounding, size)[0] == 2
 
 
 class Fixed:
@@ -203,15 +203,15 @@ class Fixed:
 
 def test_deviations_are_relative_to_the_actions_of_their_dimension() -> None:
     states, size = np.zeros((2, 1), np.float32), np.array([0.02, 100], np.float32)
-    compare: Any = workflow.compare
+    largest_deviation: Any = workflow.largest_deviation
     for found, expected in (
         ([[0.001, 10], [0, 1]], 0.05),  # of a deviation of 0.02
         ([[0, 60], [0, 1]], 0.5),
         ([[0, 10], [0, 2]], 0.01),
     ):
         model = Fixed([[0, 10], [0, 1]])
-        assert compare(model, Fixed(found), states, size[:1], size)[0] == pytest.approx(expected, rel=1e-5)
-    assert compare(Fixed([[0, 1000]]), Fixed([[0, 1001]]), states, size[:1], size)[0] == pytest.approx(1e-3)
+        assert largest_deviation(model, Fixed(found), states, size[:1], size)[0] == pytest.approx(expected, rel=1e-5)
+    assert largest_deviation(Fixed([[0, 1000]]), Fixed([[0, 1001]]), states, size[:1], size)[0] == pytest.approx(1e-3)
 
 
 def test_files_of_other_kinds_are_refused(exported: Path, tmp_path: Path) -> None:
