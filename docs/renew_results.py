@@ -84,6 +84,8 @@ def labelled(comparison: Comparison) -> Comparison:
     models = [
         replace(model, group=label(model), averages=LABELS.get(model.averages, model.averages)) for model in found
     ]
+    methods = list(dict.fromkeys(model.method for model in models))
+    models.sort(key=lambda model: (methods.index(model.method), model.group))
     notes = [reduce(lambda text, name: text.replace(name, LABELS[name]), LABELS, note) for note in comparison.notes]
     return compare_models(comparison.task, comparison.title, comparison.protocol, comparison.design, models, notes)
 

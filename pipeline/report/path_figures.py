@@ -16,7 +16,7 @@ from pipeline.tasks.scene import Scene
 MOST_COLUMNS = 4
 TITLE_WIDTH = 36  # letters of a group's name in a line of its panel's title
 ROOM = 0.15  # around the demonstrators' paths, as a share of their width and height
-INK = 60  # paths that are drawn at full strength would be as dark as all of a group
+INK, LEAST = 160, 0.08  # so many paths at full strength are as dark as all of a group; fainter ones lose their hue
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,9 @@ def draw_paths(
             axes.plot(*demonstrated.transpose(2, 1, 0), color="0.8", linewidth=0.5, zorder=-2)
             if scene is None:
                 axes.set(**limits(demonstrated))
-        draw_lines(axes, found, color=styles[group]["color"], linewidth=0.7, alpha=min(0.5, INK / len(found)))
+        draw_lines(
+            axes, found, color=styles[group]["color"], linewidth=0.7, alpha=min(0.5, max(LEAST, INK / len(found)))
+        )
         name = textwrap.fill(group, TITLE_WIDTH)
         axes.set_title("\n".join(filter(None, (name, notes.get(group)))), fontsize=10)
         axes.tick_params(labelsize=8)
@@ -65,8 +67,9 @@ def draw_paths(
     if beneath.axes is not None:
         figure.supxlabel(beneath.axes[0], fontsize=10)
         figure.supylabel(beneath.axes[1], fontsize=10)
+    counts = " or ".join(f"{count:,}" for count in sorted({len(found) for found in paths.values()}))
     over = "; grey: the demonstrators'" if beneath.demonstrated is not None else ""
-    figure.suptitle(f"Ways taken in {title}: paths of episodes{over}")
+    figure.suptitle(f"Ways taken in {title}: paths of {counts} episodes each{over}")
     figure.draw_without_rendering()  # the layout must be known, so that lines of the scene have their width
     if scene is not None:
         for axes in panels:

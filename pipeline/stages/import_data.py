@@ -1,9 +1,10 @@
 """Import demonstrations: read a source, check it, cut it into training pairs, write a data set."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -233,9 +234,9 @@ def _seconds(settings: ImportSettings, source: Source, task: Task | None) -> flo
     return task.control_seconds if task else 1 / next(iter(rates.values()))
 
 
-def _digest(path: Path, files: Sequence[Path]) -> str:
+def _digest(path: Path, files: Iterable[Path]) -> str:
     """The sha256 of a file; of several, that of a list of theirs with names, as `sha256sum` prints it."""
-    if list(files) == [path]:
+    if [*islice(files, 2)] == [path]:
         return file_digest(path)
     digest = sha256()
     for file in files:

@@ -5,6 +5,7 @@ v3.0 has many episodes in a file, and says in `meta/episodes/` which frames each
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,10 +71,7 @@ def open_lerobot(path: Path) -> Source:
     if version == V2:
         names = {"episode_chunk": table.chunk, "episode_index": table.file}
     starts = np.flatnonzero(np.diff(table.chunk, prepend=-1) | np.diff(table.file, prepend=-1))
-    parts = [
-        (path / template.format(**{key: int(column[start]) for key, column in names.items()}), int(start))
-        for start in starts
-    ]
+    parts = Parts(path, template, {key: column[starts] for key, column in names.items()}, starts)
     return Source(
         format=f"lerobot {version}",
         features=features,
@@ -84,9 +82,35 @@ def open_lerobot(path: Path) -> Source:
         licence=_licence(path),
         tasks=_tasks(path, version),
         name="episode {}".format,
-        files=(info_file, *meta, *(inside(path, part) for part, _ in parts)),
-        read=partial(_read, path, features, parts, table.lengths),
+        files=Files((info_file, *meta), parts),
+        read=partial(_read, features, parts, table.lengths),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The files of frames, P of them. Their names are made when they are needed: those of many take much memory."""
+
+    folder: Path
+    template: str
+    numbers: Mapping[str, NDArray[np.int64]]  # (P,) in the template
+    first: NDArray[np.int64]  # (P,) the number of the first episode in each
+
+    def __iter__(self) -> Iterator[Path]:
+        for each in zip(*(column.tolist() for column in self.numbers.values()), strict=True):
+            yield inside(self.folder, self.folder / self.template.format(**dict(zip(self.numbers, each, strict=True))))
+
+
+@dataclass(frozen=True)
+class Files:
+    """All files that are read."""
+
+    meta: tuple[Path, ...]
+    parts: Parts
+
+    def __iter__(self) -> Iterator[Path]:
+        yield from self.meta
+        yield from self.parts
 
 
 def _features(path: Path, found: Any) -> tuple[dict[str, Feature], tuple[str, ...]]:
@@ -157,17 +181,12 @@ def _licence(path: Path) -> str:
 
 
 def _read(
-    folder: Path,
-    features: Mapping[str, Feature],
-    parts: Sequence[tuple[Path, int]],
-    lengths: NDArray[np.int64],
-    choices: Sequence[str],
+    features: Mapping[str, Feature], parts: Parts, lengths: NDArray[np.int64], choices: Sequence[str]
 ) -> Iterator[Episode]:
-    """Read the `parts`, files with the number of the first episode in each."""
+    """Read the files of frames, of episodes of these `lengths (N,)`."""
     wanted = {key: features[key].size for key in matching(features, choices)}
-    ends = [*(start for _, start in parts[1:]), len(lengths)]
-    for (part, first), last in zip(parts, ends, strict=True):
-        file = inside(folder, part)
+    ends = np.append(parts.first[1:], len(lengths))
+    for file, first, last in zip(parts, parts.first.tolist(), ends.tolist(), strict=True):
         with readable(file, "a parquet file of frames"):
             yield from _episodes(file, first, lengths[first:last], wanted)
 

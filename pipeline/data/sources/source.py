@@ -4,7 +4,7 @@ Shapes: T frames of an episode, D numbers of a feature in one frame.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +51,7 @@ class Source:
     rate: float | None = None  # frames a second
     licence: str = ""
     tasks: tuple[str, ...] = ()  # what the demonstrator was asked to do
-    files: tuple[Path, ...]  # all that are read
+    files: Iterable[Path]  # all that are read, the same at each turn; raises `DataError` for one that is not there
     name: Callable[[int], str]  # of an episode, by its place among all
     read: Callable[[Sequence[str]], Iterator[Episode]]
     """`read(choices)`: the episodes in their order, with the features that these keys and groups mean.
