@@ -153,7 +153,7 @@ def draw_fan(axes: Axes, task: Task, fan: Fan, demonstrators: Fan) -> None:
     """Draw plans in the colours of what they take, and say how many take it."""
     draw_lines(axes, demonstrators.paths, color="0.8", linewidth=0.8)
     lines, few = counts(task, fan), len(fan.paths) < PLANS
-    top = 0.14 if task.ways is None or task.ways.axes is None else 0.54  # where nothing is drawn
+    top = 0.14 if task.ways is None or task.ways.axes is None else 0.46  # where nothing is drawn
     style = {"linewidth": 2.2 if few else 1.4, "alpha": 0.6}
     for number, (option, ink) in enumerate(INKS.items()):
         draw_lines(axes, fan.paths[fan.options == option], color=ink, **style)
