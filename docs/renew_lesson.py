@@ -158,7 +158,7 @@ def pair_table(found: Sequence[tuple[str, Pair]]) -> Table:
             )
         )
     columns = (
-        "task", "pair", "difference, 95% interval", "whole study", "the same", "undecided", "contradicts",
+        "task", "pair", "difference, 95% interval", "of these two alone", "the same", "undecided", "contradicts",
         "other mean ahead", "would take",
     )  # fmt: skip
     return Table(f"{MODELS} models on {EPISODES} episodes, beside the whole study", columns, rows)
