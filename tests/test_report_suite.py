@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 
 from pipeline.report.comparison import Comparison, Model, compare_models
 from pipeline.report.design import Design
-from pipeline.report.group_styles import ORIGINAL, styles_in, styles_of
+from pipeline.report.group_styles import ORIGINAL, SHADES, styles_in, styles_of
 from pipeline.report.headline import headline
 from pipeline.report.leaders import best_of, leaders_of, verdict_of
 from pipeline.report.overview import as_markdown, as_text, told
@@ -172,7 +172,7 @@ def test_weights_of_the_reference_system_are_grey() -> None:
     comparison = made_up(PENDULUM, {"pi0": 0.5}, models=2)
     original = replace(comparison.groups[0], name="original pi0", kind="original")
     styles = styles_in(replace(comparison, groups=(*comparison.groups, original)))
-    assert styles["original pi0"] == {**ORIGINAL, "marker": styles["pi0"]["marker"]}
+    assert styles["original pi0"] == {**ORIGINAL, "color": SHADES[0], "marker": styles["pi0"]["marker"]}
 
 
 def test_nothing_in_the_figure_overlaps() -> None:

@@ -9,7 +9,8 @@ from pipeline.report.plotting import look, to_rgb
 Style = dict[str, Any]
 """Colour, marker, line style and the marker's face, as `Axes.plot` takes them."""
 LINES = ("-", "--", ":")  # of a method's first, second and third group
-ORIGINAL = {"color": "0.35", "linestyle": "-.", "markerfacecolor": "white"}
+ORIGINAL = {"linestyle": "-.", "markerfacecolor": "white"}
+SHADES = ("0.2", "0.6")  # of the reference system's weights
 
 
 def styles_of(methods: Mapping[str, str]) -> dict[str, Style]:
@@ -37,8 +38,9 @@ def styles_in(comparison: Comparison) -> dict[str, Style]:
     methods = {group.name: group.method for group in comparison.of_kind("model")}
     styles = styles_of(methods)
     markers = {methods[name]: style["marker"] for name, style in reversed(styles.items())}
-    for group in comparison.of_kind("original"):
-        styles[group.name] = {"marker": markers.get(group.method, "X"), **ORIGINAL}
+    for number, group in enumerate(comparison.of_kind("original")):
+        shade = SHADES[number % len(SHADES)]
+        styles[group.name] = {"color": shade, "marker": markers.get(group.method, "X"), **ORIGINAL}
     return styles
 
 
