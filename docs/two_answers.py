@@ -42,7 +42,7 @@ from pipeline.tracking.store import open_store
 PICTURE = Path(__file__).with_name("two_answers.png")
 PLANS = 60
 TASKS = ("avoiding", "reacher")
-INKS = {0: "#0072B2", 1: "#CC79A7", -1: "#000000"}  # of plans that take the first option, the second, neither
+INKS = {0: "#56B4E9", 1: "#E69F00", -1: "#000000"}  # of no method elsewhere: of plans that take the first option, the second, neither
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def draw(fans: Mapping[str, Mapping[str, Fan]], demonstrators: Mapping[str, Fan]
     """A row a task, a panel a rule, over the demonstrators' paths by task."""
     titles = [rule.title for rule in RULES if any(rule.title in found for found in fans.values())]
     figure = Figure(figsize=(2.7 * len(titles), 3.1 * len(fans) + 0.5), layout="constrained")
-    figure.suptitle("Where plans lead from one state with two good answers (grey: what demonstrators do from it)")
+    figure.suptitle("Where plans lead from a state with two good answers (grey: what demonstrators do from it)")
     panels = figure.subplots(len(fans), len(titles), squeeze=False)
     places = []  # panels that show places in a scene
     for row, (name, found) in zip(panels, fans.items(), strict=True):

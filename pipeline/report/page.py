@@ -62,7 +62,7 @@ CAPTIONS = {
     ),
     "paths": Caption(
         "The ways that are taken",
-        "Paths of all models' episodes in the condition with the least noise and the longest plans, up to 200 a model, "
+        "Paths of all models' episodes in the condition with the least noise and the longest replan interval, up to 200 a model, "
         "in colour, over paths of the demonstrators, in grey; a cross marks an early end. Where "
         "several ways are good, a method that takes them all spreads as the demonstrators do.",
         "A panel for each group, with the paths of its episodes over those of the demonstrators. The table "

@@ -126,7 +126,7 @@ def import_data(settings: ImportSettings, found: Found, watch: Callable[[int, in
     """Read all episodes, check them and write `settings.out`, whole or not at all.
 
     Copies of episodes, and those shorter than a chunk, are left out. `watch` is told episodes done and in all. Needs
-    memory for a block of frames, or for the longest episode, and some 100 to 250 bytes an episode. Raises `UserError`.
+    memory for a block of frames, or for the longest episode, and some 80 to 240 bytes an episode. Raises `UserError`.
     """
     source, dataset = found.source, found.dataset
     sizes = len(dataset.observation), len(dataset.action)
