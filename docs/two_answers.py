@@ -42,7 +42,7 @@ from pipeline.tracking.store import open_store
 PICTURE = Path(__file__).with_name("two_answers.png")
 PLANS = 60
 TASKS = ("avoiding", "reacher")
-INKS = {0: "#56B4E9", 1: "#E69F00", -1: "#000000"}  # of no method elsewhere: of plans that take the first option, the second, neither
+INKS = {0: "#56B4E9", 1: "#E69F00", -1: "#000000"}  # of plans with the first option, the second, neither
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,8 @@ CAPTIONS = {
     ),
     "paths": Caption(
         "The ways that are taken",
-        "Paths of all models' episodes in the condition with the least noise and the longest replan interval, up to 200 a model, "
-        "in colour, over paths of the demonstrators, in grey; a cross marks an early end. Where "
+        "Paths of all models' episodes in the condition with the least noise and the longest replan interval, up to "
+        "200 a model, in colour, over paths of the demonstrators, in grey; a cross marks an early end. Where "
         "several ways are good, a method that takes them all spreads as the demonstrators do.",
         "A panel for each group, with the paths of its episodes over those of the demonstrators. The table "
         "of the entropy over the ways has a number for it.",
