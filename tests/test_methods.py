@@ -19,11 +19,9 @@ from pipeline.methods.method import Prepared
 from pipeline.methods.registry import METHODS
 from pipeline.methods.settings import (
     ChunkRecipe,
-    FlowActing,
     Pi0FastSettings,
     Pi0Settings,
     RegressionSettings,
-    TokenActing,
     TrainSettings,
 )
 from pipeline.models.original import OriginalTokenTransformer
@@ -315,25 +313,6 @@ def test_sampled_decoding_draws_from_the_distribution(tokenizer: FastTokenizer) 
     assert sequence == ([first, first, second, second, third, third] * 9)[:50]
 
 
-def test_sampled_tokens_come_from_the_noise_of_their_plan(data: Path) -> None:
-    prepared, settings = prepare("pi0_fast", data)
-    torch.manual_seed(0)
-    network = pi0_fast.build(settings, prepared.interface).eval()
-    states = np.zeros((2, 4), np.float32)
-
-    @torch.inference_mode()
-    def act(decoding: str, seed: int) -> np.ndarray:
-        noise = noise_of(torch_stream(seed, "act"))
-        return pi0_fast.act(
-            network, make(TokenActing, {"decoding": decoding}), prepared.interface, states, noise
-        ).actions
-
-    assert (act("greedy", 1) == act("greedy", 2)).all()
-    assert (act("sampled", 1) == act("sampled", 1)).all() and (act("sampled", 1) != act("sampled", 2)).any()
-    one, two = act("sampled", 1)
-    assert (one != two).any(), "each plan has its own noise"
-
-
 def prepare(name: str, data: Path, **values: object) -> tuple[Prepared, TrainSettings]:
     settings = make(METHODS[name].settings_type, files_of(name, data) | values)
     return METHODS[name].prepare(settings), settings
@@ -363,19 +342,28 @@ def test_methods_act_in_physical_units(name: str, arch: str, data: Path) -> None
     assert actions.shape == (5, 50, 1) and actions.dtype == np.float32 and np.isfinite(actions).all()
 
 
-def test_start_noise_is_a_setting_of_acting(data: Path) -> None:
-    prepared, settings = prepare("pi0", data)
+@pytest.mark.parametrize(
+    ("name", "setting", "fixed", "drawn"),
+    [("pi0", "start_noise", 0, 1), ("pi0_fast", "decoding", "greedy", "sampled")],
+)
+def test_a_plan_that_is_drawn_comes_from_its_own_noise(
+    name: str, setting: str, fixed: object, drawn: object, data: Path
+) -> None:
+    prepared, settings = prepare(name, data)
     torch.manual_seed(0)
-    network = pi0.build(settings, prepared.interface).eval()
+    network = METHODS[name].build(settings, prepared.interface).eval()
     states = np.zeros((2, 4), np.float32)
 
     @torch.inference_mode()
-    def act(start_noise: float, seed: int) -> np.ndarray:
-        acting = FlowActing(start_noise=start_noise)
-        return pi0.act(network, acting, prepared.interface, states, noise_of(torch_stream(seed, "act"))).actions
+    def act(value: object, seed: int) -> np.ndarray:
+        acting = make(METHODS[name].acting_type, {setting: value})
+        noise = noise_of(torch_stream(seed, "act"))
+        return METHODS[name].act(network, acting, prepared.interface, states, noise).actions
 
-    assert (act(0, 1) == act(0, 2)).all()
-    assert (act(1, 1) == act(1, 1)).all() and (act(1, 1) != act(1, 2)).any()
+    assert (act(fixed, 1) == act(fixed, 2)).all()
+    assert (act(drawn, 1) == act(drawn, 1)).all() and (act(drawn, 1) != act(drawn, 2)).any()
+    one, two = act(drawn, 1)
+    assert (one != two).any(), "two plans for one state"
 
 
 @pytest.mark.parametrize("name", list(METHODS))

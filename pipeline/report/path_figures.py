@@ -78,8 +78,11 @@ def draw_paths(
 
 
 def limits(paths: Floats) -> dict[str, tuple[float, float]]:
-    """Return limits of the axes with room around paths `(N, T+1, 2)`."""
-    low, high = np.nanmin(paths, (0, 1)), np.nanmax(paths, (0, 1))
+    """Return limits of the axes with room around what is finite of paths `(N, T+1, 2)`; none if nothing is."""
+    shown = paths[np.isfinite(paths).all(2)]
+    if not len(shown):
+        return {}
+    low, high = shown.min(0), shown.max(0)
     room = ROOM * (high - low)
     (left, bottom), (right, top) = low - room, high + room
     return {"xlim": (float(left), float(right)), "ylim": (float(bottom), float(top))}

@@ -62,10 +62,10 @@ def draw_figures(store: Store, comparison: Comparison, study_run: str | None) ->
 
     paths: dict[str, NDArray[np.float64]] = {}
     plans: dict[str, Plans] = {}
+    load = partial(load_paths, condition=clearest(task.conditions))
     for group in comparison.of_kind("model", "original"):
         judged = [model for model in group.models if model.episodes]
         with_paths = judged if task.ways else []
-        load = partial(load_paths, condition=clearest(task.conditions))
         ways = [way for model in with_paths if (way := read(model, PATHS_FILE, load)) is not None]
         if ways:
             paths[group.name] = np.concatenate(ways)
@@ -137,7 +137,7 @@ def load_plans(path: Path) -> dict[str, NDArray[np.float64]]:
 def load_paths(path: Path, condition: Condition) -> NDArray[np.float64]:
     """Read the paths of a model's episodes `(N, T+1, 2)`; raises `ValueError` if they are of another condition."""
     with np.load(path) as arrays:
-        if "condition" not in arrays or (*arrays["condition"],) != (condition.action_noise, condition.replan):
+        if "condition" not in arrays or arrays["condition"].tolist() != [condition.action_noise, condition.replan]:
             raise ValueError(f"{path.name}: its paths are of another condition. Evaluate again to have them drawn.")
         found: NDArray[np.float64] = arrays["paths"].astype(np.float64)
     if found.ndim != 3 or found.shape[2] != 2 or not len(found):

@@ -129,7 +129,7 @@ def in_order(found: Recorded, about: bytes) -> Recorded:
     """
     try:
         named = [(str(method), str(model)) for method, model in json.loads(about)[MODELS]]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return found
     places: dict[tuple[str, str], int] = {pair: number for number, pair in enumerate(named)}
     first = {method: min(places.get((method, model), len(named)) for model in found[method]) for method in found}

@@ -44,6 +44,7 @@ def publish(store: Store, plan: Plan, runs: Runs, say: Say) -> tuple[Gathered | 
     if told[LOOKED] != tags.get(LOOKED):  # the report notes that the verdict was read at several numbers of models
         runs.study.tags({LOOKED: told[LOOKED]})
         gathered = gather(store, plan.study, plan.experiment, plan.settings.task)
+        told = verdict_tags(gathered.comparison, plan.study, told[LOOKED])
     say("writing tables and figures")
     written, _missing = write_files(store, gathered, folder)
     for path in written:

@@ -116,11 +116,11 @@ def with_earlier(
         task = task_of(run)
         if name != f"{settings.suite}-{task}" or task in found or not is_at_its_end(run):
             continue
-        if named_task(task) is None:
-            say(f"task {task}: its study is left out of the report: name the task again by --tasks")
-            continue
-        with contextlib.suppress(SettingsError):  # no model of it is finished
-            found[task] = gather(store, name, experiment, task).comparison
+        with contextlib.suppress(UserError):  # its data set is faulty, or no model of it is finished
+            if named_task(task) is None:
+                say(f"task {task}: its study is left out of the report: name the task again by --tasks")
+            else:
+                found[task] = gather(store, name, experiment, task).comparison
     return {task: found[task] for task in dict.fromkeys([*TASKS, *found]) if task in found}
 
 
