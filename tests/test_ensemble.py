@@ -208,6 +208,10 @@ def test_evaluate_files_runs_and_studies(study: Path) -> None:
         (("ensemble", "--set", "lr"), "expected NAME=VALUE or METHOD.NAME=VALUE, found 'lr'"),
         (("ensemble", "--n-models", "0"), "n_models"),
         (("ensemble", "--base-seed", "2147483647", "--n-models", "2"), "seed: "),
+        (
+            ("ensemble", "--set", "experiment=x"),
+            "expected a setting that all models of a group share, found 'experiment'",
+        ),
         (("ensemble", "--originals", "nowhere"), "expected a folder with .pth files"),
         (("ensemble", "--set", "pi0_fast.tokenizer=none.json"), "expected a FAST tokenizer, found no file"),
         (("ensemble", "--study", "../x"), "study: "),

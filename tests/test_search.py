@@ -203,6 +203,7 @@ def test_a_space_is_written_as_it_is_read(space: str, tmp_path: Path) -> None:
 
 
 BAD = {
+    "pi0: {lr: {low: 0.1, high: 0.2, choices: [0.1, 0.2]}}": "expected {low, high} or {choices: [...]}",
     "pi0: {}": "expected settings of pi0 with their ranges, found none",
     "regression: {lr: {low: 0.1, high: 0.2}}": "settings of pi0 with their ranges, found none. It has: regression",
     "": "expected methods with their searched settings, found none",

@@ -115,7 +115,7 @@ def _read_parquet(path: Path, column: str) -> dict[str, Floats]:
     except (OSError, ValueError, TypeError, AttributeError, pa.ArrowException) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: expected a table as parquet, found: {reason(error)[:200]}.") from error
+        raise DataError(f"{path}: expected a table as parquet, found: {reason(error)[:200].rstrip('.')}.") from error
     require_two(path, found)
     found = in_order(found, about)
     first = next(iter(next(iter(found.values())).values()))
